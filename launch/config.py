@@ -1,0 +1,134 @@
+"""The settings of a run: one nested frozen dataclass, composed of what each component owns."""
+
+import os
+from dataclasses import dataclass, field
+
+from workers.config import HeadConfig
+from workers.settings import check, check_choice
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32", "bfloat16")
+TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
+
+
+def default_num_workers() -> int:
+    """`max(2, min(cores - 1, 8))`, of the cores that this process may use."""
+    return max(2, min(len(os.sched_getaffinity(0)) - 1, 8))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which images and tags, and how they are split and stored."""
+
+    source: str = "emoji"
+    """`emoji`, or `folder:PATH`."""
+    image_size: int = 48
+    """Side in pixels of the square that the trunk sees."""
+    hold_out_design: str = ""
+    """Emoji only: a design that is never trained on, for example `twemoji`."""
+    hold_out_fraction: float = 0.2
+    """Folders only: share of the items held out for the test, chosen by a hash of their names."""
+    min_count: int = 1
+    """Tags on fewer training items are dropped."""
+    max_tags: int = 0
+    """Keep only so many of the most frequent tags; 0 keeps all."""
+    max_items: int = 0
+    """Use only so many items, chosen by a hash of their names; 0 uses all."""
+    cache_dir: str = ""
+    """Where prepared data are kept; empty means $HYBRID_CACHE, else ~/.cache/hybrid."""
+    loader_processes: int = -1
+    """Decoding processes for sets too large for the decoded cache; -1 chooses by the cores."""
+
+    def __post_init__(self) -> None:
+        check(self.source == "emoji" or self.source.startswith("folder:"), "data.source", self.source, "emoji or folder:PATH")
+        check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "between 8 and 1024")
+        check(0 < self.hold_out_fraction < 1, "data.hold_out_fraction", self.hold_out_fraction, "between 0 and 1, exclusive")
+        check(self.min_count >= 1, "data.min_count", self.min_count, "at least 1")
+        check(self.max_tags >= 0, "data.max_tags", self.max_tags, "at least 0 (0 keeps all)")
+        check(self.max_items >= 0, "data.max_items", self.max_items, "at least 0 (0 uses all)")
+        check(self.loader_processes >= -1, "data.loader_processes", self.loader_processes, "at least -1 (-1 chooses)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrunkConfig:
+    """The deep network and where it runs."""
+
+    factory: str = "cnn-small"
+    """`cnn-small`, `resnet18`, or `module:factory` called as `factory(dim=..., image_size=...)`."""
+    dim: int = 128
+    """D: length of the features and of each row of the tag matrix."""
+    device: str = "auto"
+    """`auto` (CUDA if there is one), `cpu` or `cuda`."""
+    threads: int = 0
+    """CPU threads of the trunk; 0 chooses."""
+    precision: str = "auto"
+    """`auto`, `float32`, or `bfloat16` (autocast)."""
+
+    def __post_init__(self) -> None:
+        check(bool(self.factory), "trunk.factory", self.factory, "a known trunk or module:factory")
+        check(4 <= self.dim <= 4096 and self.dim % 4 == 0, "trunk.dim", self.dim, "a multiple of 4 between 4 and 4096")
+        check_choice("trunk.device", self.device, DEVICES)
+        check(self.threads >= 0, "trunk.threads", self.threads, "at least 0 (0 chooses)")
+        check_choice("trunk.precision", self.precision, PRECISIONS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How long and how to train."""
+
+    batch_size: int = 128
+    """Examples per step."""
+    microbatches: int = 2
+    """M: slices of a batch that are in flight between trunk and workers."""
+    positives: int = 32
+    """P: positives drawn per example and step (all, if it has fewer)."""
+    epochs: float | None = None
+    """Budget in passes over the training items; exclusive with `minutes`."""
+    minutes: float | None = None
+    """Budget in minutes of training; if neither is given, `default_minutes`."""
+    lr: float = 0.002
+    """Peak learning rate of the trunk (AdamW)."""
+    weight_decay: float = 0.05
+    """Decoupled decay of the trunk's matrices and filters; biases, norms and vectors have none."""
+    warmup_fraction: float = 0.05
+    """Share of the budget over which the learning rates rise."""
+    clip_norm: float = 1.0
+    """Bound on the L2 norm of the trunk's gradient; 0 means none."""
+    augment: bool = True
+    """Random shifts, scales, rotations, colours and backgrounds of training images."""
+    tag_loss_weight: str = "none"
+    """`none`, or `inverse-frequency`: positives are weighted by log(total / count)."""
+    seed: int = 0
+    """Seed of everything random: initial weights, order, draws, augmentation."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints during a run."""
+
+    def __post_init__(self) -> None:
+        check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
+        check(1 <= self.microbatches <= self.batch_size, "train.microbatches", self.microbatches, "between 1 and train.batch_size")
+        check(self.positives >= 1, "train.positives", self.positives, "at least 1")
+        check(self.epochs is None or self.minutes is None, "train.epochs", self.epochs, "left out when train.minutes is given")
+        check(self.epochs is None or self.epochs > 0, "train.epochs", self.epochs, "positive")
+        check(self.minutes is None or self.minutes > 0, "train.minutes", self.minutes, "positive")
+        check(self.lr > 0, "train.lr", self.lr, "positive")
+        check(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "at least 0")
+        check(0 <= self.warmup_fraction < 1, "train.warmup_fraction", self.warmup_fraction, "at least 0 and below 1")
+        check(self.clip_norm >= 0, "train.clip_norm", self.clip_norm, "at least 0 (0 means none)")
+        check_choice("train.tag_loss_weight", self.tag_loss_weight, TAG_LOSS_WEIGHTS)
+        check(0 <= self.seed < 2**63, "train.seed", self.seed, "between 0 and 2**63 - 1")
+        check(self.checkpoint_minutes > 0, "train.checkpoint_minutes", self.checkpoint_minutes, "positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything that makes a run; saved, resolved, as `config.toml` in its directory."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    trunk: TrunkConfig = field(default_factory=TrunkConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    workers: int = field(default_factory=default_num_workers)
+    """Worker processes at the start; `hybrid scale` changes it while a run goes on."""
+
+    def __post_init__(self) -> None:
+        check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256")

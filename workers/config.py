@@ -1,0 +1,45 @@
+"""The settings of the wide head, owned by the side that computes it."""
+
+from dataclasses import dataclass
+
+from workers.settings import check, check_choice
+
+OBJECTIVES = ("negative-sampling", "sampled-softmax")
+ROW_OPTIMIZERS = ("adagrad", "sgd")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadConfig:
+    """What the wide head computes; equal on every worker and fixed for a run."""
+
+    objective: str = "negative-sampling"
+    """`negative-sampling` or `sampled-softmax`."""
+    negatives: int = 1024
+    """K: negatives drawn per chunk (shared), or per example with `private_negatives`."""
+    private_negatives: bool = False
+    """Draw negatives for each example alone (word2vec's way) instead of sharing them within a chunk."""
+    negative_weight: float = 16.0
+    """w: the weight of the negatives' mean in negative sampling; separate from how many are drawn."""
+    alpha: float = 0.5
+    """Negatives are drawn from q(t) ~ count(t) ** alpha; 0 draws uniformly among tags seen in training."""
+    row_optimizer: str = "adagrad"
+    """`adagrad` (row-wise: one accumulator per row) or `sgd`."""
+    row_lr: float = 0.01
+    """Learning rate of the rows and their biases."""
+    max_norm: float = 0.0
+    """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none."""
+    chunk_size: int = 32
+    """Examples per chunk; does not depend on the number of workers."""
+    init_scale: float = 0.05
+    """Standard deviation of a fresh row's norm-1 direction: rows start as normal(0, init_scale / sqrt(dim))."""
+
+    def __post_init__(self) -> None:
+        check_choice("head.objective", self.objective, OBJECTIVES)
+        check_choice("head.row_optimizer", self.row_optimizer, ROW_OPTIMIZERS)
+        check(self.negatives >= 1, "head.negatives", self.negatives, "at least 1")
+        check(self.negative_weight > 0, "head.negative_weight", self.negative_weight, "positive")
+        check(0 <= self.alpha <= 2, "head.alpha", self.alpha, "between 0 and 2")
+        check(self.row_lr >= 0, "head.row_lr", self.row_lr, "at least 0")
+        check(self.max_norm >= 0, "head.max_norm", self.max_norm, "at least 0 (0 means no bound)")
+        check(1 <= self.chunk_size <= 4096, "head.chunk_size", self.chunk_size, "between 1 and 4096")
+        check(self.init_scale >= 0, "head.init_scale", self.init_scale, "at least 0")

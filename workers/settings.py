@@ -1,0 +1,74 @@
+"""Reading frozen settings from plain nested values, with errors that name the key and suggest the nearest."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from workers.errors import ConfigError
+
+S = TypeVar("S")
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known name, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def from_plain(settings_type: type[S], values: Mapping[str, Any], where: str = "") -> S:
+    """Build a settings dataclass from nested plain values, as TOML gives them.
+
+    Raises:
+        ConfigError: an unknown key (lists the known ones, suggests the nearest) or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(settings_type)
+    arguments = {}
+    for key, value in values.items():
+        path = f"{where}.{key}" if where else key
+        if key not in hints:
+            known = ", ".join(hints)
+            raise ConfigError(f"unknown setting {path!r}{nearest(key, hints)} Known here: {known}.")
+        arguments[key] = _convert(hints[key], value, path)
+    return settings_type(**arguments)
+
+
+def to_plain(settings: Any) -> dict[str, Any]:
+    """Nested dictionaries of plain values, ready for TOML or JSON; `None` is left out."""
+    return _without_none(dataclasses.asdict(settings))
+
+
+def check(holds: bool, field: str, value: Any, rule: str) -> None:
+    """Raise ConfigError with field, value and rule unless the rule holds."""
+    if not holds:
+        raise ConfigError(f"{field} = {value!r}, but it must be {rule}.")
+
+
+def check_choice(field: str, value: str, choices: typing.Iterable[str]) -> None:
+    """Raise ConfigError unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        raise ConfigError(f"{field} = {value!r}, but it must be one of {', '.join(choices)}{nearest(value, choices)}")
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"setting {path!r} is a table of settings, got {value!r}.")
+        return from_plain(typing.cast(type, hint), value, path)
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    if float in options and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    for option in options:
+        if type(value) is option:
+            return value
+    wanted = " or ".join(o.__name__ for o in options if o is not type(None))
+    raise ConfigError(f"setting {path!r} = {value!r} is of type {type(value).__name__}, expected {wanted}.")
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in values.items() if v is not None}
