@@ -9,6 +9,8 @@ from workers.settings import check, check_choice
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
+DEFAULT_MINUTES = 8.0
+"""With data preparation, measurement and gallery, a default run then takes less than ten minutes."""
 
 
 def default_num_workers() -> int:
@@ -85,7 +87,7 @@ class TrainConfig:
     epochs: float | None = None
     """Budget in passes over the training items; exclusive with `minutes`."""
     minutes: float | None = None
-    """Budget in minutes of training; if neither is given, `default_minutes`."""
+    """Budget in minutes of training; `DEFAULT_MINUTES` if neither is given."""
     lr: float = 0.002
     """Peak learning rate of the trunk (AdamW)."""
     weight_decay: float = 0.05
@@ -107,6 +109,8 @@ class TrainConfig:
         check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
         check(1 <= self.microbatches <= self.batch_size, "train.microbatches", self.microbatches, "between 1 and train.batch_size")
         check(self.positives >= 1, "train.positives", self.positives, "at least 1")
+        if self.epochs is None and self.minutes is None:
+            object.__setattr__(self, "minutes", DEFAULT_MINUTES)
         check(self.epochs is None or self.minutes is None, "train.epochs", self.epochs, "left out when train.minutes is given")
         check(self.epochs is None or self.epochs > 0, "train.epochs", self.epochs, "positive")
         check(self.minutes is None or self.minutes > 0, "train.minutes", self.minutes, "positive")

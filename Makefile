@@ -1,0 +1,58 @@
+# Every target works in a fresh clone: what it needs is set up first, in .venv, and only again when
+# pyproject.toml or constraints.txt change.
+#
+# torch: PyPI's build for Linux brings CUDA with it. Where there is no NVIDIA card the CPU-only build is much smaller;
+# take the URL of the "CPU" index from the install page of PyTorch and give it once:
+#
+#     make setup PIP_ARGS="--extra-index-url URL"
+#
+# Its version (2.13.0+cpu, say) satisfies the constraint and is preferred to the plain one.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+WORKERS ?=
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint clean bench-gpu-only
+
+help: ## list every target
+	@echo "make TARGET, one of:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo "Variables: WORKERS=4, ARGS=\"--minutes 3 --seed 1\" (train), ARGS=\"-k supervisor\" (test), PYTHON=python3.12, PIP_ARGS"
+
+setup: $(INSTALLED) ## create .venv, install what constraints.txt pins
+
+# The stamp is written last, so that an installation that was cut short is done again.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is missing or older than 3.11: make setup PYTHON=/path/to/a/newer/python3"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { echo "$(PYTHON) cannot make .venv: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: setup ## train on emoji, by default for ten minutes: WORKERS=, ARGS=
+	$(BIN)/hybrid train $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+
+test: setup ## run the quick tests, without network: ARGS=
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: setup ## run all tests, the slow ones too; kernels once more uncompiled
+	$(BIN)/python -m pytest -m "" $(ARGS)
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(wildcard tests/test_kernel*.py tests/test_sampler.py tests/test_counters.py)
+
+lint: setup ## check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-gpu-only: setup ## compare with the whole matrix on the trunk's device: ARGS=
+	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
+
+clean: ## remove .venv and what tools left behind; runs/ and prepared data stay
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,261 @@
+"""Checkpoints: everything a run needs to go on where it was, in folders that appear whole or not at all."""
+
+# RUN/checkpoints/step-000001234/
+#     trunk.safetensors       the trunk's parameters and buffers
+#     optimizer.safetensors   the tensors of its optimizer's state, named `INDEX.KEY`
+#     random.safetensors      states of random generators, by name
+#     matrix/                 rows, biases and row-optimizer state (workers/matrix_io.py)
+#     state.json              step, progress, the optimizer's groups; size and SHA-256 of the files above
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from hybrid.optimizer_state import join_optimizer, split_optimizer
+from workers.config import HeadConfig
+from workers.errors import RunError
+from workers.matrix import TagMatrix
+from workers.matrix_io import save_matrix
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+KEPT = 2
+"""Newest checkpoints that are kept: one to go on from, one in case it is damaged."""
+TRUNK, OPTIMIZER, RANDOM, MATRIX, STATE = (
+    "trunk.safetensors",
+    "optimizer.safetensors",
+    "random.safetensors",
+    "matrix",
+    "state.json",
+)
+_TEMPORARY = ".unfinished-"
+_DEFAULT_GENERATOR = "torch"
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    step: int,
+    trunk: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    matrix: TagMatrix,
+    head: HeadConfig,
+    progress: Mapping[str, Any],
+    generators: Mapping[str, torch.Generator] | None = None,
+) -> Path:
+    """Write `folder/step-STEP`, then remove all but the `KEPT` newest.
+
+    Everything is written under a temporary name and synced; one rename makes it visible. A kill at any moment leaves
+    the checkpoints that were there before.
+
+    Args:
+        folder: the run's `checkpoints` folder.
+        step: the trunk's optimizer step; no chunk may be in flight.
+        progress: plain values (JSON) that the caller gets back from `Checkpoint.progress`.
+        generators: random generators besides torch's default, by name.
+
+    Raises:
+        RunError: the files cannot be written (no space, no permission).
+    """
+    fresh = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(folder)
+        fresh = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+        _write(fresh / TRUNK, trunk.state_dict())
+        tensors, plain = split_optimizer(optimizer)
+        _write(fresh / OPTIMIZER, tensors)
+        _write(fresh / RANDOM, _random_states(generators or {}))
+        save_matrix(matrix, fresh / MATRIX, head)
+        seals = {name: _seal(fresh / name) for name in (TRUNK, OPTIMIZER, RANDOM)}
+        state = {"format": FORMAT, "step": step, "progress": dict(progress), "optimizer": plain, "files": seals}
+        _write_synced(fresh / STATE, json.dumps(state, indent=1).encode())
+        place = _publish(fresh, folder / f"step-{step:09d}")
+    except (OSError, SafetensorError) as e:
+        raise RunError(f"cannot write a checkpoint of step {step} in {folder}: {e}") from e
+    finally:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+    for old in _whole_names(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def open_checkpoint(path: Path) -> "Checkpoint":
+    """A checkpoint whose files are all there and unharmed.
+
+    Raises:
+        RunError: names what is missing, cut short or changed.
+    """
+    state_file = path / STATE
+    try:
+        state = json.loads(state_file.read_bytes())
+    except (OSError, ValueError) as e:
+        raise RunError(f"{state_file} cannot be read: {e}. {_ADVICE}") from e
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise RunError(f"{state_file} is not a checkpoint of format {FORMAT}. {_ADVICE}")
+    if missing := {"step", "progress", "optimizer", "files"} - state.keys():
+        raise RunError(f"{state_file} lacks {', '.join(sorted(missing))}. {_ADVICE}")
+    for name in (TRUNK, OPTIMIZER, RANDOM):
+        _check_seal(path / name, state["files"].get(name))
+    if not (path / MATRIX).is_dir():
+        raise RunError(f"{path / MATRIX} is missing. {_ADVICE}")
+    return Checkpoint(path, state)
+
+
+def latest_checkpoint(folder: Path) -> "Checkpoint | None":
+    """The newest whole checkpoint under a run's `checkpoints` folder; damaged ones are passed over with a warning."""
+    for path in reversed(_whole_names(folder)):
+        try:
+            return open_checkpoint(path)
+        except RunError as e:
+            logger.warning("Passing over a damaged checkpoint: %s", e)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk, checked."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return self.state["step"]
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What the caller gave to `save_checkpoint`."""
+        return self.state["progress"]
+
+    @property
+    def matrix_folder(self) -> Path:
+        """For `workers.matrix_io`."""
+        return self.path / MATRIX
+
+    def load_trunk(self, trunk: nn.Module) -> None:
+        """Set all parameters and buffers of the trunk.
+
+        Raises:
+            RunError: the trunk is built differently; names what differs.
+        """
+        try:
+            trunk.load_state_dict(_read(self.path / TRUNK))
+        except RuntimeError as e:
+            raise RunError(
+                f"{self.path / TRUNK} does not fit this trunk (was trunk.factory or trunk.dim changed?): {e}"
+            ) from e
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the state of an optimizer that was built over the same parameters in the same order.
+
+        Raises:
+            RunError: the optimizer is built differently.
+        """
+        plain = self.state["optimizer"]
+        try:
+            optimizer.load_state_dict(join_optimizer(_read(self.path / OPTIMIZER), plain, optimizer))
+        except (ValueError, KeyError, IndexError) as e:
+            raise RunError(f"{self.path / OPTIMIZER} does not fit this optimizer: {e}") from e
+
+    def load_generators(self, generators: Mapping[str, torch.Generator] | None = None) -> None:
+        """Set torch's default generator and those named; one of another kind of device keeps its fresh state."""
+        states = _read(self.path / RANDOM)
+        torch.set_rng_state(states[_DEFAULT_GENERATOR])
+        for name, generator in (generators or {}).items():
+            saved = states.get(f"{name}.{generator.device.type}")
+            if saved is None:
+                logger.warning(
+                    "%s holds no state of generator %r on %s; it starts afresh.", self.path, name, generator.device
+                )
+            else:
+                generator.set_state(saved)
+
+
+_ADVICE = "Remove this checkpoint's folder to go on from the one before it."
+
+
+def _random_states(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
+    named = {f"{name}.{generator.device.type}": generator.get_state() for name, generator in generators.items()}
+    return {_DEFAULT_GENERATOR: torch.get_rng_state()} | named
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Contiguous copies: shared and channels-last tensors are not accepted by the format."""
+    own = {name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    safetensors.torch.save_file(own, path)
+    _sync(path)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as e:
+        raise RunError(f"{path} cannot be read: {e}. {_ADVICE}") from e
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _check_seal(path: Path, expected: Mapping[str, Any] | None) -> None:
+    if not path.is_file():
+        raise RunError(f"{path} is missing. {_ADVICE}")
+    found = _seal(path)
+    if found != expected:
+        wanted = expected or "an entry in state.json"
+        raise RunError(f"{path} is damaged: it is {found}, expected {wanted}. {_ADVICE}")
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _publish(fresh: Path, place: Path) -> Path:
+    """Rename into place; the same step's earlier checkpoint, if any, steps aside first."""
+    fresh.chmod(0o755)
+    _sync(fresh)
+    if place.exists():
+        aside = place.with_name(f"{_TEMPORARY}replaced-{place.name}")
+        place.rename(aside)
+        fresh.rename(place)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        fresh.rename(place)
+    _sync(place.parent)
+    return place
+
+
+def _whole_names(folder: Path) -> list[Path]:
+    """Folders with a final name, oldest first: steps are padded, so names sort by step."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What a writer that was killed left behind; a run has one writer."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,108 @@
+"""Loss and measures over a run, drawn as SVG that takes its colours from the page around it."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+SHOWN = ("P@5", "mAP")
+"""Measures that are drawn over time."""
+MOST_POINTS = 600
+_INK, _SOFT, _LINE, _TRUE, _OTHER = "#010101", "#020202", "#030303", "#040404", "#050505"
+_VARIABLES = {_INK: "--ink", _SOFT: "--soft", _LINE: "--line", _TRUE: "--true", _OTHER: "--other"}
+"""Colours that stand for variables of the page's style, so that one drawing suits light and dark."""
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "hybrid",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _SOFT,
+    "axes.edgecolor": _LINE,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
+    "grid.color": _LINE,
+}
+
+
+def curves_svg(lines: Sequence[dict[str, Any]]) -> str:
+    """The training loss, and the measures on validation images where they were taken; '' without any loss.
+
+    Args:
+        lines: of `metrics.jsonl`: kind `train` with `loss`, kind `valid` with the measures.
+    """
+    steps, losses = _series(lines, "train", "loss")
+    if len(steps) == 0:
+        return ""
+    measures = {name: _series(lines, "valid", name) for name in SHOWN}
+    has_measures = any(len(at) > 1 for at, _ in measures.values())
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.6 if has_measures else 6.4, 3.0), layout="constrained")
+        axes = figure.subplots(1, 2 if has_measures else 1, squeeze=False)[0]
+        _draw_loss(axes[0], steps, losses)
+        if has_measures:
+            _draw_measures(axes[1], measures)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _themed(out.getvalue())
+
+
+def _draw_loss(axes: Axes, steps: NDArray, losses: NDArray) -> None:
+    axes.plot(*_thinned(steps, losses), color=_SOFT, alpha=0.35, linewidth=0.8)
+    axes.plot(*_thinned(steps, smoothed(losses)), color=_TRUE, linewidth=1.8)
+    _dress(axes, "Training loss")
+
+
+def _draw_measures(axes: Axes, measures: dict[str, tuple[NDArray, NDArray]]) -> None:
+    for (name, (steps, values)), colour, marker in zip(measures.items(), (_TRUE, _OTHER), "os", strict=True):
+        axes.plot(steps, values, color=colour, linewidth=1.8, marker=marker, markersize=3.5)
+        if len(steps):
+            axes.annotate(name, (steps[-1], values[-1]), (6, 0), textcoords="offset points", va="center", color=colour)
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.12)
+    _dress(axes, "On validation images")
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    axes.set_xlabel("step")
+    axes.grid(axis="y", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def smoothed(values: NDArray) -> NDArray[np.float64]:
+    """A running mean over the last fiftieth of the curve, over what there is at its start."""
+    width = max(1, len(values) // 50)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    last = np.arange(1, len(values) + 1)
+    first = np.maximum(last - width, 0)
+    return (total[last] - total[first]) / (last - first)
+
+
+def _series(lines: Sequence[dict[str, Any]], kind: str, name: str) -> tuple[NDArray, NDArray]:
+    points = {line["step"]: line[name] for line in lines if line.get("kind") == kind and line.get(name) is not None}
+    steps = np.array(sorted(points))
+    return steps, np.array([points[step] for step in steps.tolist()], np.float64)
+
+
+def _thinned(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
+    chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_POINTS)).astype(int))
+    return steps[chosen], values[chosen]
+
+
+def _themed(svg: str) -> str:
+    """Without the XML prologue, metadata or a fixed size; stand-in colours become the page's variables."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg[svg.index("<svg") :], count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 role="img" aria-label="Curves of the run"', svg, count=1)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg.replace("font: 9px", "font: 9px system-ui,")

@@ -1,0 +1,211 @@
+"""Making a view from a collection: choosing items, splitting them, numbering tags."""
+
+# Shapes: I items, N tags, R raw tags.
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybrid.data.collection import Collection
+from hybrid.data.ragged import Ragged
+from hybrid.data.splits import split_by_hash
+from hybrid.data.view import FORMAT_VERSION, VOCABULARY_FILE
+from hybrid.data.vocabulary import TagVocabulary
+from workers.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitRule:
+    """How items are divided."""
+
+    test_fraction: float
+    valid_fraction: float
+    hold_out_design: str
+    """Never trained or validated on; empty for none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TagRule:
+    """Which tags of the training split are known."""
+
+    min_count: int
+    max_tags: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Splits:
+    """Item numbers, int64 ascending."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    extra: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureSource:
+    """Where the view finds its pictures; paths as the view's folder sees them."""
+
+    kind: str
+    """`vector` or `photo`."""
+    root: str
+    images_folder: str | None
+    """The decoded array, or None to decode on the fly."""
+    size: int
+    numbers: np.ndarray
+    """int64 `[I]`: the item of the collection that each item of the view is."""
+    rows: np.ndarray
+    """int64 `[I]`: rows of the decoded array."""
+
+
+def build_view(
+    folder: Path,
+    collection: Collection,
+    pictures: PictureSource,
+    split_rule: SplitRule,
+    tag_rule: TagRule,
+    facts: dict[str, Any],
+) -> None:
+    """Write a view into an existing folder; `facts` holds `fingerprint`, `source` and `skipped`."""
+    items = pictures.numbers
+    raw_tags_of = collection.tags_of.take(items)
+    group = np.array(collection.groups, dtype=np.int32)[items] if collection.groups is not None else None
+    splits = split_items([collection.split_keys[i] for i in items], group, collection.group_names, split_rule)
+    id_of_raw, counts, tags_dropped = choose_tags(
+        raw_tags_of.take(splits.train).values, len(collection.raw_tags), tag_rule
+    )
+    vocabulary = TagVocabulary([collection.raw_tags[raw] for raw in _raw_of_id(id_of_raw, len(counts))], counts)
+    tags_of = _known(raw_tags_of, id_of_raw)
+    train, num_untagged = _with_tags(splits.train, tags_of)
+    if not len(train):
+        have = f"items: {len(items)}, of these for training: {len(splits.train)}"
+        raise DataError(f"{facts['source']}: no picture with a known tag is left to train on ({have}).")
+    skipped: dict[str, dict[str, str]] = facts["skipped"]
+    dropped = {f"items {reason}": len(names) for reason, names in skipped.items()} | {
+        "training items without known tags": num_untagged
+    }
+    arrays = {
+        "counts": counts,
+        "marginal": draw_marginal(tags_of.take(train), len(counts)),
+        "item_offsets": tags_of.offsets,
+        "item_tags": tags_of.values,
+        "num_unseen_tags": (raw_tags_of.lengths() - tags_of.lengths()).astype(np.int32),
+        "train_items": train,
+        "valid_items": splits.valid,
+        "test_items": splits.test,
+        "picture_numbers": np.arange(len(items)) if pictures.kind == "photo" else items,
+        "image_rows": pictures.rows,
+    }
+    arrays |= {f"extra_test-{name}": of for name, of in splits.extra.items()} | (
+        {} if group is None else {"group": group}
+    )
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    vocabulary.save(folder / VOCABULARY_FILE)
+    _write_items(folder, collection, items, pictures.kind == "photo")
+    _write_skipped(folder, skipped)
+    plain = {
+        "format": FORMAT_VERSION,
+        "fingerprint": facts["fingerprint"],
+        "source": facts["source"],
+        "facts": collection.facts,
+        "licences": collection.licences,
+        "dropped": {name: count for name, count in (tags_dropped | dropped).items() if count},
+        "group_names": collection.group_names,
+        "extra_test": list(splits.extra),
+        "pictures": pictures.kind,
+        "pictures_root": pictures.root,
+        "images_folder": pictures.images_folder,
+        "size": pictures.size,
+    }
+    (folder / "view.json").write_text(json.dumps(plain, indent=1), encoding="ascii")
+
+
+def split_items(keys: list[str], group: np.ndarray | None, group_names: list[str], rule: SplitRule) -> Splits:
+    """Split by the hash of the keys, then take the held-out design away from all of them.
+
+    The held-out design's items of training concepts become a test set of their own, which measures the change of style
+    alone. Its items of validation and test concepts are left unused: on those, style and subject would be new together.
+    """
+    train, valid, test = split_by_hash(keys, rule.test_fraction, rule.valid_fraction)
+    if not rule.hold_out_design or group is None:
+        return Splits(train=train, valid=valid, test=test, extra={})
+    is_held_out = group == group_names.index(rule.hold_out_design)
+    extra = {rule.hold_out_design: train[is_held_out[train]]}
+    return Splits(
+        train=train[~is_held_out[train]], valid=valid[~is_held_out[valid]], test=test[~is_held_out[test]], extra=extra
+    )
+
+
+def choose_tags(train_raw: np.ndarray, num_raw: int, rule: TagRule) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Number the known tags by descending training count, equal counts by text.
+
+    Args:
+        train_raw: raw tags of all training items, one after another; raw tags are numbered in the order of their text.
+        num_raw: R.
+        rule: what is known.
+
+    Returns:
+        int32 `[R]` the id of each raw tag or -1, int64 `[N]` the training counts, what was dropped.
+    """
+    raw_counts = np.bincount(train_raw, minlength=num_raw)
+    order = np.argsort(-raw_counts, kind="stable")
+    num_seen = int(np.count_nonzero(raw_counts))
+    num_frequent = int(np.count_nonzero(raw_counts >= rule.min_count))
+    num_known = min(num_frequent, rule.max_tags) if rule.max_tags else num_frequent
+    id_of_raw = np.full(num_raw, -1, dtype=np.int32)
+    id_of_raw[order[:num_known]] = np.arange(num_known, dtype=np.int32)
+    dropped = {
+        "tags not in the training split": num_raw - num_seen,
+        f"tags on fewer than {rule.min_count} training items": num_seen - num_frequent,
+        f"tags beyond the {rule.max_tags} most frequent": num_frequent - num_known,
+    }
+    return id_of_raw, raw_counts[order[:num_known]].astype(np.int64), dropped
+
+
+def draw_marginal(tags_of: Ragged, num_tags: int) -> np.ndarray:
+    """float64 `[N]`: u(t) = mean over items of 1[t in T(x)] / |T(x)|; every item has a tag."""
+    lengths = tags_of.lengths()
+    return np.bincount(tags_of.values, weights=np.repeat(1.0 / lengths, lengths), minlength=num_tags) / len(lengths)
+
+
+def _raw_of_id(id_of_raw: np.ndarray, num_tags: int) -> np.ndarray:
+    known = np.flatnonzero(id_of_raw >= 0)
+    raw_of_id = np.empty(num_tags, dtype=np.int64)
+    raw_of_id[id_of_raw[known]] = known
+    return raw_of_id
+
+
+def _known(raw_tags_of: Ragged, id_of_raw: np.ndarray) -> Ragged:
+    ids = Ragged(raw_tags_of.offsets, id_of_raw[raw_tags_of.values])
+    return ids.keep(ids.values >= 0).sorted_rows()
+
+
+def _with_tags(items: np.ndarray, tags_of: Ragged) -> tuple[np.ndarray, int]:
+    """Items with a known tag, and how many have none: from those nothing can be learned."""
+    has_tags = tags_of.lengths()[items] > 0
+    return items[has_tags], int(np.count_nonzero(~has_tags))
+
+
+def _write_items(folder: Path, collection: Collection, items: np.ndarray, are_files: bool) -> None:
+    with (folder / "items.jsonl").open("w", encoding="ascii") as file:
+        file.writelines(json.dumps([collection.names[i], collection.details[i]]) + "\n" for i in items)
+    if are_files:
+        (folder / "picture_names.json").write_text(json.dumps([collection.names[i] for i in items]), encoding="ascii")
+
+
+def _write_skipped(folder: Path, skipped: dict[str, dict[str, str]]) -> None:
+    lines = (
+        f"{reason}\t{_one_line(name)}\t{_one_line(found)}\n"
+        for reason, names in skipped.items()
+        for name, found in names.items()
+    )
+    with (folder / "skipped.tsv").open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(lines)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,105 @@
+"""Folders that are built once, whole or not at all."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workers.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and out of how much (0: unknown)."""
+
+_LOCK_LIMIT_S = 3600.0
+_LOCK_POLL_S = 0.2
+
+
+def cache_folder(cache_dir: str) -> Path:
+    """`cache_dir`, else $HYBRID_CACHE, else ~/.cache/hybrid."""
+    return Path(cache_dir or os.environ.get("HYBRID_CACHE") or "~/.cache/hybrid").expanduser().absolute()
+
+
+def key_of(*parts: Any) -> str:
+    """A short name for whatever determines the content of a folder."""
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def build_once(folder: Path, build: Callable[[Path], None], progress: Progress) -> Path:
+    """Return `folder`, building it first if it is not there.
+
+    `build` fills a temporary folder beside it, which is synchronised to the disk and renamed: whoever sees `folder`
+    sees all of it. After a kill midway the next builder starts afresh.
+
+    Concurrency: builders of one folder take turns by a file lock, which the system frees when its holder dies.
+
+    Raises:
+        DataError: the place cannot be written, or another process has been building for an hour.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, progress):
+            if not folder.is_dir():
+                _build_and_rename(folder, build)
+    except OSError as e:
+        place = "Choose another place with data.cache_dir or $HYBRID_CACHE."
+        raise DataError(f"cannot write the cache of prepared data at {folder.parent}: {e}. {place}") from e
+    return folder
+
+
+def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
+    for stale in folder.parent.glob(f".{folder.name}.*.partial"):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        build(partial)
+        for path in [*sorted(partial.iterdir()), partial]:
+            _sync(path)
+        partial.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock of `folder`; the lock file stays behind, because removing it would let two holders in."""
+    fd = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        deadline = time.monotonic() + _LOCK_LIMIT_S
+        while not _try_lock(fd):
+            if time.monotonic() > deadline:
+                minutes = f"{_LOCK_LIMIT_S / 60:.0f} minutes"
+                raise DataError(f"another process has been preparing {folder} for {minutes}; is it stuck?")
+            progress("waiting for another process that prepares the same data", 0, 0)
+            time.sleep(_LOCK_POLL_S)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""Pictures decoded once into one memory-mapped array."""
+
+# Shapes: R pictures in the array, S side in pixels, C channels.
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from hybrid.data.cache import Progress
+from hybrid.data.images import BadImage
+from hybrid.data.pictures import Pictures
+from hybrid.data.pool import run_in_processes
+from workers.errors import DataError
+
+MAX_BYTES = 4 * 2**30
+"""Sets that would be larger than this are decoded on the fly."""
+_PICTURES_PER_TASK = 64
+_PICTURES_PER_PROBE = 1024
+
+
+def decoded_bytes(num_pictures: int, size: int, channels: int) -> int:
+    """Size of the array."""
+    return num_pictures * size * size * channels
+
+
+def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: Progress) -> None:
+    """Write `images.npy` (uint8 `[R, S, S, C]`, row r is picture `numbers[r]`) and `bad.json` (row -> why).
+
+    Concurrency: each process writes rows of its own through a shared mapping. Rows of bad pictures stay 0.
+    """
+    path = folder / "images.npy"
+    shape = (len(numbers), size, size, pictures.channels)
+    _allocate(path, shape)
+    bad: dict[int, str] = {}
+    done = 0
+    progress("decoding pictures", 0, len(numbers))
+    tasks = [
+        range(start, min(start + _PICTURES_PER_TASK, len(numbers)))
+        for start in range(0, len(numbers), _PICTURES_PER_TASK)
+    ]
+    for task, bad_rows in run_in_processes(partial(_decode_rows, pictures, numbers, size, path), tasks):
+        bad |= bad_rows
+        done += len(task)
+        progress("decoding pictures", done, len(numbers))
+    (folder / "bad.json").write_text(json.dumps(bad), encoding="ascii")
+
+
+def _allocate(path: Path, shape: tuple[int, ...]) -> None:
+    """Make the array with all its blocks on the disk: a disk that is full says so here, not by SIGBUS in a mapping."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).flush()
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _decode_rows(
+    pictures: Pictures, numbers: np.ndarray, size: int, path: Path, rows: range
+) -> tuple[range, dict[int, str]]:
+    images = np.lib.format.open_memmap(path, mode="r+")
+    bad = {}
+    for row in rows:
+        try:
+            images[row] = pictures.square(int(numbers[row]), size)
+        except BadImage as e:
+            bad[row] = str(e)
+    return rows, bad
+
+
+def open_decoded(folder: Path) -> np.ndarray:
+    """The array of `decode_all`, memory-mapped."""
+    try:
+        return np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as e:
+        raise DataError(
+            f"the stored pictures in {folder} are gone or damaged ({e}); empty the cache, prepare again."
+        ) from e
+
+
+def read_bad(folder: Path) -> dict[int, str]:
+    """Row -> why it could not be decoded."""
+    return {int(row): why for row, why in json.loads((folder / "bad.json").read_text(encoding="ascii")).items()}
+
+
+def probe_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: Progress) -> None:
+    """For sets too large to store: look at every file's header, write `bad.json` (row -> why) into `folder`.
+
+    Signature as `decode_all`; what only decoding reveals is found out while training reads.
+    """
+    bad: dict[int, str] = {}
+    done = 0
+    tasks = [
+        range(start, min(start + _PICTURES_PER_PROBE, len(numbers)))
+        for start in range(0, len(numbers), _PICTURES_PER_PROBE)
+    ]
+    for task, bad_rows in run_in_processes(partial(_probe_rows, pictures, numbers), tasks):
+        bad |= bad_rows
+        done += len(task)
+        progress("looking at pictures", done, len(numbers))
+    (folder / "bad.json").write_text(json.dumps(bad), encoding="ascii")
+
+
+def _probe_rows(pictures: Pictures, numbers: np.ndarray, rows: range) -> tuple[range, dict[int, str]]:
+    bad = {}
+    for row in rows:
+        try:
+            pictures.probe(int(numbers[row]))
+        except BadImage as e:
+            bad[row] = str(e)
+    return rows, bad

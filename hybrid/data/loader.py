@@ -1,0 +1,86 @@
+"""Batches of pictures in a given order."""
+
+# Shapes: B items, S side in pixels, C channels.
+
+import logging
+import os
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from hybrid.data.store import ImageStore
+from hybrid.data.view import View
+from workers.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_MAX_PROCESSES = 8
+_BATCH_LIMIT_S = 300
+
+Batch = tuple[np.ndarray, np.ndarray, dict[int, str]]
+"""Items asked for, pictures of the good ones, and why the others are bad."""
+
+
+def default_loader_processes() -> int:
+    """Half of the cores that this process may use, at least 1 and at most 8: the other half trains."""
+    return min(max(1, len(os.sched_getaffinity(0)) // 2), _MAX_PROCESSES)
+
+
+def batches(
+    view: View, items_order: np.ndarray, batch_size: int, processes: int = -1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`(items int64 [B], images uint8 [B, S, S, C])` in the given order; the last batch may be smaller.
+
+    A decoded set is read directly. Otherwise `processes` DataLoader processes decode (0: this one, -1: by the cores).
+    Pictures that turn out to be bad are left out of their batch, counted and named once in the log; a batch of nothing
+    but bad pictures is not given out.
+    """
+    parts = [items_order[start : start + batch_size] for start in range(0, len(items_order), batch_size)]
+    if view.images.is_decoded:
+        for part in parts:
+            yield part, view.images.get(part)
+        return
+    num_processes = default_loader_processes() if processes < 0 else processes
+    loader = DataLoader(
+        _Parts(view.images, parts),
+        batch_size=None,
+        num_workers=num_processes,
+        timeout=_BATCH_LIMIT_S if num_processes else 0,
+    )
+    parts_read = iter(loader)
+    while (batch := _next_batch(parts_read)) is not None:
+        part, images, bad = batch
+        _note_bad(view, bad)
+        if len(images):
+            yield part[~np.isin(part, list(bad))], images
+
+
+def _next_batch(parts_read: Iterator[Batch]) -> Batch | None:
+    try:
+        return next(parts_read, None)
+    except RuntimeError as e:  # what torch raises when a loader process is killed, or is silent for too long
+        raise DataError(f"reading pictures failed: {e} Fewer data.loader_processes need less memory.") from e
+
+
+class _Parts(Dataset[Batch]):
+    """One element is a whole batch, so that one message per batch crosses between processes."""
+
+    def __init__(self, images: ImageStore, parts: list[np.ndarray]) -> None:
+        self.images = images
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, index: int) -> Batch:
+        images, bad = self.images.read(self.parts[index])
+        return self.parts[index], images, bad
+
+
+def _note_bad(view: View, bad: dict[int, str]) -> None:
+    """Keep count in the view; name each picture once, however many epochs meet it again."""
+    for item, why in bad.items():
+        if item not in view.bad_items:
+            view.bad_items[item] = why
+            logger.warning("skipped %r: unreadable picture: %s (%d so far)", view.names[item], why, len(view.bad_items))

@@ -1,0 +1,78 @@
+"""Forked processes for work on many pictures, which never outlive their parent."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from workers.errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_PR_SET_PDEATHSIG = 1
+_TASK_LIMIT_S = 1800.0
+_TASKS_AHEAD = 4
+
+
+def num_processes() -> int:
+    """As many as the cores that this process may use, at most 16."""
+    return min(len(os.sched_getaffinity(0)), 16)
+
+
+def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+    """Results of `function` for each task, in the order in which they are done.
+
+    Forked rather than spawned: a fresh interpreter would import this package's heavy libraries once more per process.
+    The children only decode pictures or parse text, so no lock of the parent's threads concerns them.
+
+    Raises:
+        DataError: a process died, or a task takes longer than half an hour.
+    """
+    context = multiprocessing.get_context("fork")
+    workers = num_processes()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(os.getpid(), function)) as pool:
+        queue = iter(tasks)
+        running: set[Future[R]] = set()
+        try:
+            while True:
+                while len(running) < _TASKS_AHEAD * workers and (task := next(queue, pool)) is not pool:
+                    running.add(pool.submit(_work, task))
+                if not running:
+                    return
+                done, running = wait(running, timeout=_TASK_LIMIT_S, return_when=FIRST_COMPLETED)
+                if not done:
+                    raise DataError(
+                        f"no task on the pictures was done within {_TASK_LIMIT_S / 60:.0f} minutes; is the disk stuck?"
+                    )
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as e:
+            raise DataError(
+                "a process that decodes pictures was killed, perhaps for want of memory; free some and try again."
+            ) from e
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_function: Callable[
+    [Any], Any
+]  # of a child: inherited by fork, since the pictures and names inside would be pickled per task
+
+
+def _start(parent: int, function: Callable[[Any], Any]) -> None:
+    """Have the system end this process with its parent; the terminal's Ctrl-C is the parent's business alone."""
+    global _function
+    _function = function
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _work(task: Any) -> Any:
+    return _function(task)

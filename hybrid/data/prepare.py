@@ -1,0 +1,168 @@
+"""From the settings of a data set to a view of it, doing only what was not done before."""
+
+import itertools
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybrid.data import emoji, folder
+from hybrid.data.build_view import PictureSource, SplitRule, TagRule, build_view
+from hybrid.data.cache import Progress, build_once, cache_folder, key_of
+from hybrid.data.collection import Collection
+from hybrid.data.image_cache import MAX_BYTES, decode_all, decoded_bytes, probe_all, read_bad
+from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
+from hybrid.data.splits import choose_items
+from hybrid.data.view import FORMAT_VERSION, View
+from launch.config import DataConfig
+from workers.errors import ConfigError, DataError
+from workers.settings import check_choice
+
+logger = logging.getLogger(__name__)
+
+_MAX_NAMED = 20
+_FOLDER_VALID_FRACTION = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Source:
+    """What a kind of source contributes."""
+
+    key: str
+    folder: Path
+    """Of the collection."""
+    kind: str
+    pictures_root: Path
+    split_rule: SplitRule
+
+
+def silent(text: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def stored_size(image_size: int) -> int:
+    """Side at which pictures are stored: a third more than the trunk sees, in steps of 16 pixels.
+
+    Augmentation enlarges and turns pictures; with this margin it finds real detail, while resampling to the trunk's
+    size stays below a factor of two, where plain bilinear interpolation does not alias.
+    """
+    return -(-image_size * 4 // 3 // 16) * 16
+
+
+def prepare(config: DataConfig, progress: Progress = silent) -> View:
+    """The data set as a view, prepared in the cache if it is not there yet.
+
+    Calling it again is quick. It may be killed at any time, and called by several processes at once.
+
+    Args:
+        config: which data, how they are split, where the cache is.
+        progress: called with a text, how much is done, out of how much.
+
+    Raises:
+        ConfigError: a setting does not fit the source.
+        DataError: the source cannot be read or fetched, or nothing in it can be trained on.
+    """
+    cache = cache_folder(config.cache_dir)
+    source = _open_emoji(config, cache, progress) if config.source == "emoji" else _open_folder(config, cache, progress)
+    size = stored_size(config.image_size)
+    fingerprint = key_of(
+        FORMAT_VERSION,
+        source.key,
+        size,
+        config.max_items,
+        config.min_count,
+        config.max_tags,
+        config.hold_out_design,
+        source.split_rule.test_fraction,
+    )
+    destination = cache / "views" / fingerprint
+    if not destination.is_dir():
+        _make_view(destination, config, source, size, fingerprint, progress)
+    view = View(destination)
+    _log_dropped(view)
+    return view
+
+
+def _open_emoji(config: DataConfig, cache: Path, progress: Progress) -> _Source:
+    if config.hold_out_design:
+        check_choice("data.hold_out_design", config.hold_out_design, [design.name for design in emoji.DESIGNS])
+    key = emoji.emoji_key()
+    place = build_once(
+        cache / "collections" / key, lambda target: emoji.build_emoji(target, cache / "npm", progress), progress
+    )
+    rule = SplitRule(
+        test_fraction=emoji.TEST_FRACTION, valid_fraction=emoji.VALID_FRACTION, hold_out_design=config.hold_out_design
+    )
+    return _Source(key=key, folder=place, kind="vector", pictures_root=place, split_rule=rule)
+
+
+def _open_folder(config: DataConfig, cache: Path, progress: Progress) -> _Source:
+    if config.hold_out_design:
+        raise ConfigError(f"data.hold_out_design = {config.hold_out_design!r}, but only the emoji data have designs.")
+    progress("listing files", 0, 0)
+    listing = folder.scan(config.source.removeprefix("folder:"))
+    place = build_once(
+        cache / "collections" / listing.key, lambda target: folder.build_folder(target, listing, progress), progress
+    )
+    valid_fraction = _FOLDER_VALID_FRACTION * (1 - config.hold_out_fraction)
+    rule = SplitRule(test_fraction=config.hold_out_fraction, valid_fraction=valid_fraction, hold_out_design="")
+    return _Source(key=listing.key, folder=place, kind="photo", pictures_root=listing.root, split_rule=rule)
+
+
+def _make_view(
+    destination: Path, config: DataConfig, source: _Source, size: int, fingerprint: str, progress: Progress
+) -> None:
+    collection = Collection.open(source.folder)
+    if not collection.names:
+        left_out = ", ".join(f"{len(names)} {reason}" for reason, names in collection.skipped.items())
+        raise DataError(f"{config.source}: no picture with tags (left out: {left_out}).")
+    chosen = choose_items(collection.names, config.max_items)
+    pictures: Pictures = (
+        VectorPictures(source.folder)
+        if source.kind == "vector"
+        else PhotoPictures(source.pictures_root, collection.names)
+    )
+    is_decoded = decoded_bytes(len(chosen), size, pictures.channels) <= MAX_BYTES
+    work, suffix = (decode_all, f"{size}px") if is_decoded else (probe_all, "probed")
+    checked = build_once(
+        destination.parent.parent / "images" / f"{source.key}-{suffix}-{config.max_items or 'all'}",
+        lambda target: work(pictures, chosen, size, target, progress),
+        progress,
+    )
+    bad = read_bad(checked)
+    is_good = np.ones(len(chosen), dtype=bool)
+    is_good[list(bad)] = False
+    where = PictureSource(
+        kind=source.kind,
+        root=str(source.pictures_root) if source.kind == "photo" else os.path.relpath(source.folder, destination),
+        images_folder=os.path.relpath(checked, destination) if is_decoded else None,
+        size=size,
+        numbers=chosen[is_good],
+        rows=np.flatnonzero(is_good),
+    )
+    unreadable = {collection.names[chosen[row]]: why for row, why in sorted(bad.items())}
+    facts: dict[str, Any] = {
+        "fingerprint": fingerprint,
+        "source": config.source,
+        "skipped": collection.skipped | {"with unreadable pictures": unreadable},
+    }
+    tag_rule = TagRule(min_count=config.min_count, max_tags=config.max_tags)
+    progress("numbering tags", 0, 0)
+    build_once(
+        destination, lambda target: build_view(target, collection, where, source.split_rule, tag_rule, facts), progress
+    )
+
+
+def _log_dropped(view: View) -> None:
+    """Count and name what was left out, each time the data are opened: it belongs into every run's log."""
+    for reason, count in view.dropped.items():
+        logger.warning("left out: %s: %s", reason, f"{count:,}")
+    with view.skipped_path.open(encoding="utf-8") as file:
+        for line in itertools.islice(file, _MAX_NAMED):
+            reason, name, found = line.rstrip("\n").split("\t")
+            logger.info("skipped %s: %s: %s", name, reason, found)
+        if file.readline():
+            logger.info("the names of all skipped items are in %s", view.skipped_path)

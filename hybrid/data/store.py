@@ -1,0 +1,88 @@
+"""The pictures of a view, at the size that training reads."""
+
+# Shapes: B items, S side in pixels, C channels.
+
+import logging
+from typing import Protocol
+
+import numpy as np
+
+from hybrid.data.images import BadImage
+from hybrid.data.pictures import Pictures
+from workers.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+class ImageStore(Protocol):
+    """Pictures by item number."""
+
+    size: int
+    """S."""
+    channels: int
+    """C: 4 where the background is for the reader to choose (straight, not premultiplied, alpha), else 3."""
+    is_decoded: bool
+    """Whether reading is a plain copy, so that processes for it would be in the way."""
+
+    def __len__(self) -> int: ...
+
+    def get(self, items_B: np.ndarray) -> np.ndarray:
+        """uint8 `[B, S, S, C]`; raises DataError if one of them cannot be decoded."""
+
+    def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        """uint8 `[good, S, S, C]` in order, and why the others could not be decoded, by item."""
+
+
+class DecodedImages:
+    """Pictures in a memory-mapped array, all of them good."""
+
+    is_decoded = True
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
+        """`images` uint8 `[R, S, S, C]`; `rows[item]` is where an item's picture lies."""
+        self.images = images
+        self.rows = rows
+        self.size, self.channels = int(images.shape[1]), int(images.shape[3])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def get(self, items_B: np.ndarray) -> np.ndarray:
+        return np.asarray(self.images[self.rows[items_B]])
+
+    def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        return self.get(items_B), {}
+
+
+class EncodedImages:
+    """Pictures decoded whenever they are asked for."""
+
+    is_decoded = False
+
+    def __init__(self, pictures: Pictures, numbers: np.ndarray, size: int) -> None:
+        """`numbers[item]` is an item's number in `pictures`."""
+        self.pictures = pictures
+        self.numbers = numbers
+        self.size, self.channels = size, pictures.channels
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def get(self, items_B: np.ndarray) -> np.ndarray:
+        images, bad = self.read(items_B)
+        if bad:
+            item, why = next(iter(bad.items()))
+            raise DataError(f"the picture of item {item} cannot be decoded ({why}); read() leaves such pictures out.")
+        return images
+
+    def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        images = np.empty((len(items_B), self.size, self.size, self.channels), dtype=np.uint8)
+        bad: dict[int, str] = {}
+        num_good = 0
+        for item in items_B:
+            try:
+                images[num_good] = self.pictures.square(int(self.numbers[item]), self.size)
+                num_good += 1
+            except BadImage as e:
+                bad[int(item)] = str(e)
+        return images[:num_good], bad

@@ -1,0 +1,150 @@
+"""A data set as a run sees it: split, numbered and ready to be read."""
+
+# Shapes: I items, N tags, B items of a batch.
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybrid.data.image_cache import open_decoded
+from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
+from hybrid.data.ragged import Ragged
+from hybrid.data.store import DecodedImages, EncodedImages, ImageStore
+from hybrid.data.vocabulary import TagVocabulary
+from workers.errors import DataError
+
+FORMAT_VERSION = 1
+VOCABULARY_FILE = "vocabulary.tsv"
+HEAD_ARRAYS = ("counts.npy", "marginal.npy", "item_offsets.npy", "item_tags.npy")
+
+
+class View:
+    """Items 0 to I - 1 with their pictures, their tags and the split they belong to.
+
+    Everything lies in one folder of the cache; arrays are memory-mapped. The vocabulary, its order, the counts and the
+    marginal come from the training split only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._facts = _read_facts(folder)
+        self.fingerprint: str = self._facts["fingerprint"]
+        """Equal fingerprints mean equal items, tags, splits and stored pictures."""
+        self.source: str = self._facts["source"]
+        self.dropped: dict[str, int] = self._facts["dropped"]
+        """What was left out, by reason."""
+        self.facts: dict[str, int] = self._facts["facts"]
+        self.licences: dict[str, str] = self._facts["licences"]
+        """Attribution per design, and of the tags."""
+        self.group_names: list[str] = self._facts["group_names"]
+        self.group = self._load("group") if self.group_names else None
+        """int32 `[I]`: the design of each item, an index into `group_names`; None where there are no designs."""
+        self.train_items = self._load("train_items")
+        self.valid_items = self._load("valid_items")
+        self.test_items = self._load("test_items")
+        self.extra_test = {name: self._load(f"extra_test-{name}") for name in self._facts["extra_test"]}
+        """Further test sets by name: with a held-out design, its items of training concepts."""
+        self.item_offsets = self._load("item_offsets")
+        """int64 `[I + 1]`."""
+        self.item_tags = self._load("item_tags")
+        """int32: the tags of item i, ascending, are `item_tags[item_offsets[i] : item_offsets[i + 1]]`."""
+        self.num_unseen_tags = self._load("num_unseen_tags")
+        """int32 `[I]`: true tags of each item that are not in the vocabulary."""
+        self.marginal = self._load("marginal")
+        """float64 `[N]`: the distribution of positives drawn uniformly from a training item's known tags."""
+        self._numbers = self._load("picture_numbers")
+        self.pictures = self._open_pictures()
+        self.images: ImageStore = self._open_images()
+        self.bad_items: dict[int, str] = {}
+        """Items whose pictures turned out to be unreadable since this view was opened, with the reason."""
+
+    def __len__(self) -> int:
+        return len(self.num_unseen_tags)
+
+    def __repr__(self) -> str:
+        return f"View({self.source}: {len(self):,} items, {len(self.marginal):,} tags)"
+
+    @cached_property
+    def vocabulary(self) -> TagVocabulary:
+        """Tags by id."""
+        return TagVocabulary.load(self.folder / VOCABULARY_FILE)
+
+    @property
+    def tags_of(self) -> Ragged:
+        """The known tags of all items."""
+        return Ragged(self.item_offsets, self.item_tags)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """A unique name per item: its path, or its design and code points."""
+        return [name for name, _ in self._items]
+
+    @property
+    def skipped_path(self) -> Path:
+        """Names of the items that were left out: lines of reason, name, what was found, tab-separated."""
+        return self.folder / "skipped.tsv"
+
+    def describe(self, item: int) -> dict[str, str]:
+        """What is known of an item, for people: `name` and `title`; of emoji also character, design, code, concept."""
+        name, details = self._items[item]
+        return {"name": name, **details}
+
+    def png(self, item: int, size: int) -> bytes:
+        """The picture for people to look at, from the source at the size wanted; raises BadImage."""
+        return self.pictures.png(int(self._numbers[item]), size)
+
+    @cached_property
+    def _items(self) -> list[tuple[str, dict[str, str]]]:
+        with (self.folder / "items.jsonl").open(encoding="ascii") as file:
+            return [json.loads(line) for line in file]
+
+    def _load(self, name: str) -> np.ndarray:
+        try:
+            return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as e:
+            raise DataError(
+                f"prepared data are damaged: {self.folder / name}.npy: {e}. Remove {self.folder} and prepare again."
+            ) from e
+
+    def _open_pictures(self) -> Pictures:
+        root = self.folder / self._facts["pictures_root"]
+        if self._facts["pictures"] == "vector":
+            return VectorPictures(root)
+        with (self.folder / "picture_names.json").open(encoding="ascii") as file:
+            return PhotoPictures(root, json.load(file))
+
+    def _open_images(self) -> ImageStore:
+        if self._facts["images_folder"] is None:
+            return EncodedImages(self.pictures, self._numbers, self._facts["size"])
+        return DecodedImages(open_decoded(self.folder / self._facts["images_folder"]), self._load("image_rows"))
+
+
+def write_head_arrays(view: View) -> Path:
+    """The folder where a process without this package finds the arrays named in `HEAD_ARRAYS`.
+
+    They are part of every view, so there is nothing left to write: this checks that they are there, whole.
+
+    Raises:
+        DataError: the cache was damaged.
+    """
+    counts, marginal, offsets, tags = (view._load(name.removesuffix(".npy")) for name in HEAD_ARRAYS)
+    if len(counts) != len(marginal) or len(offsets) != len(view) + 1 or offsets[-1] != len(tags):
+        raise DataError(
+            f"prepared data are damaged: the arrays in {view.folder} do not fit together. Remove it and prepare again."
+        )
+    return view.folder
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((folder / "view.json").read_text(encoding="ascii"))
+    except (OSError, ValueError) as e:
+        raise DataError(f"{folder} holds no prepared data ({e}); prepare them again.") from e
+    if facts.get("format") != FORMAT_VERSION:
+        raise DataError(
+            f"{folder}: prepared data of format {facts.get('format')!r}, expected {FORMAT_VERSION}; prepare them again."
+        )
+    return facts

@@ -1,0 +1,62 @@
+"""Features of stored pictures, computed in batches by a trunk that does not learn."""
+
+# Shapes: I items, D dim.
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hybrid.data.loader import batches
+from hybrid.data.view import View
+from hybrid.trunks import prepare_images
+
+BATCH_SIZE = 256
+
+
+def resized(images_BCHW: Tensor, image_size: int) -> Tensor:
+    """Prepared pictures at the trunk's size; a smaller one averages, so that nothing is skipped."""
+    if images_BCHW.shape[-1] == image_size:
+        return images_BCHW
+    smaller = F.interpolate(images_BCHW, image_size, mode="bilinear", antialias=True, align_corners=False)
+    return smaller.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def image_features(trunk: nn.Module, images_BHWC: Tensor, image_size: int, precision: torch.dtype) -> Tensor:
+    """Features float32 `[B, D]` of stored uint8 pictures on the trunk's device; the trunk is in evaluation mode after it."""
+    trunk.eval()
+    images = resized(prepare_images(images_BHWC), image_size)
+    with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+        return trunk(images).float()
+
+
+def item_features(
+    trunk: nn.Module,
+    view: View,
+    items: npt.NDArray[np.int64],
+    *,
+    image_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    processes: int = 0,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Features of items of a data set.
+
+    Returns:
+        The items whose pictures could be read, in the order given, and their features `[I, D]`.
+    """
+    found_items, found_features, done = [], [], 0
+    for batch_items, images in batches(view, items, BATCH_SIZE, processes):
+        features = image_features(trunk, torch.from_numpy(images).to(device), image_size, precision)
+        found_items.append(batch_items)
+        found_features.append(features.cpu().numpy())
+        done += len(batch_items)
+        progress(done, len(items))
+    if not found_items:
+        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+    return np.concatenate(found_items), np.concatenate(found_features)

@@ -1,0 +1,345 @@
+"""The wide head as a PyTorch module: an output layer whose rows live in shared memory and learn in worker processes."""
+
+# Shapes: B examples, D dim, N tags, k results.
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hybrid.ranking import LiveRows, Ranker
+from hybrid.tag_batch import ItemNumbers, TagBatch
+from workers.config import HeadConfig
+from workers.counters import POSITIVES, stream_key
+from workers.engine import Chunk
+from workers.errors import ConfigError
+from workers.matrix import TagMatrix
+from workers.matrix_io import load_matrix, save_matrix
+from workers.pool import WorkerPool
+from workers.positives import draw_positives
+from workers.endpoint import make_endpoint, remove_endpoint
+from workers.membership import Membership
+from workers.router import Router, Ticket
+
+START_TIMEOUT_S = 120.0
+"""Workers start in about a second; the first start on a machine compiles kernels."""
+COLLECT_TIMEOUT_S = 120.0
+DEFAULT_POSITIVES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class HeadResult:
+    """What the workers returned for some examples."""
+
+    loss_B: npt.NDArray[np.float32]
+    """Loss of each example."""
+    feature_grad_BD: npt.NDArray[np.float32]
+    """Gradient of each example's own loss by its features."""
+
+
+class WideHead(nn.Module):
+    """An output layer with a loss over very many tags, trained by CPU workers.
+
+    Calling it ships the features to the workers, which draw negatives, update the rows that matter, and return the loss
+    and the feature gradient; `loss.backward()` passes that gradient on to the trunk.
+
+    Rows are updated inside the call, and only if the head is in training mode and grad mode is on. Under `eval()` or
+    `torch.no_grad()` the call returns the loss and changes nothing. A frozen trunk still trains rows. Rows learn from the
+    unscaled loss with their own learning rate: a factor on the loss (GradScaler, gradient accumulation) reaches the trunk
+    alone. The rows are not torch parameters: optimizers and `state_dict` do not see them; use `save` and `load`.
+
+    Args:
+        num_tags: N, rows of the tag matrix.
+        dim: D, length of the features.
+        workers: number of worker processes; None takes one per core that this process may use, 8 at most.
+        config: objective, negatives, row optimizer; see `HeadConfig`. Its fields may also be given by name.
+        tag_counts: `[N]` occurrences of each tag in the training data. They shape the negatives (count ** alpha), start
+            each bias at "no information", and leave tags with count 0 out of rankings. Without them all tags are alike.
+        positives: true tags drawn per example and call; an example with fewer uses all of them.
+        seed: of initial rows and of all draws.
+        log_dir: a folder for the workers' logs; None discards what they say below warnings.
+
+    Raises:
+        ConfigError: a setting breaks its rule.
+        WorkerLost: the workers cannot be started.
+
+    Example:
+        >>> with WideHead(num_tags=1000, dim=8, workers=1, negatives=16) as head:
+        ...     features = torch.randn(4, 8, requires_grad=True)
+        ...     loss = head(features, [[1, 2], [3], [], [999]])
+        ...     loss.backward()
+        ...     ids, scores = head.topk(features, k=5)
+        >>> features.grad.shape, ids.shape
+        (torch.Size([4, 8]), torch.Size([4, 5]))
+    """
+
+    def __init__(
+        self,
+        num_tags: int,
+        dim: int,
+        workers: int | None = None,
+        *,
+        config: HeadConfig | None = None,
+        tag_counts: npt.ArrayLike | None = None,
+        positives: int = DEFAULT_POSITIVES,
+        seed: int = 0,
+        log_dir: Path | None = None,
+        **settings: Any,
+    ) -> None:
+        config = _configured(config, settings)
+        counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
+        matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed)
+        self._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
+
+    def _start(
+        self, matrix: TagMatrix, workers: int | None, config: HeadConfig, *, positives: int, seed: int, log_dir: Path | None
+    ) -> None:
+        """Own a pool of workers on a matrix that is already there."""
+        num_workers = workers or min(len(os.sched_getaffinity(0)), 8)
+        endpoint = make_endpoint()
+        pool = WorkerPool(matrix, endpoint, num_workers, log_dir=log_dir)
+        try:
+            self._join(matrix, endpoint, pool, config, positives=positives, seed=seed)
+            self._pool, self._endpoint = pool, endpoint
+            self.router.wait_ready(num_workers, START_TIMEOUT_S)
+        except BaseException:
+            pool.close()
+            remove_endpoint(endpoint)
+            raise
+
+    def _join(
+        self, matrix: TagMatrix, endpoint: str, membership: Membership, config: HeadConfig, *, positives: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.num_tags, self.dim, self.positives, self.seed = matrix.num_tags, matrix.dim, positives, seed
+        self.matrix = matrix
+        self.row_lr = config.row_lr
+        self.num_negatives = config.negatives
+        self.step = 0
+        self.router = Router(endpoint, head=config, matrix=matrix, membership=membership)
+        self._pool: WorkerPool | None = None
+        self._endpoint: str | None = None
+
+    @classmethod
+    def attached(
+        cls, matrix: TagMatrix, endpoint: str, membership: Membership, config: HeadConfig, *, positives: int, seed: int
+    ) -> "WideHead":
+        """A head on a matrix and workers that another process owns, as in `hybrid train`."""
+        head = cls.__new__(cls)
+        head._join(matrix, endpoint, membership, config, positives=positives, seed=seed)
+        return head
+
+    def forward(self, features_BD: Tensor, tags: Any, pos_weights: npt.NDArray[np.float32] | None = None) -> Tensor:
+        """Mean loss of the examples, as a scalar tensor whose backward pass gives the workers' feature gradient.
+
+        Args:
+            features_BD: `[B, D]`, any float type, any device.
+            tags: the true tags of each example: a list of id lists, or a CSR pair (ids, offsets).
+            pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1.
+
+        Raises:
+            DataError: a tag id is out of range, or tags and features are not equally many.
+            ChunkError: features are not finite, or not `[B, dim]`.
+            WorkerLost: no worker answered in time.
+        """
+        update = self.training and torch.is_grad_enabled()
+        ticket = self.submit(_to_host(features_BD), tags, update=update, pos_weights=pos_weights)
+        result = self.collect(ticket)
+        self.step += update
+        mean_loss = torch.tensor(result.loss_B.mean() if len(result.loss_B) else 0.0, device=features_BD.device)
+        if not torch.is_grad_enabled():
+            return mean_loss
+        if not features_BD.requires_grad:  # a frozen trunk: backward() in an unchanged loop is then a no-op, not an error
+            return mean_loss.requires_grad_(update)
+        grad_BD = torch.from_numpy(result.feature_grad_BD).to(features_BD.device) / max(len(result.loss_B), 1)
+        return _LossOfWorkers.apply(features_BD, mean_loss, grad_BD)
+
+    def submit(
+        self,
+        features_BD: npt.NDArray[np.float32],
+        tags: Any,
+        *,
+        update: bool,
+        pos_weights: npt.NDArray[np.float32] | None = None,
+        first_chunk: int = 0,
+    ) -> Ticket:
+        """Ship examples in chunks of `config.chunk_size` without waiting.
+
+        Args:
+            features_BD: float32 `[B, D]`; must not change until the ticket is collected.
+            tags: as for `forward`.
+            update: whether rows learn.
+            pos_weights: as for `forward`.
+            first_chunk: number of the first chunk within this step; it seeds the draws, so give each micro-batch its own.
+        """
+        batch = TagBatch.of(tags, self.num_tags)
+        if features_BD.ndim != 2 or features_BD.shape[1] != self.dim:
+            raise ConfigError(f"features have shape {features_BD.shape}, expected [B, {self.dim}].")
+        if len(batch) != len(features_BD):
+            raise ConfigError(f"tags are given for {len(batch)} examples, features for {len(features_BD)}.")
+        size = self.config.chunk_size
+        starts = range(0, len(features_BD), size)
+        return self.router.submit(
+            [
+                self._chunk(first_chunk + i, features_BD, batch, start, min(start + size, len(features_BD)), update, pos_weights)
+                for i, start in enumerate(starts)
+            ]
+        )
+
+    def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
+        """Wait for a ticket's replies and put them together in the order of the examples."""
+        replies = self.router.collect(ticket, timeout_s)
+        if not replies:
+            return HeadResult(np.empty(0, np.float32), np.empty((0, self.dim), np.float32))
+        return HeadResult(
+            np.concatenate([reply.loss_B for reply in replies]), np.concatenate([reply.feature_grad_BD for reply in replies])
+        )
+
+    def _chunk(
+        self,
+        number: int,
+        features_BD: npt.NDArray[np.float32],
+        batch: TagBatch | ItemNumbers,
+        start: int,
+        stop: int,
+        update: bool,
+        pos_weights: npt.NDArray[np.float32] | None,
+    ) -> Chunk:
+        key = stream_key(self.seed, self.step, number, POSITIVES)
+        if isinstance(batch, ItemNumbers):
+            items_B = batch.items_B[start:stop]
+            pos_ids, pos_offsets = draw_positives(
+                self.matrix.item_offsets, self.matrix.item_tags, items_B, self.positives, key
+            )
+            truths: dict[str, Any] = {"items_B": items_B, "true_ids": None, "true_offsets": None}
+        else:
+            part = batch.slice(start, stop)
+            pos_ids, pos_offsets = draw_positives(part.offsets, part.ids, np.arange(len(part)), self.positives, key)
+            truths = {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}
+        return Chunk(
+            step=self.step,
+            chunk=number,
+            seed=self.seed,
+            features_BD=features_BD[start:stop],
+            pos_ids=pos_ids,
+            pos_offsets=pos_offsets,
+            pos_weights=None if pos_weights is None else pos_weights[pos_ids],
+            num_negatives=self.num_negatives,
+            row_lr=self.row_lr,
+            update=update,
+            **truths,
+        )
+
+    def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
+        """The k best tags of each example, exactly, over all rows.
+
+        Args:
+            features_BD: `[B, D]`.
+            k: results per example; at most the number of tags.
+            score: `probability` ranks by log p(tag | example), `lift` by the bare score, which favours rare tags.
+
+        Returns:
+            ids int64 `[B, k]` and scores float32 `[B, k]`, best first, on the features' device.
+        """
+        ranker = Ranker(
+            LiveRows(self.matrix.rows_ND), score_bias(self.matrix, self.config, score), features_BD.device
+        )
+        return ranker.topk(features_BD.detach(), k)
+
+    def rows(self, ids: Iterable[int]) -> Tensor:
+        """A copy of the rows of some tags, float32 `[len(ids), D]`."""
+        return torch.from_numpy(self.matrix.rows_ND[np.asarray(list(ids), dtype=np.int64)])
+
+    def scale(self, workers: int) -> None:
+        """Change the number of worker processes; nothing in flight is lost."""
+        if self._pool is None:
+            raise ConfigError("this head's workers belong to a run; use `hybrid scale RUN N`.")
+        for name in self._pool.scale(workers):
+            self.router.drain(name)
+
+    def save(self, folder: str | Path) -> None:
+        """Write rows, biases, optimizer state and settings to a folder (made if missing); see `WideHead.load`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_matrix(self.matrix, folder, self.config)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        workers: int | None = None,
+        *,
+        positives: int = DEFAULT_POSITIVES,
+        seed: int = 0,
+        log_dir: Path | None = None,
+    ) -> "WideHead":
+        """A head with the rows, optimizer state and settings of `save`.
+
+        Raises:
+            MatrixMismatch: the folder is incomplete or of another format; the message names the file.
+        """
+        matrix, config = load_matrix(Path(folder))
+        head = cls.__new__(cls)
+        head._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
+        return head
+
+    def close(self) -> None:
+        """Stop the workers and give the shared memory back; safe to call twice."""
+        self.router.close()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        if self._endpoint is not None:
+            remove_endpoint(self._endpoint)
+            self._endpoint = None
+        self.matrix.close()
+
+    def __enter__(self) -> "WideHead":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class _LossOfWorkers(torch.autograd.Function):
+    """Gives the loss on the way forward, the workers' gradient on the way back."""
+
+    @staticmethod
+    def forward(context: Any, features_BD: Tensor, mean_loss: Tensor, grad_BD: Tensor) -> Tensor:
+        context.save_for_backward(grad_BD.to(features_BD.dtype))
+        return mean_loss.clone()
+
+    @staticmethod
+    def backward(context: Any, *loss_grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad_BD,) = context.saved_tensors
+        return loss_grads[0] * grad_BD, None, None
+
+
+def score_bias(matrix: TagMatrix, config: HeadConfig, score: str, loss_weight_N: Any = None) -> npt.NDArray[np.float32]:
+    """What is added to row . features to rank tags: `[N]`, -inf for tags that are not ranked."""
+    correction_N = matrix.log_probability_correction_N(config, loss_weight_N)
+    if score == "probability":
+        return matrix.bias_N + correction_N
+    if score == "lift":
+        return np.where(np.isneginf(correction_N), correction_N, matrix.bias_N).astype(np.float32)
+    raise ConfigError(f"score = {score!r}, but it must be probability or lift.")
+
+
+def _configured(config: HeadConfig | None, settings: dict[str, Any]) -> HeadConfig:
+    known = HeadConfig.__dataclass_fields__
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"WideHead has no setting {name!r}. Known: {', '.join(known)}.")
+    return replace(config or HeadConfig(), **settings)
+
+
+def _to_host(features_BD: Tensor) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(features_BD.detach().to(device="cpu", dtype=torch.float32).numpy())

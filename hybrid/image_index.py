@@ -1,0 +1,50 @@
+"""The images that a run's search looks through, with their features on disk."""
+
+# Shapes: I images, D dim.
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.errors import RunError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndex:
+    """Features of chosen items of a data set."""
+
+    items_I: NDArray[np.int64]
+    """Numbers of the items in the data set."""
+    features_ID: NDArray[np.float32]
+    """The trunk's output for each of them."""
+    fingerprint: str
+    """Of the data set: item numbers mean nothing in another."""
+
+    def save(self, folder: Path) -> None:
+        """Write `items.npy`, `features.npy` and `index.json` (last, so that it stands for a whole index)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.json").unlink(missing_ok=True)
+        np.save(folder / "items.npy", np.asarray(self.items_I, np.int64))
+        np.save(folder / "features.npy", np.asarray(self.features_ID, np.float32))
+        (folder / "index.json").write_text(json.dumps({"fingerprint": self.fingerprint}) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "ImageIndex":
+        """Map an index into memory.
+
+        Raises:
+            RunError: it is missing, unfinished or damaged.
+        """
+        try:
+            fingerprint = json.loads((folder / "index.json").read_text())["fingerprint"]
+            items_I = np.load(folder / "items.npy", allow_pickle=False)
+            features_ID = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as e:
+            advice = "It is made at the end of training, or by `hybrid evaluate`."
+            raise RunError(f"no usable index of images in {folder}: {e}. {advice}") from e
+        if features_ID.ndim != 2 or len(features_ID) != len(items_I) or features_ID.dtype != np.float32:
+            raise RunError(f"{folder}: features {features_ID.shape} {features_ID.dtype} for {len(items_I)} items.")
+        return cls(items_I, features_ID, fingerprint)

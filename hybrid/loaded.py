@@ -1,0 +1,171 @@
+"""A finished or running run, loaded for use: search, annotation, neighbours."""
+
+# Shapes: N tags, D dim, B images.
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hybrid.checkpoint import Checkpoint, latest_checkpoint
+from hybrid.data.images import BadImage, decode_square
+from hybrid.data.prepare import prepare, stored_size
+from hybrid.data.view import View
+from hybrid.data.vocabulary import TagVocabulary
+from hybrid.device import choose_device, choose_precision
+from hybrid.features import image_features
+from hybrid.image_index import ImageIndex
+from hybrid.neighbours import ScoredTag, nearest_tags
+from hybrid.query import suggest
+from hybrid.ranking import Ranker
+from hybrid.rundir import RunDirectory, open_run
+from hybrid.search import SearchResult, search
+from hybrid.trunks import build_trunk
+from workers.errors import DataError, MatrixMismatch, RunError
+from workers.matrix_io import SavedMatrix, open_rows
+from workers.objectives import log_probability_correction_N
+from workers.settings import check_choice
+
+SCORES = ("probability", "lift")
+
+
+def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
+    """A run by its directory, by its name under `runs/`, or the one started last.
+
+    Args:
+        run: the run.
+        device: where the trunk computes; None takes the run's own setting.
+
+    Raises:
+        RunError: there is no such run, or it has no whole checkpoint yet.
+
+    Example:
+        run = hybrid.load("last")
+        for hit in run.search("water").hits:
+            print(hit.title, hit.score)
+        for found in run.annotate("photo.jpg", k=5):
+            print(found.tag, found.score)
+    """
+    return LoadedRun(open_run(run), device)
+
+
+class LoadedRun:
+    """What a run learnt, at its newest checkpoint; parts are loaded when they are first used."""
+
+    def __init__(self, directory: RunDirectory, device: str | None = None) -> None:
+        self.directory = directory
+        self.config = directory.config()
+        self.device = choose_device(device or self.config.trunk.device)
+        checkpoint = latest_checkpoint(directory.checkpoints)
+        if checkpoint is None:
+            advice = f"Train on: hybrid train --resume {directory.path}"
+            raise RunError(f"{directory.path} has no whole checkpoint yet. {advice}")
+        self.checkpoint: Checkpoint = checkpoint
+        self.rows: SavedMatrix = open_rows(checkpoint.matrix_folder)
+
+    @cached_property
+    def vocabulary(self) -> TagVocabulary:
+        """Tags by id."""
+        vocabulary = TagVocabulary.load(self.directory.vocabulary)
+        if len(vocabulary) != self.rows.num_tags:
+            sizes = f"{len(vocabulary):,} tags, but {self.rows.folder} has {self.rows.num_tags:,} rows"
+            raise MatrixMismatch(f"{self.directory.vocabulary} holds {sizes}: they are of different runs.")
+        return vocabulary
+
+    @cached_property
+    def trunk(self) -> nn.Module:
+        """The trunk with its trained weights, in evaluation mode on `device`."""
+        trunk = build_trunk(self.config.trunk, self.config.data.image_size)
+        self.checkpoint.load_trunk(trunk)
+        return trunk.to(self.device).eval()
+
+    @cached_property
+    def view(self) -> View:
+        """The data set; prepared again if its cache is gone."""
+        return prepare(self.config.data)
+
+    @cached_property
+    def index(self) -> ImageIndex:
+        """The held-out images with their features.
+
+        Raises:
+            RunError: there is none, or the data set has changed since it was made.
+        """
+        index = ImageIndex.load(self.directory.index)
+        if index.fingerprint != self.view.fingerprint:
+            raise RunError(
+                f"the data ({self.config.data.source}) have changed since {self.directory.index} was made. "
+                f"Make it anew: hybrid evaluate {self.directory.path}"
+            )
+        return index
+
+    def score_bias_N(self, score: str = "probability") -> NDArray[np.float32]:
+        """What is added to `row . features` to rank tags by log p(tag | image), or by the bare score (`lift`)."""
+        check_choice("score", score, SCORES)
+        correction_N = log_probability_correction_N(self.config.head, self.rows.log_q_N, self.rows.counts_N)
+        if score == "lift":
+            return np.where(np.isneginf(correction_N), correction_N, self.rows.bias_N).astype(np.float32)
+        return self.rows.bias_N + correction_N
+
+    def search(self, text: str, k: int = 10) -> SearchResult:
+        """The k held-out images that fit the words best."""
+        return search(text, k, pictures=self.view, index=self.index, rows=self.rows)
+
+    def annotate(self, image: str | Path, k: int = 10, score: str = "probability") -> list[ScoredTag]:
+        """The k best tags of one image file.
+
+        Args:
+            image: any picture file that training could read.
+            k: tags wanted.
+            score: `probability`, or `lift`, which favours rare tags.
+
+        Raises:
+            DataError: the file is missing or is no picture that can be decoded; says why.
+        """
+        return self.annotate_all([image], k, score)[0]
+
+    def annotate_all(
+        self, images: Sequence[str | Path], k: int = 10, score: str = "probability"
+    ) -> list[list[ScoredTag]]:
+        """The k best tags of each image file; one pass over the tag matrix for all of them."""
+        size = self.config.data.image_size
+        pixels = torch.from_numpy(np.stack([read_picture(Path(image), stored_size(size)) for image in images]))
+        precision = choose_precision(self.config.trunk.precision, self.device)
+        features = image_features(self.trunk, pixels.to(self.device), size, precision)
+        ids_Bk, scores_Bk = Ranker(self.rows, self.score_bias_N(score), self.device).topk(features, k)
+        return [self._scored(ids, scores) for ids, scores in zip(ids_Bk.tolist(), scores_Bk.tolist(), strict=True)]
+
+    def neighbours(self, tag: str, k: int = 10) -> list[ScoredTag]:
+        """The k tags whose rows point most nearly the same way as the tag's, by cosine.
+
+        Raises:
+            DataError: the tag is not known; suggests some that are.
+        """
+        tag_id = self.vocabulary.id_of(tag)
+        if tag_id is None:
+            similar = ", ".join(repr(other) for other in suggest(tag, self.vocabulary))
+            raise DataError(f"{tag!r} is no tag of this run." + (f" Did you mean {similar}?" if similar else ""))
+        ids, cosines = nearest_tags(self.rows, self.vocabulary.counts, tag_id, k)
+        return self._scored(ids.tolist(), cosines.tolist())
+
+    def _scored(self, ids: Sequence[int], scores: Sequence[float]) -> list[ScoredTag]:
+        tags, counts = self.vocabulary.tags, self.vocabulary.counts
+        return [ScoredTag(tags[t], t, s, int(counts[t])) for t, s in zip(ids, scores, strict=True) if t >= 0]
+
+
+def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
+    """A picture file as uint8 `[size, size, 3]`.
+
+    Raises:
+        DataError: names the file and says why it cannot be used.
+    """
+    try:
+        return decode_square(path, size)
+    except BadImage as e:
+        raise DataError(f"{path} cannot be annotated: {e}.") from e
+    except OSError as e:
+        raise DataError(f"{path} cannot be read: {e.strerror or e}.") from e

@@ -1,0 +1,131 @@
+"""One training step in micro-batches, so that workers and trunk compute at the same time.
+
+    trunk   | forward A | forward B      | backward A      | backward B | optimizer step
+    workers |           | update(A)      | update(B)       |
+                        ^ ship A         ^ ship B          ^ both gradients belong to the weights that made the features
+
+No weight changes between a forward and its backward pass: the trunk's step is an ordinary synchronous one, equal to running
+the micro-batches one after the other. BatchNorm takes its statistics from each micro-batch, not from the whole batch.
+"""
+
+# Shapes: B examples of a micro-batch, D dim.
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hybrid.head import WideHead
+from hybrid.phases import PhaseTimer
+from workers.router import Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """A slice of a batch."""
+
+    images: Tensor
+    """What the trunk takes, on the trunk's device."""
+    tags: Any
+    """True tags of its examples, as `WideHead` takes them."""
+
+
+class Pipeline:
+    """Runs forward and backward passes of micro-batches around the workers' updates.
+
+    Args:
+        trunk: any module that maps images to features `[B, D]`.
+        head: the wide head, in training mode.
+        precision: dtype of autocast; float32 turns autocast off.
+        timer: receives the phases `forward`, `ship`, `wait`, `backward`.
+        pos_weights: `[N]` weight of each tag's positive terms, or None.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        head: WideHead,
+        *,
+        precision: torch.dtype,
+        timer: PhaseTimer,
+        pos_weights: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        self.trunk, self.head, self.timer = trunk, head, timer
+        self.precision, self.pos_weights = precision, pos_weights
+
+    def accumulate(self, microbatches: Sequence[MicroBatch]) -> float:
+        """Add the gradient of the mean loss over all examples to the trunk's weights; rows learn on the way.
+
+        Returns:
+            The mean loss.
+        """
+        num_examples = sum(len(part.images) for part in microbatches)
+        features, tickets, to_ship, first_chunk = [], [], None, 0
+        for part in microbatches:
+            features_BD = self._forward(part.images)
+            departure = _Departure(features_BD)
+            features.append(features_BD)
+            ship = self._shipper(departure, part.tags, first_chunk)
+            first_chunk += -(-len(features_BD) // self.head.config.chunk_size)
+            if departure.is_ready:
+                tickets.append(ship())
+                continue
+            if to_ship is not None:
+                tickets.append(to_ship())
+            to_ship = ship  # the next forward pass is queued on the device before this copy is waited for
+        if to_ship is not None:
+            tickets.append(to_ship())
+        loss_sum = sum(self._backward(f, t, num_examples) for f, t in zip(features, tickets, strict=True))
+        self.head.step += 1
+        return loss_sum / num_examples
+
+    def _forward(self, images: Tensor) -> Tensor:
+        device_type, is_mixed = images.device.type, self.precision != torch.float32
+        with self.timer.phase("forward"), torch.autocast(device_type, self.precision, enabled=is_mixed):
+            return self.trunk(images)
+
+    def _shipper(self, departure: "_Departure", tags: Any, first_chunk: int) -> Callable[[], Ticket]:
+        def ship() -> Ticket:
+            with self.timer.phase("ship"):
+                return self.head.submit(
+                    departure.wait(), tags, update=True, pos_weights=self.pos_weights, first_chunk=first_chunk
+                )
+
+        return ship
+
+    def _backward(self, features_BD: Tensor, ticket: Ticket, num_examples: int) -> float:
+        with self.timer.phase("wait"):
+            result = self.head.collect(ticket)
+        with self.timer.phase("backward"):
+            grad_BD = torch.from_numpy(result.feature_grad_BD).div_(num_examples)
+            features_BD.backward(grad_BD.to(features_BD.device, features_BD.dtype, non_blocking=True))
+        return float(result.loss_B.sum())
+
+
+class _Departure:
+    """Features on their way to host memory; on CUDA a copy into pinned memory that an event ends."""
+
+    def __init__(self, features_BD: Tensor) -> None:
+        source = features_BD.detach()
+        self._event: torch.cuda.Event | None = None
+        if source.device.type == "cuda":
+            self._host_BD = torch.empty(source.shape, dtype=torch.float32, pin_memory=True)
+            self._host_BD.copy_(source, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._host_BD = source.float().contiguous()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether waiting would return at once."""
+        return self._event is None
+
+    def wait(self) -> npt.NDArray[np.float32]:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host_BD.numpy()

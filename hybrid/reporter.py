@@ -1,0 +1,117 @@
+"""What a training says of itself while it goes on."""
+
+import time
+
+import torch
+
+from hybrid.metrics_log import MetricsLog
+from hybrid.supervision import Supervision
+from hybrid.trainer import StepReport, Trainer
+from workers.router import Router
+
+SHOW_S = 0.5
+"""Between updates of the live view."""
+WRITE_S = 2.0
+"""Between lines in the log of metrics."""
+
+
+class _Sums:
+    """Sums over the steps since the last report."""
+
+    def __init__(self) -> None:
+        self.start_s = time.monotonic()
+        self.steps = self.examples = 0
+        self.loss = 0.0
+        self.phase_s: dict[str, float] = {}
+
+    def add(self, report: StepReport) -> None:
+        self.steps += 1
+        self.examples += report.num_examples
+        self.loss += report.loss * report.num_examples
+        for name, seconds in report.seconds.items():
+            self.phase_s[name] = self.phase_s.get(name, 0.0) + seconds
+
+    @property
+    def wait_fraction(self) -> float:
+        """Share of the steps' time that the trunk waited for workers."""
+        return self.phase_s.get("wait", 0.0) / max(sum(self.phase_s.values()), 1e-9)
+
+    @property
+    def examples_per_s(self) -> float:
+        return self.examples / max(time.monotonic() - self.start_s, 1e-9)
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / max(self.examples, 1)
+
+
+class Reporter:
+    """Averages steps: twice a second for the launcher's view, every other second for the log of metrics."""
+
+    def __init__(self, trainer: Trainer, router: Router, supervision: Supervision, metrics: MetricsLog) -> None:
+        self._trainer, self._router = trainer, router
+        self._supervision, self._metrics = supervision, metrics
+        self._shown, self._written = _Sums(), _Sums()
+        self._last: StepReport | None = None
+
+    def add(self, report: StepReport) -> None:
+        """Take one step's report."""
+        self._last = report
+        now_s = time.monotonic()
+        self._shown.add(report)
+        self._written.add(report)
+        if now_s - self._shown.start_s >= SHOW_S or self._trainer.progress.step == 1:
+            self._show(report)
+        if now_s - self._written.start_s >= WRITE_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered since the last line."""
+        if self._last is None or not self._written.steps:
+            return
+        sums, counters = self._written, self._router.counters
+        self._metrics.write(
+            self._trainer.progress.step,
+            "train",
+            {
+                "loss": sums.mean_loss,
+                "examples_per_s": sums.examples_per_s,
+                "lr": self._last.lr,
+                "row_lr": self._last.row_lr,
+                "fraction": self._last.fraction,
+                "used_s": self._trainer.progress.used_s,
+                "wait_fraction": sums.wait_fraction,
+                "phase_ms": {name: 1000 * s / sums.steps for name, s in sums.phase_s.items()},
+                "workers": sum(worker.state == "ready" for worker in self._router.workers()),
+                "max_staleness_chunks": counters.max_staleness_chunks,
+                "chunks_resent": counters.chunks_resent,
+            },
+        )
+        self._written = _Sums()
+
+    def _show(self, report: StepReport) -> None:
+        trainer, sums, counters = self._trainer, self._shown, self._router.counters
+        remaining_s = trainer.budget.remaining_s(trainer.progress.num_examples)
+        self._supervision.tell(
+            "step",
+            step=trainer.progress.step,
+            epoch=trainer.progress.epoch,
+            examples_per_s=sums.examples_per_s,
+            loss=sums.mean_loss,
+            lr=report.lr,
+            row_lr=report.row_lr,
+            in_flight=report.num_chunks,
+            wait_fraction=sums.wait_fraction,
+            negatives=trainer.head.num_negatives,
+            fraction=min(report.fraction, 1.0),
+            eta_s=remaining_s if remaining_s < float("inf") else 0.0,
+            staleness_chunks=counters.max_staleness_chunks,
+            chunks_resent=counters.chunks_resent,
+            device=str(trainer.device),
+            threads=torch.get_num_threads(),
+            workers=[
+                {"name": w.name, "state": str(w.state), "rows_per_s": w.rows_per_s, "in_flight": w.in_flight}
+                for w in self._router.workers()
+            ],
+        )
+        self._shown = _Sums()

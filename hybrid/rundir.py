@@ -1,0 +1,115 @@
+"""A run's directory: where each of its files lies."""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybrid.whole_file import write_whole
+from launch.config import RunConfig
+from workers.errors import RunError
+from workers.settings import from_plain
+
+RUNS_FOLDER = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """The files of one run; reading them raises RunError where they are missing or damaged."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """Resolved settings, TOML."""
+        return self.path / "config.toml"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The tags by id with their training counts, in the format of `TagVocabulary`."""
+        return self.path / "vocabulary.tsv"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Numbers over time, a JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard events."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def index(self) -> Path:
+        """Features of the images that `search` looks through."""
+        return self.path / "index"
+
+    @property
+    def results_file(self) -> Path:
+        """The last evaluation's tables by name of the split, JSON."""
+        return self.path / "results.json"
+
+    @property
+    def gallery(self) -> Path:
+        return self.path / "gallery.html"
+
+    def config(self) -> RunConfig:
+        """The run's resolved settings."""
+        try:
+            return from_plain(RunConfig, tomllib.loads(self.config_file.read_text()))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise RunError(f"{self.config_file} cannot be read: {e}") from e
+
+    def results(self) -> dict[str, Any]:
+        """Tables of the last evaluation by split; empty before the first."""
+        try:
+            return json.loads(self.results_file.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as e:
+            raise RunError(f"{self.results_file} cannot be read: {e}. Make it anew: hybrid evaluate {self.path}") from e
+
+    def write_results(self, tables: dict[str, Any]) -> None:
+        """Add or replace tables by split."""
+        merged = json.dumps(self.results() | tables, indent=1, ensure_ascii=False)
+        write_whole(self.results_file, merged + "\n")
+
+
+def open_run(name: str | Path) -> RunDirectory:
+    """The run at a path, under `runs/`, or the one that was started last (`last`).
+
+    Raises:
+        RunError: there is none; says which there are.
+    """
+    if str(name) == "last":
+        return RunDirectory(_last())
+    for path in (Path(name), RUNS_FOLDER / name):
+        if (path / "config.toml").is_file():
+            return RunDirectory(path.absolute())
+    known = ", ".join(path.name for path in _known()[-5:]) or "none yet; start one with `hybrid train`"
+    raise RunError(f"{name} is not a run: it has no config.toml. Runs under {RUNS_FOLDER.absolute()}: {known}.")
+
+
+def _last() -> Path:
+    known = _known()
+    if not known:
+        raise RunError(f"there is no run under {RUNS_FOLDER.absolute()} yet; start one with `hybrid train`.")
+    return known[-1].absolute()
+
+
+def _known() -> list[Path]:
+    """Runs under `runs/`, the latest started last."""
+    return sorted((file.parent for file in RUNS_FOLDER.glob("*/config.toml")), key=_started)
+
+
+def _started(path: Path) -> float:
+    """When the launcher started it; a run without a readable record counts by its settings' date."""
+    try:
+        return float(json.loads((path / "run.json").read_text())["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return (path / "config.toml").stat().st_mtime

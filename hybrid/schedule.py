@@ -1,0 +1,46 @@
+"""Learning rates as a function of the share of the budget that is used."""
+
+import math
+import time
+
+
+def warmup_cosine(fraction: float, warmup_fraction: float) -> float:
+    """Factor on the peak learning rate: a linear rise over the warm-up, then half a cosine down to 0.
+
+    Source: Loshchilov and Hutter 2017 (arXiv 1608.03983), equation 5 with one cycle.
+
+    Example:
+        >>> [round(warmup_cosine(f, 0.5), 2) for f in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if fraction < warmup_fraction:
+        return fraction / warmup_fraction
+    rest = (min(fraction, 1.0) - warmup_fraction) / (1 - warmup_fraction)
+    return 0.5 * (1 + math.cos(math.pi * rest))
+
+
+class Budget:
+    """How much of a run's epochs or minutes is used; goes on where a resumed run was."""
+
+    def __init__(self, *, epochs: float | None, minutes: float | None, num_items: int, used_s: float = 0.0) -> None:
+        self.total_examples = None if epochs is None else epochs * num_items
+        self.total_s = None if minutes is None else minutes * 60
+        self._earlier_s = used_s
+        self._start_s = time.monotonic()
+
+    @property
+    def used_s(self) -> float:
+        """Seconds of training so far, earlier parts of a resumed run included."""
+        return self._earlier_s + time.monotonic() - self._start_s
+
+    def fraction(self, num_examples: int) -> float:
+        """Share of the budget used after so many training examples; 1 or more when it is spent."""
+        if self.total_examples is not None:
+            return num_examples / self.total_examples
+        assert self.total_s is not None, "a budget has epochs or minutes"
+        return self.used_s / self.total_s
+
+    def remaining_s(self, num_examples: int) -> float:
+        """Estimated seconds until the budget is spent, at the pace so far."""
+        fraction = self.fraction(num_examples)
+        return self.used_s * (1 - fraction) / fraction if fraction > 0 else math.inf

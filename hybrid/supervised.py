@@ -1,0 +1,64 @@
+"""The processes of a run that the launcher starts: one that prepares the data, one that trains."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hybrid.data.prepare import prepare
+from hybrid.data.view import write_head_arrays
+from hybrid.rundir import RunDirectory
+from hybrid.supervision import Supervision
+from hybrid.whole_file import write_whole
+from workers.lifeline import watch_owner
+
+logger = logging.getLogger(__name__)
+
+ORPHANED_STATUS = 3
+
+
+def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
+    """Prepare the data of a run; leave what the launcher must know in `prepared.json`, and the vocabulary."""
+    with _supervised(link, lifeline_fd) as supervision:
+        run = RunDirectory(directory)
+        config = run.config()
+        view = prepare(config.data, lambda text, done, total: supervision.progress("data", text, done, total))
+        view.vocabulary.save(run.vocabulary)
+        if view.dropped:
+            dropped = ", ".join(f"{count:,} {reason}" for reason, count in view.dropped.items() if count)
+            if dropped:
+                supervision.tell("note", text=f"left out: {dropped}; names in {view.skipped_path}")
+        prepared = {
+            "num_tags": len(view.vocabulary),
+            "num_items": len(view),
+            "num_train": len(view.train_items),
+            "view": str(write_head_arrays(view)),
+        }
+        write_whole(directory / "prepared.json", json.dumps(prepared, indent=1) + "\n")
+
+
+def run_train(
+    directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endpoint: str, resume: Path | None
+) -> None:
+    """Train a run to the end of its budget, or until the launcher asks to stop."""
+    from hybrid.training_run import TrainingRun
+    from workers.matrix import TagMatrix
+
+    with _supervised(link, lifeline_fd) as supervision:
+        training = TrainingRun(RunDirectory(directory), TagMatrix.attach(matrix_fd), endpoint, supervision, resume)
+        with contextlib.closing(training):
+            if training.train():
+                training.finish()
+
+
+@contextlib.contextmanager
+def _supervised(link: str, lifeline_fd: int) -> Iterator[Supervision]:
+    """A link to the launcher; this process ends at once when the launcher is gone."""
+    watch_owner(lifeline_fd, lambda: os._exit(ORPHANED_STATUS))
+    supervision = Supervision(link)
+    try:
+        yield supervision
+    finally:
+        supervision.close()

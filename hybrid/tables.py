@@ -1,0 +1,60 @@
+"""Results as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hybrid.evaluation import MEASURES
+from hybrid.gallery import shown
+from hybrid.neighbours import ScoredTag
+from hybrid.page import found
+from hybrid.search import SearchResult
+
+
+def metrics_table(measured: Mapping[str, Any], title: str) -> Table:
+    """What `evaluate` returned: each measure beside popularity's."""
+    low, high = measured["mAP bounds"]
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.caption = (
+        f"{measured['items']:,} items; mAP over {measured['mAP tags']:,} tags with {low} to {high} true items"
+    )
+    table.add_column("measure")
+    for name in ("model", "popularity", "difference"):
+        table.add_column(name, justify="right")
+    for name in MEASURES:
+        model, popular = measured[name], measured["popularity"][name]
+        difference = f"{model - popular:+,}" if name == "distinct tags" else f"{model - popular:+.3f}"
+        table.add_row(name, shown(name, model), shown(name, popular), difference)
+    return table
+
+
+def search_table(result: SearchResult) -> RenderableType:
+    """Pictures found, best first; a tick marks those that carry every tag of the query."""
+    summary = Text(f"{result.query.text}: {found(result)}")
+    if not result.hits:
+        return summary
+    table = Table()
+    table.add_column("", justify="right", style="dim")
+    table.add_column("true")
+    table.add_column("score", justify="right")
+    for name in ("picture", "name", "some of its tags"):
+        table.add_column(name, overflow="fold")
+    for place, hit in enumerate(result.hits, start=1):
+        cells = (hit.title, "" if hit.name == hit.title else hit.name, ", ".join(hit.tags))
+        table.add_row(str(place), "✓" if hit.is_true else "", f"{hit.score:.2f}", *map(Text, cells))
+    return Group(summary, table)
+
+
+def tags_table(tags: Sequence[ScoredTag], title: str, score_name: str) -> Table:
+    """Tags with their scores, best first: neighbours, or an annotation."""
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("", justify="right", style="dim")
+    table.add_column("tag", overflow="fold")
+    table.add_column(score_name, justify="right")
+    table.add_column("in training", justify="right")
+    for place, found_tag in enumerate(tags, start=1):
+        table.add_row(str(place), Text(found_tag.tag), f"{found_tag.score:.3f}", f"{found_tag.count:,}")
+    return table

@@ -1,0 +1,76 @@
+"""The true tags of a batch of examples, in the forms that users have them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from workers.errors import DataError
+
+Integers = npt.NDArray[np.integer] | torch.Tensor
+Tags = "TagBatch | ItemNumbers | tuple[Integers, Integers] | Sequence[Sequence[int]]"
+"""What `WideHead` takes: id lists, a CSR pair (ids, offsets), or one of the classes here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemNumbers:
+    """Examples named by their number in the data set whose true tags already lie in shared memory."""
+
+    items_B: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.items_B)
+
+
+@dataclass(frozen=True, slots=True)
+class TagBatch:
+    """Ragged true tags: those of example b are `ids[offsets[b]:offsets[b + 1]]`, sorted, each once."""
+
+    ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def of(cls, tags: object, num_tags: int) -> "TagBatch | ItemNumbers":
+        """Read tags in any accepted form.
+
+        Raises:
+            DataError: a tag id outside [0, num_tags), offsets that do not fit, or another form; the message names the example.
+        """
+        if isinstance(tags, TagBatch | ItemNumbers):
+            return tags
+        if isinstance(tags, tuple) and len(tags) == 2 and all(hasattr(part, "dtype") for part in tags):
+            return cls._from_csr(np.asarray(tags[0]), np.asarray(tags[1]), num_tags)
+        if isinstance(tags, Sequence):
+            lists = [np.unique(np.asarray(ids, dtype=np.int64)) for ids in tags]
+            offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in lists])]).astype(np.int64)
+            ids = np.concatenate(lists) if lists else np.empty(0, np.int64)
+            return cls._checked(ids, offsets, num_tags)
+        raise DataError(f"tags are a {type(tags).__name__}; expected a list of id lists, or a pair of arrays (ids, offsets).")
+
+    @classmethod
+    def _from_csr(cls, ids: np.ndarray, offsets: np.ndarray, num_tags: int) -> "TagBatch":
+        fits = offsets.ndim == ids.ndim == 1 and len(offsets) >= 1 and offsets[0] == 0 and offsets[-1] == len(ids)
+        if not fits or (np.diff(offsets) < 0).any():
+            raise DataError(
+                f"tag offsets of shape {offsets.shape} do not cut ids of shape {ids.shape} into examples; "
+                "expected offsets[0] == 0, never falling, offsets[-1] == len(ids)."
+            )
+        return cls.of([ids[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)], num_tags)  # type: ignore[return-value]
+
+    @classmethod
+    def _checked(cls, ids: np.ndarray, offsets: np.ndarray, num_tags: int) -> "TagBatch":
+        wrong = np.flatnonzero((ids < 0) | (ids >= num_tags))
+        if len(wrong):
+            example = int(np.searchsorted(offsets, wrong[0], side="right")) - 1
+            raise DataError(f"example {example} has tag id {ids[wrong[0]]}; expected ids from 0 to {num_tags - 1}.")
+        return cls(ids.astype(np.int32), offsets)
+
+    def slice(self, start: int, stop: int) -> "TagBatch":
+        """The examples from start to stop, with offsets from 0."""
+        first, last = self.offsets[start], self.offsets[stop]
+        return TagBatch(self.ids[first:last], self.offsets[start : stop + 1] - first)

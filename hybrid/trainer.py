@@ -1,0 +1,172 @@
+"""The training loop: batches through the pipeline, the trunk's optimizer, schedules, a budget."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hybrid.device import choose_device, choose_precision
+from hybrid.head import WideHead
+from hybrid.phases import PhaseTimer
+from hybrid.pipeline import MicroBatch, Pipeline
+from hybrid.schedule import Budget, warmup_cosine
+from hybrid.tag_batch import ItemNumbers, TagBatch
+from launch.config import TrainConfig
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training is; saved with every checkpoint."""
+
+    step: int = 0
+    num_examples: int = 0
+    epoch: int = 0
+    num_examples_of_epoch: int = 0
+    used_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step did."""
+
+    loss: float
+    num_examples: int
+    lr: float
+    row_lr: float
+    fraction: float
+    num_chunks: int
+    """Chunks that were in flight between trunk and workers at the same time."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock seconds by phase: load, augment, forward, ship, wait, backward, optimizer."""
+
+
+class Trainer:
+    """Trains a trunk with a wide head.
+
+    Args:
+        trunk: any module that maps prepared images to features `[B, D]`.
+        head: the wide head; its rows learn with `head.config.row_lr`, on the trunk's schedule.
+        config: batch size, learning rate, budget; see `TrainConfig`.
+        prepare: maps a batch of images, already on the device, to the trunk's input; None passes them on.
+        device: `auto` (CUDA if there is one), `cpu` or `cuda`.
+        precision: `auto`, `float32` or `bfloat16`.
+        num_items: items in an epoch; needed for a budget in epochs.
+        pos_weights: `[N]` weight of each tag's positive terms, or None.
+
+    Example:
+        >>> from launch.config import TrainConfig
+        >>> trunk = nn.Linear(6, 8)
+        >>> batch = (torch.randn(4, 6), [[1], [2, 3], [0], [9]])
+        >>> with WideHead(num_tags=10, dim=8, workers=1, negatives=4) as head:
+        ...     trainer = Trainer(trunk, head, TrainConfig(batch_size=4, epochs=3), num_items=4, device="cpu")
+        ...     for _ in range(3):
+        ...         report = trainer.step(*batch)
+        >>> trainer.progress.step, report.num_examples
+        (3, 4)
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        head: WideHead,
+        config: TrainConfig,
+        *,
+        num_items: int,
+        prepare: Callable[[Tensor], Tensor] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        pos_weights: npt.NDArray[np.float32] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.trunk, self.head, self.config = trunk.to(self.device), head, config
+        self.prepare = prepare or (lambda images: images)
+        self.progress = progress or Progress()
+        self.timer = PhaseTimer()
+        self.optimizer = make_optimizer(self.trunk, config)
+        self.pipeline = Pipeline(self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights)
+        self.budget = Budget(epochs=config.epochs, minutes=config.minutes, num_items=num_items, used_s=self.progress.used_s)
+
+    def fit(
+        self,
+        batches: Iterable[tuple[Any, Any]],
+        on_step: Callable[[StepReport], None] = lambda report: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train on (images, tags) pairs until they end, the budget is spent, or `should_stop` says so after a step."""
+        iterator = iter(batches)
+        while self.fraction < 1 and not should_stop():
+            with self.timer.phase("load"):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            on_step(self.step(*batch))
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget that is used."""
+        return self.budget.fraction(self.progress.num_examples)
+
+    def step(self, images: Any, tags: Any) -> StepReport:
+        """One optimizer step on one batch."""
+        fraction = self.fraction
+        factor = warmup_cosine(fraction, self.config.warmup_fraction)
+        self._set_learning_rates(factor)
+        self.trunk.train()
+        self.head.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = self._cut(images, tags)
+        loss = self.pipeline.accumulate(parts)
+        with self.timer.phase("optimizer"):
+            if self.config.clip_norm > 0:
+                nn.utils.clip_grad_norm_(self.trunk.parameters(), self.config.clip_norm)
+            self.optimizer.step()
+        self._advance(len(images))
+        return StepReport(
+            loss,
+            len(images),
+            self.config.lr * factor,
+            self.head.row_lr,
+            fraction,
+            sum(-(-len(part.images) // self.head.config.chunk_size) for part in parts),
+            seconds=self.timer.take(),
+        )
+
+    def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:
+        with self.timer.phase("augment"):
+            inputs = self.prepare(torch.as_tensor(images).to(self.device, non_blocking=True))
+        batch = TagBatch.of(tags, self.head.num_tags)
+        bounds = np.linspace(0, len(inputs), min(self.config.microbatches, len(inputs)) + 1).astype(int)
+        return [MicroBatch(inputs[i:j], _slice(batch, i, j)) for i, j in zip(bounds, bounds[1:], strict=False)]
+
+    def _set_learning_rates(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * factor
+        self.head.row_lr = self.head.config.row_lr * factor
+
+    def _advance(self, num_examples: int) -> None:
+        self.progress.step += 1
+        self.progress.num_examples += num_examples
+        self.progress.num_examples_of_epoch += num_examples
+        self.progress.used_s = self.budget.used_s
+
+
+def make_optimizer(trunk: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) that does not decay biases, norms and other one-dimensional parameters."""
+    parameters = [p for p in trunk.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, fused=True)
+
+
+def _slice(batch: TagBatch | ItemNumbers, start: int, stop: int) -> TagBatch | ItemNumbers:
+    if isinstance(batch, ItemNumbers):
+        return ItemNumbers(batch.items_B[start:stop])
+    return batch.slice(start, stop)

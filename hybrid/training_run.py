@@ -1,0 +1,164 @@
+"""One training of a run: from prepared data and running workers to a finished run directory."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hybrid.augment import Augmentation, Augmenter
+from hybrid.checkpoint import open_checkpoint, save_checkpoint
+from hybrid.data.loader import batches
+from hybrid.data.prepare import prepare
+from hybrid.data.view import View
+from hybrid.device import describe
+from hybrid.features import resized
+from hybrid.finish import finish_run
+from hybrid.head import WideHead
+from hybrid.metrics_log import MetricsLog
+from hybrid.order import epoch_order
+from hybrid.reporter import Reporter
+from hybrid.rundir import RunDirectory
+from hybrid.supervision import Supervision
+from hybrid.tag_batch import ItemNumbers
+from hybrid.trainer import Progress, StepReport, Trainer
+from hybrid.trunks import build_trunk, prepare_images
+from hybrid.validation import Validation
+from launch.config import RunConfig
+from workers.matrix import TagMatrix
+from workers.tag_weights import inverse_frequency_weights
+
+logger = logging.getLogger(__name__)
+
+WORKERS_START_S = 300.0
+"""The first start on a machine compiles kernels."""
+
+
+class TrainingRun:
+    """Trains in a run directory, with workers and matrix that the launcher owns.
+
+    Args:
+        run: the directory; its config.toml says everything else.
+        matrix: the shared matrix, freshly made or as the checkpoint to resume from holds it.
+        endpoint: where the workers connect.
+        supervision: the link to the launcher.
+        resume: the checkpoint to go on from, or None.
+    """
+
+    def __init__(
+        self, run: RunDirectory, matrix: TagMatrix, endpoint: str, supervision: Supervision, resume: Path | None
+    ) -> None:
+        self.run, self.supervision = run, supervision
+        self.config: RunConfig = run.config()
+        self.view: View = prepare(self.config.data, lambda text, done, total: supervision.progress("data", text, done, total))
+        train = self.config.train
+        torch.manual_seed(train.seed)
+        self.head = WideHead.attached(
+            matrix, endpoint, supervision, self.config.head, positives=train.positives, seed=train.seed
+        )
+        supervision.serve(self.head.router)
+        self.trainer = self._make_trainer(resume)
+        self.metrics = MetricsLog(
+            run.metrics_file, run.tensorboard, resume_step=None if resume is None else self.trainer.progress.step
+        )
+        self.reporter = Reporter(self.trainer, self.head.router, supervision, self.metrics)
+        self.validation = Validation(self.trainer, self.view, self.config, self.metrics)
+        self._saved_s = time.monotonic()
+
+    def _make_trainer(self, resume: Path | None) -> Trainer:
+        config, train = self.config, self.config.train
+        checkpoint = None if resume is None else open_checkpoint(resume)
+        progress = Progress() if checkpoint is None else Progress(**checkpoint.progress)
+        trainer = Trainer(
+            build_trunk(config.trunk, config.data.image_size),
+            self.head,
+            train,
+            num_items=len(self.view.train_items),
+            prepare=self._prepare_images,
+            device=config.trunk.device,
+            precision=config.trunk.precision,
+            pos_weights=self.loss_weight_N,
+            progress=progress,
+        )
+        self.augmenter = Augmenter(Augmentation(), config.data.image_size, train.seed, trainer.device)
+        self.head.step = progress.step
+        if checkpoint is not None:
+            checkpoint.load_trunk(trainer.trunk)
+            checkpoint.load_optimizer(trainer.optimizer)
+            checkpoint.load_generators({"augment": self.augmenter.generator})
+        return trainer
+
+    @property
+    def loss_weight_N(self) -> np.ndarray | None:
+        """Weight of each tag's positive terms in the loss, or None for 1."""
+        if self.config.train.tag_loss_weight == "none":
+            return None
+        return inverse_frequency_weights(self.view.vocabulary.counts, len(self.view.train_items))
+
+    def train(self) -> bool:
+        """Train until the budget is spent or the launcher asks to stop; saves at the end.
+
+        Returns:
+            Whether the budget was spent.
+        """
+        self.head.router.wait_ready(1, WORKERS_START_S)
+        trainer = self.trainer
+        threads = torch.get_num_threads()
+        self.supervision.tell("note", text=f"trunk on {describe(trainer.device)}, {trainer.precision}, {threads} CPU threads")
+        while trainer.fraction < 1 and not self._should_stop():
+            trainer.fit(self._epoch(), self._after_step, self._should_stop)
+            if not self._should_stop() and trainer.fraction < 1:
+                trainer.progress.epoch += 1
+                trainer.progress.num_examples_of_epoch = 0
+        self.reporter.flush()
+        self.save()
+        return trainer.fraction >= 1
+
+    def save(self) -> None:
+        """Write a checkpoint; nothing is in flight between steps."""
+        self.supervision.progress("save", "saving a checkpoint")
+        progress = self.trainer.progress
+        save_checkpoint(
+            self.run.checkpoints,
+            step=progress.step,
+            trunk=self.trainer.trunk,
+            optimizer=self.trainer.optimizer,
+            matrix=self.head.matrix,
+            head=self.config.head,
+            progress=dataclasses.asdict(progress),
+            generators={"augment": self.augmenter.generator},
+        )
+        self._saved_s = time.monotonic()
+
+    def finish(self) -> None:
+        """Measure the test items, index their pictures, draw the gallery, tell the launcher."""
+        finish_run(self.run, self.config, self.view, self.trainer, self.head, self.loss_weight_N, self.supervision, self.metrics)
+
+    def close(self) -> None:
+        """Close what was opened here; workers and matrix stay with their owner."""
+        self.metrics.close()
+        self.head.close()
+
+    def _epoch(self) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
+        """The rest of the current epoch."""
+        progress, train = self.trainer.progress, self.config.train
+        order = epoch_order(np.asarray(self.view.train_items), train.seed, progress.epoch, progress.num_examples_of_epoch)
+        for items, images in batches(self.view, order, train.batch_size, self.config.data.loader_processes):
+            yield torch.from_numpy(images), ItemNumbers(items)
+
+    def _prepare_images(self, images_BHWC: torch.Tensor) -> torch.Tensor:
+        if self.config.train.augment:
+            return self.augmenter(images_BHWC)
+        return resized(prepare_images(images_BHWC), self.config.data.image_size)
+
+    def _after_step(self, report: StepReport) -> None:
+        self.reporter.add(report)
+        self.validation.after_step()
+        if time.monotonic() - self._saved_s > self.config.train.checkpoint_minutes * 60:
+            self.save()
+
+    def _should_stop(self) -> bool:
+        return self.supervision.stop_asked

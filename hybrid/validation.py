@@ -1,0 +1,57 @@
+"""Measures on validation items while a training goes on."""
+
+import numpy as np
+
+from hybrid.evaluation import evaluate
+from hybrid.features import item_features
+from hybrid.head import score_bias
+from hybrid.metrics_log import MetricsLog
+from hybrid.ranking import LiveRows
+from hybrid.truths import select_truths
+from hybrid.trainer import Trainer
+from hybrid.data.view import View
+from launch.config import RunConfig
+
+TIMES = 6
+"""Measurements in a run, evenly over its budget."""
+MAX_ITEMS = 256
+"""Validation items measured each time, spread evenly."""
+
+
+class Validation:
+    """Measures a slice of the validation items whenever another part of the budget is used."""
+
+    def __init__(self, trainer: Trainer, view: View, config: RunConfig, metrics: MetricsLog) -> None:
+        self._trainer, self._view, self._config, self._metrics = trainer, view, config, metrics
+        items = np.asarray(view.valid_items)
+        self._items = items[np.linspace(0, len(items) - 1, min(MAX_ITEMS, len(items))).astype(int)] if len(items) else items
+        self._done = int(trainer.fraction * TIMES)
+
+    def after_step(self) -> None:
+        """Measure if it is time to."""
+        due = int(self._trainer.fraction * TIMES)
+        if self._done < due < TIMES and len(self._items):  # at the end, `finish_run` measures all of them
+            self._done = due
+            self._metrics.write(self._trainer.progress.step, "valid", self.measure())
+
+    def measure(self) -> dict[str, object]:
+        """The table of measures on the chosen validation items."""
+        trainer, view = self._trainer, self._view
+        items, features_ID = item_features(
+            trainer.trunk,
+            view,
+            self._items,
+            image_size=self._config.data.image_size,
+            device=trainer.device,
+            precision=trainer.precision,
+        )
+        matrix, head = trainer.head.matrix, trainer.head.config
+        return evaluate(
+            features_ID,
+            LiveRows(matrix.rows_ND),
+            score_bias(matrix, head, "probability", trainer.pipeline.pos_weights),
+            select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items),
+            view.vocabulary.counts,
+            len(view.train_items),
+            trainer.device,
+        )

@@ -1,0 +1,29 @@
+"""Files that appear whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from workers.errors import RunError
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write or replace a file: a reader, or a kill at any moment, sees the old content or the new one.
+
+    Raises:
+        RunError: the file cannot be written; the message says why.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as e:
+        raise RunError(f"cannot write {path}: {e.strerror or e}.") from e

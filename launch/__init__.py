@@ -1,0 +1,1 @@
+"""The launcher: configuration, supervision of processes, command line."""

@@ -1,0 +1,86 @@
+"""A process of the deep side, started by the launcher with a log of its own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
+"""Starts a verb of the deep side, which the launcher itself never imports. `-P`: no folder that happens to be called
+`hybrid` in the working directory is taken for it."""
+
+_TAIL_BYTES = 16 << 10
+_TERMINATE_S = 5.0
+_REAP_S = 10.0
+
+
+class Child:
+    """One started process, leader of its own group: signals of the terminal do not reach it, its children die with it."""
+
+    def __init__(self, arguments: Sequence[str], *, log: Path, pass_fds: Sequence[int], environment: Mapping[str, str]) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        self._log_start = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [*TRUNK_COMMAND, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                pass_fds=pass_fds,
+                env=dict(environment),
+                process_group=0,
+            )
+        self.pid = self._process.pid
+
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number if one ended it."""
+        return self._process.poll()
+
+    def close(self, terminate_s: float = _TERMINATE_S) -> None:
+        """End it if it still runs, politely for `terminate_s`, then the whole group by force; safe to call twice."""
+        if self._process.poll() is None:
+            if terminate_s > 0:
+                self._signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(terminate_s)
+            self._signal(signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # unkillable: in the kernel, on a dead disk
+                self._process.wait(_REAP_S)
+        else:
+            self._signal(signal.SIGKILL)  # decoding processes that outlived their parent
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines that this process, not an earlier one, wrote to its log."""
+        with contextlib.suppress(OSError), self.log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(self._log_start, size - _TAIL_BYTES))
+            return "\n".join(file.read().decode(errors="replace").rstrip().splitlines()[-lines:])
+        return ""
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def child_environment() -> dict[str, str]:
+    """This environment, in which a checkout that is not installed is importable, as is a `module:factory` from here."""
+    environment = dict(os.environ)
+    checkout = Path(__file__).resolve().parent.parent
+    paths = [] if "site-packages" in checkout.parts else [str(checkout)]
+    paths += [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    environment["PYTHONPATH"] = os.pathsep.join([*paths, str(Path.cwd())])
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def exit_reason(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"exit status {code}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"

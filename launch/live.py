@@ -1,0 +1,130 @@
+"""The live view of a run in a terminal."""
+
+import time
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from launch.figures import count, duration, rate, share, sparkline
+from launch.snapshot import Snapshot
+
+_REFRESH_S = 0.25
+_FRAME_LINES = 14  # lines of the view that are not workers
+_MIN_WORKER_LINES = 4
+_STATE_STYLES = {"ready": "green", "busy": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
+
+
+class LiveView:
+    """Redraws a snapshot in place; drawn by its caller's thread, so it can never hang a run."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis")
+        self._drawn_s = 0.0
+
+    def start(self) -> None:
+        """Take over the lower part of the terminal."""
+        self._live.start()
+
+    def update(self, snapshot: Snapshot, *, force: bool = False) -> None:
+        """Redraw, at most a few times a second."""
+        now_s = time.monotonic()
+        if force or now_s - self._drawn_s >= _REFRESH_S:
+            self._drawn_s = now_s
+            self._live.update(render(snapshot, self._live.console.height), refresh=True)
+
+    def note(self, text: str) -> None:
+        """Print a remark above the view."""
+        self._live.console.print(Text.assemble(("note ", "yellow"), text))
+
+    def stop(self, snapshot: Snapshot) -> None:
+        """Draw once more, then give the terminal back; safe to call twice."""
+        if self._live.is_started:
+            self.update(snapshot, force=True)
+            self._live.stop()
+
+
+def render(snapshot: Snapshot, height: int) -> RenderableType:
+    """The view as lines: header, progress, figures, workers, and what keys do."""
+    parts: list[RenderableType] = [_header(snapshot), _progress(snapshot)]
+    if snapshot.step:
+        parts += ["", _figures(snapshot)]
+        if snapshot.step["workers"]:
+            parts += ["", _workers(snapshot, max(_MIN_WORKER_LINES, height - _FRAME_LINES))]
+    parts += ["", _footer(snapshot)]
+    return Group(*parts)
+
+
+def _header(snapshot: Snapshot) -> RenderableType:
+    line = Table.grid(expand=True)
+    line.add_column(no_wrap=True, overflow="ellipsis")
+    line.add_column(justify="right", no_wrap=True)
+    title = Text.assemble(("hybrid ", "bold"), (snapshot.source, "bold cyan"), "  ", (snapshot.run, "dim"))
+    line.add_row(title, Text.assemble((snapshot.state, "bold"), f"  {duration(snapshot.elapsed_s)}"))
+    return line
+
+
+def _progress(snapshot: Snapshot) -> RenderableType:
+    line = Table.grid(expand=True, padding=(0, 1))
+    line.add_column(no_wrap=True)
+    line.add_column(ratio=1)
+    line.add_column(no_wrap=True, justify="right")
+    if snapshot.phase:
+        known = snapshot.total > 0
+        bar = ProgressBar(total=snapshot.total or 1, completed=snapshot.done if known else 0, pulse=not known)
+        state = f"{count(snapshot.done)} / {count(snapshot.total)}" if known else ""
+        line.add_row(snapshot.text or snapshot.phase, bar, state)
+    elif snapshot.step:
+        fraction = snapshot.step["fraction"]
+        bar = ProgressBar(total=1.0, completed=min(max(fraction, 0.0), 1.0))
+        line.add_row(f"epoch {snapshot.step['epoch']:.1f}", bar, f"{share(fraction)}  ETA {duration(snapshot.step['eta_s'])}")
+    else:
+        line.add_row("starting", ProgressBar(total=1.0, pulse=True), "")
+    return line
+
+
+def _figures(snapshot: Snapshot) -> RenderableType:
+    step = snapshot.step
+    table = Table.grid(padding=(0, 3, 0, 0))
+    for style in ("dim", "bold", "dim", "bold", "dim", "bold"):
+        table.add_column(style=style, no_wrap=True)
+    loss = f"{step['loss']:.4f}"
+    table.add_row(
+        "step", count(step["step"]), "examples/s", rate(step["examples_per_s"]), "negatives", count(step["negatives"])
+    )
+    table.add_row(
+        "loss", loss, "waited for workers", share(step["wait_fraction"]), "chunks in flight", count(step["in_flight"])
+    )
+    table.add_row(
+        "lr trunk", f"{step['lr']:.2e}", "staleness, chunks", rate(step["staleness_chunks"]), "sent again", count(step["chunks_resent"])
+    )
+    table.add_row("lr rows", f"{step['row_lr']:.2e}", "workers lost", count(snapshot.workers_lost), "", "")
+    curve = Text.assemble(("loss  ", "dim"), (sparkline(snapshot.losses.points, 60), "cyan"))
+    return Group(table, curve)
+
+
+def _workers(snapshot: Snapshot, lines: int) -> RenderableType:
+    workers = snapshot.step["workers"]
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column(f"worker ({len(workers)} of {snapshot.workers_wanted})", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("rows/s", justify="right", no_wrap=True)
+    table.add_column("in flight", justify="right", no_wrap=True)
+    shown = workers if len(workers) <= lines else workers[: lines - 1]
+    for worker in shown:
+        state = Text(worker["state"], style=_STATE_STYLES.get(worker["state"], ""))
+        table.add_row(Text(worker["name"]), state, rate(worker["rows_per_s"]), count(worker["in_flight"]))
+    if rest := workers[len(shown) :]:
+        rows_per_s = rate(sum(worker["rows_per_s"] for worker in rest))
+        table.add_row(f"{len(rest)} more", "", rows_per_s, count(sum(worker["in_flight"] for worker in rest)))
+    return table
+
+
+def _footer(snapshot: Snapshot) -> RenderableType:
+    if snapshot.state in ("finished", "failed", "stopped"):
+        return Text("")
+    if snapshot.state == "stopping":
+        return Text("finishing the step, then saving; Ctrl-C again ends everything at once", style="yellow")
+    return Text("Ctrl-C finishes the step, saves and exits", style="dim")

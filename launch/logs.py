@@ -1,0 +1,26 @@
+"""Where the launcher's own log goes."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FORMAT = "%(asctime)s launcher %(levelname)s %(name)s: %(message)s"
+
+
+@contextmanager
+def logging_to(file: Path) -> Iterator[None]:
+    """Append records of every module to a file, for as long as it is entered."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+        handler.close()

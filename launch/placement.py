@@ -1,0 +1,46 @@
+"""How many CPU threads the trunk computes with."""
+
+import os
+from collections.abc import MutableMapping
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def available_cores() -> int:
+    """Cores that this process may use: affinity counts, so a container's share of a large machine is seen."""
+    return len(os.sched_getaffinity(0))
+
+
+def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
+    """CPU threads of the trunk.
+
+    Each worker computes on one thread, and only while a chunk is with it. On a machine without an accelerator the trunk
+    is the larger consumer by far: cores kept free for workers would idle through most of a step, while the few
+    milliseconds in which both sides want a core are shared by the kernel's scheduler. So the trunk gets every core.
+    With an accelerator its threads only prepare batches, and the workers' cores are left to the workers.
+
+    Args:
+        cores: cores that may be used.
+        workers: worker processes, one thread each.
+        device: `auto`, `cpu` or `cuda`; `auto` is planned as `cpu`, since only the trunk knows what it will find.
+        asked: what the user wants; 0 leaves the choice to this function.
+
+    Example:
+        >>> plan_threads(cores=2, workers=2, device="auto", asked=0)
+        2
+        >>> plan_threads(cores=16, workers=8, device="cuda", asked=0)
+        8
+        >>> plan_threads(cores=16, workers=8, device="cpu", asked=3)
+        3
+    """
+    if asked > 0:
+        return asked
+    if device == "cuda":
+        return max(1, cores - workers)
+    return max(1, cores)
+
+
+def set_threads(environment: MutableMapping[str, str], threads: int) -> None:
+    """Set the thread counts that torch, BLAS and numba read once, when they are loaded."""
+    for name in _THREAD_VARIABLES:
+        environment[name] = str(threads)

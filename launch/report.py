@@ -1,0 +1,122 @@
+"""What a finished run prints: metrics beside popularity's, where everything is, what to try next."""
+
+import json
+import math
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from launch.figures import score
+from launch.snapshot import Snapshot
+
+_POPULARITY = "popularity"
+_FALLBACK_TAGS = {"emoji": "water"}
+
+
+def print_report(console: Console, snapshot: Snapshot, directory: Path, source: str) -> None:
+    """Print the whole report.
+
+    Args:
+        directory: the run directory.
+        source: `data.source`; for some, a tag is known that is worth a search.
+    """
+    for name, table in named_tables(snapshot.metrics).items():
+        console.print()
+        console.print(metrics_table(name, table))
+    console.print()
+    written = {"run directory": str(directory), **_files(snapshot.outputs)}
+    listing = Table.grid(padding=(0, 2, 0, 0))
+    for name, place in written.items():
+        listing.add_row(Text(name, style="dim"), Text(shown_path(Path(place))))
+    console.print(listing)
+    console.print()
+    console.print("Try next:")
+    for command in next_commands(snapshot.outputs, directory, source):
+        console.print(Text("  " + command, style="bold"), soft_wrap=True)
+
+
+def named_tables(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """One table of measures, or several by the name of what was measured, as several."""
+    if not metrics:
+        return {}
+    if all(isinstance(value, Mapping) and _POPULARITY in value for value in metrics.values()):
+        return dict(metrics)
+    return {"": metrics}
+
+
+def metrics_table(name: str, measures: Mapping[str, Any]) -> Table:
+    """Measures in rows; the model's and popularity's in columns."""
+    popular = measures.get(_POPULARITY, {})
+    items = f", {measures['items']:,} images" if isinstance(measures.get("items"), int) else ""
+    table = Table(title=f"{name or 'metrics'}{items}", title_justify="left", title_style="bold")
+    table.add_column("measure")
+    table.add_column("this run", justify="right", style="bold")
+    table.add_column(_POPULARITY, justify="right", style="dim")
+    for measure, value in measures.items():
+        if measure in popular:
+            table.add_row(_label(measure, measures), score(value), score(popular[measure]))
+    return table
+
+
+def next_commands(outputs: Mapping[str, Any], directory: Path, source: str) -> list[str]:
+    """Two commands that work when pasted into this shell."""
+    run = shlex.quote(shown_path(directory))
+    tag = outputs.get("example_tag") or _FALLBACK_TAGS.get(source)
+    if not tag:
+        return [f"{this_command()} evaluate {run}", f"{this_command()} status {run}"]
+    image = outputs.get("example_image")
+    second = f"annotate {run} {shlex.quote(str(image))}" if image else f"neighbours {run} {shlex.quote(tag)}"
+    return [f"{this_command()} search {run} {shlex.quote(tag)}", f"{this_command()} {second}"]
+
+
+def resume_command(directory: Path) -> str:
+    """The command that goes on with a run, as it can be pasted."""
+    return f"{this_command()} train --resume {shlex.quote(shown_path(directory))}"
+
+
+def this_command() -> str:
+    """How this program is called from this shell: `hybrid` if the shell finds it, else its path."""
+    started = Path(sys.argv[0])
+    if started.name != "hybrid":
+        return f"{shlex.quote(sys.executable)} -m launch" if started.name == "__main__.py" else "hybrid"
+    found = shutil.which("hybrid")
+    if found and Path(found).resolve() == started.resolve():
+        return "hybrid"
+    return shlex.quote(shown_path(started.absolute()))
+
+
+def shown_path(path: Path) -> str:
+    """A path as short as it can be pasted: relative under the working directory, else as it is."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def to_json(value: Any) -> str:
+    """One JSON object in one line; numbers that JSON does not have become null."""
+    return json.dumps(_finite(value), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _label(measure: str, measures: Mapping[str, Any]) -> str:
+    bounds = measures.get(f"{measure} bounds")
+    return f"{measure} (tags with {bounds[0]} to {bounds[1]} images)" if isinstance(bounds, list) and bounds else measure
+
+
+def _files(outputs: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(place) for name, place in outputs.items() if not name.startswith("example_") and place}

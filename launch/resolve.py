@@ -1,0 +1,188 @@
+"""Resolving the settings of a run: defaults, then a TOML file, then named options, then `--set`."""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from launch.config import RunConfig
+from launch.runs import CONFIG_FILE
+from workers.errors import ConfigError, RunError
+from workers.settings import from_plain, nearest
+
+Flat = dict[str, Any]
+"""Dotted key -> value, for example `{"train.lr": 0.002}`."""
+
+CHANGEABLE_ON_RESUME = frozenset(
+    {
+        "workers",
+        "data.cache_dir",
+        "data.loader_processes",
+        "trunk.device",
+        "trunk.precision",
+        "trunk.threads",
+        "train.checkpoint_minutes",
+        "train.epochs",
+        "train.minutes",
+    }
+)
+"""Settings that do not change what is learned from a step; a resumed run keeps the others."""
+
+_BUDGETS = ("train.epochs", "train.minutes")
+
+
+def known_settings(settings_type: type = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key with its type, in the order of the dataclasses."""
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(settings_type).items():
+        if dataclasses.is_dataclass(hint):
+            found |= known_settings(typing.cast(type, hint), f"{prefix}{name}.")
+        else:
+            found[prefix + name] = hint
+    return found
+
+
+def resolve(file: Path | None = None, named: Mapping[str, Any] | None = None, sets: Iterable[str] = ()) -> RunConfig:
+    """The settings of a fresh run.
+
+    Args:
+        file: a TOML file with the tables of `RunConfig`, or a part of them.
+        named: dotted keys of the named options that were given.
+        sets: `a.b=c` texts of `--set`.
+
+    Raises:
+        ConfigError: an unknown key (names the nearest), or a value of the wrong type or range.
+    """
+    config = _compose(_given(file, named, sets))
+    kind, _, path = config.data.source.partition(":")
+    if kind == "folder" and not Path(path).is_dir():  # found out now, before a run directory is made for it
+        raise ConfigError(f"data.source = {config.data.source!r}, but there is no such folder.")
+    return config
+
+
+def resolve_resumed(
+    directory: Path, file: Path | None = None, named: Mapping[str, Any] | None = None, sets: Iterable[str] = ()
+) -> RunConfig:
+    """The settings of a run that goes on: its own, and those of `CHANGEABLE_ON_RESUME` that are given anew.
+
+    Raises:
+        ConfigError: a given setting differs from the run's own and cannot change any more.
+        RunError: the run has no configuration.
+    """
+    if not (directory / CONFIG_FILE).is_file():
+        raise RunError(f"{directory} has no {CONFIG_FILE}: there is nothing to go on with.")
+    own = read_toml(directory / CONFIG_FILE)
+    before, after = _compose([own]), _compose([own, *_given(file, named, sets)])
+    values = flatten(dataclasses.asdict(before))
+    for key, value in flatten(dataclasses.asdict(after)).items():
+        if value != values[key] and key not in CHANGEABLE_ON_RESUME:
+            raise ConfigError(
+                f"{key} = {value!r}, but the run to resume has {values[key]!r}, which is part of what it has learned. "
+                f"Leave it out, or start a fresh run. Resuming may change: {', '.join(sorted(CHANGEABLE_ON_RESUME))}."
+            )
+    return after
+
+
+def read_toml(file: Path) -> Flat:
+    """A TOML file's settings as dotted keys, each known.
+
+    Raises:
+        ConfigError: the file is missing, not TOML, or has an unknown key.
+    """
+    try:
+        values = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}.") from error
+    tables = {key.rpartition(".")[0] for key in known_settings()}
+    flat = {key: value for key, value in flatten(values).items() if not (value == {} and key in tables)}
+    for key in flat:
+        _check_key(key, str(file))
+    return flat
+
+
+def parse_sets(sets: Iterable[str]) -> Flat:
+    """`a.b=c` texts as dotted keys; c is read as TOML where it can be, else as text.
+
+    Example:
+        >>> parse_sets(["train.lr=0.01", "trunk.factory=resnet18", "train.augment=false"])
+        {'train.lr': 0.01, 'trunk.factory': 'resnet18', 'train.augment': False}
+    """
+    flat: Flat = {}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals:
+            raise ConfigError(f"--set {text!r} has no '='; write --set a.b=c, for example --set train.lr=0.01.")
+        hint = _check_key(key, "--set")
+        flat[key] = _parse_value(value.strip(), hint)
+    return flat
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Flat:
+    """Nested tables as dotted keys."""
+    flat: Flat = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _given(file: Path | None, named: Mapping[str, Any] | None, sets: Iterable[str]) -> list[Flat]:
+    return [read_toml(file) if file else {}, dict(named or {}), parse_sets(sets)]
+
+
+def _compose(layers: Iterable[Flat]) -> RunConfig:
+    merged: Flat = {}
+    for layer in layers:
+        if any(budget in layer for budget in _BUDGETS):  # a budget given later replaces the other kind of budget
+            merged = {key: value for key, value in merged.items() if key not in _BUDGETS}
+        merged |= layer
+    _make_absolute(merged)
+    return from_plain(RunConfig, _nest(merged))
+
+
+def _make_absolute(flat: Flat) -> None:
+    """Paths must mean the same to every process, and to a later `--resume` from elsewhere."""
+    source, cache = flat.get("data.source"), flat.get("data.cache_dir")
+    if isinstance(source, str) and source.startswith("folder:") and source != "folder:":
+        flat["data.source"] = f"folder:{Path(source.removeprefix('folder:')).expanduser().resolve()}"
+    if isinstance(cache, str) and cache:
+        flat["data.cache_dir"] = str(Path(cache).expanduser().resolve())
+
+
+def _nest(flat: Flat) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *tables, name = key.split(".")
+        inner = nested
+        for table in tables:
+            inner = inner.setdefault(table, {})
+        inner[name] = value
+    return nested
+
+
+def _check_key(key: str, where: str) -> Any:
+    """The type of a known key."""
+    known = known_settings()
+    if key in known:
+        return known[key]
+    by_last_name = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    hint = f"; did you mean {by_last_name[0]!r}?" if by_last_name else nearest(key, known)
+    table = key.rpartition(".")[0]
+    beside = [name for name in known if table and name.startswith(f"{table}.")] or list(known)
+    raise ConfigError(f"{where}: unknown setting {key!r}{hint or '.'} Known: {', '.join(beside)}.")
+
+
+def _parse_value(text: str, hint: Any) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return text if hint is str and not isinstance(value, str) else value

@@ -1,0 +1,99 @@
+"""What a run owns outside its directory: private endpoints, the tag matrix in shared memory."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from launch.config import RunConfig
+from workers.endpoint import make_endpoint, remove_endpoint
+from workers.errors import RunError
+from workers.matrix import TagMatrix
+from workers.matrix_io import load_matrix
+
+PREPARED_FILE = "prepared.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The sockets of a run, all in one private directory."""
+
+    head: str
+    """Workers and trunk."""
+
+    @classmethod
+    def make(cls) -> "Endpoints":
+        """A fresh directory of mode 0700."""
+        return cls(make_endpoint())
+
+    @property
+    def control(self) -> str:
+        """`hybrid status`, `scale`, `stop`."""
+        return self._beside("control")
+
+    def link(self, verb: str) -> str:
+        """Messages between the launcher and the process that runs a verb."""
+        return self._beside(f"link-{verb}")
+
+    def remove(self) -> None:
+        """Remove the directory; safe to call twice."""
+        remove_endpoint(self.head)
+
+    def _beside(self, name: str) -> str:
+        return f"{self.head.rpartition('/')[0]}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the prepare step left in `prepared.json`."""
+
+    num_tags: int
+    num_items: int
+    num_train: int
+    view: Path
+    """A folder with counts.npy, marginal.npy, item_offsets.npy, item_tags.npy."""
+
+    @classmethod
+    def read(cls, directory: Path) -> "Prepared":
+        """Read it from a run directory.
+
+        Raises:
+            RunError: it is missing, or lacks a field.
+        """
+        path = directory / PREPARED_FILE
+        try:
+            values = json.loads(path.read_text())
+            numbers = {name: int(values[name]) for name in ("num_tags", "num_items", "num_train")}
+            return cls(**numbers, view=Path(values["view"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} does not say what was prepared: {type(error).__name__} {error}.") from error
+
+
+def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
+    """The tag matrix of a run: fresh, or as a checkpoint holds it.
+
+    Raises:
+        HybridError: the prepared arrays or the checkpoint cannot be used; the message names the file.
+    """
+    arrays = {}
+    for name in ("counts", "marginal", "item_offsets", "item_tags"):
+        path = prepared.view / f"{name}.npy"
+        try:
+            arrays[name] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}. Prepare the data again.") from error
+    if checkpoint is None:
+        return TagMatrix.create(
+            prepared.num_tags, config.trunk.dim, config=config.head, seed=config.train.seed, **arrays
+        )
+    matrix = load_matrix(
+        checkpoint / "matrix", config.head, item_offsets=arrays["item_offsets"], item_tags=arrays["item_tags"]
+    )
+    if (matrix.num_tags, matrix.dim) != (prepared.num_tags, config.trunk.dim):
+        matrix.close()
+        raise RunError(
+            f"{checkpoint} holds {matrix.num_tags} tags x {matrix.dim}, but the data have {prepared.num_tags} tags "
+            f"and trunk.dim is {config.trunk.dim}. Was the data set changed? Start a fresh run."
+        )
+    return matrix

@@ -1,0 +1,222 @@
+"""Run directories: made at once or not at all, locked while a launcher lives, found again by name or as `last`."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import tomli_w
+
+from launch.config import RunConfig
+from workers.errors import RunError
+from workers.settings import nearest, to_plain
+
+RUNS_FOLDER = "runs"
+CONFIG_FILE = "config.toml"
+RUN_FILE = "run.json"
+_LOCK_FILE = "launcher.lock"
+_FORMAT = 1
+LIVE_STATES = ("preparing", "training")
+_LOCK_TRIES = 5
+_LOCK_PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """What `run.json` says; replaced as a whole whenever it changes."""
+
+    pid: int
+    """Process id of the launcher that wrote the record."""
+    control: str
+    """Endpoint of the launcher's control socket."""
+    started: float
+    """Start of the latest launch, in seconds since 1970."""
+    state: str
+    """`preparing`, `training`, `finished`, `failed` or `stopped`."""
+    format: int = _FORMAT
+    """Version of this file's layout."""
+
+
+class RunLock:
+    """The one launcher's claim on a run directory; the kernel lets go of it when the launcher dies, however it dies."""
+
+    def __init__(self, directory: Path) -> None:
+        """Claim the directory.
+
+        Raises:
+            RunError: another launcher that is alive holds it.
+        """
+        self._fd = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        for attempt in range(_LOCK_TRIES):  # `is_alive` of another process may hold the lock for an instant
+            if _try_lock(self._fd, fcntl.LOCK_EX):
+                return
+            if attempt + 1 < _LOCK_TRIES:
+                time.sleep(_LOCK_PAUSE_S)
+        os.close(self._fd)
+        raise RunError(f"run {directory} is alive{_pid_of(directory)}: stop it first, with `hybrid stop {directory}`.")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Let go."""
+        os.close(self._fd)
+
+
+def create_run(config: RunConfig, directory: Path | None, now: float | None = None) -> Path:
+    """Make a run directory that holds its configuration; it appears whole, by one rename.
+
+    Args:
+        directory: where; None means `runs/DATE-NAME` under the working directory.
+        now: the date in the name, in seconds since 1970.
+
+    Raises:
+        RunError: the directory is there already, not empty, or cannot be made.
+    """
+    stamp = time.strftime("%Y-%m-%d-%H%M%S", time.localtime(now))
+    target = Path(directory or Path(RUNS_FOLDER) / f"{stamp}-{data_name(config.data.source)}").absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    except OSError as error:
+        raise RunError(f"cannot make a run directory in {target.parent}: {error}. Choose another with --run-dir.") from error
+    try:
+        fresh.chmod(0o755)
+        (fresh / "log").mkdir()
+        write_config(fresh, config)
+        for name in [target.name, *(f"{target.name}-{n}" for n in range(2, 100) if directory is None)]:
+            place = target.with_name(name)
+            try:
+                fresh.rename(place)
+                return place
+            except OSError:  # it exists: a directory with files in it is never replaced by a rename
+                continue
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    raise RunError(f"{target} exists. Choose another --run-dir, or go on with it: --resume {target}.")
+
+
+def write_config(directory: Path, config: RunConfig) -> None:
+    """Write the resolved settings as `config.toml`."""
+    _replace(directory / CONFIG_FILE, tomli_w.dumps(to_plain(config)))
+
+
+def write_record(directory: Path, record: RunRecord) -> None:
+    """Write `run.json`."""
+    _replace(directory / RUN_FILE, json.dumps(asdict(record), indent=1) + "\n")
+
+
+def read_record(directory: Path) -> RunRecord:
+    """Read `run.json`.
+
+    Raises:
+        RunError: it is missing, or not what `write_record` writes.
+    """
+    path = directory / RUN_FILE
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{directory} is not a run: it has no {RUN_FILE}.") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error
+    return _record(path, values)
+
+
+def is_alive(directory: Path) -> bool:
+    """Whether a launcher holds the run now."""
+    try:
+        fd = os.open(directory / _LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
+
+
+def find_run(name: str, folder: Path | None = None) -> Path:
+    """The absolute directory of a run given as a path, as a name under `runs/`, or as `last`.
+
+    Raises:
+        RunError: there is none; suggests the nearest name.
+    """
+    folder = Path(RUNS_FOLDER) if folder is None else folder
+    if name == "last":
+        return _newest(folder)
+    for path in (Path(name), folder / name):
+        if (path / RUN_FILE).is_file() or (path / CONFIG_FILE).is_file():
+            return path.absolute()
+    known = [path.name for path in _runs(folder)]
+    hint = nearest(Path(name).name, known) or "; `last` means the newest under runs/"
+    raise RunError(f"no run {name!r} here, nor under {folder}/{hint}")
+
+
+def data_name(source: str) -> str:
+    """A short name for a data source, fit for a directory: `folder:/a/My photos` gives `my-photos`."""
+    text = Path(source.removeprefix("folder:")).name.casefold()
+    return re.sub(r"[^\w]+", "-", text).strip("-") or "run"
+
+
+def latest_checkpoint(directory: Path) -> Path | None:
+    """The newest checkpoint: names sort by step, and one that is being written has another name."""
+    found = sorted(path for path in (directory / "checkpoints").glob("step-*") if (path / "matrix").is_dir())
+    return found[-1] if found else None
+
+
+def _newest(folder: Path) -> Path:
+    started = []
+    for path in _runs(folder):
+        try:
+            started.append((read_record(path).started, path))
+        except RunError:  # a damaged run must not hide the others
+            continue
+    if not started:
+        raise RunError(f"there is no run under {folder.absolute()} yet: start one with `hybrid train`.")
+    return max(started)[1].absolute()
+
+
+def _runs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[!.]*/") if (path / RUN_FILE).is_file())
+
+
+def _record(path: Path, values: Any) -> RunRecord:
+    wanted: dict[str, tuple[type, ...]] = {"pid": (int,), "control": (str,), "started": (int, float), "state": (str,)}
+    if not isinstance(values, Mapping) or values.get("format") != _FORMAT:
+        raise RunError(f"{path} is not a run record of format {_FORMAT}.")
+    for name, types in wanted.items():
+        if not isinstance(values.get(name), types):
+            raise RunError(f"{path}: {name} = {values.get(name)!r}, expected {types[0].__name__}.")
+    return RunRecord(**{name: values[name] for name in wanted})
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old text or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _pid_of(directory: Path) -> str:
+    try:
+        return f" (process {read_record(directory).pid})"
+    except RunError:
+        return ""
+
+
+def _try_lock(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False

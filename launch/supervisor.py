@@ -1,0 +1,260 @@
+"""The supervisor of one run: owns shared memory, run directory and the lifetimes of all its processes."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from launch.child import Child, child_environment, exit_reason
+from launch.config import RunConfig
+from launch.control import ControlServer
+from launch.placement import available_cores, plan_threads, set_threads
+from launch.resources import Endpoints, Prepared, make_matrix
+from launch.runs import RunRecord, latest_checkpoint, write_record
+from launch.snapshot import Snapshot
+from launch.stop_signals import StopSignals
+from launch.views import View
+from workers.errors import RunError
+from workers.lifeline import Lifeline
+from workers.link import Link, Message
+from workers.matrix import TagMatrix
+from workers.pool import WorkerPool
+
+_TICK_MS = 100
+_STOP_SILENCE_S = 300.0  # a trunk that is stopping says what it does; silence this long means that it hangs
+_POOL_CLOSE_S = 10.0
+_MAX_WORKERS = 256
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user wants to leave
+    """The run ends before its work is done, because it was asked to."""
+
+
+class Supervisor:
+    """Prepares the data, starts the workers and the trunk, watches them, and ends them in order.
+
+    The order of a run, which `run` follows:
+
+        1. open the control socket; write run.json (the caller holds the lock of the run directory)
+        2. `prepare` (a child): the data set, cached
+        3. the tag matrix in shared memory, fresh or from the newest checkpoint
+        4. the workers, then the trunk (`train`, a child), which finds both by descriptor and endpoint
+        5. until the trunk exits: answer requests, pass news on, replace dead workers, show the state
+        6. close the pool, the sockets, the memory, whatever happened
+
+    Args:
+        directory: the run directory, which exists.
+        config: the resolved settings.
+        resume: go on from the newest checkpoint, if there is one.
+        view: shows the state.
+        snapshot: what is shown; read it after `run` for metrics and outputs.
+    """
+
+    def __init__(self, directory: Path, config: RunConfig, *, resume: bool, view: View, snapshot: Snapshot) -> None:
+        self.directory, self.config, self.resume = directory, config, resume
+        self.view, self.snapshot = view, snapshot
+        self._signals = StopSignals()
+        self._stop_sent_s: float | None = None
+        self._heard_s = time.monotonic()
+        self._link: Link | None = None
+        self._pool: WorkerPool | None = None
+        self._control: ControlServer | None = None
+
+    def run(self) -> None:
+        """The whole run, to a finished training or one that was stopped in order.
+
+        Raises:
+            Interrupted: it was stopped before the first step, or ended by force.
+            RunError: a process failed; the message holds the end of its log.
+            WorkerLost: workers die as fast as they are replaced.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._signals)
+            endpoints = Endpoints.make()
+            stack.callback(endpoints.remove)
+            self._open_control(endpoints, stack)
+            self.view.start()
+            stack.callback(lambda: self.view.stop(self.snapshot))
+            stack.enter_context(self._recording(endpoints.control))
+            self._prepare(endpoints)
+            self._train(endpoints, stack)
+
+    def _open_control(self, endpoints: Endpoints, stack: contextlib.ExitStack) -> None:
+        handlers = {"status": self._answer_status, "scale": self._answer_scale, "stop": self._answer_stop}
+        self._control = ControlServer(endpoints.control, handlers)
+        stack.callback(self._control.close)
+        self.snapshot.workers_wanted = self.config.workers
+
+    @contextlib.contextmanager
+    def _recording(self, control: str) -> Iterator[None]:
+        """Keep run.json true: `preparing` and `training` while it runs, then how it ended."""
+        self._record = RunRecord(pid=os.getpid(), control=control, started=time.time(), state="preparing")
+        write_record(self.directory, self._record)
+        try:
+            yield
+        except Interrupted:
+            self._enter("stopped")
+            raise
+        except BaseException:
+            self._enter("failed")
+            raise
+        self._enter("stopped" if self._stop_sent_s is not None else "finished")
+
+    def _enter(self, state: str) -> None:
+        self.snapshot.state = state
+        self._record = replace(self._record, state=state)
+        write_record(self.directory, self._record)
+
+    def _prepare(self, endpoints: Endpoints) -> None:
+        self.snapshot.show("prepare", "preparing the data")
+        self._run_child("prepare", [], endpoints, environment=child_environment(), pass_fds=())
+
+    def _train(self, endpoints: Endpoints, stack: contextlib.ExitStack) -> None:
+        prepared = Prepared.read(self.directory)
+        checkpoint = latest_checkpoint(self.directory) if self.resume else None
+        matrix = self._make_matrix(prepared, checkpoint)
+        stack.callback(matrix.close)
+        self._pool = WorkerPool(matrix, endpoints.head, self.config.workers, log_dir=self.directory / "log")
+        stack.callback(self._close_pool)
+        self._enter("training")
+        self.snapshot.show("start", "starting the trunk")
+        environment = child_environment()
+        trunk = self.config.trunk
+        set_threads(environment, plan_threads(available_cores(), self.config.workers, trunk.device, trunk.threads))
+        arguments = ["--matrix-fd", str(matrix.fd), "--endpoint", endpoints.head]
+        if checkpoint is not None:
+            arguments += ["--resume", str(checkpoint)]
+        self._run_child("train", arguments, endpoints, environment=environment, pass_fds=(matrix.fd,))
+
+    def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
+        self.snapshot.show("matrix", f"making the tag matrix, {prepared.num_tags:,} x {self.config.trunk.dim}")
+        self.view.update(self.snapshot, force=True)
+        matrix = make_matrix(self.config, prepared, checkpoint)
+        self._note(f"{prepared.num_train:,} training images, {prepared.num_tags:,} tags; {matrix.huge_pages}")
+        if checkpoint is not None:
+            self._note(f"resuming from {checkpoint.name}")
+        return matrix
+
+    def _run_child(
+        self,
+        verb: str,
+        arguments: list[str],
+        endpoints: Endpoints,
+        *,
+        environment: Mapping[str, str],
+        pass_fds: tuple[int, ...],
+    ) -> None:
+        """Run a verb of the deep side to its end, serving everybody meanwhile."""
+        lifeline, link = Lifeline(), Link.bind(endpoints.link(verb))
+        self._link = link
+        command = [verb, str(self.directory), "--link", link.endpoint, "--lifeline-fd", str(lifeline.read_fd), *arguments]
+        log = self.directory / "log" / ("trunk.log" if verb == "train" else f"{verb}.log")
+        child = None
+        try:
+            child = Child(command, log=log, pass_fds=(*pass_fds, lifeline.read_fd), environment=environment)
+            self._watch(child, can_finish=verb == "train")
+        finally:
+            self._link = None
+            if child is not None:
+                child.close()
+            link.close(timeout_s=0.0)
+            lifeline.close()
+
+    def _watch(self, child: Child, *, can_finish: bool) -> None:
+        assert self._control is not None and self._link is not None, "opened before a child is started"
+        poller = zmq.Poller()
+        poller.register(self._control.socket, zmq.POLLIN)
+        poller.register(self._link.socket, zmq.POLLIN)
+        self._heard_s = time.monotonic()
+        code = None
+        while code is None:
+            poller.poll(_TICK_MS)
+            code = child.exit_code()  # before the messages are read, so that its last ones are
+            self._serve()
+            self._obey_stop(child, can_finish=can_finish)
+        if code != 0:
+            raise RunError(_failure(child, code))
+
+    def _serve(self) -> None:
+        assert self._control is not None and self._link is not None, "opened before a child is started"
+        self._control.serve()
+        for message in self._link.receive():
+            self._heard_s = time.monotonic()
+            self._take(message)
+        if self._pool is not None:
+            self._tell_losses(self._pool.poll())
+        self.view.update(self.snapshot)
+
+    def _take(self, message: Message) -> None:
+        if message["kind"] == "note":
+            self._note(message["text"])
+        elif message["kind"] == "kill" and self._pool is not None:
+            self._pool.kill(message["worker"])
+        else:
+            self.snapshot.take(message)
+
+    def _tell_losses(self, lost: list[str]) -> None:
+        for name in lost:
+            self.snapshot.workers_lost += 1
+            self._note(f"{name} was lost; its chunks are sent again")
+            if self._link is not None:
+                self._link.send("lost", worker=name)
+
+    def _obey_stop(self, child: Child, *, can_finish: bool) -> None:
+        """Pass a wish to stop on, once; end by force what does not obey, or what the user will not wait for."""
+        if self._signals.impatient:
+            child.close(terminate_s=0.0)
+            raise Interrupted("interrupted twice: everything was ended at once")
+        if self._signals.asked and self._stop_sent_s is None:
+            if not can_finish:
+                raise Interrupted("stopped before the first step")
+            self.snapshot.state = "stopping"
+            self._stop_sent_s = self._heard_s = time.monotonic()
+            if self._link is not None:
+                self._link.send("stop")
+        if self._stop_sent_s is not None and time.monotonic() - self._heard_s > _STOP_SILENCE_S:
+            raise RunError(f"the trunk said nothing for {_STOP_SILENCE_S:g} s after it was asked to stop, and was ended.")
+
+    def _note(self, text: str) -> None:
+        self.snapshot.note(text)
+        self.view.note(text)
+
+    def _answer_status(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return {"status": self.snapshot.plain()}
+
+    def _answer_scale(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = request.get("workers")
+        if type(wanted) is not int or not 1 <= wanted <= _MAX_WORKERS:
+            raise RunError(f"workers = {wanted!r}, but it must be between 1 and {_MAX_WORKERS}.")
+        before, self.snapshot.workers_wanted = self.snapshot.workers_wanted, wanted
+        if self._pool is None:  # they are not started yet: start that many
+            self.config = replace(self.config, workers=wanted)
+        else:
+            self._scale(self._pool, wanted)
+        self._note(f"scaled from {before} to {wanted} workers")
+        return {"before": before, "workers": wanted}
+
+    def _scale(self, pool: WorkerPool, wanted: int) -> None:
+        for name in pool.scale(wanted):
+            if self._link is not None:
+                self._link.send("drain", worker=name)
+
+    def _answer_stop(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._signals.asked = True
+        return {}
+
+    def _close_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.close(_POOL_CLOSE_S)
+            self._pool = None
+
+
+def _failure(child: Child, code: int) -> str:
+    tail = child.log_tail()
+    said = f" It said:\n\n{tail}\n" if tail else ""
+    return f"{child.log.stem} ended with {exit_reason(code)}.{said}\nThe whole log: {child.log}"

@@ -1,0 +1,74 @@
+"""The named options of `hybrid train`, each the short form of one setting."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from launch.config import DEVICES, TAG_LOSS_WEIGHTS, RunConfig
+from launch.resolve import flatten
+from workers.config import OBJECTIVES, ROW_OPTIMIZERS
+from workers.settings import to_plain
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOption:
+    """A flag of the command line and the setting that it means."""
+
+    flag: str
+    key: str
+    type: Any
+    help: str
+
+    @property
+    def parameter(self) -> str:
+        """The name under which click passes it."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+OPTIONS = (
+    TrainOption("--data", "data.source", str, "emoji, or folder:PATH with images and their tags."),
+    TrainOption("--image-size", "data.image_size", int, "Side in pixels of the images that the trunk sees."),
+    TrainOption("--hold-out-design", "data.hold_out_design", str, "Emoji: never train on this design, test on it."),
+    TrainOption("--hold-out", "data.hold_out_fraction", float, "Folders: share of the images kept for the test."),
+    TrainOption("--min-count", "data.min_count", int, "Drop tags on fewer training images."),
+    TrainOption("--max-tags", "data.max_tags", int, "Keep so many of the most frequent tags; 0 keeps all."),
+    TrainOption("--max-items", "data.max_items", int, "Use only so many images; 0 uses all."),
+    TrainOption("--cache-dir", "data.cache_dir", str, "Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid."),
+    TrainOption("--workers", "workers", int, "Worker processes; `hybrid scale` changes it during the run."),
+    TrainOption("--dim", "trunk.dim", int, "Length of the features and of each row."),
+    TrainOption("--trunk", "trunk.factory", str, "cnn-small, resnet18, or module:factory."),
+    TrainOption("--trunk-threads", "trunk.threads", int, "CPU threads of the trunk; 0 chooses."),
+    TrainOption("--device", "trunk.device", click.Choice(DEVICES), "Where the trunk computes."),
+    TrainOption("--batch-size", "train.batch_size", int, "Examples per step."),
+    TrainOption("--microbatches", "train.microbatches", int, "Slices of a batch in flight between trunk and workers."),
+    TrainOption("--positives", "train.positives", int, "True tags drawn per example and step."),
+    TrainOption("--negatives", "head.negatives", int, "Negatives drawn per chunk (per example if private)."),
+    TrainOption("--negative-weight", "head.negative_weight", float, "Weight of the negatives in negative sampling."),
+    TrainOption("--alpha", "head.alpha", float, "Negatives are drawn in proportion to count ** alpha."),
+    TrainOption("--objective", "head.objective", click.Choice(OBJECTIVES), "What the head minimises."),
+    TrainOption("--row-optimizer", "head.row_optimizer", click.Choice(ROW_OPTIMIZERS), "How rows are updated."),
+    TrainOption("--row-lr", "head.row_lr", float, "Peak learning rate of the rows."),
+    TrainOption("--max-norm", "head.max_norm", float, "Bound on each row's L2 norm; 0 means none."),
+    TrainOption("--tag-loss-weight", "train.tag_loss_weight", click.Choice(TAG_LOSS_WEIGHTS), "Weight of each tag's positives."),
+    TrainOption("--lr", "train.lr", float, "Peak learning rate of the trunk."),
+    TrainOption("--epochs", "train.epochs", float, "Budget in passes over the training images; not with --minutes."),
+    TrainOption("--minutes", "train.minutes", float, "Budget in minutes of training; not with --epochs."),
+    TrainOption("--seed", "train.seed", int, "Seed of everything random."),
+)
+
+
+def train_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a command with all of `OPTIONS`; what is not given is passed as None."""
+    defaults = flatten(to_plain(RunConfig()))
+    for option in reversed(OPTIONS):
+        default = defaults.get(option.key, "")
+        shown = f" [default: {default}]" if default != "" else ""
+        command = click.option(option.flag, type=option.type, default=None, help=option.help + shown)(command)
+    return command
+
+
+def given_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys of the options that were given."""
+    return {o.key: parameters[o.parameter] for o in OPTIONS if parameters.get(o.parameter) is not None}

@@ -1,0 +1,60 @@
+"""The verb `train`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launch.resolve import resolve, resolve_resumed
+from launch.run_argument import RUN
+from launch.runs import create_run
+from launch.train_options import given_settings, train_options
+
+_EPILOG = """\b
+Examples:
+  hybrid train
+  hybrid train --minutes 3 --workers 2
+  hybrid train --data folder:photos/ --hold-out 0.1 --epochs 20
+  hybrid train --config my.toml --set train.weight_decay=0.1
+  hybrid train --resume last
+
+Settings come from the defaults, then --config, then named options, then --set; the last one wins. All of them are
+written to config.toml in the run directory, which --config reads again. Ctrl-C finishes the step, saves and exits;
+a second Ctrl-C ends everything at once.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@train_options
+@click.option("--private-negatives", is_flag=True, help="Draw negatives for each example instead of for each chunk.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Directory of the run. [default: runs/DATE-NAME]")
+@click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run from its last checkpoint.")
+@click.option("--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Read settings from a file.")
+@click.option("--set", "sets", multiple=True, metavar="a.b=c", help="Set any setting by its dotted name; repeatable.")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object at the end; progress goes to stderr.")
+@click.pass_context
+def train(
+    context: click.Context,
+    private_negatives: bool,
+    run_dir: Path | None,
+    resume: Path | None,
+    file: Path | None,
+    sets: tuple[str, ...],
+    json_output: bool,
+    **options: Any,
+) -> None:
+    """Train a trunk and a tag matrix; show metrics and a gallery at the end."""
+    named = given_settings(options)
+    if private_negatives:
+        named["head.private_negatives"] = True
+    if resume is not None and run_dir is not None:
+        raise click.UsageError("--resume goes on in the directory of its run: leave out --run-dir.")
+    if resume is not None:
+        directory, settings = resume, resolve_resumed(resume, file, named, sets)
+    else:
+        settings = resolve(file, named, sets)
+        directory = create_run(settings, run_dir)
+
+    from launch.train import train as run_training  # late: it loads numpy and numba, which --help must not
+
+    context.exit(run_training(directory, settings, resume=resume is not None, json_output=json_output))

@@ -1,0 +1,49 @@
+"""The verbs that ask a trained model: `evaluate`, `annotate`, `search`, `neighbours`."""
+
+from pathlib import Path
+
+import click
+
+from launch.deep_verb import run_deep_verb
+from launch.run_argument import RUN
+
+
+@click.command(epilog="\b\nExamples:\n  hybrid evaluate last\n  hybrid evaluate last --json")
+@click.argument("directory", type=RUN, metavar="RUN")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+def evaluate(directory: Path, json_output: bool) -> None:
+    """Measure a run's last checkpoint on the held-out images, beside popularity."""
+    run_deep_verb("evaluate", [str(directory)], json_output=json_output)
+
+
+@click.command(epilog="\b\nExamples:\n  hybrid annotate last photo.jpg\n  hybrid annotate last -k 20 a.png b.png --json")
+@click.argument("directory", type=RUN, metavar="RUN")
+@click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
+@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Tags per image.")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+def annotate(directory: Path, images: tuple[str, ...], k: int, json_output: bool) -> None:
+    """Name the tags of images."""
+    run_deep_verb("annotate", [str(directory), *images], {"--k": k}, json_output=json_output)
+
+
+@click.command(epilog='\b\nExamples:\n  hybrid search last "water"\n  hybrid search last "happy cat" -k 24 --html cats.html')
+@click.argument("directory", type=RUN, metavar="RUN")
+@click.argument("words", nargs=-1, required=True, metavar="WORDS...")
+@click.option("-k", "k", type=click.IntRange(1), default=12, show_default=True, help="Images to find.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write a contact sheet as a self-contained page.")
+@click.option("--png", type=click.Path(dir_okay=False), help="Write a contact sheet as a picture.")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+def search(directory: Path, words: tuple[str, ...], k: int, html: str | None, png: str | None, json_output: bool) -> None:
+    """Find held-out images by words: an exact tag, else the mean of the known words."""
+    options = {"--k": k, "--html": html, "--png": png}
+    run_deep_verb("search", [str(directory), *words], options, json_output=json_output)
+
+
+@click.command(epilog='\b\nExamples:\n  hybrid neighbours last "water"')
+@click.argument("directory", type=RUN, metavar="RUN")
+@click.argument("tag")
+@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Tags to show.")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+def neighbours(directory: Path, tag: str, k: int, json_output: bool) -> None:
+    """Show the tags whose rows are nearest to a tag's."""
+    run_deep_verb("neighbours", [str(directory), tag], {"--k": k}, json_output=json_output)

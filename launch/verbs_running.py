@@ -1,0 +1,98 @@
+"""The verbs that speak to a run while it goes on: `status`, `scale`, `stop`."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launch.run_argument import RUN
+from launch.runs import LIVE_STATES, RunRecord, is_alive, read_record
+from workers.errors import RunError
+
+_POLL_S = 0.1
+
+
+@click.command(epilog="\b\nExamples:\n  hybrid status last\n  hybrid status last --json")
+@click.argument("directory", type=RUN, metavar="RUN")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+def status(directory: Path, json_output: bool) -> None:
+    """Show what a run does now, or how it ended."""
+    from launch.report import resume_command, to_json
+
+    record, found = read_record(directory), _ask_status(directory)
+    state = found["state"] if found else _last_state(record)
+    if json_output:
+        known = {"run": str(directory), "pid": record.pid, "started": record.started, "alive": found is not None}
+        click.echo(to_json({**(found or {}), **known, "state": state}))
+    elif found:
+        from launch.plain import describe_at_length
+
+        click.echo(describe_at_length(found))
+    else:
+        click.echo(_describe_ended(directory, record, state, resume_command(directory)))
+
+
+@click.command(epilog="\b\nExamples:\n  hybrid scale last 4")
+@click.argument("directory", type=RUN, metavar="RUN")
+@click.argument("workers", type=click.IntRange(1, 256), metavar="N")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+def scale(directory: Path, workers: int, json_output: bool) -> None:
+    """Change the number of workers of a run that goes on; no step is lost."""
+    answer = _ask(directory, "scale", workers=workers)
+    _show(f"scaling from {answer['before']} to {answer['workers']} workers", answer, json_output)
+
+
+@click.command(epilog="\b\nExamples:\n  hybrid stop last\n  hybrid stop last --no-wait")
+@click.argument("directory", type=RUN, metavar="RUN")
+@click.option("--no-wait", is_flag=True, help="Return at once instead of when the run has ended.")
+@click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds to wait for the end.")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) -> None:
+    """Let a run finish its step, save and exit."""
+    _ask(directory, "stop")
+    if no_wait:
+        _show("stopping: the run finishes its step and saves", {"state": "stopping"}, json_output)
+        return
+    deadline = time.monotonic() + timeout_s
+    while is_alive(directory):
+        if time.monotonic() > deadline:
+            raise RunError(f"{directory} still runs {timeout_s:g} s after it was asked to stop.")
+        time.sleep(_POLL_S)  # the other process's lock can only be polled
+    state = _last_state(read_record(directory))
+    _show(f"{directory}: {state}", {"state": state}, json_output)
+
+
+def _ask(directory: Path, op: str, **fields: Any) -> dict[str, Any]:
+    """Ask the launcher of a run that must be alive."""
+    from launch.control import ask
+    from launch.report import resume_command
+
+    record = read_record(directory)
+    if not is_alive(directory):
+        raise RunError(_describe_ended(directory, record, _last_state(record), resume_command(directory)))
+    return ask(record.control, op, **fields)
+
+
+def _ask_status(directory: Path) -> dict[str, Any] | None:
+    return _ask(directory, "status")["status"] if is_alive(directory) else None
+
+
+def _last_state(record: RunRecord) -> str:
+    """The state of a run whose launcher is gone; if the launcher had no time to say so, `died`."""
+    return "died" if record.state in LIVE_STATES else record.state
+
+
+def _describe_ended(directory: Path, record: RunRecord, state: str, resume: str) -> str:
+    if state == "died":
+        return (
+            f"{directory} does not run: its launcher (process {record.pid}) died while it was {record.state}, "
+            f"without a word. To go on from the last checkpoint:\n\n  {resume}"
+        )
+    return f"{directory} does not run: {state}." + ("" if state == "finished" else f" To go on:\n\n  {resume}")
+
+
+def _show(text: str, values: dict[str, Any], json_output: bool) -> None:
+    from launch.report import to_json
+
+    click.echo(to_json(values) if json_output else text)

@@ -1,0 +1,228 @@
+"""Checkpoints: exact round trips, damage of every kind, and kills while one is written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hybrid.checkpoint import (
+    KEPT,
+    MATRIX,
+    OPTIMIZER,
+    RANDOM,
+    STATE,
+    TRUNK,
+    latest_checkpoint,
+    open_checkpoint,
+    save_checkpoint,
+)
+from workers.config import HeadConfig
+from workers.errors import RunError
+from workers.matrix import TagMatrix
+from workers.matrix_io import load_matrix, open_rows
+
+HEAD = HeadConfig(negatives=4)
+
+
+def make_trunk(width=6):
+    trunk = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(width * 9, 8))
+    return trunk.to(memory_format=torch.channels_last)
+
+
+class Training:
+    """A small training whose every part has moved from where it started."""
+
+    def __init__(self, seed=0, steps=3):
+        torch.manual_seed(seed)
+        self.trunk = make_trunk()
+        self.optimizer = torch.optim.AdamW(self.trunk.parameters(), lr=0.01, betas=(0.8, 0.99))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.matrix = TagMatrix.create(10, 8, config=HEAD, counts=np.arange(10, 0, -1), seed=seed)
+        for _ in range(steps):
+            self.step()
+
+    def step(self):
+        self.optimizer.zero_grad()
+        images = torch.randn(4, 3, 5, 5, generator=self.generator)
+        self.trunk(images + 0.1 * torch.randn(4, 3, 5, 5)).square().mean().backward()
+        self.optimizer.step()
+
+    def save(self, folder, step=3):
+        return save_checkpoint(
+            folder,
+            step=step,
+            trunk=self.trunk,
+            optimizer=self.optimizer,
+            matrix=self.matrix,
+            head=HEAD,
+            progress={"epoch": 2, "used_s": 1.5},
+            generators={"augment": self.generator},
+        )
+
+
+@pytest.fixture
+def training():
+    training = Training()
+    yield training
+    training.matrix.close()
+
+
+def test_a_resumed_training_goes_on_bit_for_bit(tmp_path, training):
+    checkpoint = open_checkpoint(training.save(tmp_path))
+    for _ in range(4):
+        training.step()
+    other = Training(seed=9, steps=1)
+    checkpoint.load_trunk(other.trunk)
+    checkpoint.load_optimizer(other.optimizer)
+    checkpoint.load_generators({"augment": other.generator})
+    for _ in range(4):
+        other.step()
+    for name, value in training.trunk.state_dict().items():
+        assert torch.equal(value, other.trunk.state_dict()[name]), name
+    assert checkpoint.step == 3 and checkpoint.progress == {"epoch": 2, "used_s": 1.5}
+    other.matrix.close()
+
+
+def test_the_matrix_comes_back_with_its_state(tmp_path, training):
+    training.matrix.tag_state_N4[:, 1] = np.arange(10)
+    loaded = load_matrix(open_checkpoint(training.save(tmp_path)).matrix_folder, HEAD)
+    assert np.array_equal(loaded.rows_ND, training.matrix.rows_ND)
+    assert np.array_equal(loaded.tag_state_N4, training.matrix.tag_state_N4)
+    loaded.close()
+
+
+def test_only_the_newest_are_kept_and_the_last_is_found(tmp_path, training):
+    assert latest_checkpoint(tmp_path) is None
+    for step in (9, 10, 100, 2000):
+        training.save(tmp_path, step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000100", "step-000002000"] and KEPT == 2
+    assert latest_checkpoint(tmp_path).step == 2000
+
+
+def test_saving_a_step_twice_replaces_it(tmp_path, training):
+    training.save(tmp_path, 5)
+    training.step()
+    place = training.save(tmp_path, 5)
+    trunk = make_trunk()
+    open_checkpoint(place).load_trunk(trunk)
+    assert torch.equal(trunk[0].weight, training.trunk[0].weight)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000005"]
+
+
+def damage(path, how):
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:-7])
+    elif how == "flipped":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "flipped", "emptied"])
+@pytest.mark.parametrize("name", [TRUNK, OPTIMIZER, RANDOM])
+def test_damaged_files_are_named_and_passed_over(tmp_path, training, name, how):
+    training.save(tmp_path, 1)
+    newest = training.save(tmp_path, 2)
+    damage(newest / name, how)
+    with pytest.raises(RunError, match=rf"step-000000002/{name}.*(missing|damaged).*Remove"):
+        open_checkpoint(newest)
+    assert latest_checkpoint(tmp_path).step == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 99}', b'{"format": 1, "step": 3}'])
+def test_a_damaged_state_is_a_typed_error(tmp_path, training, content):
+    place = training.save(tmp_path)
+    (place / STATE).write_bytes(content)
+    with pytest.raises(RunError, match=STATE):
+        open_checkpoint(place)
+
+
+def test_a_missing_matrix_is_a_typed_error(tmp_path, training):
+    place = training.save(tmp_path)
+    (place / MATRIX).rename(place / "elsewhere")
+    with pytest.raises(RunError, match="matrix is missing"):
+        open_checkpoint(place)
+
+
+def test_another_trunk_or_optimizer_is_refused(tmp_path, training):
+    checkpoint = open_checkpoint(training.save(tmp_path))
+    with pytest.raises(RunError, match=r"trunk\.factory"):
+        checkpoint.load_trunk(make_trunk(width=7))
+    other = make_trunk(width=7)
+    with pytest.raises(RunError, match="does not fit this optimizer"):
+        checkpoint.load_optimizer(torch.optim.AdamW(other.parameters()))
+
+
+def test_a_generator_of_another_kind_starts_afresh(tmp_path, training, caplog):
+    checkpoint = open_checkpoint(training.save(tmp_path))
+    fresh = torch.Generator().manual_seed(77)
+    before = fresh.get_state()
+    checkpoint.load_generators({"unheard-of": fresh})
+    assert torch.equal(fresh.get_state(), before) and "starts afresh" in caplog.text
+
+
+def test_nothing_is_pickled(tmp_path, training):
+    place = training.save(tmp_path)
+    suffixes = {path.suffix for path in place.rglob("*") if path.is_file()}
+    assert suffixes == {".safetensors", ".npy", ".json"}
+    json.loads((place / STATE).read_text())
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path, training, monkeypatch):
+    training.save(tmp_path, 1)
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hybrid.checkpoint.save_matrix", fail)
+    with pytest.raises(RunError, match="No space left"):
+        training.save(tmp_path, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+
+
+SAVER = """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[2])
+    from test_checkpoint import Training
+    training = Training()
+    for step in range(1, 100_000):
+        training.save(Path(sys.argv[1]), step)
+        print(step, flush=True)
+"""
+
+
+def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", textwrap.dedent(SAVER), str(tmp_path), str(here)]
+    environment = os.environ | {"PYTHONPATH": str(here.parent)}
+    saver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        last = 0
+        while last < 12:
+            last = int(saver.stdout.readline())
+        saver.send_signal(signal.SIGKILL)
+        last = max([last, *map(int, saver.stdout.read().split())])
+    finally:
+        saver.kill()
+        saver.wait()
+        saver.stdout.close()
+    found = latest_checkpoint(tmp_path)
+    assert found is not None and found.step >= last
+    assert open_rows(found.matrix_folder).num_tags == 10
+    training = Training()
+    training.save(tmp_path, last + 5)
+    assert all(path.name.startswith("step-") for path in tmp_path.iterdir())
+    training.matrix.close()

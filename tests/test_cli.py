@@ -1,0 +1,138 @@
+"""The command line: help, suggestions, what verbs pass on, and how fast it can answer at all."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from scripted_trunk import ROOT, launcher_environment, run_launcher
+
+from launch.cli import main
+from launch.runs import RunRecord, create_run, write_record
+from launch.config import RunConfig
+
+VERBS = ("train", "status", "scale", "stop", "evaluate", "annotate", "search", "neighbours", "data")
+TRAIN_FLAGS = (
+    "--data --workers --dim --batch-size --microbatches --negatives --private-negatives --positives --alpha --objective "
+    "--row-optimizer --row-lr --lr --epochs --minutes --image-size --device --trunk --trunk-threads --seed --run-dir "
+    "--resume --config --set --hold-out-design --hold-out --min-count --max-tags --max-norm --tag-loss-weight "
+    "--negative-weight --max-items --json"
+).split()
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, arguments, prog_name="hybrid")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run under tmp_path/runs, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    directory = create_run(RunConfig(), None, now=0.0)
+    write_record(directory, RunRecord(pid=1, control="ipc:///nowhere", started=1.0, state="finished"))
+    return directory
+
+
+def test_help_lists_every_verb_with_examples():
+    shown = invoke("--help").output
+    assert all(f"  {verb} " in shown for verb in VERBS)
+    assert "hybrid search last" in shown
+
+
+def test_every_verb_has_help_with_an_example():
+    for words in (*((verb,) for verb in VERBS if verb != "data"), ("data", "prepare"), ("data", "stats")):
+        result = invoke(*words, "--help")
+        assert result.exit_code == 0
+        assert f"hybrid {' '.join(words)}" in result.output.split("Examples:")[1]
+
+
+def test_train_has_every_named_option():
+    shown = invoke("train", "--help").output.split()
+    assert [flag for flag in TRAIN_FLAGS if flag not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["neighbors", "last", "x"], "Did you mean 'neighbours'?"),
+        (["train", "--wokers", "3"], "Did you mean '--workers'?"),
+        (["train", "--set", "train.lrr=1"], "did you mean 'train.lr'"),
+        (["data", "prep", "emoji"], "Did you mean 'prepare'?"),
+        (["data", "prepare", "emojis"], "emoji or folder:PATH"),
+        (["train", "--minutes", "0"], "train.minutes = 0.0, but it must be positive"),
+        (["train", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
+        (["scale", "last", "0"], "1<=x<=256"),
+        (["train", "--resume", "last", "--run-dir", "x"], "leave out --run-dir"),
+    ],
+)
+def test_mistakes_are_explained_with_status_2(run, arguments, told):
+    result = invoke(*arguments)
+    assert told in result.output
+    assert result.exit_code == 2
+
+
+def test_a_mistaken_setting_leaves_no_run_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert invoke("train", "--dim", "7").exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version():
+    assert invoke("--version").output.startswith("hybrid, version ")
+
+
+def test_loading_the_command_line_loads_nothing_heavy():
+    heavy = "'numpy', 'numba', 'torch', 'rich', 'zmq', 'scipy', 'faiss', 'hybrid'"
+    code = f"import sys, launch.cli; print([name for name in ({heavy},) if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "called"),
+    [
+        (["evaluate", "last", "--json"], ["evaluate", "--json", "--", "{run}"]),
+        (["annotate", "last", "a.png", "b.png", "-k", "3"], ["annotate", "--k", "3", "--", "{run}", "a.png", "b.png"]),
+        (
+            ["search", "last", "happy cat", "-k", "2", "--html", "h.html", "--png", "p.png", "--json"],
+            ["search", "--k", "2", "--html", "h.html", "--png", "p.png", "--json", "--", "{run}", "happy cat"],
+        ),
+        (["neighbours", "{run}", "--", "-tag"], ["neighbours", "--k", "10", "--", "{run}", "-tag"]),
+        (["data", "prepare", "emoji", "--image-size", "32"], ["data-prepare", "--image-size", "32", "--", "emoji"]),
+        (
+            ["data", "stats", "emoji", "--hold-out-design", "twemoji", "--hold-out", "0.1", "--cache-dir", "c", "--json"],
+            ["data-stats", "--cache-dir", "{cwd}/c", "--hold-out-design", "twemoji", "--hold-out", "0.1", "--json", "--", "emoji"],
+        ),
+    ],
+)
+def test_deep_verbs_are_passed_on(run, arguments, called):
+    cwd = run.parent.parent
+    fill = {"run": str(run), "cwd": str(cwd)}
+    result = run_launcher(cwd, *(word.format(**fill) for word in arguments))
+    assert json.loads(result.stdout) == {"called": [word.format(**fill) for word in called]}
+    assert result.returncode == 0
+
+
+def test_the_exit_status_of_a_deep_verb_is_kept(run):
+    assert run_launcher(run.parent.parent, "neighbours", "last", "fail").returncode == 7
+
+
+def test_an_unknown_run_suggests_the_nearest(run):
+    result = invoke("evaluate", run.name[:-1] + "x")
+    assert result.exit_code == 1
+    assert f"did you mean '{run.name}'" in result.output
+
+
+def test_no_run_yet_is_explained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("status", "last")
+    assert result.exit_code == 1
+    assert "start one with `hybrid train`" in result.output
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "launch", "--version"]
+    result = subprocess.run(command, cwd=ROOT, env=launcher_environment(), capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("hybrid, version")

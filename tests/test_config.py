@@ -1,0 +1,170 @@
+"""Settings: their rules, their layers, and what unknown keys are told."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig, default_num_workers
+from launch.resolve import CHANGEABLE_ON_RESUME, flatten, known_settings, parse_sets, read_toml, resolve, resolve_resumed
+from launch.runs import write_config
+from launch.train_options import OPTIONS
+from workers.config import HeadConfig
+from workers.errors import ConfigError, RunError
+
+
+def toml(folder: Path, text: str) -> Path:
+    file = folder / "my.toml"
+    file.write_text(text)
+    return file
+
+
+def test_later_layers_win(tmp_path):
+    file = toml(tmp_path, "workers = 3\n[train]\nlr = 0.1\nbatch_size = 32\nseed = 1\n")
+    config = resolve(file, {"train.batch_size": 64, "train.seed": 2}, ["train.seed=3"])
+    assert (config.workers, config.train.lr, config.train.batch_size, config.train.seed) == (3, 0.1, 64, 3)
+    assert config.head == HeadConfig()
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "expected"),
+    [("minutes = 9", {"train.epochs": 2.0}, (2.0, None)), ("epochs = 9", {"train.minutes": 2.0}, (None, 2.0))],
+)
+def test_a_later_budget_replaces_an_earlier_one_of_the_other_kind(tmp_path, earlier, later, expected):
+    config = resolve(toml(tmp_path, f"[train]\n{earlier}\n"), later)
+    assert (config.train.epochs, config.train.minutes) == expected
+
+
+def test_both_budgets_at_once_are_refused():
+    with pytest.raises(ConfigError, match=r"train\.epochs = 1\.0.*train\.minutes"):
+        resolve(named={"train.epochs": 1.0, "train.minutes": 1.0})
+
+
+def test_written_settings_are_read_back_equal(tmp_path):
+    config = resolve(named={"train.minutes": 2.5, "head.alpha": 0.75, "data.hold_out_design": "twemoji", "workers": 5})
+    write_config(tmp_path, config)
+    assert resolve(tmp_path / "config.toml") == config
+
+
+def test_values_of_set_are_read_by_type(tmp_path):
+    texts = ["train.augment=false", "train.lr=1", "trunk.factory=my.module:make", "data.hold_out_design=7", "trunk.device='cpu'"]
+    assert parse_sets(texts) == {
+        "train.augment": False,
+        "train.lr": 1,
+        "trunk.factory": "my.module:make",
+        "data.hold_out_design": "7",
+        "trunk.device": "cpu",
+    }
+    assert resolve(sets=["train.lr=1"]).train.lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("train.lrr=1", "did you mean 'train.lr'"),
+        ("train.dim=8", "did you mean 'trunk.dim'"),
+        ("negatives=8", "did you mean 'head.negatives'"),
+        ("worker=8", "did you mean 'workers'"),
+        ("xyzzy=8", "Known: .*data.source"),
+        ("train.lr", "no '='"),
+        ("workers=many", "of type str, expected int"),
+        ("train.augment=1", "of type int, expected bool"),
+        ("head.alpha=9", r"head\.alpha = 9\.0, but it must be between 0 and 2"),
+        ("trunk.device=gpu", "one of auto, cpu, cuda"),
+        ("data.source=flickr", "emoji or folder:PATH"),
+        ("data.source=folder:/nowhere/at/all", "no such folder"),
+        ("train.lr=nan", "must be positive"),
+    ],
+)
+def test_wrong_sets_are_explained(text, told):
+    with pytest.raises(ConfigError, match=told):
+        resolve(sets=[text])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[trian]\nlr = 1\n", r"my\.toml: unknown setting 'trian\.lr'; did you mean 'train\.lr'"),
+        ("[train]\nbatchsize = 1\n", r"did you mean 'train\.batch_size'"),
+        ("[nothing]\n", "unknown setting 'nothing'"),
+        ("train = 3\n", "unknown setting 'train'"),
+        ("lr = \n", r"my\.toml is not TOML"),
+        ("[train]\nlr = 'high'\n", r"'train\.lr' = 'high' is of type str, expected float"),
+    ],
+)
+def test_wrong_files_are_explained(tmp_path, text, told):
+    with pytest.raises(ConfigError, match=told):
+        resolve(toml(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.toml cannot be read"):
+        read_toml(tmp_path / "absent.toml")
+
+
+def test_an_empty_known_table_is_allowed(tmp_path):
+    assert resolve(toml(tmp_path, "[train]\n")) == RunConfig()
+
+
+def test_folders_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    config = resolve(named={"data.source": "folder:photos/", "data.cache_dir": "cache"})
+    assert config.data.source == f"folder:{tmp_path / 'photos'}"
+    assert config.data.cache_dir == str(tmp_path / "cache")
+
+
+def test_a_resumed_run_keeps_its_settings_but_for_those_that_may_change(tmp_path):
+    write_config(tmp_path, resolve(named={"train.minutes": 2.0, "trunk.dim": 64, "workers": 3}))
+    config = resolve_resumed(tmp_path, named={"workers": 5, "train.epochs": 7.0})
+    assert (config.trunk.dim, config.workers, config.train.epochs, config.train.minutes) == (64, 5, 7.0, None)
+    assert resolve_resumed(tmp_path, named={"trunk.dim": 64}).trunk.dim == 64  # given, but the same
+    with pytest.raises(ConfigError, match=r"trunk\.dim = 32, but the run to resume has 64"):
+        resolve_resumed(tmp_path, named={"trunk.dim": 32})
+
+
+def test_resuming_without_settings_is_explained(tmp_path):
+    with pytest.raises(RunError, match=r"no config\.toml"):
+        resolve_resumed(tmp_path)
+
+
+def test_named_options_mean_known_settings_each_once():
+    known = known_settings()
+    keys = [option.key for option in OPTIONS]
+    assert set(keys) <= set(known)
+    assert len(set(keys)) == len(keys)
+    assert set(known) >= CHANGEABLE_ON_RESUME
+
+
+def test_known_settings_are_those_of_the_dataclasses():
+    assert set(known_settings()) == set(flatten(dataclasses.asdict(RunConfig())))
+
+
+@pytest.mark.parametrize(
+    ("settings_type", "field", "value"),
+    [
+        (DataConfig, "image_size", 7),
+        (DataConfig, "hold_out_fraction", 1.0),
+        (DataConfig, "min_count", 0),
+        (DataConfig, "max_tags", -1),
+        (TrunkConfig, "dim", 6),
+        (TrunkConfig, "factory", ""),
+        (TrunkConfig, "threads", -1),
+        (TrainConfig, "microbatches", 129),
+        (TrainConfig, "positives", 0),
+        (TrainConfig, "warmup_fraction", 1.0),
+        (TrainConfig, "checkpoint_minutes", 0.0),
+        (HeadConfig, "negatives", 0),
+        (HeadConfig, "objective", "softmax"),
+        (RunConfig, "workers", 257),
+    ],
+)
+def test_values_outside_their_rules_are_refused_by_name(settings_type, field, value):
+    with pytest.raises(ConfigError, match=f"{field} = "):
+        settings_type(**{field: value})
+
+
+def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
+    for cores, workers in ((1, 2), (2, 2), (4, 3), (9, 8), (64, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
+        assert default_num_workers() == workers

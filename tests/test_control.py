@@ -1,0 +1,174 @@
+"""The control socket, the run record, the lock: how other terminals see a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import msgpack
+import pytest
+import zmq
+from click.testing import CliRunner
+from scripted_trunk import ROOT, wait_until
+
+from launch.cli import main
+from launch.config import RunConfig
+from launch.control import ControlServer, ask
+from launch.runs import RunLock, RunRecord, create_run, find_run, is_alive, latest_checkpoint, read_record, write_record
+from workers.errors import RunError
+
+
+def record(**changes):
+    return RunRecord(**{"pid": 123, "control": "ipc:///nowhere", "started": 1.0, "state": "training", **changes})
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server that answers in a thread of its own, as a launcher does between two looks at its processes."""
+
+    def scale(request):
+        if request.get("workers") == 13:
+            raise RunError("no thirteen")
+        if request.get("workers") == 14:
+            raise ZeroDivisionError("a defect")
+        return {"workers": request["workers"]}
+
+    control = ControlServer(f"ipc://{tmp_path}/control", {"scale": scale})
+    done = threading.Event()
+
+    def serve():
+        while not done.is_set():
+            control.socket.poll(20)
+            control.serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield control
+    done.set()
+    thread.join()
+    control.close()
+
+
+def test_a_request_is_answered(server):
+    assert ask(server.endpoint, "scale", workers=3) == {"workers": 3}
+
+
+def test_a_refusal_is_an_error_with_its_reason(server):
+    with pytest.raises(RunError, match="no thirteen"):
+        ask(server.endpoint, "scale", workers=13)
+
+
+def test_an_unknown_request_is_refused_and_a_defect_does_not_end_the_server(server):
+    with pytest.raises(RunError, match="op = 'dance', expected one of scale"):
+        ask(server.endpoint, "dance")
+    with pytest.raises(RunError, match="a defect"):
+        ask(server.endpoint, "scale", workers=14)
+    assert ask(server.endpoint, "scale", workers=2) == {"workers": 2}
+
+
+@pytest.mark.parametrize("frames", [[b"\xc1"], [b""], [msgpack.packb([1])], [msgpack.packb({"op": "scale"}), b"more"]])
+def test_hostile_requests_are_refused_and_the_server_lives_on(server, frames):
+    socket = zmq.Context.instance().socket(zmq.REQ)
+    socket.connect(server.endpoint)
+    socket.send_multipart(frames)
+    assert socket.poll(10_000)
+    assert msgpack.unpackb(socket.recv())["ok"] is False
+    socket.close(0)
+    assert ask(server.endpoint, "scale", workers=2) == {"workers": 2}
+
+
+def test_nobody_there_is_noticed_within_the_limit(tmp_path):
+    with pytest.raises(RunError, match="did not answer 'status'"):
+        ask(f"ipc://{tmp_path}/nobody", "status", timeout_s=0.05)
+
+
+def test_a_record_is_read_as_written(tmp_path):
+    write_record(tmp_path, record())
+    assert read_record(tmp_path) == record()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1, "pid": "x"}', '{"format": 2}', '{"format": 1, "pid": 3}'])
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunError, match=r"run\.json"):
+        read_record(tmp_path)
+
+
+def test_a_run_directory_appears_whole_with_its_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (create_run(RunConfig(), None, now=0.0) for _ in range(2))
+    assert first.name.endswith("-emoji")
+    assert second.name == f"{first.name}-2"
+    assert {path.name for path in first.iterdir()} == {"config.toml", "log"}
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [first.name, second.name]
+
+
+def test_an_own_run_directory_may_be_empty_but_not_used(tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert create_run(RunConfig(), tmp_path / "mine") == tmp_path / "mine"
+    with pytest.raises(RunError, match=r"exists.*--resume"):
+        create_run(RunConfig(), tmp_path / "mine")
+    assert (tmp_path / "mine" / "config.toml").is_file()
+
+
+def test_last_is_the_latest_started_and_damaged_runs_do_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, started in (("c", 5.0), ("b", 7.0), ("a", 6.0), ("d", 0.0)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        write_record(tmp_path / "runs" / name, record(started=started))
+    (tmp_path / "runs" / "d" / "run.json").write_text("{")
+    assert find_run("last") == tmp_path / "runs" / "b"
+    assert find_run("c") == find_run("runs/c") == find_run(str(tmp_path / "runs" / "c")) == tmp_path / "runs" / "c"
+
+
+def test_only_whole_checkpoints_count(tmp_path):
+    assert latest_checkpoint(tmp_path) is None
+    for name in ("step-000000009", "step-000000010", ".unfinished-x"):
+        (tmp_path / "checkpoints" / name / "matrix").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000000011").mkdir()
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-000000010"
+
+
+def test_a_live_run_refuses_a_second_launcher(tmp_path):
+    write_record(tmp_path, record())
+    with RunLock(tmp_path):
+        assert is_alive(tmp_path)
+        with pytest.raises(RunError, match=r"is alive \(process 123\)"):
+            RunLock(tmp_path)
+    assert not is_alive(tmp_path)
+    with RunLock(tmp_path):
+        pass
+
+
+def test_a_killed_launcher_holds_no_lock(tmp_path):
+    code = "import sys, pathlib, launch.runs as r; lock = r.RunLock(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    assert is_alive(tmp_path)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    wait_until(lambda: not is_alive(tmp_path), "the lock to be free")
+
+
+@pytest.mark.parametrize("verb", [["scale", "3"], ["stop"], ["status"]])
+def test_a_stale_record_is_recognised(tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    directory = create_run(RunConfig(), tmp_path / "runs" / "old")
+    write_record(directory, record())
+    name, *rest = verb
+    result = CliRunner().invoke(main, [name, "last", *rest])
+    assert "process 123) died while it was training" in result.output
+    assert "train --resume" in result.output
+    assert result.exit_code == (0 if name == "status" else 1)
+
+
+def test_the_status_of_an_ended_run_as_json(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_record(create_run(RunConfig(), tmp_path / "runs" / "old"), record(state="stopped"))
+    status = json.loads(CliRunner().invoke(main, ["status", "last", "--json"]).output)
+    assert status == {"run": str(tmp_path / "runs" / "old"), "pid": 123, "started": 1.0, "alive": False, "state": "stopped"}

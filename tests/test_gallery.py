@@ -1,0 +1,190 @@
+"""Galleries and contact sheets as files that stand alone."""
+
+import io
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from album import TAGS, Album
+from PIL import Image
+
+from hybrid import contact_sheet, gallery
+from hybrid.contact_sheet import BOX, drawable, font_file, write_html_sheet, write_png_sheet
+from hybrid.curves import curves_svg, smoothed
+from hybrid.evaluation import MEASURES
+from hybrid.gallery import choose_queries, write_gallery
+from hybrid.image_index import ImageIndex
+from hybrid.ranking import LiveRows
+from hybrid.search import search
+from hybrid.tables import metrics_table, search_table, tags_table
+from launch.config import RunConfig, TrainConfig
+from workers.errors import RunError
+
+VOID = {"meta", "img", "br", "path", "use", "rect"}
+
+
+class Outline(HTMLParser):
+    """Checks that tags close in order, and collects what a page refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.tags, self.text = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href", "srcset")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def album():
+    return Album()
+
+
+@pytest.fixture
+def index(album):
+    features = np.random.default_rng(2).standard_normal((len(album.test_items), 8)).astype(np.float32)
+    return ImageIndex(album.test_items, features, "album")
+
+
+@pytest.fixture
+def rows():
+    return LiveRows(np.random.default_rng(0).standard_normal((len(TAGS), 8)).astype(np.float32))
+
+
+@pytest.fixture
+def measured():
+    table = dict.fromkeys(MEASURES, 0.5) | {"distinct tags": 1234}
+    return table | {"items": 24, "mAP tags": 9, "mAP bounds": [2, 50], "popularity": dict(table)}
+
+
+def lines(num_steps=300):
+    train = [{"step": s, "kind": "train", "loss": 5 / (s + 1)} for s in range(1, num_steps)]
+    valid = [{"step": s, "kind": "valid", "P@5": s / 400, "mAP": s / 900} for s in range(50, num_steps, 50)]
+    return [*train, *valid, {"step": 7, "kind": "train", "loss": None}]
+
+
+def test_gallery_is_one_whole_file_that_refers_to_nothing(tmp_path, album, index, rows, measured):
+    path = tmp_path / "gallery.html"
+    config = RunConfig(train=TrainConfig(minutes=8))
+    write_gallery(
+        path,
+        name="my <run>",
+        config=config,
+        pictures=album,
+        index=index,
+        rows=rows,
+        tables={"test": measured},
+        lines=lines(),
+    )
+    text = path.read_text()
+    outline = Outline(text)
+    assert [p.name for p in tmp_path.iterdir()] == ["gallery.html"]
+    assert "script" not in outline.tags
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in outline.sources)
+    assert "http://" not in text.replace("http://www.w3.org/", "") and "https://" not in text and "url(h" not in text
+    assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
+    shown = " ".join(outline.text)
+    for wanted in ("my <run>", "12 tags", "8 minutes", "Popularity", "nDCG@5", "CC0 <nobody>", "Training loss", "музыка"):
+        assert wanted in shown
+    assert "<b>bold" not in text and "picture 1 <i>" not in text
+
+
+def test_hits_are_marked_by_more_than_colour(tmp_path, album, index, rows):
+    result = search("blue", 24, pictures=album, index=index, rows=rows)
+    write_html_sheet(tmp_path / "sheet.html", result, album, "run")
+    text = (tmp_path / "sheet.html").read_text()
+    Outline(text)
+    num_true = sum(hit.is_true for hit in result.hits)
+    assert 0 < num_true < 24
+    assert text.count(">✓</span></div>") == num_true == text.count(", true of the query")
+    assert text.count(", not true of the query") == 24 - num_true
+
+
+def test_queries_follow_the_documented_rule(album, monkeypatch):
+    items = np.arange(48)
+    assert choose_queries(album, items)[:6] == ["water", "花", "музыка", "قلب", "हाथ", "고양이"]
+    monkeypatch.setattr(gallery, "PREFERRED", ())
+    # Of 100 items, the last three tags lie on 10, 10 and 9: at most a tenth; the one before lies on 12.
+    assert choose_queries(Album(100), np.arange(100)) == ["sea lion", "<b>bold</b>", "flower"]
+    monkeypatch.setattr(gallery, "LEAST_TRUE", 10)
+    assert choose_queries(Album(100), np.arange(100)) == ["sea lion", "<b>bold</b>"]
+
+
+def test_near_duplicate_queries_are_passed_over(album, monkeypatch):
+    monkeypatch.setattr(gallery, "PREFERRED", ())
+    twice = [tag for item in range(48) for tag in ([10, 11] if item % 12 == 0 else [0])]
+    album.item_tags = np.array(twice, np.int32)
+    album.item_offsets = np.cumsum([0] + [2 if item % 12 == 0 else 1 for item in range(48)])
+    assert choose_queries(album, np.arange(48)) == ["<b>bold</b>"]
+
+
+@pytest.mark.parametrize("found", [[], [{"step": 1, "kind": "valid", "P@5": 0.5}]])
+def test_no_losses_draw_nothing(found):
+    assert curves_svg(found) == ""
+
+
+def test_curves_take_their_colours_from_the_page():
+    svg = curves_svg(lines())
+    assert svg.startswith("<svg") and "var(--true)" in svg and "On validation images" in svg
+    assert not any(f"#0{d}0{d}0{d}" in svg for d in range(1, 6))
+    assert "On validation images" not in curves_svg([line for line in lines() if line["kind"] == "train"])
+    assert curves_svg(lines(3)).startswith("<svg")
+
+
+def test_smoothing_is_a_running_mean():
+    values = np.random.default_rng(0).random(120)
+    assert smoothed(values) == pytest.approx([values[max(0, i - 1) : i + 1].mean() for i in range(120)])
+    assert smoothed(values[:5]) == pytest.approx(values[:5])
+
+
+def test_png_sheet_has_all_tiles(tmp_path, album, index, rows):
+    for query, k in (("water", 24), ("花", 3), ("nothing like it", 3)):
+        result = search(query, k, pictures=album, index=index, rows=rows)
+        write_png_sheet(tmp_path / "sheet.png", result, album)
+        with Image.open(io.BytesIO((tmp_path / "sheet.png").read_bytes())) as image:
+            image.load()
+            assert image.width == 5 * 184 + 24 and image.height > 100
+
+
+def test_letters_without_a_font_become_boxes(monkeypatch):
+    monkeypatch.setattr(contact_sheet, "_installed_fonts", lambda: ())
+    font_file.cache_clear()
+    assert font_file("water, قلب, музыка, ✓") == contact_sheet.DEFAULT_FONT
+    assert font_file("花") is None
+    assert drawable("a 花") == f"a {BOX}"
+    font_file.cache_clear()
+
+
+def test_sheets_into_a_missing_folder_are_a_typed_error(tmp_path, album, index, rows):
+    result = search("water", 2, pictures=album, index=index, rows=rows)
+    with pytest.raises(RunError, match=r"no/sheet\.png"):
+        write_png_sheet(tmp_path / "no" / "sheet.png", result, album)
+
+
+def test_terminal_tables_show_markup_as_text(album, index, rows, measured):
+    from rich.console import Console
+
+    from hybrid.neighbours import ScoredTag
+
+    console = Console(file=io.StringIO(), width=140)
+    console.print(metrics_table(measured, "test"))
+    console.print(search_table(search("water", 3, pictures=album, index=index, rows=rows)))
+    console.print(search_table(search("watr", 3, pictures=album, index=index, rows=rows)))
+    console.print(tags_table([ScoredTag("[red]x[/red]", 3, 0.5, 1000)], "near [bold]x", "cosine"))
+    text = console.file.getvalue()
+    for wanted in ("1,234", "P@5", "folder/", "did you mean water", "[red]x[/red]", "near [bold]x", "1,000"):
+        assert wanted in text

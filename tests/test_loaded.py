@@ -1,0 +1,129 @@
+"""A run on disk, loaded and asked."""
+
+import numpy as np
+import pytest
+import tomli_w
+import torch
+from PIL import Image
+
+import hybrid
+from hybrid.checkpoint import save_checkpoint
+from hybrid.data.prepare import prepare
+from hybrid.features import item_features
+from hybrid.image_index import ImageIndex
+from hybrid.rundir import RunDirectory
+from hybrid.trunks import build_trunk
+from launch.config import DataConfig, RunConfig, TrunkConfig
+from workers.errors import ConfigError, DataError, MatrixMismatch, RunError
+from workers.matrix import TagMatrix
+from workers.settings import to_plain
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "花": (240, 120, 200)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run over folders of plain colours, with a trunk and rows that were not trained."""
+    root = tmp_path_factory.mktemp("loaded")
+    (root / "photos").mkdir()
+    for number in range(60):
+        name = list(COLOURS)[number % 4]
+        Image.new("RGB", (20, 16), COLOURS[name]).save(root / "photos" / f"{number:02}.png")
+        (root / "photos" / f"{number:02}.txt").write_text(f"{name}, plain")
+    config = RunConfig(
+        data=DataConfig(source=f"folder:{root / 'photos'}", image_size=16, cache_dir=str(root / "cache")),
+        trunk=TrunkConfig(dim=8, device="cpu", precision="float32"),
+    )
+    directory = RunDirectory(root / "run")
+    directory.path.mkdir()
+    directory.config_file.write_text(tomli_w.dumps(to_plain(config)))
+    view = prepare(config.data)
+    view.vocabulary.save(directory.vocabulary)
+    torch.manual_seed(0)
+    trunk = build_trunk(config.trunk, 16)
+    matrix = TagMatrix.create(len(view.vocabulary), 8, config=config.head, counts=view.vocabulary.counts)
+    optimizer = torch.optim.AdamW(trunk.parameters())
+    save_checkpoint(
+        directory.checkpoints, step=1, trunk=trunk, optimizer=optimizer, matrix=matrix, head=config.head, progress={}
+    )
+    matrix.close()
+    cpu = torch.device("cpu")
+    found = item_features(trunk, view, view.test_items, image_size=16, device=cpu, precision=torch.float32)
+    ImageIndex(*found, view.fingerprint).save(directory.index)
+    return directory
+
+
+def test_search_scores_are_rows_times_features(run):
+    loaded = hybrid.load(run.path)
+    result = loaded.search("RED", 100)
+    tag = loaded.vocabulary.id_of("red")
+    scores = loaded.index.features_ID @ loaded.rows.rows(tag, tag + 1)[0]
+    assert [hit.score for hit in result.hits] == pytest.approx(sorted(scores, reverse=True), abs=1e-6)
+    for hit in result.hits:
+        assert hit.is_true == ("red" in hit.tags)
+
+
+def test_annotation_ranks_by_probability_or_lift(run):
+    loaded = hybrid.load(run.path)
+    photo = run.path.parent / "photos" / "00.png"
+    by_probability = loaded.annotate(photo, k=10)
+    assert len(by_probability) == 5 and by_probability[0].tag == "plain" and by_probability[0].count > 0
+    assert by_probability == loaded.annotate_all([photo, photo], k=10)[1]
+    by_lift = loaded.annotate(photo, k=10, score="lift")
+    assert {found.tag: found.score for found in by_lift} != {found.tag: found.score for found in by_probability}
+    with pytest.raises(ConfigError, match="lift"):
+        loaded.annotate(photo, score="likelihood")
+
+
+def test_annotation_uses_the_saved_trunk(run):
+    """The features of a file equal those in the index, which the trunk of the run made before it was saved."""
+    loaded = hybrid.load(run.path)
+    item = int(loaded.index.items_I[0])
+    photo = run.path.parent / "photos" / loaded.view.names[item]
+    scores = {found.tag: found.score for found in loaded.annotate(photo, k=5)}
+    for tag_id, tag in enumerate(loaded.vocabulary.tags):
+        row = loaded.rows.rows(tag_id, tag_id + 1)[0]
+        expected = row @ loaded.index.features_ID[0] + loaded.score_bias_N()[tag_id]
+        assert scores[tag] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a picture", b"\x89PNG\r\n\x1a\n cut"])
+def test_unreadable_pictures_are_typed_errors(run, tmp_path, content):
+    photo = tmp_path / "photo.png"
+    if content is not None:
+        photo.write_bytes(content)
+    with pytest.raises(DataError, match=r"photo\.png cannot be"):
+        hybrid.load(run.path).annotate(photo)
+
+
+def test_neighbours(run):
+    loaded = hybrid.load(run.path)
+    found = loaded.neighbours("red", 3)
+    assert len(found) == 3 and "red" not in {other.tag for other in found}
+    assert [other.score for other in found] == sorted((other.score for other in found), reverse=True)
+    with pytest.raises(DataError, match="Did you mean 'green'"):
+        loaded.neighbours("greenn")
+
+
+def test_a_run_without_checkpoint_is_a_typed_error(tmp_path):
+    (tmp_path / "config.toml").write_text(tomli_w.dumps(to_plain(RunConfig())))
+    with pytest.raises(RunError, match="--resume"):
+        hybrid.load(tmp_path)
+
+
+def test_vocabulary_of_another_run_is_refused(run, tmp_path):
+    loaded = hybrid.load(run.path)
+    text = run.vocabulary.read_text().replace("num_tags=5", "num_tags=4").splitlines(keepends=True)
+    (tmp_path / "vocabulary.tsv").write_text("".join(text[:-1]))
+    loaded.directory = RunDirectory(tmp_path)
+    with pytest.raises(MatrixMismatch, match="4 tags"):
+        _ = loaded.vocabulary
+
+
+def test_an_index_of_other_data_is_refused(run):
+    loaded = hybrid.load(run.path)
+    index = loaded.index
+    ImageIndex(index.items_I, np.array(index.features_ID), "another").save(run.index)
+    with pytest.raises(RunError, match="have changed"):
+        hybrid.load(run.path).search("red")
+    ImageIndex(index.items_I, np.array(index.features_ID), index.fingerprint).save(run.index)

@@ -1,0 +1,137 @@
+"""Shared memory: layout, poison, attaching, damage, lifetime."""
+
+import gc
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from workers import memory
+from workers.errors import MatrixMismatch
+from workers.memory import ALIGNMENT_BYTES, HEADER_BYTES, HUGE_PAGE_BYTES, ArraySpec, SharedArrays
+
+SPEC = {
+    "small": ArraySpec("<f4", (3, 5)),
+    "empty": ArraySpec("<i4", (0,)),
+    "numbers": ArraySpec("<i8", (7,)),
+    "large": ArraySpec("<f4", (HUGE_PAGE_BYTES // 4 + 1,)),
+}
+
+
+def test_arrays_are_aligned_and_do_not_overlap():
+    arrays = SharedArrays.create(SPEC)
+    for name, spec in SPEC.items():
+        address = arrays[name].ctypes.data
+        assert arrays[name].shape == spec.shape
+        assert address % (HUGE_PAGE_BYTES if name == "large" else ALIGNMENT_BYTES) == 0
+        arrays[name][...] = list(SPEC).index(name)
+    for name in SPEC:
+        assert (arrays[name] == list(SPEC).index(name)).all()
+
+
+def test_poison_is_seen():
+    arrays = SharedArrays.create(SPEC)
+    assert np.isnan(arrays["small"]).all()
+    assert np.isnan(arrays["large"]).all()
+    assert (arrays["numbers"] == -1).all()
+
+
+def test_attached_arrays_are_the_same_memory():
+    arrays = SharedArrays.create(SPEC)
+    other = SharedArrays.attach(arrays.fd)
+    assert other.spec == SPEC
+    assert other.identity == arrays.identity
+    arrays["numbers"][3] = 42
+    assert other["numbers"][3] == 42
+    other["large"][-1] = 2.5
+    assert arrays["large"][-1] == 2.5
+
+
+def test_another_process_sees_the_arrays_through_the_descriptor():
+    arrays = SharedArrays.create(SPEC)
+    arrays["numbers"][:] = range(7)
+    code = (
+        "import sys; from workers.memory import SharedArrays; a = SharedArrays.attach(int(sys.argv[1])); "
+        "a['small'][:] = a['numbers'].sum()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(arrays.fd)], pass_fds=[arrays.fd], check=True, timeout=60)
+    assert (arrays["small"] == 21).all()
+
+
+def test_nothing_has_a_name():
+    """Neither in /dev/shm nor in the temporary directory; only descriptors lead to the memory."""
+    arrays = SharedArrays.create(SPEC)
+    target = os.readlink(f"/proc/self/fd/{arrays.fd}")
+    assert target.endswith("(deleted)")
+
+
+def test_arrays_outlive_close():
+    """Memory is unmapped with its last view, never under one."""
+    arrays = SharedArrays.create(SPEC)
+    view = arrays["numbers"][2:5]
+    view[:] = 9
+    arrays.close()
+    arrays.close()
+    del arrays
+    gc.collect()
+    assert view.sum() == 27
+
+
+def test_memory_is_given_back():
+    arrays = SharedArrays.create(SPEC)
+    address = arrays["large"].ctypes.data
+    arrays.close()
+    del arrays
+    gc.collect()
+    with open("/proc/self/maps") as maps:
+        assert not any(line.startswith(f"{address - HUGE_PAGE_BYTES:x}-") for line in maps)
+
+
+def test_temporary_file_where_memfd_is_missing(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    arrays = SharedArrays.create(SPEC)
+    arrays["numbers"][:] = 5
+    assert (SharedArrays.attach(arrays.fd)["numbers"] == 5).all()
+    assert os.readlink(f"/proc/self/fd/{arrays.fd}").endswith("(deleted)")
+
+
+def test_refused_huge_pages_are_said_and_not_fatal(monkeypatch):
+    monkeypatch.setattr(memory, "_MADV_COLLAPSE", 12345)
+    arrays = SharedArrays.create(SPEC)
+    assert "refused" in arrays.huge_pages
+    assert np.isnan(arrays["large"]).all()
+
+
+def test_more_memory_than_there_is():
+    with pytest.raises(MemoryError, match="GiB"):
+        SharedArrays.create({"huge": ArraySpec("<f4", (1 << 44,))})
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda page: b"\0" * 8 + page[8:], "starts with"),
+        (lambda page: page[:8] + b"\x63" + page[9:], "version 99"),
+        (lambda page: page[:16] + b"{" * 40 + page[56:], "damaged"),
+        (lambda page: page.replace(b"[7]", b"[9]").replace(b'"small": ["<f4", [3, 5]', b'"small": ["<f4", [3, -5]'), "small"),
+        (lambda page: page.replace(b"[524289]", b"[924289]"), "large"),
+    ],
+    ids=["magic", "version", "json", "negative-shape", "too-long"],
+)
+def test_damaged_header(damage, said):
+    arrays = SharedArrays.create(SPEC)
+    page = os.pread(arrays.fd, HEADER_BYTES, 0)
+    damaged = damage(page)[:HEADER_BYTES]
+    assert damaged != page
+    os.pwrite(arrays.fd, damaged, 0)
+    with pytest.raises(MatrixMismatch, match=said):
+        SharedArrays.attach(arrays.fd)
+
+
+def test_descriptors_that_lead_elsewhere(tmp_path):
+    with pytest.raises(MatrixMismatch, match="not open"):
+        SharedArrays.attach(987)
+    with (tmp_path / "short").open("w+b") as file, pytest.raises(MatrixMismatch, match="no header"):
+        SharedArrays.attach(file.fileno())

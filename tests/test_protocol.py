@@ -1,0 +1,256 @@
+"""The wire protocol: round trips, lies and noise."""
+
+import ast
+import dataclasses
+import pickle
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import workers
+from tests.worker_system import make_chunk, make_reply
+from workers.chunk_messages import chunk_message, chunk_of, error_of, refusal_message, reply_message, reply_of
+from workers.codec import decode, encode, tag_of
+from workers.errors import ChunkError, MatrixMismatch, ProtocolError, RunError
+from workers.protocol import MAX_HEADER_BYTES, MAX_INT, MAX_TEXT, SCHEMA, VERSION, Message, MessageKind
+
+_INTS = st.integers(0, MAX_INT)
+_FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+_TEXTS = st.text(max_size=50)
+_VALUES = {int: _INTS, float: _FLOATS, str: _TEXTS, bool: st.booleans()}
+
+
+def _values(expected: type | tuple[type, ...]) -> st.SearchStrategy:
+    if expected is dict:
+        return st.dictionaries(_TEXTS, st.one_of(_INTS, _FLOATS, _TEXTS), max_size=5)
+    if isinstance(expected, tuple):
+        return st.one_of(*(_VALUES.get(t, st.none()) for t in expected))
+    return _VALUES[expected]
+
+
+def _arrays(kind: MessageKind) -> st.SearchStrategy:
+    one = {
+        name: hnp.arrays(spec.dtype, hnp.array_shapes(min_dims=spec.ndim, max_dims=spec.ndim, min_side=0, max_side=9))
+        for name, spec in kind.arrays.items()
+    }
+    optional = {name: one.pop(name) for name, spec in kind.arrays.items() if spec.optional}
+    return st.fixed_dictionaries(one, optional=optional)
+
+
+_MESSAGES = st.sampled_from(sorted(SCHEMA)).flatmap(
+    lambda name: st.builds(
+        Message,
+        st.just(name),
+        st.fixed_dictionaries({field: _values(expected) for field, expected in SCHEMA[name].fields.items()}),
+        _arrays(SCHEMA[name]),
+    )
+)
+
+
+def _as_received(message: Message) -> list[bytes]:
+    return [bytes(frame) for frame in encode(message)]
+
+
+def _assert_equal(got: Message, sent: Message) -> None:
+    assert (got.kind, got.fields, set(got.arrays)) == (sent.kind, sent.fields, set(sent.arrays))
+    for name, array in sent.arrays.items():
+        assert got.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(got.arrays[name], array)
+
+
+@given(_MESSAGES)
+@settings(max_examples=150, deadline=None)
+def test_every_message_survives_the_wire(message: Message) -> None:
+    _assert_equal(decode(_as_received(message)), message)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5))
+@settings(max_examples=300, deadline=None)
+def test_noise_is_refused(frames: list[bytes]) -> None:
+    with pytest.raises(ProtocolError):
+        decode(frames)
+    tag_of(frames)
+
+
+@given(_MESSAGES, st.data())
+@settings(max_examples=300, deadline=None)
+def test_damaged_messages_are_refused_or_valid(message: Message, data: st.DataObject) -> None:
+    frames = [bytearray(frame) for frame in _as_received(message)]
+    for _ in range(data.draw(st.integers(1, 3))):
+        frame = data.draw(st.sampled_from(frames))
+        damage = data.draw(st.sampled_from(["flip", "cut", "grow", "drop", "repeat"]))
+        if damage == "flip" and frame:
+            frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
+        elif damage == "cut" and frame:
+            del frame[data.draw(st.integers(0, len(frame) - 1)) :]
+        elif damage == "grow":
+            frame.extend(data.draw(st.binary(min_size=1, max_size=9)))
+        elif damage == "drop" and len(frames) > 1:
+            frames.pop()
+        elif damage == "repeat":
+            frames.append(bytearray(frame))
+    try:
+        got = decode(frames)
+    except ProtocolError:
+        return
+    encode(got)  # what is let through obeys the schema
+
+
+@given(st.recursive(st.one_of(_INTS, _FLOATS, _TEXTS, st.none()), lambda s: st.one_of(st.lists(s), st.dictionaries(_TEXTS, s))))
+@settings(max_examples=200, deadline=None)
+def test_any_msgpack_header_is_refused(header: object) -> None:
+    with pytest.raises(ProtocolError):
+        decode([msgpack.packb(header)])
+
+
+def _chunk_header(**changes: object) -> list[bytes]:
+    header_frame, *arrays = _as_received(chunk_message(5, make_chunk()))
+    header = {**msgpack.unpackb(header_frame), **changes}
+    return [msgpack.packb({k: v for k, v in header.items() if v != "gone"}), *arrays]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"v": VERSION + 1}, "v"),
+        ({"v": "gone"}, "v"),
+        ({"v": True}, "v"),
+        ({"kind": "PICKLE"}, "kind"),
+        ({"kind": ["CHUNK"]}, "kind"),
+        ({"tag": "gone"}, "tag"),
+        ({"tag": -1}, "tag"),
+        ({"tag": 2**63}, "tag"),
+        ({"tag": True}, "tag"),
+        ({"step": 1.5}, "step"),
+        ({"row_lr": float("nan")}, "row_lr"),
+        ({"row_lr": 1}, "row_lr"),
+        ({"update": 1}, "update"),
+        ({"extra": 1}, "extra"),
+        ({"arrays": "gone"}, "arrays"),
+        ({"arrays": []}, "arrays"),
+        ({"arrays": [7] * 5}, "arrays"),
+        ({"arrays": [["features_BD", "<f4", 3]] * 5}, "arrays"),
+        ({"arrays": [["features_BD", "<f8", [8, 16]]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "|O", [8, 16]]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16, 1]]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 17]]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [-8, -16]]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [2**62, 8]]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8.0, 16]]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16]]] * 5}, "features_BD"),
+        ({"arrays": [["loss_B", "<f4", [8]]] * 5}, "loss_B"),
+        ({"arrays": [[None, "<f4", [8]]] * 5}, "None"),
+    ],
+)
+def test_lies_in_the_header_are_named(changes: dict, field: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^{field}: "):
+        decode(_chunk_header(**changes))
+
+
+def test_missing_array_is_named() -> None:
+    header, features, *_ = _chunk_header()
+    listed = [entry for entry in msgpack.unpackb(header)["arrays"] if entry[0] == "features_BD"]
+    with pytest.raises(ProtocolError, match="^pos_ids: missing array"):
+        decode([_chunk_header(arrays=listed)[0], features])
+
+
+def test_header_bombs_are_refused() -> None:
+    deep = b"\x91" * 5000 + b"\xc0"
+    wide = b"\xdd\xff\xff\xff\xff"  # an array of 2**32 - 1 elements, it says
+    large = msgpack.packb({"v": "x" * MAX_HEADER_BYTES})
+    for bomb in (deep, wide, large, msgpack.packb({b"v": 1}), msgpack.packb(msgpack.ExtType(1, b"x"))):
+        with pytest.raises(ProtocolError, match="^header: "):
+            decode([bomb])
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (trace,)
+
+    frames = [pickle.dumps(Bomb())] * 3
+    with pytest.raises(ProtocolError):
+        decode(frames)
+    assert not trace.exists()
+    for source in Path(workers.__path__[0]).glob("*.py"):
+        nodes = list(ast.walk(ast.parse(source.read_text())))
+        imported = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+        imported |= {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
+        called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        assert not {"pickle", "marshal", "shelve", "dill", "cloudpickle", "eval", "exec"} & (imported | called), source
+
+
+def test_a_tag_is_found_in_a_message_of_another_version() -> None:
+    assert tag_of(_chunk_header(v=99)) == 5
+    assert tag_of(_chunk_header(tag=-1)) is None
+
+
+@pytest.mark.parametrize("offset_bytes", range(8))
+def test_misaligned_frames_become_aligned_arrays(offset_bytes: int) -> None:
+    message = chunk_message(1, make_chunk(items_B=np.arange(8), true_ids=None, true_offsets=None))
+    frames = []
+    for frame in _as_received(message):
+        padded = bytearray(offset_bytes) + frame
+        frames.append(memoryview(padded)[offset_bytes:])
+    got = decode(frames)
+    _assert_equal(got, message)
+    for array in got.arrays.values():
+        assert array.flags.aligned and array.flags.writeable and array.flags.c_contiguous
+
+
+def test_large_aligned_frames_are_not_copied() -> None:
+    frames = [memoryview(bytearray(frame)) for frame in _as_received(chunk_message(1, make_chunk()))]
+    features_BD = decode(frames).arrays["features_BD"]
+    assert np.shares_memory(features_BD, np.frombuffer(frames[1], np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"features_BD": np.zeros((8, 16))}, "features_BD"),
+        ({"features_BD": np.zeros(8, np.float32)}, "features_BD"),
+        ({"features_BD": np.zeros((16, 8), np.float32).T}, "features_BD"),
+        ({"pos_ids": np.zeros(8, np.int64)}, "pos_ids"),
+        ({"seed": -1}, "seed"),
+        ({"step": 2**63}, "step"),
+        ({"row_lr": np.inf}, "row_lr"),
+    ],
+)
+def test_what_could_not_be_read_is_not_sent(changes: dict, field: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^{field}: "):
+        encode(chunk_message(1, make_chunk(**changes)))
+
+
+def test_chunks_and_replies_keep_every_field() -> None:
+    chunk = make_chunk(3, pos_weights=np.linspace(0, 1, 24, dtype=np.float32))
+    got = chunk_of(decode(_as_received(chunk_message(9, chunk))))
+    for field in dataclasses.fields(chunk):
+        np.testing.assert_array_equal(getattr(got, field.name), getattr(chunk, field.name), err_msg=field.name)
+    reply = make_reply(chunk)
+    back = reply_of(decode(_as_received(reply_message(9, reply))), chunk)
+    for field in dataclasses.fields(reply):
+        np.testing.assert_array_equal(getattr(back, field.name), getattr(reply, field.name), err_msg=field.name)
+
+
+def test_reply_of_another_shape_is_refused() -> None:
+    message = reply_message(1, make_reply(make_chunk(), loss_B=np.zeros(7, np.float32)))
+    with pytest.raises(ProtocolError, match="^loss_B: "):
+        reply_of(message, make_chunk())
+
+
+@pytest.mark.parametrize("error", [ChunkError("pos_ids: bad"), ProtocolError("v: 2"), MatrixMismatch("matrix: other")])
+def test_refusals_keep_type_and_text(error: Exception) -> None:
+    got = error_of(decode(_as_received(refusal_message(1, error))))
+    assert (type(got), str(got)) == (type(error), str(error))
+
+
+def test_refusals_of_unknown_type_or_great_length_are_still_refusals() -> None:
+    assert type(error_of(refusal_message(None, RunError("x")))) is ProtocolError
+    encode(refusal_message(1, ChunkError("ü" * 10 * MAX_TEXT)))

@@ -1,0 +1,126 @@
+"""Run directories, and the log of numbers in them."""
+
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+import tomli_w
+
+from hybrid.metrics_log import MetricsLog, read_metrics
+from hybrid.rundir import RunDirectory, open_run
+from hybrid.whole_file import write_whole
+from launch.config import RunConfig, TrainConfig
+from workers.errors import ConfigError, RunError
+from workers.settings import to_plain
+
+
+def make_run(path, config=None, started=None):
+    path.mkdir(parents=True)
+    (path / "config.toml").write_text(tomli_w.dumps(to_plain(config or RunConfig())))
+    if started is not None:
+        (path / "run.json").write_text(json.dumps({"started": started}))
+    return path
+
+
+def test_settings_come_back(tmp_path):
+    config = RunConfig(train=TrainConfig(minutes=3, lr=0.5), workers=7)
+    assert RunDirectory(make_run(tmp_path / "run", config)).config() == config
+
+
+def test_damaged_settings_are_a_typed_error(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "config.toml").write_text("= no")
+    with pytest.raises(RunError, match=r"config\.toml"):
+        RunDirectory(run).config()
+    (run / "config.toml").write_text("worker = 3")
+    with pytest.raises(ConfigError, match="workers"):
+        RunDirectory(run).config()
+
+
+def test_runs_are_found_by_path_name_and_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="hybrid train"):
+        open_run("last")
+    first, second = make_run(tmp_path / "runs" / "b", started=1.0), make_run(tmp_path / "runs" / "a", started=2.0)
+    assert open_run("last").path == second
+    assert open_run("b").path == first and open_run(first).path == first
+    (second / "run.json").write_text("{")
+    os.utime(second / "config.toml", (0.5, 0.5))
+    assert open_run("last").path == first
+    with pytest.raises(RunError, match=r"c is not a run.*a, b"):
+        open_run("c")
+
+
+def test_results_merge_by_split(tmp_path):
+    run = RunDirectory(make_run(tmp_path / "run"))
+    assert run.results() == {}
+    run.write_results({"test": {"P@5": 0.5}})
+    run.write_results({"twemoji": {"P@5": 0.4}})
+    assert run.results() == {"test": {"P@5": 0.5}, "twemoji": {"P@5": 0.4}}
+    run.results_file.write_text("{")
+    with pytest.raises(RunError, match="hybrid evaluate"):
+        run.results()
+
+
+@pytest.fixture
+def places(tmp_path):
+    return tmp_path / "metrics.jsonl", tmp_path / "tensorboard"
+
+
+def test_lines_are_on_disk_at_once(places):
+    with MetricsLog(*places) as log:
+        log.write(1, "train", {"loss": np.float32(0.5), "popularity": {"P@5": 0.25}})
+        (line,) = read_metrics(places[0])
+    assert line["step"] == 1 and line["kind"] == "train" and line["loss"] == 0.5 and line["popularity"] == {"P@5": 0.25}
+    assert any(path.name.startswith("events") for path in places[1].iterdir())
+
+
+def test_values_that_are_not_finite_become_null(places):
+    with MetricsLog(*places) as log:
+        log.write(1, "train", {"loss": math.nan, "inner": {"x": np.float64(np.inf)}, "list": [1.0, -math.inf]})
+    (line,) = [json.loads(text, parse_constant=pytest.fail) for text in places[0].read_text().splitlines()]
+    assert line["loss"] is None and line["inner"] == {"x": None} and line["list"] == [1.0, None]
+
+
+def test_resuming_drops_what_came_after_the_checkpoint(places):
+    with MetricsLog(*places) as log:
+        for step in range(1, 8):
+            log.write(step, "train", {"loss": step})
+    with MetricsLog(*places, resume_step=4) as log:
+        log.write(5, "train", {"loss": 50})
+    assert [line["loss"] for line in read_metrics(places[0])] == [1, 2, 3, 4, 50]
+
+
+def test_a_line_cut_by_a_kill_is_dropped_but_damage_is_not_hidden(places):
+    with MetricsLog(*places) as log:
+        log.write(1, "train", {"loss": 1})
+        log.write(2, "train", {"loss": 2})
+    file = places[0]
+    file.write_text(file.read_text()[:-9])
+    assert [line["step"] for line in read_metrics(file)] == [1]
+    with MetricsLog(*places) as log:
+        log.write(3, "train", {"loss": 3})
+    assert [line["step"] for line in read_metrics(file)] == [1, 3]
+    file.write_text("nonsense\n" + file.read_text())
+    with pytest.raises(RunError, match="line 1"):
+        read_metrics(file)
+
+
+def test_closing_twice_is_fine(places):
+    log = MetricsLog(*places)
+    log.close()
+    log.close()
+
+
+def test_whole_files_replace_and_leave_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, "old")
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new" and [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.stat().st_mode & 0o777 == 0o644
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RunError, match="folder"):
+        write_whole(tmp_path / "folder", "x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]

@@ -1,0 +1,133 @@
+"""Searching pictures by words, and neighbouring tags."""
+
+import numpy as np
+import pytest
+from album import TAGS, Album
+
+import hybrid.neighbours as neighbours
+from hybrid.image_index import ImageIndex
+from hybrid.neighbours import nearest_tags
+from hybrid.query import query_vector_D, read_query
+from hybrid.ranking import LiveRows
+from hybrid.search import best, script_of, search
+from workers.errors import RunError
+
+
+@pytest.fixture
+def album():
+    return Album()
+
+
+@pytest.fixture
+def index(album):
+    """Features are one-hot of the item, so rows say directly how each item scores."""
+    return ImageIndex(np.arange(48), np.eye(48, dtype=np.float32), "album")
+
+
+@pytest.fixture
+def rows():
+    return LiveRows(np.random.default_rng(0).standard_normal((len(TAGS), 48)).astype(np.float32))
+
+
+def test_exact_tag_ranks_by_its_own_row(album, index, rows):
+    result = search("Water ", 5, pictures=album, index=index, rows=rows)
+    assert result.query.is_tag and result.tags == ("water",)
+    assert [hit.item for hit in result.hits] == np.argsort(-rows.rows_ND[1])[:5].tolist()
+    assert [hit.is_true for hit in result.hits] == [hit.item % 2 == 0 for hit in result.hits]
+    assert result.num_true == 24 and result.num_images == 48
+
+
+def test_a_tag_of_two_words_is_not_taken_apart(album):
+    assert read_query("SEA  lion", album.vocabulary).tag_ids == (9,)
+
+
+def test_words_are_averaged_at_equal_length_and_unknown_ones_named(album, index, rows):
+    rows.rows_ND[1] *= 1000
+    result = search("water blorb red water", 48, pictures=album, index=index, rows=rows)
+    assert result.tags == ("water", "red") and result.query.unknown_words == ("blorb",)
+    unit = [rows.rows_ND[t] / np.linalg.norm(rows.rows_ND[t]) for t in (1, 4)]
+    assert query_vector_D(result.query, rows) == pytest.approx((unit[0] + unit[1]) / 2, abs=1e-6)
+    assert [hit.item for hit in result.hits if hit.is_true] == [
+        hit.item for hit in result.hits if hit.item % 2 == 0 and hit.item % 5 == 0
+    ]
+
+
+def test_nothing_known_gives_suggestions_and_no_hits(album, index, rows):
+    result = search("watr", 5, pictures=album, index=index, rows=rows)
+    assert result.hits == () and result.query.suggestions[0] == "water"
+    assert search("", 5, pictures=album, index=index, rows=rows).hits == ()
+    assert result.plain()["unknown_words"] == ["watr"]
+
+
+def test_tags_never_seen_in_training_are_unknown(album):
+    album.vocabulary.counts[1] = 0
+    assert read_query("water", album.vocabulary).tag_ids == ()
+
+
+def test_shown_tags_start_with_the_query_then_its_script(album, index, rows):
+    hits = search("花", 48, pictures=album, index=index, rows=rows).hits
+    first = next(hit for hit in hits if hit.item == 0)
+    assert first.tags[0] == "花" and len(first.tags) == 4
+    arabic = next(hit for hit in search("قلب", 48, pictures=album, index=index, rows=rows).hits if hit.item == 0)
+    assert arabic.tags[0] == "قلب"
+
+
+def test_fewer_images_than_asked_for(album, rows):
+    small = ImageIndex(np.array([3, 4]), np.eye(48, dtype=np.float32)[:2], "album")
+    assert len(search("water", 10, pictures=album, index=small, rows=rows).hits) == 2
+
+
+def test_equal_scores_come_in_the_order_of_the_index():
+    assert best(np.array([1, 2, 2, 0, 2.0]), 2).tolist() == [1, 2]
+    assert best(np.array([1, 2, 2, 0, 2.0]), 9).tolist() == [1, 2, 4, 0, 3]
+
+
+def test_scripts():
+    assert [script_of(text) for text in ("water", "花", "قلب", "7 музыка", "☂")] == [
+        "LATIN",
+        "CJK",
+        "ARABIC",
+        "CYRILLIC",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("block", [3, 100])
+def test_neighbours_by_cosine_of_seen_tags(monkeypatch, block):
+    monkeypatch.setattr(neighbours, "BLOCK_ROWS", block)
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((20, 8)).astype(np.float32) * rng.uniform(0.1, 10, (20, 1)).astype(np.float32)
+    rows[7] = 0
+    counts = np.ones(20, int)
+    counts[[2, 11]] = 0
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    cosines = unit @ unit[5]
+    cosines[[2, 11, 5]] = -np.inf
+    expected = np.argsort(-cosines)[:6]
+    ids, found = nearest_tags(LiveRows(rows), counts, 5, 6)
+    assert ids.tolist() == expected.tolist()
+    assert found == pytest.approx(cosines[expected], abs=1e-5)
+
+
+def test_neighbours_fewer_than_asked_for():
+    assert nearest_tags(LiveRows(np.eye(4, dtype=np.float32)), np.array([1, 1, 0, 0]), 0, 5)[0].tolist() == [1]
+    assert nearest_tags(LiveRows(np.eye(4, dtype=np.float32)), np.array([1, 0, 0, 0]), 0, 5)[0].tolist() == []
+
+
+def test_index_round_trip_and_damage(tmp_path):
+    index = ImageIndex(np.array([4, 2]), np.ones((2, 3), np.float32), "abc")
+    index.save(tmp_path)
+    loaded = ImageIndex.load(tmp_path)
+    assert loaded.items_I.tolist() == [4, 2] and loaded.fingerprint == "abc"
+    assert np.array_equal(loaded.features_ID, index.features_ID)
+    whole = (tmp_path / "features.npy").read_bytes()
+    (tmp_path / "features.npy").write_bytes(whole[:-5])
+    with pytest.raises(RunError, match="no usable index"):
+        ImageIndex.load(tmp_path)
+    (tmp_path / "features.npy").write_bytes(whole)
+    np.save(tmp_path / "items.npy", np.arange(3))
+    with pytest.raises(RunError, match="3 items"):
+        ImageIndex.load(tmp_path)
+    (tmp_path / "index.json").unlink()
+    with pytest.raises(RunError, match="hybrid evaluate"):
+        ImageIndex.load(tmp_path)

@@ -1,0 +1,296 @@
+"""The supervisor: whole runs of the launcher with real workers and a scripted trunk, ended in every way there is."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from scripted_trunk import launcher_command, only_run, processes_of, run_launcher, start_launcher, wait_until
+
+import launch.child
+import launch.supervisor
+from launch.config import RunConfig, TrunkConfig
+from launch.placement import plan_threads
+from launch.runs import create_run, is_alive, read_record
+from launch.snapshot import Snapshot
+from launch.supervisor import Supervisor
+from workers.errors import RunError, WorkerLost
+
+TRAIN = ("train", "--workers", "1", "--dim", "8")
+FIRST_COMPILATION_S = 240.0
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts launchers in tmp_path; whatever is left of them afterwards is ended."""
+    launchers = []
+
+    def start(*arguments, **script):
+        launchers.append(start_launcher(tmp_path, *arguments, **script))
+        return launchers[-1]
+
+    yield start
+    for launcher in launchers:
+        launcher.kill()
+        launcher.communicate()
+    for pid in processes_of(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
+def training_run(folder):
+    """The run directory, once its trunk makes steps and its launcher answers."""
+
+    def find():
+        run = only_run(folder)
+        return run if run and (run / "run.json").is_file() and "resume" in log_of(run) else None
+
+    return wait_until(find, "the trunk to start")
+
+
+def log_of(run, name="trunk.log"):
+    path = run / "log" / name
+    return path.read_text() if path.is_file() else ""
+
+
+def heard(run):
+    path = run / "heard.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def assert_nothing_is_left(folder, run):
+    wait_until(lambda: not processes_of(folder), "all processes to be gone", limit_s=10.0)
+    directory = read_record(run).control.removeprefix("ipc://").rpartition("/")[0]
+    wait_until(lambda: not os.path.exists(directory), "the private directory to be gone", limit_s=10.0)  # noqa: PTH110
+
+
+def test_a_run_from_start_to_report(tmp_path):
+    result = run_launcher(tmp_path, *TRAIN, "--trunk-threads", "3", steps=5)
+    run = only_run(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "note: the scripted trunk has started" in result.stdout
+    assert "finished: step 5" in result.stdout
+    assert "P@5" in result.stdout and "0.713" in result.stdout and "0.399" in result.stdout
+    assert f"runs/{run.name}/gallery.html" in result.stdout
+    assert f"hybrid search runs/{run.name} water" in result.stdout
+    assert f"hybrid neighbours runs/{run.name} water" in result.stdout
+    assert read_record(run).state == "finished"
+    assert "threads 3, resume None" in log_of(run)
+    assert {path.name for path in (run / "log").iterdir()} == {"launcher.log", "prepare.log", "trunk.log", "worker-0.log"}
+    assert_nothing_is_left(tmp_path, run)
+
+
+def test_with_json_standard_output_is_one_object(tmp_path):
+    result = run_launcher(tmp_path, *TRAIN, "--json", steps=2)
+    printed = json.loads(result.stdout)
+    assert printed["state"] == "finished"
+    assert printed["metrics"]["test"]["P@5"] == 0.713
+    assert printed["run"] == str(only_run(tmp_path))
+    assert "finished: step 2" in result.stderr
+
+
+@pytest.mark.parametrize(("end", "told"), [("crash", "ValueError: the trunk broke at its last step"), ("kill", "SIGKILL")])
+def test_a_trunk_that_dies_ends_the_run_with_its_words_and_the_command_to_resume(tmp_path, end, told):
+    result = run_launcher(tmp_path, *TRAIN, steps=3, end=end)
+    run = only_run(tmp_path)
+    assert result.returncode == 1
+    assert told in result.stderr
+    assert f"hybrid train --resume runs/{run.name}\n" in result.stderr
+    assert read_record(run).state == "failed"
+    assert_nothing_is_left(tmp_path, run)
+
+
+def test_a_failed_preparation_is_told_in_its_own_words(tmp_path):
+    result = run_launcher(tmp_path, *TRAIN, prepare="fail")
+    assert result.returncode == 1
+    assert "the registry cannot be reached; try again later" in result.stderr
+    assert_nothing_is_left(tmp_path, only_run(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_finishes_the_step_saves_and_exits_in_order(tmp_path, started, number):
+    launcher = started(*TRAIN)
+    run = training_run(tmp_path)
+    os.kill(launcher.pid, number)
+    output, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0, errors
+    assert f"hybrid train --resume runs/{run.name}" in output
+    assert [message["kind"] for message in heard(run)] == ["stop"]
+    assert read_record(run).state == "stopped"
+    assert_nothing_is_left(tmp_path, run)
+
+
+def test_a_second_ctrl_c_ends_everything_at_once(tmp_path, started):
+    launcher = started(*TRAIN, end="hang")
+    run = training_run(tmp_path)
+    os.kill(launcher.pid, signal.SIGINT)
+    wait_until(lambda: heard(run), "the trunk to hear the first")
+    os.kill(launcher.pid, signal.SIGINT)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert "interrupted twice" in errors
+    assert_nothing_is_left(tmp_path, run)
+
+
+def test_ctrl_c_while_data_are_prepared_ends_the_run(tmp_path, started):
+    launcher = started(*TRAIN, prepare="hang")
+    run = wait_until(lambda: only_run(tmp_path), "the run directory")
+    wait_until((run / "prepare_hangs").exists, "the preparation to hang")
+    os.kill(launcher.pid, signal.SIGINT)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert "stopped before the first step" in errors
+    assert read_record(run).state == "stopped"
+    assert_nothing_is_left(tmp_path, run)
+
+
+def test_stop_waits_until_the_run_has_saved_and_the_run_goes_on_from_there(tmp_path, started):
+    launcher = started(*TRAIN)
+    run = training_run(tmp_path)
+    refused = run_launcher(tmp_path, "train", "--resume", "last")
+    assert refused.returncode == 1
+    assert "is alive" in refused.stderr
+    assert json.loads(run_launcher(tmp_path, "stop", "last", "--json").stdout) == {"state": "stopped"}
+    launcher.communicate(timeout=60)
+    assert launcher.returncode == 0
+    (first,) = (run / "checkpoints").iterdir()
+
+    result = run_launcher(tmp_path, "train", "--resume", "last", steps=0)
+    assert result.returncode == 0, result.stderr
+    assert f"resume {first}" in log_of(run)
+    saved, again = (np.load(run / "checkpoints" / n / "matrix/rows-00000.npy") for n in (first.name, "step-000000000"))
+    assert saved[0, 0] == int(first.name.removeprefix("step-")) > 0
+    np.testing.assert_array_equal(saved, again)
+    assert "goes on" not in result.stderr
+    assert read_record(run).state == "finished"
+
+
+def test_scaling_and_the_loss_of_a_worker_leave_the_run_alone(tmp_path, started):
+    launcher = started(*TRAIN, router=True)
+    run = training_run(tmp_path)
+
+    def status():
+        return json.loads(run_launcher(tmp_path, "status", "last", "--json").stdout)
+
+    def names(*states):
+        return sorted(w["name"] for w in status().get("workers", []) if w["state"] in states)
+
+    def wait_for(*expected, states=("ready", "starting")):
+        wait_until(lambda: names(*states) == list(expected), f"workers {expected}", FIRST_COMPILATION_S)
+
+    wait_for("worker-0-1", states=("ready",))
+    assert json.loads(run_launcher(tmp_path, "scale", "last", "3", "--json").stdout) == {"before": 1, "workers": 3}
+    wait_for("worker-0-1", "worker-1-1", "worker-2-1", states=("ready",))
+    (victim,) = (pid for pid, command in processes_of(tmp_path).items() if "--name worker-1-1 " in command)
+    os.kill(victim, signal.SIGKILL)
+    wait_for("worker-0-1", "worker-1-2", "worker-2-1")
+    before = status()["step"]
+    assert run_launcher(tmp_path, "scale", "last", "1").returncode == 0
+    wait_for("worker-0-1")
+    kinds = [(message["kind"], message.get("worker")) for message in heard(run)]
+    assert kinds == [("lost", "worker-1-1"), ("drain", "worker-1-2"), ("drain", "worker-2-1")]
+    assert status()["step"] > before
+    assert status()["workers_lost"] == 1
+    os.kill(launcher.pid, signal.SIGINT)
+    assert launcher.wait(60) == 0
+
+
+def test_a_launcher_killed_outright_leaves_nothing_behind(tmp_path, started):
+    launcher = started(*TRAIN)
+    run = training_run(tmp_path)
+    assert len(processes_of(tmp_path)) == 3
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.communicate(timeout=60)
+    assert_nothing_is_left(tmp_path, run)
+    assert not is_alive(run)
+    assert "died while it was training" in run_launcher(tmp_path, "status", "last").stdout
+
+
+def test_a_run_outlives_the_reader_of_its_output(tmp_path, started):
+    launcher = started(*TRAIN)
+    run = training_run(tmp_path)
+    launcher.stdout.close()
+    launcher.stdout = None
+    assert run_launcher(tmp_path, "scale", "last", "2").returncode == 0  # its remark finds the pipe closed
+    os.kill(launcher.pid, signal.SIGTERM)
+    launcher.communicate(timeout=60)
+    assert read_record(run).state == "stopped"
+    assert_nothing_is_left(tmp_path, run)
+
+
+class SilentView:
+    def start(self):
+        pass
+
+    def update(self, snapshot, *, force=False):
+        pass
+
+    def note(self, text):
+        pass
+
+    def stop(self, snapshot):
+        pass
+
+
+def make_supervisor(folder, monkeypatch, **script):
+    """A supervisor in this process."""
+    monkeypatch.setattr(launch.child, "TRUNK_COMMAND", tuple(launcher_command()[:1]) + (str(SCRIPTED),))
+    monkeypatch.setenv("SCRIPT", json.dumps(script))
+    monkeypatch.setenv("MARKER", str(folder))
+    config = RunConfig(trunk=TrunkConfig(dim=8), workers=1)
+    directory = create_run(config, folder / "run")
+    return Supervisor(directory, config, resume=False, view=SilentView(), snapshot=Snapshot(run="run", source="emoji"))
+
+
+SCRIPTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "scripted_trunk.py")  # noqa: PTH100, PTH118, PTH120
+
+
+def test_workers_that_die_again_and_again_end_the_run(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch)
+
+    def lose(pool):
+        raise WorkerLost("5 workers died")
+
+    monkeypatch.setattr(launch.supervisor.WorkerPool, "poll", lose)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(WorkerLost, match="5 workers died"):
+        supervisor.run()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert read_record(supervisor.directory).state == "failed"
+    assert_nothing_is_left_but_this(tmp_path)
+
+
+def test_a_stopping_trunk_that_falls_silent_is_ended(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, end="hang", steps=1)
+    monkeypatch.setattr(launch.supervisor, "_STOP_SILENCE_S", 0.2)
+    supervisor._signals.asked = True
+    monkeypatch.setattr(supervisor, "_prepare", prepare_once(supervisor))
+    with pytest.raises(RunError, match="said nothing for"):
+        supervisor.run()
+    assert_nothing_is_left_but_this(tmp_path)
+
+
+def prepare_once(supervisor):
+    """Prepare as if nobody had asked to stop yet."""
+    prepare = supervisor._prepare
+
+    def run(endpoints):
+        supervisor._signals.asked = False
+        prepare(endpoints)
+        supervisor._signals.asked = True
+
+    return run
+
+
+def assert_nothing_is_left_but_this(folder):
+    wait_until(lambda: not set(processes_of(folder)) - {os.getpid()}, "all processes to be gone", limit_s=10.0)
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "device", "asked", "threads"),
+    [(2, 2, "auto", 0, 2), (1, 8, "cpu", 0, 1), (16, 8, "cuda", 0, 8), (4, 8, "cuda", 0, 1), (16, 8, "cpu", 3, 3)],
+)
+def test_threads_of_the_trunk(cores, workers, device, asked, threads):
+    assert plan_threads(cores, workers, device, asked) == threads
+
+

@@ -1,0 +1,245 @@
+"""A real worker process, questioned by a trunk that follows a script."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import msgpack
+import numpy as np
+import pytest
+
+from tests.worker_system import DIM, HEAD, LIMIT_S, NUM_TAGS, make_chunk, private_endpoint, small_matrix, until
+from workers.chunk import Chunk
+from workers.chunk_messages import chunk_message, error_of, refusal_message, reply_of
+from workers.codec import Frame, decode, encode
+from workers.engine import WideEngine
+from workers.errors import ChunkError, HybridError, MatrixMismatch, ProtocolError, WorkerLost
+from workers.lines import TrunkLine
+from workers.matrix import TagMatrix
+from workers.pool import WorkerPool
+from workers.protocol import Message
+from workers.settings import to_plain
+
+
+class Trunk:
+    """A trunk with one worker, one message at a time."""
+
+    def __init__(self, endpoint: str, matrix: TagMatrix) -> None:
+        self.matrix, self.line = matrix, TrunkLine(endpoint)
+        self.pool = WorkerPool(matrix, endpoint, 1)
+        self.name = self.pool.workers[0].name
+
+    def hear(self, *, beats: bool = False) -> Message:
+        """The next message, heartbeats left out unless they are what is wanted."""
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            for name, frames in self.line.receive():
+                message = decode(frames)
+                assert name == self.name
+                if beats or message.kind != "HEARTBEAT":
+                    return message
+            self.line.wait(100)
+        raise AssertionError("the worker said nothing")
+
+    def say(self, kind: str, **fields: object) -> None:
+        """Send a message without arrays."""
+        assert self.line.send(self.name, encode(Message(kind, fields)))
+
+    def welcome(self) -> None:
+        """Send WELCOME and wait for READY."""
+        self.say("WELCOME", head=to_plain(HEAD), heartbeat_s=0.05)
+        assert self.hear().kind == "READY"
+
+    def ask(self, frames: list[Frame]) -> Message:
+        """Send a message, get the answer."""
+        assert self.line.send(self.name, frames)
+        return self.hear()
+
+    def close(self) -> None:
+        """End the worker."""
+        self.pool.close()
+        self.line.close()
+
+
+@pytest.fixture
+def new_trunk() -> Iterator[Trunk]:
+    """A trunk whose worker has not been welcomed."""
+    with small_matrix() as matrix, private_endpoint() as endpoint:
+        trunk = Trunk(endpoint, matrix)
+        yield trunk
+        trunk.close()
+
+
+@pytest.fixture(scope="module")
+def trunk() -> Iterator[Trunk]:
+    """A trunk whose worker is ready; tests leave it alive, which is half of what they test."""
+    with small_matrix() as matrix, private_endpoint() as endpoint:
+        trunk = Trunk(endpoint, matrix)
+        assert trunk.hear().kind == "HELLO"
+        trunk.welcome()
+        pid = trunk.pool.workers[0].pid
+        yield trunk
+        assert [worker.pid for worker in trunk.pool.workers] == [pid] and trunk.pool.poll() == []
+        trunk.close()
+
+
+def _assert_serves(trunk: Trunk) -> None:
+    chunk = make_chunk(1, update=False)
+    message = trunk.ask(encode(chunk_message(77, chunk)))
+    assert message.kind == "REPLY" and message.fields["tag"] == 77
+
+
+def test_reply_is_the_engines(trunk: Trunk) -> None:
+    chunk = make_chunk(2, update=False)
+    got = reply_of(trunk.ask(encode(chunk_message(3, chunk))), chunk)
+    expected = WideEngine(trunk.matrix, HEAD, 9).apply(chunk)
+    np.testing.assert_array_equal(got.loss_B, expected.loss_B)
+    np.testing.assert_array_equal(got.feature_grad_BD, expected.feature_grad_BD)
+    assert (got.rows_written, got.accidental_hits) == (expected.rows_written, expected.accidental_hits) and got.kernel_ns > 0
+
+
+def test_rows_are_updated_in_the_shared_matrix(trunk: Trunk) -> None:
+    chunk = make_chunk(4)
+    before_ND = trunk.matrix.rows_ND.copy()
+    reply = reply_of(trunk.ask(encode(chunk_message(3, chunk))), chunk)
+    changed_N = (trunk.matrix.rows_ND != before_ND).any(axis=1)
+    assert changed_N[chunk.pos_ids].all() and changed_N.sum() <= reply.rows_written
+
+
+def _with_value(array: np.ndarray, value: float) -> np.ndarray:
+    changed = array.copy()
+    changed.flat[-1] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("pos_ids", lambda c: {"pos_ids": _with_value(c.pos_ids, NUM_TAGS)}),
+        ("pos_ids", lambda c: {"pos_ids": _with_value(c.pos_ids, -1)}),
+        ("true_ids", lambda c: {"true_ids": _with_value(c.true_ids, 2**31 - 1)}),
+        ("pos_offsets", lambda c: {"pos_offsets": _with_value(c.pos_offsets, 2**31 - 1)}),
+        ("pos_offsets", lambda c: {"pos_offsets": c.pos_offsets[:-1].copy()}),
+        ("features_BD", lambda c: {"features_BD": _with_value(c.features_BD, np.nan)}),
+        ("features_BD", lambda c: {"features_BD": _with_value(c.features_BD, -np.inf)}),
+        ("features_BD", lambda c: {"features_BD": np.zeros((8, DIM + 4), np.float32)}),
+        ("features_BD", lambda c: {"features_BD": np.zeros((0, DIM), np.float32), "pos_offsets": np.zeros(1, np.int32)}),
+        ("items_B", lambda c: {"items_B": np.arange(8), "true_ids": None, "true_offsets": None}),
+        ("items_B", lambda c: {"items_B": np.arange(8)}),
+        ("num_negatives", lambda c: {"num_negatives": 0}),
+        ("num_negatives", lambda c: {"num_negatives": 2**62}),
+        ("row_lr", lambda c: {"row_lr": -1.0}),
+    ],
+)
+def test_bad_values_are_refused_by_name(trunk: Trunk, field: str, change: Callable[[Chunk], dict]) -> None:
+    before_ND = trunk.matrix.rows_ND.copy()
+    message = trunk.ask(encode(chunk_message(5, make_chunk(1, **change(make_chunk(1))))))
+    error = error_of(message)
+    assert message.fields["tag"] == 5 and type(error) is ChunkError and str(error).startswith(f"{field}: ")
+    np.testing.assert_array_equal(trunk.matrix.rows_ND, before_ND)
+    _assert_serves(trunk)
+
+
+def test_unknown_schema_version_is_refused_by_name(trunk: Trunk) -> None:
+    header, *arrays = encode(chunk_message(6, make_chunk()))
+    message = trunk.ask([msgpack.packb({**msgpack.unpackb(header), "v": 2}), *arrays])
+    error = error_of(message)
+    assert message.fields["tag"] == 6 and type(error) is ProtocolError and str(error).startswith("v: ")
+    _assert_serves(trunk)
+
+
+@pytest.mark.parametrize("frames", [[b""], [b"\xc1"], [b"\x80cposix\nsystem\n"], [b"x" * 100_000], [b"\x81"] * 20])
+def test_garbage_is_refused(trunk: Trunk, frames: list[bytes]) -> None:
+    message = trunk.ask(list(frames))
+    assert message.fields["tag"] is None and type(error_of(message)) is ProtocolError
+    _assert_serves(trunk)
+
+
+def test_messages_for_a_trunk_are_refused(trunk: Trunk) -> None:
+    error = error_of(trunk.ask(encode(Message("READY"))))
+    assert type(error) is ProtocolError and str(error).startswith("kind: ")
+    _assert_serves(trunk)
+
+
+def test_refusals_and_a_second_welcome_are_not_answered(trunk: Trunk) -> None:
+    trunk.say("REFUSED", tag=None, error="ProtocolError", message="no")
+    trunk.say("WELCOME", head={}, heartbeat_s=1e9)
+    _assert_serves(trunk)
+
+
+def test_idle_worker_says_that_it_lives(trunk: Trunk) -> None:
+    assert [trunk.hear(beats=True).kind for _ in range(3)] == ["HEARTBEAT"] * 3
+
+
+def test_worker_has_one_thread_of_everything(trunk: Trunk) -> None:
+    with open(f"/proc/{trunk.pool.workers[0].pid}/environ", "rb") as file:
+        environment = dict(entry.split(b"=", 1) for entry in file.read().split(b"\0") if entry)
+    for name in (b"OPENBLAS_NUM_THREADS", b"OMP_NUM_THREADS", b"MKL_NUM_THREADS", b"NUMBA_NUM_THREADS"):
+        assert environment[name] == b"1"
+
+
+def test_drained_worker_answers_what_it_has_and_leaves(new_trunk: Trunk) -> None:
+    assert new_trunk.hear().kind == "HELLO"
+    new_trunk.welcome()
+    (worker,) = new_trunk.pool.workers
+    for tag in range(5):
+        assert new_trunk.line.send(new_trunk.name, encode(chunk_message(tag, make_chunk(tag))))
+    new_trunk.say("DRAIN")
+    messages = [new_trunk.hear() for _ in range(6)]
+    assert [m.kind for m in messages] == ["REPLY"] * 5 + ["BYE"]
+    assert [m.fields["tag"] for m in messages[:5]] == list(range(5))
+    assert worker.process.wait(LIMIT_S) == 0
+
+
+def test_worker_drained_instead_of_welcomed_leaves(new_trunk: Trunk) -> None:
+    hello = new_trunk.hear()
+    (worker,) = new_trunk.pool.workers
+    assert hello.fields == {
+        "name": worker.name,
+        "index": 0,
+        "pid": worker.pid,
+        "matrix": new_trunk.matrix.fingerprint,
+    }
+    new_trunk.say("DRAIN")
+    assert new_trunk.hear().kind == "BYE"
+    assert worker.process.wait(LIMIT_S) == 0
+
+
+def _poll_until_hopeless(trunk: Trunk, on_hello: Callable[[], None]) -> WorkerLost:
+    errors: list[WorkerLost] = []
+
+    def poll() -> None:
+        for name, frames in trunk.line.receive():
+            if decode(frames).kind == "HELLO":
+                trunk.name = name
+                on_hello()
+        try:
+            trunk.pool.poll()
+        except WorkerLost as error:
+            errors.append(error)
+
+    until(lambda: bool(errors), poll)
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("welcome", "last_words"),
+    [
+        (refusal_message(None, MatrixMismatch("matrix: another one")), "MatrixMismatch: matrix: another one"),
+        (Message("WELCOME", {"head": {"negativs": 3}, "heartbeat_s": 1.0}), "unknown setting 'head.negativs'"),
+        (Message("WELCOME", {"head": {"negatives": 0}, "heartbeat_s": 1.0}), "head.negatives = 0"),
+    ],
+)
+def test_worker_that_cannot_serve_ends_and_says_why(new_trunk: Trunk, welcome: Message, last_words: str) -> None:
+    error = _poll_until_hopeless(new_trunk, lambda: new_trunk.line.send(new_trunk.name, encode(welcome)) and None)
+    assert last_words in str(error)
+
+
+def test_defect_in_the_engine_ends_the_worker_with_a_traceback(new_trunk: Trunk) -> None:
+    """A chunk of another matrix: its dimension is right, the array it points into is gone."""
+    assert isinstance(HybridError(), Exception)
+    assert new_trunk.hear().kind == "HELLO"
+    (worker,) = new_trunk.pool.workers
+    os.kill(worker.pid, 11)  # as a defect in a kernel would
+    until(lambda: new_trunk.pool.poll() == [worker.name], lambda: None)
+    assert new_trunk.pool.workers[0].name == "worker-0-2"

@@ -1,0 +1,170 @@
+"""A small wide head for tests: a matrix, chunks for it, worker processes with a router, or peers that follow a script."""
+
+import contextlib
+import dataclasses
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import zmq
+
+from workers.chunk import Chunk, Reply
+from workers.codec import decode, encode
+from workers.config import HeadConfig
+from workers.endpoint import make_endpoint, remove_endpoint
+from workers.matrix import TagMatrix
+from workers.pool import WorkerPool
+from workers.protocol import Message
+from workers.router import Router
+
+NUM_TAGS, DIM, BATCH = 500, 16, 8
+LIMIT_S = 60.0
+HEAD = HeadConfig(negatives=64)
+
+
+def make_chunk(number: int = 0, **changes: Any) -> Chunk:
+    """A valid chunk; equal numbers give equal chunks."""
+    rng = np.random.default_rng(number)
+    ids_BP = np.sort([rng.choice(NUM_TAGS, 3, replace=False) for _ in range(BATCH)], axis=1).astype(np.int32)
+    offsets = np.arange(0, 3 * BATCH + 1, 3, dtype=np.int32)
+    chunk = Chunk(
+        step=number,
+        chunk=0,
+        seed=7,
+        features_BD=rng.standard_normal((BATCH, DIM)).astype(np.float32),
+        pos_ids=ids_BP.ravel(),
+        pos_offsets=offsets,
+        pos_weights=None,
+        items_B=None,
+        true_ids=ids_BP.ravel(),
+        true_offsets=offsets,
+        num_negatives=HEAD.negatives,
+        row_lr=0.01,
+        update=True,
+    )
+    return dataclasses.replace(chunk, **changes)
+
+
+def make_reply(chunk: Chunk, **changes: Any) -> Reply:
+    """A reply of the right shape."""
+    reply = Reply(
+        loss_B=np.ones(len(chunk.features_BD), np.float32),
+        feature_grad_BD=np.zeros_like(chunk.features_BD),
+        rows_written=10,
+        accidental_hits=1,
+        staleness_chunks=2,
+        draw_ns=1000,
+        kernel_ns=2000,
+    )
+    return dataclasses.replace(reply, **changes)
+
+
+@contextlib.contextmanager
+def small_matrix() -> Iterator[TagMatrix]:
+    """A matrix in shared memory."""
+    matrix = TagMatrix.create(NUM_TAGS, DIM, config=HEAD)
+    try:
+        yield matrix
+    finally:
+        matrix.close()
+
+
+@contextlib.contextmanager
+def private_endpoint() -> Iterator[str]:
+    """An endpoint that is removed afterwards."""
+    endpoint = make_endpoint()
+    try:
+        yield endpoint
+    finally:
+        remove_endpoint(endpoint)
+
+
+@dataclasses.dataclass
+class WorkerSystem:
+    """Real worker processes and their router."""
+
+    matrix: TagMatrix
+    pool: WorkerPool
+    router: Router
+
+    def scale(self, num_workers: int) -> None:
+        """What every owner of both does."""
+        for name in self.pool.scale(num_workers):
+            self.router.drain(name)
+
+    def serve_until(self, holds: Callable[[], bool]) -> None:
+        """Service the router until something holds; fails the test after `LIMIT_S`."""
+        until(holds, self.router.service)
+
+
+@contextlib.contextmanager
+def worker_system(num_workers: int, **router_options: Any) -> Iterator[WorkerSystem]:
+    """Ready workers."""
+    with small_matrix() as matrix, private_endpoint() as endpoint:
+        pool = WorkerPool(matrix, endpoint, num_workers)
+        try:
+            router = Router(endpoint, head=HEAD, matrix=matrix, membership=pool, **router_options)
+            try:
+                router.wait_ready(num_workers, LIMIT_S)
+                yield WorkerSystem(matrix, pool, router)
+            finally:
+                router.close()
+        finally:
+            pool.close()
+
+
+class ScriptedPeer:
+    """A worker that does what the test says: a DEALER without a process."""
+
+    def __init__(self, endpoint: str, name: str, index: int = 0) -> None:
+        self.name, self.index = name, index
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.IDENTITY, name.encode())
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(endpoint)
+
+    def say(self, kind: str, **fields: Any) -> None:
+        """Send a message without arrays."""
+        self.send(Message(kind, fields))
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        self.socket.send_multipart(encode(message))
+
+    def hello(self, matrix: TagMatrix, **changes: Any) -> None:
+        """Send HELLO."""
+        fields = {"name": self.name, "index": self.index, "pid": 1, "matrix": matrix.fingerprint}
+        self.say("HELLO", **{**fields, **changes})
+
+    def received(self) -> Message | None:
+        """The next message, if one is there."""
+        if not self.socket.poll(0):
+            return None
+        return decode(self.socket.recv_multipart())
+
+
+def until(holds: Callable[[], bool], meanwhile: Callable[[], object]) -> None:
+    """Repeat until something holds."""
+    deadline = time.monotonic() + LIMIT_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen within the limit"
+        meanwhile()
+        select.select([], [], [], 0.002)  # yield the core, whatever is waited for
+
+
+def wait_for_exit(pids: list[int], limit_s: float = 20.0) -> list[int]:
+    """Wait until these processes have ended; returns those that have not within the limit."""
+    deadline = time.monotonic() + limit_s
+    alive = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            fd = os.pidfd_open(pid)
+            try:
+                if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    alive.append(pid)
+            finally:
+                os.close(fd)
+    return alive

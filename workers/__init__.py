@@ -1,0 +1,1 @@
+"""The wide side: a tag matrix in shared memory, the kernels that train it, the processes that run them."""

@@ -1,0 +1,137 @@
+"""A chunk of a micro-batch: what a worker is asked, what it answers, when it refuses.
+
+Legend: B examples, D dim, P_b positives of example b, T_b its true tags, I items of the data set.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from workers.errors import ChunkError
+
+MAX_DRAWS = 1 << 26
+"""Negatives that one chunk may ask for, over all its examples."""
+MAX_ROW_LR = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Examples whose loss and feature gradient are wanted, and whose rows may be updated."""
+
+    step: int
+    """Of the trunk; with `chunk` and `seed` the key of the negatives."""
+    chunk: int
+    """Number within the step."""
+    seed: int
+    features_BD: np.ndarray
+    """float32, finite."""
+    pos_ids: np.ndarray
+    """int32, positives of all examples."""
+    pos_offsets: np.ndarray
+    """int32 [B + 1], where each example's positives start."""
+    pos_weights: np.ndarray | None
+    """float32 like `pos_ids`, factor of each positive's term of the loss; None: 1."""
+    items_B: np.ndarray | None
+    """int64, items whose true tags lie in the matrix; or else the two next."""
+    true_ids: np.ndarray | None
+    """int32, true tags, ascending within an example; negatives among them are masked."""
+    true_offsets: np.ndarray | None
+    """int32 [B + 1]."""
+    num_negatives: int
+    """K: shared by the chunk, or for each example with private negatives."""
+    row_lr: float
+    update: bool
+    """False: nothing is written, bit for bit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came of a chunk. The arrays are the engine's own, overwritten by its next chunk: copy what must stay."""
+
+    loss_B: np.ndarray
+    """float32, the loss of each example, unscaled."""
+    feature_grad_BD: np.ndarray
+    """float32, gradient of each example's own loss by its features."""
+    rows_written: int
+    """Distinct rows with shared negatives; row writes with private ones."""
+    accidental_hits: int
+    """Drawn negatives that were true, and masked."""
+    staleness_chunks: int
+    """Chunks that other workers applied to the rows between this one's first read and last write."""
+    draw_ns: int
+    kernel_ns: int
+
+
+def check_chunk(chunk: Chunk, *, num_tags: int, dim: int, num_items: int, private_negatives: bool) -> None:
+    """Refuse whatever a kernel could not compute safely.
+
+    Raises:
+        ChunkError: names the field, what it holds and its rule.
+    """
+    B = _check_features(chunk.features_BD, dim)
+    _check_ragged("pos", chunk.pos_ids, chunk.pos_offsets, B, num_tags)
+    if chunk.pos_weights is not None:
+        _check_array("pos_weights", chunk.pos_weights, np.float32, (len(chunk.pos_ids),))
+        valid = bool(((chunk.pos_weights >= 0) & (chunk.pos_weights < np.inf)).all())
+        _require(valid, "pos_weights", "a negative or non-finite weight", "finite and at least 0")
+    _check_truth(chunk, B, num_tags, num_items)
+    for name in ("step", "chunk", "seed", "num_negatives"):
+        value = getattr(chunk, name)
+        _require(isinstance(value, int) and 0 <= value < 2**63, name, value, "an integer in [0, 2**63)")
+    draws = chunk.num_negatives * (B if private_negatives else 1)
+    _require(1 <= draws <= MAX_DRAWS, "num_negatives", chunk.num_negatives, f"1 to {MAX_DRAWS} draws per chunk")
+    lr_is_sane = math.isfinite(chunk.row_lr) and 0 <= chunk.row_lr <= MAX_ROW_LR
+    _require(lr_is_sane, "row_lr", chunk.row_lr, f"between 0 and {MAX_ROW_LR:g}")
+
+
+def _check_features(features_BD: np.ndarray, dim: int) -> int:
+    shape = getattr(features_BD, "shape", None)
+    good = isinstance(features_BD, np.ndarray) and features_BD.ndim == 2 and len(features_BD) >= 1
+    _require(good, "features_BD", f"shape {shape}", f"[B, {dim}] with B at least 1")
+    _check_array("features_BD", features_BD, np.float32, (len(features_BD), dim))
+    finite_B = np.isfinite(features_BD).all(axis=1)
+    first_bad = int(np.argmin(finite_B))
+    _require(bool(finite_B[first_bad]), "features_BD", f"NaN or infinity in example {first_bad}", "finite")
+    return len(features_BD)
+
+
+def _check_truth(chunk: Chunk, B: int, num_tags: int, num_items: int) -> None:
+    given = chunk.items_B is not None, chunk.true_ids is not None, chunk.true_offsets is not None
+    one_way = given in ((True, False, False), (False, True, True))
+    _require(one_way, "items_B", f"items, true_ids, true_offsets given: {given}", "items, or else both of the others")
+    if chunk.items_B is not None:
+        _check_array("items_B", chunk.items_B, np.int64, (B,))
+        _check_range("items_B", chunk.items_B, num_items)
+        return
+    assert chunk.true_ids is not None and chunk.true_offsets is not None  # from one_way
+    _check_ragged("true", chunk.true_ids, chunk.true_offsets, B, num_tags)
+    falls = np.flatnonzero(chunk.true_ids[1:] <= chunk.true_ids[:-1]) + 1
+    ascending = bool(np.isin(falls, chunk.true_offsets).all())
+    _require(ascending, "true_ids", "ids that do not ascend within an example", "ascending, each tag once")
+
+
+def _check_ragged(name: str, ids: np.ndarray, offsets: np.ndarray, B: int, num_tags: int) -> None:
+    _check_array(f"{name}_offsets", offsets, np.int32, (B + 1,))
+    _check_array(f"{name}_ids", ids, np.int32, None)
+    rises = offsets[0] == 0 and offsets[-1] == len(ids) and bool((offsets[1:] >= offsets[:-1]).all())
+    _require(bool(rises), f"{name}_offsets", f"{offsets[0]} to {offsets[-1]}", f"rising from 0 to {len(ids)}")
+    _check_range(f"{name}_ids", ids, num_tags)
+
+
+def _check_range(name: str, ids: np.ndarray, limit: int) -> None:
+    if len(ids):
+        low, high = int(ids.min()), int(ids.max())
+        _require(low >= 0 and high < limit, name, f"values from {low} to {high}", f"in [0, {limit})")
+
+
+def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ...] | None) -> None:
+    got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+    good = isinstance(array, np.ndarray) and array.dtype == dtype
+    good = good and (array.ndim == 1 if shape is None else array.shape == shape)
+    _require(good, name, got, f"{np.dtype(dtype)} of shape {'(any,)' if shape is None else shape}")
+
+
+def _require(holds: bool, field: str, got: object, rule: str) -> None:
+    if not holds:
+        raise ChunkError(f"{field}: got {got}, expected {rule}.")

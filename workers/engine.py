@@ -1,0 +1,130 @@
+"""What a worker computes: chunks on a shared tag matrix."""
+
+import time
+
+import numpy as np
+
+from workers.chunk import Chunk, Reply, check_chunk
+from workers.config import HeadConfig
+from workers.counters import NEGATIVES as NEGATIVES_STREAM
+from workers.counters import stream_key
+from workers.job import Tags, prepare_job
+from workers.kernel_private import run_private
+from workers.kernel_shared import run_shared
+from workers.matrix import (
+    APPLIED,
+    BUSY_NS,
+    EXAMPLES,
+    HITS,
+    MAX_WORKERS,
+    NEGATIVES,
+    ROWS_WRITTEN,
+    SERVED,
+    STALENESS,
+    TagMatrix,
+)
+from workers.sampler import draw_ids
+from workers.scratch import Scratch
+
+__all__ = ["Chunk", "Reply", "WideEngine"]
+
+
+class WideEngine:
+    """Serves chunks, one after the other, on a matrix that other engines may write at the same time.
+
+    Args:
+        matrix: the shared matrix.
+        config: equal in all engines of a run.
+        worker_index: in [0, MAX_WORKERS); which row of the statistics is this engine's.
+
+    Concurrency: rows are written without locks, see the kernels and `workers.matrix` for what survives it.
+    """
+
+    def __init__(self, matrix: TagMatrix, config: HeadConfig, worker_index: int = 0) -> None:
+        if not 0 <= worker_index < MAX_WORKERS:
+            raise ValueError(f"worker_index = {worker_index}, but it must be in [0, {MAX_WORKERS})")
+        self.matrix, self.config = matrix, config
+        self._tags = Tags(matrix.rows_ND, matrix.tag_state_N4)
+        self._stats = matrix.worker_stats_WS[worker_index]
+        self._run = run_private if config.private_negatives else run_shared
+        self._scratch = Scratch()
+
+    def check(self, chunk: Chunk) -> None:
+        """Refuse what cannot be computed; `apply` does it too.
+
+        Raises:
+            ChunkError: names the field.
+        """
+        check_chunk(
+            chunk,
+            num_tags=self.matrix.num_tags,
+            dim=self.matrix.dim,
+            num_items=self.matrix.num_items,
+            private_negatives=self.config.private_negatives,
+        )
+
+    def apply(self, chunk: Chunk) -> Reply:
+        """Draw negatives, compute loss and feature gradient, update the rows if the chunk says so.
+
+        Returns:
+            A reply whose arrays the next call overwrites.
+
+        Raises:
+            ChunkError: the chunk breaks a rule, or leads to numbers that are not finite; rows stay finite in any case.
+        """
+        self.check(chunk)
+        with np.errstate(over="ignore", invalid="ignore"):  # kernels look for such numbers themselves
+            return self._apply(chunk)
+
+    def _apply(self, chunk: Chunk) -> Reply:
+        start_ns = time.perf_counter_ns()
+        applied_before = int(self.matrix.worker_stats_WS[:, APPLIED].sum())
+        num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
+        neg_ids = self._scratch.array("neg_ids", num_drawn, np.int32)
+        key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES_STREAM)
+        draw_ids(self.matrix.alias_cells_N2, key, neg_ids)
+        drawn_ns = time.perf_counter_ns()
+        job = prepare_job(chunk, neg_ids, self.matrix, self.config, self._scratch)
+        outcome = self._run(self._tags, job, self._scratch)
+        staleness = int(self.matrix.worker_stats_WS[:, APPLIED].sum()) - applied_before
+        end_ns = time.perf_counter_ns()
+        stats = self._stats
+        stats[SERVED] += 1
+        stats[APPLIED] += chunk.update
+        stats[EXAMPLES] += len(chunk.features_BD)
+        stats[ROWS_WRITTEN] += outcome.rows_written
+        stats[HITS] += outcome.accidental_hits
+        stats[NEGATIVES] += num_drawn
+        stats[BUSY_NS] += end_ns - start_ns
+        stats[STALENESS] += staleness
+        return Reply(
+            loss_B=outcome.loss_B,
+            feature_grad_BD=outcome.feature_grad_BD,
+            rows_written=int(outcome.rows_written),
+            accidental_hits=int(outcome.accidental_hits),
+            staleness_chunks=staleness,
+            draw_ns=drawn_ns - start_ns,
+            kernel_ns=end_ns - drawn_ns,
+        )
+
+    def warm_up(self) -> None:
+        """Compile the kernels, or load them from the disk cache, by serving a chunk on a matrix of one tag."""
+        none = np.zeros(0, np.int32)
+        chunk = Chunk(
+            step=0,
+            chunk=0,
+            seed=0,
+            features_BD=np.zeros((1, self.matrix.dim), np.float32),
+            pos_ids=np.zeros(1, np.int32),
+            pos_offsets=np.array([0, 1], np.int32),
+            pos_weights=None,
+            items_B=None,
+            true_ids=none,
+            true_offsets=np.zeros(2, np.int32),
+            num_negatives=1,
+            row_lr=0.0,
+            update=True,
+        )
+        matrix = TagMatrix.create(1, self.matrix.dim, config=self.config)
+        WideEngine(matrix, self.config).apply(chunk)
+        matrix.close()

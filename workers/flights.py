@@ -1,0 +1,115 @@
+"""The chunks in flight: where each one is until its reply is counted.
+
+What holds, whoever dies: a chunk that was submitted and not given up is in the backlog, or with exactly one worker, or
+answered. So none is lost and each reply counts once; but the rows of a chunk whose worker was lost may have been
+updated already when the chunk is sent again.
+"""
+
+import collections
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from workers.chunk import Chunk, Reply
+from workers.chunk_messages import chunk_message
+from workers.codec import Frame, encode
+from workers.errors import HybridError, WorkerLost
+
+_MAX_SENDS = 5  # of one chunk; if its worker dies each time, the chunk is the cause
+
+
+@dataclass(slots=True)
+class Ticket:
+    """Chunks that were submitted together."""
+
+    tags: range
+    replies: list[Reply | None]
+    num_missing: int
+    error: HybridError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Every reply is there, or one chunk failed for good."""
+        return self.error is not None or self.num_missing == 0
+
+
+@dataclass(slots=True)
+class Flight:
+    """A chunk that is not answered yet."""
+
+    chunk: Chunk
+    frames: list[Frame]
+    ticket: Ticket
+    worker: str | None = None
+    """Who has it; None while it is in the backlog."""
+    num_sends: int = 0
+
+
+class Flights:
+    """All chunks that are not answered, with the backlog of those that no worker has."""
+
+    def __init__(self) -> None:
+        self._flights: dict[int, Flight] = {}
+        self._backlog: collections.deque[int] = collections.deque()
+        self._next_tag = 0
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def submit(self, chunks: Sequence[Chunk]) -> Ticket:
+        """Put chunks last in the backlog.
+
+        Raises:
+            ProtocolError: a chunk cannot be sent; then none of them was taken.
+        """
+        tags = range(self._next_tag, self._next_tag + len(chunks))
+        ticket = Ticket(tags, [None] * len(chunks), len(chunks))
+        frames = [encode(chunk_message(tag, chunk)) for tag, chunk in zip(tags, chunks, strict=True)]
+        for tag, chunk, chunk_frames in zip(tags, chunks, frames, strict=True):
+            self._flights[tag] = Flight(chunk, chunk_frames, ticket)
+        self._backlog.extend(tags)
+        self._next_tag = tags.stop
+        return ticket
+
+    def first_waiting(self) -> tuple[int, Flight] | None:
+        """Tag and flight at the head of the backlog."""
+        while self._backlog:
+            flight = self._flights.get(self._backlog[0])
+            if flight is not None:
+                return self._backlog[0], flight
+            self._backlog.popleft()  # given up
+        return None
+
+    def depart(self, worker: str) -> None:
+        """The head of the backlog was sent to this worker."""
+        flight = self._flights[self._backlog.popleft()]
+        flight.worker, flight.num_sends = worker, flight.num_sends + 1
+
+    def held_by(self, worker: str, tag: int) -> Flight | None:
+        """The flight with this tag if this worker has it; an answer to anything else is late, or a lie."""
+        flight = self._flights.get(tag)
+        return flight if flight is not None and flight.worker == worker else None
+
+    def land(self, tag: int, result: Reply | HybridError) -> None:
+        """Count the one answer of a chunk."""
+        ticket = self._flights.pop(tag).ticket
+        if isinstance(result, HybridError):
+            ticket.error = result
+        else:
+            ticket.replies[tag - ticket.tags.start] = result
+            ticket.num_missing -= 1
+
+    def requeue(self, worker: str, tags: Iterable[int]) -> int:
+        """Put the chunks of a lost worker first in the backlog, in their order; returns how many."""
+        held = {tag: flight for tag in tags if (flight := self.held_by(worker, tag)) is not None}
+        for tag, flight in reversed(held.items()):
+            flight.worker = None
+            self._backlog.appendleft(tag)
+            if flight.num_sends >= _MAX_SENDS:
+                what = f"chunk {flight.chunk.chunk} of step {flight.chunk.step}"
+                self.land(tag, WorkerLost(f"{what} was sent to {_MAX_SENDS} workers and each was lost with it."))
+        return len(held)
+
+    def give_up(self, ticket: Ticket) -> None:
+        """Forget what is left of a ticket; late answers are ignored."""
+        for tag in ticket.tags:
+            self._flights.pop(tag, None)

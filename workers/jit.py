@@ -1,0 +1,70 @@
+"""The one way in which this project compiles Numba kernels.
+
+Kernels are cached on disk, so that a worker starts in a second. Numba invalidates a cached kernel when the *kernel's*
+file changes, but not when a function that it inlines from another file does; the cache directory's name therefore
+holds a hash of all the sources beside this file.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}  # not nnan, not ninf: kernels must see NaN and infinity
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+
+JIT_ENABLED = not numba.config.DISABLE_JIT
+
+_log = logging.getLogger(__name__)
+
+
+def kernel(function: F) -> F:
+    """Compile a function on first call, with the project's options and its disk cache."""
+    return _compile(function, FASTMATH)
+
+
+def finite_kernel(function: F) -> F:
+    """Like `kernel`, for values that were already found to be finite: LLVM may reorder comparisons, NaN is not seen."""
+    return _compile(function, True)
+
+
+def _compile(function: F, fastmath: bool | set[str]) -> F:
+    directory = cache_directory()
+    previous = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(directory or "")  # Numba reads it while it decorates; other kernels keep theirs
+    try:
+        compiled: F = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS)
+        return compiled
+    finally:
+        numba.config.CACHE_DIR = previous
+
+
+@functools.cache
+def cache_directory() -> Path | None:
+    """Where compiled kernels of exactly these sources are kept; None if no such directory can be made."""
+    home = os.environ.get("HYBRID_CACHE")
+    try:
+        root = Path(home) if home else Path.home() / ".cache" / "hybrid"
+        directory = root / "numba" / _source_hash()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # ours alone: a cached kernel is code that we run
+        if directory.stat().st_uid != os.getuid():
+            raise PermissionError(f"{directory} belongs to another user")
+        directory.chmod(0o700)
+    except (OSError, RuntimeError) as e:
+        _log.warning("compiled kernels are not cached, so every worker compiles them again: %s. Set HYBRID_CACHE.", e)
+        return None
+    return directory
+
+
+def _source_hash() -> str:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]

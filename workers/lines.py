@@ -1,0 +1,97 @@
+"""The two ends of the wire as sockets whose sends and receives never wait without a limit."""
+
+from collections.abc import Iterable, Iterator
+
+import zmq
+
+from workers.codec import Frame
+from workers.errors import ProtocolError
+from workers.protocol import MAX_FRAME_BYTES
+
+_QUEUE_MESSAGES = 1000
+_LINGER_MS = 1000
+_SEND_LIMIT_MS = 5000
+_RECONNECT_MS, _RECONNECT_MAX_MS = 20, 500
+_MAX_PER_RECEIVE = 10_000
+
+
+class TrunkLine:
+    """The trunk's ROUTER: binds the endpoint, knows its peers by name."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+        _set_limits(self._socket)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unreachable peer is an error, not a silent loss
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close(linger=0)
+            raise ProtocolError(f"endpoint: cannot bind {endpoint!r}: {error}.") from error
+        self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def send(self, name: str, frames: Iterable[Frame]) -> bool:
+        """Whether the peer's queue took the message; False if it is full or the peer cannot be reached."""
+        try:
+            self._socket.send_multipart([name.encode(), *frames], zmq.DONTWAIT, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                return False
+            raise
+        return True
+
+    def receive(self) -> Iterator[tuple[str, list[Frame]]]:
+        """What has arrived: name and frames of each message, up to a bound that no honest peers reach."""
+        for _ in range(_MAX_PER_RECEIVE):
+            try:
+                identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                return
+            yield identity.bytes.decode(errors="replace"), [frame.buffer for frame in frames]
+
+    def wait(self, limit_ms: int) -> None:
+        """Until a message arrives, or the limit."""
+        self._socket.poll(limit_ms)
+
+    def close(self) -> None:
+        """Drop what was not sent; safe to call twice."""
+        self._socket.close(linger=0)
+
+
+class WorkerLine:
+    """A worker's DEALER: connects, whether or not the trunk listens yet."""
+
+    def __init__(self, endpoint: str, name: str) -> None:
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        _set_limits(self._socket)
+        self._socket.setsockopt(zmq.SNDTIMEO, _SEND_LIMIT_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+        self._socket.setsockopt(zmq.IDENTITY, name.encode())
+        self._socket.connect(endpoint)
+
+    def send(self, frames: Iterable[Frame]) -> bool:
+        """Whether the message was taken within the limit. Frames are copied: they may be reused at once."""
+        try:
+            self._socket.send_multipart(list(frames), copy=True)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self, limit_s: float) -> list[Frame] | None:
+        """The frames of the next message, or None if there is none within the limit."""
+        if not self._socket.poll(int(limit_s * 1000)):
+            return None
+        return [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+
+    def close(self) -> None:
+        """Hand over what is left, within the linger time."""
+        self._socket.close(linger=_LINGER_MS)
+        self._context.term()
+
+
+def _set_limits(socket: "zmq.Socket[bytes]") -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, _QUEUE_MESSAGES)
+    socket.setsockopt(zmq.RCVHWM, _QUEUE_MESSAGES)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)

@@ -1,0 +1,214 @@
+"""The tag matrix: rows, their state, the sampler's table, the data set's true tags, in memory that all workers share.
+
+Legend: N tags, D dim, I items of the data set, W workers.
+
+Concurrency: rows and states are written by all workers without locks (Hogwild). What survives every race: each 4-byte
+value is one that some worker wrote, and workers write finite values only; so a row may mix two updates, or lose one,
+but never holds NaN. Everything else is written once, before a worker starts, but for `worker_stats_WS`, where each
+worker writes its own row alone.
+"""
+
+import numpy as np
+
+from workers import objectives
+from workers.config import HeadConfig
+from workers.errors import DataError, MatrixMismatch
+from workers.memory import ArraySpec, SharedArrays
+from workers.sampler import build_table, sampling_probabilities
+
+BIAS, ROW_ACC, BIAS_ACC, LOG_Q = 0, 1, 2, 3
+"""Columns of `tag_state_N4`: the scalars of a row in one cache line."""
+
+MAX_WORKERS = 256
+SERVED, APPLIED, EXAMPLES, ROWS_WRITTEN, HITS, NEGATIVES, BUSY_NS, STALENESS = range(8)
+"""Columns of `worker_stats_WS`: chunks answered, chunks that wrote, examples, row writes, accidental hits, negatives
+drawn, nanoseconds at work, summed staleness in chunks."""
+
+_INIT_BLOCK_ROWS = 16_384
+
+
+def matrix_spec(num_tags: int, dim: int, num_items: int = 0, num_true: int = 0) -> dict[str, ArraySpec]:
+    """The whole schema of the shared memory."""
+    return {
+        "rows_ND": ArraySpec("<f4", (num_tags, dim)),  # v_t
+        "tag_state_N4": ArraySpec("<f4", (num_tags, 4)),  # b_t, the two accumulators, log q(t)
+        "counts_N": ArraySpec("<i8", (num_tags,)),  # training count; 1 each where it is not known
+        "alias_cells_N2": ArraySpec("<u4", (num_tags, 2)),  # sampler.THRESHOLD, sampler.ALIAS
+        "item_offsets": ArraySpec("<i8", (num_items + 1,)),  # CSR of the true tags of each item
+        "item_tags": ArraySpec("<i4", (num_true,)),  # ascending within an item
+        "worker_stats_WS": ArraySpec("<i8", (MAX_WORKERS, 16)),
+    }
+
+
+class TagMatrix:
+    """The wide head's parameters. Make one with `create` (the owner) or `attach` (a worker)."""
+
+    def __init__(self, arrays: SharedArrays) -> None:
+        self.arrays = arrays
+        self.rows_ND = arrays["rows_ND"]
+        self.tag_state_N4 = arrays["tag_state_N4"]
+        self.counts_N = arrays["counts_N"]
+        self.alias_cells_N2 = arrays["alias_cells_N2"]
+        self.item_offsets = arrays["item_offsets"]
+        self.item_tags = arrays["item_tags"]
+        self.worker_stats_WS = arrays["worker_stats_WS"]
+        self.num_tags, self.dim = self.rows_ND.shape
+
+    @classmethod
+    def create(
+        cls,
+        num_tags: int,
+        dim: int,
+        *,
+        config: HeadConfig,
+        counts: np.ndarray | None = None,
+        marginal: np.ndarray | None = None,
+        item_offsets: np.ndarray | None = None,
+        item_tags: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> "TagMatrix":
+        """Allocate a fresh matrix: small random rows, biases that say "no information", the sampler's table.
+
+        Args:
+            num_tags: N.
+            dim: D, a multiple of 4.
+            config: objective, alpha, weight of the negatives, scale of the rows.
+            counts: int [N], training count of each tag; None draws negatives uniformly.
+            marginal: float64 [N], probability of each tag in a positive draw; None: proportional to the counts.
+            item_offsets: int64 [I + 1], where each item's true tags start; None: chunks carry their true tags.
+            item_tags: int32, the true tags of all items, ascending within each.
+            seed: of the rows; equal seeds give equal rows.
+
+        Raises:
+            DataError: counts, marginal or true tags do not fit.
+            MemoryError: the machine cannot hold the matrix.
+        """
+        matrix = cls.allocate(
+            num_tags, dim, config=config, counts=counts, item_offsets=item_offsets, item_tags=item_tags
+        )
+        marginal_N = np.asarray(matrix.counts_N if marginal is None else marginal, np.float64)
+        if marginal_N.shape != (num_tags,) or not (marginal_N.min() >= 0 and 0 < marginal_N.sum() < np.inf):
+            raise DataError(f"marginal has shape {marginal_N.shape}; expected ({num_tags},), not negative, sum above 0")
+        matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
+        bias_N = objectives.initial_bias_N(config, marginal_N / marginal_N.sum(), matrix.log_q_N)
+        matrix.tag_state_N4[:, BIAS] = bias_N
+        _fill_rows(matrix.rows_ND, config.init_scale / dim**0.5, seed)
+        return matrix
+
+    @classmethod
+    def allocate(
+        cls,
+        num_tags: int,
+        dim: int,
+        *,
+        config: HeadConfig,
+        counts: np.ndarray | None = None,
+        item_offsets: np.ndarray | None = None,
+        item_tags: np.ndarray | None = None,
+    ) -> "TagMatrix":
+        """A matrix whose sampler and true tags are set while rows, biases and accumulators are still poison."""
+        if num_tags < 1 or dim < 4 or dim % 4:
+            raise DataError(f"a matrix of {num_tags} tags x {dim}: at least one tag, and a multiple of 4, are needed")
+        counts_N = np.ones(num_tags, np.int64) if counts is None else np.asarray(counts)
+        if counts_N.shape != (num_tags,) or counts_N.min() < 0 or counts_N.max() < 1:
+            raise DataError(f"counts have shape {counts_N.shape}; expected ({num_tags},), not negative, one above 0")
+        offsets, tags = _checked_truth(item_offsets, item_tags, num_tags)
+        matrix = cls(SharedArrays.create(matrix_spec(num_tags, dim, len(offsets) - 1, len(tags))))
+        q_N = sampling_probabilities(counts_N, config.alpha)
+        with np.errstate(divide="ignore"):
+            matrix.tag_state_N4[:, LOG_Q] = np.log(q_N)
+        build_table(q_N, matrix.alias_cells_N2)
+        matrix.counts_N[:], matrix.item_offsets[:], matrix.item_tags[:] = counts_N, offsets, tags
+        matrix.worker_stats_WS[:] = 0
+        return matrix
+
+    @classmethod
+    def attach(cls, fd: int) -> "TagMatrix":
+        """Map the matrix behind an inherited descriptor.
+
+        Raises:
+            MatrixMismatch: it holds something else.
+        """
+        arrays = SharedArrays.attach(fd)
+        try:
+            num_tags, dim = arrays.spec["rows_ND"].shape
+            num_items, num_true = arrays.spec["item_offsets"].shape[0] - 1, arrays.spec["item_tags"].shape[0]
+        except (KeyError, ValueError, IndexError) as e:
+            raise MatrixMismatch(f"the shared memory holds {sorted(arrays.spec)}, which is no tag matrix") from e
+        expected = matrix_spec(num_tags, dim, num_items, num_true)
+        if arrays.spec != expected:
+            raise MatrixMismatch(f"the shared memory holds {arrays.spec}; expected {expected}. Are versions mixed?")
+        return cls(arrays)
+
+    @property
+    def fd(self) -> int:
+        """Descriptor to pass to workers."""
+        return self.arrays.fd
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal exactly for processes that map the same matrix."""
+        return f"{self.num_tags}x{self.dim}-{self.arrays.identity}"
+
+    @property
+    def huge_pages(self) -> str:
+        """What the kernel granted, in one sentence."""
+        return self.arrays.huge_pages
+
+    @property
+    def num_items(self) -> int:
+        """Items whose true tags lie in shared memory."""
+        return len(self.item_offsets) - 1
+
+    @property
+    def bias_N(self) -> np.ndarray:
+        """View of b_t."""
+        return self.tag_state_N4[:, BIAS]
+
+    @property
+    def log_q_N(self) -> np.ndarray:
+        """View of log q(t); -inf for tags that are never drawn."""
+        return self.tag_state_N4[:, LOG_Q]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(spec.num_bytes for spec in self.arrays.spec.values())
+
+    def log_probability_correction_N(self, config: HeadConfig, loss_weight_N: np.ndarray | None = None) -> np.ndarray:
+        """What added to scores gives log p(t|x), see `objectives.log_probability_correction_N`."""
+        return objectives.log_probability_correction_N(config, self.log_q_N, self.counts_N, loss_weight_N)
+
+    def close(self) -> None:
+        """Let go of the memory; arrays taken from it before stay valid. Idempotent."""
+        self.arrays.close()
+
+
+def _checked_truth(offsets: np.ndarray | None, tags: np.ndarray | None, num_tags: int) -> tuple[np.ndarray, np.ndarray]:
+    if offsets is None or tags is None:
+        if offsets is not None or tags is not None:
+            raise DataError("item_offsets and item_tags belong together: give both or none")
+        return np.zeros(1, np.int64), np.zeros(0, np.int32)
+    if (
+        offsets.ndim != 1
+        or not len(offsets)
+        or offsets[0] != 0
+        or offsets[-1] != len(tags)
+        or (np.diff(offsets) < 0).any()
+    ):
+        raise DataError(f"item_offsets must rise from 0 to {len(tags)}, the length of item_tags")
+    if len(tags):
+        if tags.min() < 0 or tags.max() >= num_tags:
+            raise DataError(f"item_tags range from {tags.min()} to {tags.max()}, but there are {num_tags} tags")
+        falls = np.flatnonzero(tags[1:] <= tags[:-1]) + 1
+        if len(np.setdiff1d(falls, offsets, assume_unique=False)):
+            raise DataError("item_tags must ascend within each item, each tag once")
+    return offsets, tags
+
+
+def _fill_rows(rows_ND: np.ndarray, deviation: float, seed: int) -> None:
+    rng = np.random.Generator(np.random.SFC64(seed))
+    for start in range(0, len(rows_ND), _INIT_BLOCK_ROWS):  # a block stays in cache between its draw and its scaling
+        block = rows_ND[start : start + _INIT_BLOCK_ROWS]
+        rng.standard_normal(out=block, dtype=np.float32)
+        block *= np.float32(deviation)

@@ -1,0 +1,199 @@
+"""Tag matrices on disk: a folder of arrays that NumPy maps into memory.
+
+    rows-00000.npy ...   float32 [n, D], at most 256 MiB each
+    tag_state.npy        float32 [N, 4], see `workers.matrix`
+    counts.npy           int64 [N]
+    meta.json            written last: format version, sizes, the head's configuration, bytes and SHA-256 of each array
+
+All files are synced; whoever calls renames the folder once it is complete. A matrix may be saved while workers write
+to it: each block of rows is copied first, so that file and checksum agree.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workers.config import HeadConfig
+from workers.errors import MatrixMismatch
+from workers.matrix import BIAS, LOG_Q, TagMatrix
+from workers.settings import to_plain
+
+FORMAT_VERSION = 1
+SHARD_BYTES = 256 << 20
+_META = "meta.json"
+_NPY_HEADER_BYTES = 128
+
+
+def save_matrix(matrix: TagMatrix, folder: str | Path, config: HeadConfig) -> None:
+    """Write rows, biases, optimizer state and counts into a folder, which is made if it is missing."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    rows_per_shard = _rows_per_shard(matrix.dim)
+    for number, start in enumerate(range(0, matrix.num_tags, rows_per_shard)):
+        name = f"rows-{number:05d}.npy"
+        files[name] = _write_array(folder / name, matrix.rows_ND[start : start + rows_per_shard])
+    files["tag_state.npy"] = _write_array(folder / "tag_state.npy", matrix.tag_state_N4)
+    files["counts.npy"] = _write_array(folder / "counts.npy", matrix.counts_N)
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "num_tags": matrix.num_tags,
+        "dim": matrix.dim,
+        "rows_per_shard": rows_per_shard,
+        "head": to_plain(config),
+        "files": files,
+    }
+    with (folder / _META).open("w") as file:
+        json.dump(meta, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def load_matrix(
+    folder: str | Path,
+    config: HeadConfig,
+    *,
+    item_offsets: np.ndarray | None = None,
+    item_tags: np.ndarray | None = None,
+) -> TagMatrix:
+    """Shared memory filled with a saved matrix, optimizer state included, ready for workers.
+
+    Args:
+        folder: of `save_matrix`.
+        config: of the run that goes on; its objective must be the saved one, its alpha makes the sampler.
+        item_offsets: true tags of the data set, as in `TagMatrix.create`.
+        item_tags: the same.
+
+    Raises:
+        MatrixMismatch: names the file that is missing, cut off, changed, or of another objective.
+    """
+    saved = open_rows(folder)
+    if saved.config.objective != config.objective:
+        raise MatrixMismatch(
+            f"{saved.folder / _META}: saved with objective {saved.config.objective!r}, to be loaded with "
+            f"{config.objective!r}, where biases mean something else. Use the saved objective."
+        )
+    matrix = TagMatrix.allocate(
+        saved.num_tags,
+        saved.dim,
+        config=config,
+        counts=saved.checked("counts.npy"),
+        item_offsets=item_offsets,
+        item_tags=item_tags,
+    )
+    matrix.tag_state_N4[:, :LOG_Q] = saved.checked("tag_state.npy")[:, :LOG_Q]
+    for name, start, stop in saved.shards():
+        matrix.rows_ND[start:stop] = saved.checked(name)
+    return matrix
+
+
+def open_rows(folder: str | Path) -> "SavedMatrix":
+    """A saved matrix for reading, mapped into memory: nothing is read before it is used.
+
+    Raises:
+        MatrixMismatch: names the file that is missing, cut off or not of this format.
+    """
+    return SavedMatrix(Path(folder))
+
+
+class SavedMatrix:
+    """A matrix on disk, read-only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        meta = self._read_meta()
+        try:
+            self.num_tags, self.dim = int(meta["num_tags"]), int(meta["dim"])
+            self.config = HeadConfig(**meta["head"])
+            self._rows_per_shard = int(meta["rows_per_shard"])
+            self._files: dict[str, dict[str, Any]] = dict(meta["files"])
+            shapes = {"tag_state.npy": (self.num_tags, 4), "counts.npy": (self.num_tags,)}
+            shapes |= {name: (stop - start, self.dim) for name, start, stop in self.shards()}
+            self._arrays = {name: self._map(name, shape) for name, shape in shapes.items()}
+        except (KeyError, TypeError, ValueError) as e:
+            raise MatrixMismatch(f"{folder / _META} is not the description of a matrix: {e!r}") from e
+
+    @property
+    def bias_N(self) -> np.ndarray:
+        """float32 [N], a view."""
+        return self._arrays["tag_state.npy"][:, BIAS]
+
+    @property
+    def log_q_N(self) -> np.ndarray:
+        """float32 [N], a view; -inf for tags that were never drawn."""
+        return self._arrays["tag_state.npy"][:, LOG_Q]
+
+    @property
+    def counts_N(self) -> np.ndarray:
+        """int64 [N], training counts."""
+        return self._arrays["counts.npy"]
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """float32 [stop - start, D]: a view where the rows lie in one file, else a copy."""
+        pieces = [
+            self._arrays[name][max(start - first, 0) : stop - first]
+            for name, first, last in self.shards()
+            if first < stop and start < last
+        ]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.zeros((0, self.dim), np.float32)])
+
+    def shards(self) -> Iterator[tuple[str, int, int]]:
+        """(file, first row, last row + 1) of each file of rows."""
+        for number, start in enumerate(range(0, self.num_tags, self._rows_per_shard)):
+            yield f"rows-{number:05d}.npy", start, min(start + self._rows_per_shard, self.num_tags)
+
+    def checked(self, name: str) -> np.ndarray:
+        """An array after all of it was compared with its checksum."""
+        array = self._arrays[name]
+        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != self._files[name]["sha256"]:
+            raise MatrixMismatch(f"{self.folder / name} was changed since it was saved: its SHA-256 differs")
+        return array
+
+    def _read_meta(self) -> dict[str, Any]:
+        path = self.folder / _META
+        try:
+            meta = json.loads(path.read_text())
+        except (OSError, ValueError) as e:
+            raise MatrixMismatch(f"{path} cannot be read ({e}); was the matrix saved completely?") from e
+        version = meta.get("format_version") if isinstance(meta, dict) else None
+        if version != FORMAT_VERSION:
+            raise MatrixMismatch(f"{path} has format version {version!r}; this program reads {FORMAT_VERSION}")
+        return dict(meta)
+
+    def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.folder / name
+        try:
+            num_bytes = path.stat().st_size
+            if num_bytes != self._files[name]["bytes"]:
+                expected_bytes = self._files[name]["bytes"]
+                raise MatrixMismatch(f"{path} has {num_bytes} bytes, expected {expected_bytes}: it is cut off")
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as e:
+            raise MatrixMismatch(f"{path} cannot be read: {e}") from e
+        expected = np.dtype(np.int64 if name == "counts.npy" else np.float32)
+        if array.shape != shape or array.dtype != expected:
+            raise MatrixMismatch(f"{path} holds {array.dtype} {array.shape}, expected {expected} {shape}")
+        return np.asarray(array)
+
+
+def _rows_per_shard(dim: int) -> int:
+    return (SHARD_BYTES - _NPY_HEADER_BYTES) // (4 * dim)
+
+
+def _write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
+    array = array.copy()  # workers may be writing to it
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(array).hexdigest()}

@@ -1,0 +1,204 @@
+"""A set of named arrays in one file of anonymous shared memory.
+
+The owner creates the file, children inherit its descriptor and map it; it has no name, so nothing is left behind
+whoever dies. Page 0 holds a header (magic, version, JSON: name -> dtype, shape, offset); arrays follow, aligned for
+vectors and huge pages.
+"""
+
+import ctypes
+import errno
+import json
+import logging
+import math
+import mmap
+import os
+import struct
+import tempfile
+import uuid
+import weakref
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workers.errors import MatrixMismatch
+
+HEADER_BYTES = 4096
+ALIGNMENT_BYTES = 64
+HUGE_PAGE_BYTES = 2 << 20
+POISON_BYTE = 0xFF  # NaN as a float, -1 as an integer: a value that was never written is seen
+
+_MAGIC, _VERSION = b"HYBRIDSM", 1
+_PREFIX = struct.Struct("<8sII")
+_MADV_COLLAPSE, _MAP_FIXED, _MAP_FAILED = 25, 0x10, ctypes.c_void_p(-1).value
+
+_log = logging.getLogger(__name__)
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+class ArraySpec(NamedTuple):
+    """Type and shape of one shared array."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size without padding."""
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
+
+
+class SharedArrays:
+    """Named arrays in shared memory: `arrays["rows_ND"]`. Make one with `create` or `attach`.
+
+    Concurrency: nothing is locked. Whoever writes must keep the invariant of that array, see `workers.matrix`.
+    """
+
+    def __init__(self, fd: int, buffer: np.ndarray, header: dict[str, Any], huge_pages: str) -> None:
+        self.fd = fd
+        self.identity: str = header["identity"]
+        """A random name given at creation, equal in every process that maps this memory."""
+        self.huge_pages = huge_pages
+        """What the kernel granted, in one sentence."""
+        self.spec: dict[str, ArraySpec] = {}
+        self._arrays: dict[str, np.ndarray] = {}
+        for name, (dtype, shape, offset) in header["arrays"].items():
+            spec = self.spec[name] = ArraySpec(dtype, tuple(shape))
+            self._arrays[name] = buffer[offset : offset + spec.num_bytes].view(dtype).reshape(shape)
+
+    @classmethod
+    def create(cls, spec: Mapping[str, ArraySpec], poison: bool = True) -> "SharedArrays":
+        """Allocate the arrays, on huge pages where the kernel grants them, filled with poison unless told not to.
+
+        Raises:
+            MemoryError: the machine cannot hold them.
+        """
+        header, num_bytes = _layout(spec)
+        packed = json.dumps(header).encode()
+        if _PREFIX.size + len(packed) > HEADER_BYTES:
+            raise ValueError(f"the description of {len(spec)} arrays takes {len(packed)} bytes, more than one page")
+        fd = _anonymous_file()
+        try:
+            os.ftruncate(fd, num_bytes)
+            buffer = _map(fd, num_bytes)
+            huge_pages = _collapse(buffer)
+            os.posix_fallocate(fd, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
+        except OSError as e:
+            os.close(fd)
+            raise MemoryError(f"cannot allocate {num_bytes / 2**30:.2f} GiB of shared memory: {e}") from e
+        if poison:
+            buffer[HEADER_BYTES:] = POISON_BYTE
+        buffer[: _PREFIX.size + len(packed)] = np.frombuffer(
+            _PREFIX.pack(_MAGIC, _VERSION, len(packed)) + packed, np.uint8
+        )
+        return cls(fd, buffer, header, huge_pages)
+
+    @classmethod
+    def attach(cls, fd: int) -> "SharedArrays":
+        """Map the memory behind an inherited descriptor, which stays open and yours.
+
+        Raises:
+            MatrixMismatch: it does not hold what `create` writes.
+        """
+        try:
+            num_bytes = os.fstat(fd).st_size
+        except OSError as e:
+            raise MatrixMismatch(f"file descriptor {fd} is not open: {e}; pass the one that the owner created") from e
+        header = _read_header(fd, num_bytes)
+        own_fd = os.dup(fd)
+        try:
+            return cls(own_fd, _map(own_fd, num_bytes), header, "mapped as its owner made it")
+        except OSError as e:
+            os.close(own_fd)
+            raise MatrixMismatch(f"cannot map {num_bytes} bytes of shared memory: {e}") from e
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def close(self) -> None:
+        """Close the descriptor; memory is unmapped once the last array on it is gone. Idempotent."""
+        self._arrays = {}
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class _Mapping:
+    """Mapped memory as something NumPy can wrap; unmapped when the last array on it is collected, never under one."""
+
+    def __init__(self, address: int, num_bytes: int, reserved: int, reserved_bytes: int) -> None:
+        self.__array_interface__ = {"data": (address, False), "shape": (num_bytes,), "typestr": "|u1", "version": 3}
+        weakref.finalize(self, _libc.munmap, reserved, reserved_bytes)
+
+
+def _layout(spec: Mapping[str, ArraySpec]) -> tuple[dict[str, Any], int]:
+    arrays, end = {}, HEADER_BYTES
+    for name, array in spec.items():
+        alignment = HUGE_PAGE_BYTES if array.num_bytes >= HUGE_PAGE_BYTES else ALIGNMENT_BYTES
+        offset = -(-end // alignment) * alignment
+        arrays[name] = (np.dtype(array.dtype).str, list(array.shape), offset)
+        end = offset + array.num_bytes
+    page = HUGE_PAGE_BYTES if end >= HUGE_PAGE_BYTES else mmap.PAGESIZE
+    return {"identity": uuid.uuid4().hex[:16], "arrays": arrays}, -(-end // page) * page
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        try:
+            return os.memfd_create("hybrid-matrix", os.MFD_CLOEXEC)
+        except OSError as e:
+            if e.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+    with tempfile.TemporaryFile(prefix="hybrid-matrix-") as file:  # has no name on Linux
+        return os.dup(file.fileno())
+
+
+def _map(fd: int, num_bytes: int) -> np.ndarray:
+    """Map the whole file at an address that huge pages can use."""
+    reserved_bytes = num_bytes + HUGE_PAGE_BYTES
+    reserved = _libc.mmap(None, reserved_bytes, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    if reserved == _MAP_FAILED:
+        raise OSError(ctypes.get_errno(), "mmap could not reserve addresses")
+    aligned = -(-reserved // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    if _libc.mmap(aligned, num_bytes, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) != aligned:
+        number = ctypes.get_errno()
+        _libc.munmap(reserved, reserved_bytes)
+        raise OSError(number, os.strerror(number))
+    return np.asarray(_Mapping(aligned, num_bytes, reserved, reserved_bytes))
+
+
+def _collapse(buffer: np.ndarray) -> str:
+    """Ask for huge pages. Before the pages are filled this costs 0.1 s per GiB; afterwards it would copy them all."""
+    num_bytes = len(buffer)
+    if num_bytes < HUGE_PAGE_BYTES:
+        return "smaller than one huge page, on ordinary pages"
+    buffer[::HUGE_PAGE_BYTES] = 0  # the kernel refuses ranges in which no page exists yet
+    if _libc.madvise(buffer.ctypes.data, num_bytes, _MADV_COLLAPSE) == 0:
+        return f"{num_bytes // HUGE_PAGE_BYTES} huge pages of 2 MiB"
+    reason = os.strerror(ctypes.get_errno())
+    _log.info("no huge pages for shared memory (%s): kernels run up to 1.4 times slower on a large matrix", reason)
+    return f"ordinary pages, the kernel refused huge ones ({reason})"
+
+
+def _read_header(fd: int, num_bytes: int) -> dict[str, Any]:
+    page = os.pread(fd, HEADER_BYTES, 0)
+    if len(page) < HEADER_BYTES:
+        raise MatrixMismatch(f"shared memory of {num_bytes} bytes has no header; pass the owner's file descriptor")
+    magic, version, length = _PREFIX.unpack_from(page)
+    if magic != _MAGIC or version != _VERSION:
+        raise MatrixMismatch(f"shared memory starts with {magic!r}, version {version}; expected {_MAGIC!r}, {_VERSION}")
+    try:
+        header = json.loads(page[_PREFIX.size : _PREFIX.size + length])
+        for name, (dtype, shape, offset) in header["arrays"].items():
+            end = offset + ArraySpec(dtype, tuple(shape)).num_bytes
+            if offset < HEADER_BYTES or end > num_bytes or min(shape, default=0) < 0:
+                raise MatrixMismatch(f"array {name!r} ends at byte {end}, but the shared memory has {num_bytes}")
+        str(header["identity"])
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        raise MatrixMismatch(f"the header of the shared memory is damaged: {e!r}") from e
+    return dict(header)

@@ -1,0 +1,174 @@
+"""The objectives: from the scores of one example to its loss, with dLoss/dscore of every tag.
+
+With scores s, P positives of weight c_p (1 unless given), K negatives drawn from q, T(x) the true tags (DESIGN of the
+project, section 5):
+
+    negative sampling   L = (1/P) sum_p c_p softplus(-s_p) + (w/K) sum_k 1[k not in T(x)] softplus(s_k)
+    sampled softmax     L = (1/P) sum_p c_p (log Z_p - s_p),  Z_p = e^{s_p} + A,
+                        A = sum_k 1[k not in T(x)] e^{y_k},  y_k = s_k - log(K q(k))
+
+With d_p = s_p - log A the second is (1/P) sum_p c_p softplus(-d_p): both objectives share the code of their
+positives, shifted by log A, and the negatives of the second get e^{y_k} / A times what its positives lose together.
+No positives: sampled softmax is 0.
+
+Legend: P positives, K slots of distinct negatives (multiplicities are in their weights), N tags.
+"""
+
+# mypy: allow-untyped-defs
+
+import math
+
+import numpy as np
+
+from workers.config import HeadConfig
+from workers.exponential import exp_of_negative, log1p_of_unit
+from workers.jit import finite_kernel, kernel
+
+NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = 0, 1
+CODES = {"negative-sampling": NEGATIVE_SAMPLING, "sampled-softmax": SAMPLED_SOFTMAX}
+
+MASKED = np.float32(-1e30)
+"""Score of an accidental hit: e**MASKED is exactly 0, so its loss and its gradient are."""
+UNSEEN_BIAS = -20.0
+"""Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
+
+_LARGEST = np.float32(1e31)  # no honest score is beyond it; the comparison is false for NaN
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
+
+def initial_bias_N(config: HeadConfig, marginal_N: np.ndarray, log_q_N: np.ndarray) -> np.ndarray:
+    """The bias at which scores say "no information": the optimum when tags do not depend on the image. float32 [N].
+
+    Negative sampling: log u - log q - log w, with u the marginal of the positive draws. Sampled softmax: log u.
+    Source: Levy and Goldberg (2014), section 3.1, with separate weight w and distribution q of the negatives.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bias_N = np.log(np.asarray(marginal_N, np.float64))
+        if config.objective == "negative-sampling":
+            bias_N -= np.asarray(log_q_N, np.float64) + math.log(config.negative_weight)
+    return np.where(np.isfinite(bias_N), bias_N, UNSEEN_BIAS).astype(np.float32)
+
+
+def log_probability_correction_N(
+    config: HeadConfig, log_q_N: np.ndarray, counts_N: np.ndarray, loss_weight_N: np.ndarray | None = None
+) -> np.ndarray:
+    """What added to a score gives log p(t|x), up to a constant of the image: float32 [N], -inf for tags never seen.
+
+    Negative sampling: log q + log w. Sampled softmax: 0. A weight of the positives' loss counts as so many more draws
+    of that tag, so its logarithm is taken off.
+    """
+    correction_N = np.zeros(len(counts_N), np.float64)
+    if config.objective == "negative-sampling":
+        correction_N += np.asarray(log_q_N, np.float64) + math.log(config.negative_weight)
+    if loss_weight_N is not None:
+        with np.errstate(divide="ignore"):
+            correction_N -= np.log(np.asarray(loss_weight_N, np.float64))
+    return np.where(counts_N > 0, correction_N, -np.inf).astype(np.float32)
+
+
+@kernel
+def negative_weight(objective, w, num_drawn, log_q):
+    """What one draw of a negative weighs in `loss_terms`: w/K in the loss, or -log(K q) added to its score."""
+    if objective == NEGATIVE_SAMPLING:
+        return np.float32(w / np.float32(num_drawn))
+    return np.float32(-math.log(np.float32(num_drawn)) - log_q)
+
+
+@kernel
+def times(objective, weight, multiplicity):
+    """The weight of a negative that was drawn `multiplicity` times."""
+    if objective == NEGATIVE_SAMPLING:
+        return np.float32(weight * multiplicity)
+    return np.float32(weight + math.log(np.float32(multiplicity)))
+
+
+@kernel
+def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
+    """Loss of one example, and in place dLoss/dscore for each of its scores.
+
+    Args:
+        objective: `NEGATIVE_SAMPLING` or `SAMPLED_SOFTMAX`.
+        scores_P: float32, positives; becomes their gradient.
+        weights_P: float32, c_p / P.
+        scores_K: float32, distinct negatives, `MASKED` if true; becomes their gradient.
+        weights_K: float32, see `negative_weight` and `times`.
+
+    Returns:
+        float32: the loss, or NaN (and arbitrary gradients) if a score is not finite.
+    """
+    if not (_all_sane(scores_P) and _all_sane(scores_K)):
+        return np.float32(np.nan)
+    if objective == NEGATIVE_SAMPLING:
+        return _positive_terms(scores_P, weights_P, _ZERO) + _sigmoid_terms(scores_K, weights_K)
+    log_a = _log_sum_exp(scores_K, weights_K)
+    loss = _positive_terms(scores_P, weights_P, log_a)
+    lost = _ZERO
+    for p in range(len(scores_P)):
+        lost -= scores_P[p]
+    for k in range(len(scores_K)):  # scores_K holds e^{y_k} / A
+        scores_K[k] *= lost
+    return loss
+
+
+@kernel
+def _all_sane(scores):
+    num_bad = np.int32(0)
+    for i in range(len(scores)):
+        num_bad += np.int32(0) if abs(scores[i]) <= _LARGEST else np.int32(1)
+    return num_bad == 0
+
+
+@kernel
+def _positive_terms(scores_P, weights_P, shift):
+    """sum_p weight_p softplus(shift - s_p); scores become -weight_p sigmoid(shift - s_p)."""
+    loss = _ZERO
+    for p in range(len(scores_P)):
+        d = shift - scores_P[p]
+        e = exp_of_negative(-abs(d))
+        share = _ONE / (_ONE + e)
+        weight = weights_P[p]
+        loss += weight * ((d if d > _ZERO else _ZERO) + log1p_of_unit(e))
+        scores_P[p] = -weight * (share if d > _ZERO else e * share)
+    return loss
+
+
+@kernel
+def _sigmoid_terms(scores_K, weights_K):
+    """sum_k weight_k softplus(s_k); scores become weight_k sigmoid(s_k)."""
+    loss = _ZERO
+    for k in range(len(scores_K)):
+        s = scores_K[k]
+        e = exp_of_negative(-abs(s))
+        share = _ONE / (_ONE + e)
+        weight = weights_K[k]
+        loss += weight * ((s if s > _ZERO else _ZERO) + log1p_of_unit(e))
+        scores_K[k] = weight * (share if s > _ZERO else e * share)
+    return loss
+
+
+@kernel
+def _log_sum_exp(scores_K, weights_K):
+    """log A of y = score + weight, MASKED if all are masked; scores become e^{y} / A."""
+    for k in range(len(scores_K)):
+        scores_K[k] += weights_K[k]
+    top = _largest(scores_K)
+    if top < MASKED * np.float32(0.5):
+        scores_K[:] = _ZERO
+        return MASKED
+    total = _ZERO
+    for k in range(len(scores_K)):
+        e = exp_of_negative(scores_K[k] - top)
+        scores_K[k] = e
+        total += e
+    inverse = _ONE / total
+    for k in range(len(scores_K)):
+        scores_K[k] *= inverse
+    return np.float32(top + math.log(total))
+
+
+@finite_kernel
+def _largest(values):
+    top = MASKED * np.float32(2)
+    for i in range(len(values)):
+        top = values[i] if values[i] > top else top
+    return top

@@ -1,0 +1,117 @@
+"""A trunk's view of its workers: their states, the chunks they hold, how fast they are."""
+
+import enum
+from dataclasses import dataclass, field
+
+from workers.chunk import Reply
+from workers.errors import HybridError
+
+_WINDOW_S = 2.0
+
+
+class State(enum.StrEnum):
+    """`STARTING` -> `READY` -> `DRAINING` -> gone; from each of them to `LOST`."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What to show of a worker."""
+
+    name: str
+    index: int
+    state: str
+    in_flight: int
+    """Chunks sent to it that it has not answered."""
+    chunks: int
+    """Chunks that it has answered."""
+    rows_per_s: float
+    """Rows written per second of the last seconds."""
+    busy_fraction: float
+    """Share of the last seconds that it spent drawing negatives and in kernels."""
+
+
+@dataclass(slots=True)
+class RateMeter:
+    """Sums over the last complete window of `_WINDOW_S`, as rates."""
+
+    rows: int = 0
+    busy_ns: int = 0
+    since_s: float = 0.0
+    rates: tuple[float, float] = (0.0, 0.0)
+    """Rows per second; busy fraction."""
+
+    def add(self, rows: int, busy_ns: int, now_s: float) -> None:
+        """Count one reply."""
+        self.rows += rows
+        self.busy_ns += busy_ns
+        self.roll(now_s)
+
+    def roll(self, now_s: float) -> None:
+        """Start another window if this one is complete."""
+        elapsed_s = now_s - self.since_s
+        if elapsed_s >= _WINDOW_S:
+            self.rates = (self.rows / elapsed_s, min(1.0, self.busy_ns * 1e-9 / elapsed_s))
+            self.rows, self.busy_ns, self.since_s = 0, 0, now_s
+
+
+@dataclass(slots=True)
+class Peer:
+    """One worker. Times are `time.monotonic()` seconds, moved on by whatever time nobody was listening."""
+
+    name: str
+    index: int
+    heard_s: float
+    """Last message from it."""
+    progress_s: float
+    """Last reply from it, or the first chunk sent to it while it had none."""
+    state: State = State.STARTING
+    in_flight: dict[int, None] = field(default_factory=dict)
+    """Tags in the order sent."""
+    num_chunks: int = 0
+    knows_it_leaves: bool = False
+    """DRAIN was sent."""
+    forget_at_s: float = 0.0
+    """Of a lost worker: when its unanswered chunks go to others. Until then its last replies may still arrive."""
+    meter: RateMeter = field(default_factory=RateMeter)
+
+    def sent(self, tag: int, now_s: float) -> None:
+        """It was given a chunk."""
+        if not self.in_flight:
+            self.progress_s = now_s
+        self.in_flight[tag] = None
+
+    def answered(self, tag: int, answer: Reply | HybridError | None, now_s: float) -> None:
+        """It answered a chunk; the answer is None if nobody needs it any more."""
+        self.in_flight.pop(tag, None)
+        self.progress_s = now_s
+        self.num_chunks += 1
+        if isinstance(answer, Reply):
+            self.meter.add(answer.rows_written, answer.draw_ns + answer.kernel_ns, now_s)
+
+    def become_ready(self, now_s: float) -> None:
+        """It can take chunks."""
+        self.state, self.meter.since_s = State.READY, now_s
+
+    def silence_s(self, now_s: float) -> float:
+        """For how long it has owed us a sign of life: an answer if it holds chunks, anything at all if not.
+
+        Heartbeats do not count while it holds chunks, or a worker that lost one would keep it for ever.
+        """
+        return now_s - (self.progress_s if self.in_flight else self.heard_s)
+
+    def skip(self, gap_s: float) -> None:
+        """Nobody listened for this long: it is not held against the worker."""
+        self.heard_s += gap_s
+        self.progress_s += gap_s
+
+    def status(self, now_s: float) -> WorkerStatus:
+        """What to show."""
+        self.meter.roll(now_s)
+        return WorkerStatus(
+            self.name, self.index, str(self.state), len(self.in_flight), self.num_chunks, *self.meter.rates
+        )

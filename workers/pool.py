@@ -1,0 +1,219 @@
+"""The pool of worker processes: starts, watches, replaces and scales them.
+
+    owner                        pool                                   trunk's router
+    WorkerPool(matrix, ...)  ->  spawns worker-0-1 .. worker-{W-1}-1
+    poll()                   ->  reaps the dead, spawns worker-1-2      their names: chunks are sent again
+    scale(more)              ->  spawns
+    scale(fewer)             ->  marks the last ones as leaving         their names: `Router.drain(name)`
+    close()                  ->  SIGTERM, a while, SIGKILL
+
+The owner of the pool need not be the trunk: names are all that they exchange. A worker that leaves exits by itself when
+the router let it go; if it does not within `_LEAVE_LIMIT_S` it is killed, and `poll` names it like any other loss.
+"""
+
+import collections
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.errors import WorkerLost
+from workers.lifeline import Lifeline
+from workers.matrix import MAX_WORKERS, SERVED, TagMatrix
+from workers.settings import check
+from workers.worker_log import WorkerLog
+
+_LEAVE_LIMIT_S = 60.0
+_KILL_LIMIT_S = 10.0
+_FRUITLESS_WINDOW_S = 60.0
+_FRUITLESS_DEATHS = 4  # and one more per worker
+
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PooledWorker:
+    """One worker process as its owner sees it."""
+
+    name: str
+    index: int
+    process: subprocess.Popen[bytes]
+    log: WorkerLog
+    leaves_before_s: float | None = None
+    """Of a worker that was scaled away: when it is killed if it is still there, by `time.monotonic()`."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.process.pid
+
+    @property
+    def is_leaving(self) -> bool:
+        """Scaled away: not replaced when it exits."""
+        return self.leaves_before_s is not None
+
+
+class WorkerPool:
+    """Worker processes on one matrix, for the router at one endpoint. A `workers.membership.Membership`.
+
+    Args:
+        matrix: inherited by the workers through its descriptor.
+        endpoint: where the trunk listens, now or soon.
+        num_workers: how many to start.
+        log_dir: each worker appends to `worker-INDEX.log` in it; None keeps only the last words of those that crash.
+
+    Concurrency: for one thread. In a process forked from the owner, `close` does nothing.
+    """
+
+    def __init__(self, matrix: TagMatrix, endpoint: str, num_workers: int, *, log_dir: Path | None = None) -> None:
+        self._matrix, self._endpoint, self._log_dir = matrix, endpoint, log_dir
+        self._owner_pid = os.getpid()
+        self._lifeline = Lifeline()
+        self._workers: dict[str, PooledWorker] = {}
+        self._incarnations: collections.Counter[int] = collections.Counter()
+        self._fruitless_deaths: collections.deque[float] = collections.deque()
+        self._num_served = self._count_served()
+        self._failure: WorkerLost | None = None
+        try:
+            self.scale(num_workers)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def workers(self) -> list[PooledWorker]:
+        """All processes, by index; those that leave too."""
+        return sorted(self._workers.values(), key=lambda w: (w.index, w.name))
+
+    def poll(self) -> list[str]:
+        """Reap and replace the dead.
+
+        Returns:
+            Names of workers that died: chunks that they held must be sent again.
+
+        Raises:
+            WorkerLost: workers die again and again without having served anything; with the last words of the last one.
+        """
+        if self._failure is not None:
+            raise self._failure
+        lost = []
+        for worker in self.workers:
+            status = worker.process.poll()
+            if status is None:
+                self._kill_if_late(worker)
+            elif not self._bury(worker, status):
+                lost.append(worker.name)
+        return lost
+
+    def kill(self, name: str) -> None:
+        """SIGKILL this worker; `poll` will name it. Names that are not there any more are ignored."""
+        if name in self._workers:
+            self._workers[name].process.kill()
+
+    def scale(self, num_workers: int) -> list[str]:
+        """Start workers, or choose those that go, the last ones first.
+
+        Returns:
+            Names of the workers that go: the router must let them finish, by `Router.drain(name)`.
+
+        Raises:
+            ConfigError: the number is out of bounds.
+        """
+        check(1 <= num_workers <= MAX_WORKERS, "workers", num_workers, f"between 1 and {MAX_WORKERS}")
+        staying = [worker for worker in self.workers if not worker.is_leaving]
+        taken = {worker.index for worker in self.workers}
+        free = (index for index in range(MAX_WORKERS) if index not in taken)
+        for index, _ in zip(free, range(num_workers - len(staying)), strict=False):
+            self._spawn(index)
+        leaving = staying[num_workers:]
+        for worker in leaving:
+            worker.leaves_before_s = time.monotonic() + _LEAVE_LIMIT_S
+        return [worker.name for worker in leaving]
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End all workers: by SIGTERM, and after the limit by SIGKILL. Safe to call twice."""
+        if os.getpid() != self._owner_pid:
+            return
+        for worker in self._workers.values():
+            worker.process.terminate()
+            worker.process.send_signal(signal.SIGCONT)  # a stopped process would not see the first signal
+        deadline = time.monotonic() + timeout_s
+        for worker in self.workers:
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _log.warning("worker %s does not end, and is killed", worker.name)
+                worker.process.kill()
+                worker.process.wait(_KILL_LIMIT_S)
+            worker.log.close()
+            del self._workers[worker.name]
+        self._lifeline.close()
+
+    def _spawn(self, index: int) -> None:
+        self._incarnations[index] += 1
+        name = f"worker-{index}-{self._incarnations[index]}"
+        # -P: a directory `workers` where the user happens to stand is not ours.
+        command = [sys.executable, "-P", "-m", "workers", "--name", name, "--index", str(index)]
+        command += ["--endpoint", self._endpoint, "--owner-pid", str(self._owner_pid)]
+        command += ["--matrix-fd", str(self._matrix.fd), "--lifeline-fd", str(self._lifeline.read_fd)]
+        log = WorkerLog(self._log_dir, index)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log.file,
+            stderr=log.file,
+            env=_environment(),
+            pass_fds=(self._matrix.fd, self._lifeline.read_fd),
+            process_group=0,  # Ctrl-C in the terminal is for the owner alone
+        )
+        self._workers[name] = PooledWorker(name, index, process, log)
+
+    def _bury(self, worker: PooledWorker, status: int) -> bool:
+        """Forget an exited worker and replace it unless it was to leave; whether it left in order."""
+        del self._workers[worker.name]
+        last_words = worker.log.last_words()
+        worker.log.close()
+        if worker.is_leaving:
+            return status == 0
+        _log.warning("worker %s (process %d) ended with status %d", worker.name, worker.pid, status)
+        self._check_hope(worker.name, status, last_words)
+        self._spawn(worker.index)
+        return False
+
+    def _check_hope(self, name: str, status: int, last_words: str) -> None:
+        """Replacing is hopeless if workers die one after the other and none of them has served a chunk meanwhile."""
+        now_s, num_served = time.monotonic(), self._count_served()
+        if num_served > self._num_served:
+            self._fruitless_deaths.clear()
+            self._num_served = num_served
+        self._fruitless_deaths.append(now_s)
+        while now_s - self._fruitless_deaths[0] > _FRUITLESS_WINDOW_S:
+            self._fruitless_deaths.popleft()
+        if len(self._fruitless_deaths) > _FRUITLESS_DEATHS + len(self._workers) + 1:
+            self._failure = WorkerLost(
+                f"{len(self._fruitless_deaths)} workers died within {_FRUITLESS_WINDOW_S:.0f} s and served nothing. "
+                f"The last, {name}, ended with status {status} and said:\n{last_words or '(nothing)'}"
+            )
+            raise self._failure
+
+    def _count_served(self) -> int:
+        return int(self._matrix.worker_stats_WS[:, SERVED].sum())
+
+    def _kill_if_late(self, worker: PooledWorker) -> None:
+        if worker.leaves_before_s is not None and time.monotonic() > worker.leaves_before_s:
+            _log.warning("worker %s did not leave within %.0f s, and is killed", worker.name, _LEAVE_LIMIT_S)
+            worker.process.kill()
+
+
+def _environment() -> dict[str, str]:
+    """One thread of everything; this very code; a traceback on a crash in a kernel."""
+    environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONFAULTHANDLER": "1"}
+    root = str(Path(__file__).resolve().parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
+    return environment

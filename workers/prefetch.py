@@ -1,0 +1,48 @@
+"""Prefetches of array elements inside kernels.
+
+The intrinsics live at module level: kept in a closure they would defeat Numba's disk cache.
+"""
+
+# mypy: allow-untyped-defs
+
+from typing import Any
+
+from workers.jit import JIT_ENABLED
+
+LINE_FLOATS = 16
+"""float32 values in a cache line of 64 bytes."""
+
+if JIT_ENABLED:
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    def _make(write: int) -> Any:
+        def prefetch(typing_context, array, row, column):
+            def generate(context, builder, signature, args):
+                byte_pointer, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+                array = context.make_array(signature.args[0])(context, builder, args[0])
+                strides = cgutils.unpack_tuple(builder, array.strides)
+                row = builder.mul(context.cast(builder, args[1], signature.args[1], types.int64), strides[0])
+                column = builder.mul(context.cast(builder, args[2], signature.args[2], types.int64), strides[1])
+                address = builder.gep(builder.bitcast(array.data, byte_pointer), [builder.add(row, column)])
+                function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, i32, i32, i32])
+                function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+                builder.call(function, [address, i32(write), i32(3), i32(1)])  # keep in all caches; data
+                return context.get_dummy_value()
+
+            return types.void(array, row, column), generate
+
+        return intrinsic(prefetch)
+
+    prefetch_read = _make(0)
+    """prefetch_read(array_2d, row, column): ask for the cache line of that element."""
+    prefetch_write = _make(1)
+    """The same, with the intent to write it."""
+else:
+
+    def prefetch_read(array: Any, row: Any, column: Any) -> None:
+        """Nothing to fetch ahead in plain Python."""
+
+    prefetch_write = prefetch_read

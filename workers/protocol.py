@@ -1,0 +1,101 @@
+"""The wire protocol between a trunk (ROUTER, binds) and its workers (DEALER, connect).
+
+     worker                                   trunk
+    1  HELLO(name, index, pid, matrix)  ────►         the socket identity is the name; `matrix` is a fingerprint
+    2                                   ◄────  WELCOME(head, heartbeat_s)
+    3  READY()                          ────►         kernels are compiled; chunks may come
+    4                                   ◄────  CHUNK(tag, ...) + arrays
+    5a REPLY(tag, ...) + arrays         ────►         the tag says which chunk; a tag counts once
+    5b REFUSED(tag, error, message)     ────►         the message names the field; the worker lives on
+    6  HEARTBEAT()                      ────►         whenever a worker had nothing to do for heartbeat_s
+    7                                   ◄────  DRAIN()     answer every chunk that you have, then leave
+    8  BYE()                            ────►         no chunk is left here; the process exits by itself
+
+A trunk refuses a worker of another matrix by 5b in its own direction, with tag null. Nobody answers a REFUSED.
+
+Frames of a message: one msgpack map, then one raw little-endian C-order frame for each array that the map names:
+
+    {"v": 1, "kind": "CHUNK", "tag": 7, ..., "arrays": [["features_BD", "<f4", [32, 128]], ...]} | raw | raw | ...
+
+`SCHEMA` below is the whole of it; `workers.codec` checks whatever arrives against it. Nothing is ever unpickled.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+VERSION = 1
+MAX_HEADER_BYTES = 64 * 1024
+MAX_FRAME_BYTES = 1 << 30
+MAX_TEXT = 8192
+MAX_INT = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayField:
+    """One array of a message kind."""
+
+    dtype: str
+    ndim: int
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageKind:
+    """The fields and arrays that one kind of message carries: all of them, and no others."""
+
+    fields: Mapping[str, type | tuple[type, ...]] = field(default_factory=dict)
+    arrays: Mapping[str, ArrayField] = field(default_factory=dict)
+
+
+SCHEMA: dict[str, MessageKind] = {
+    "HELLO": MessageKind({"name": str, "index": int, "pid": int, "matrix": str}),
+    "WELCOME": MessageKind({"head": dict, "heartbeat_s": float}),
+    "READY": MessageKind(),
+    "CHUNK": MessageKind(
+        {
+            "tag": int,
+            "step": int,
+            "chunk": int,
+            "seed": int,
+            "num_negatives": int,
+            "row_lr": float,
+            "update": bool,
+        },
+        {
+            "features_BD": ArrayField("<f4", 2),
+            "pos_ids": ArrayField("<i4", 1),
+            "pos_offsets": ArrayField("<i4", 1),
+            "pos_weights": ArrayField("<f4", 1, optional=True),
+            "items_B": ArrayField("<i8", 1, optional=True),
+            "true_ids": ArrayField("<i4", 1, optional=True),
+            "true_offsets": ArrayField("<i4", 1, optional=True),
+        },
+    ),
+    "REPLY": MessageKind(
+        {
+            "tag": int,
+            "rows_written": int,
+            "accidental_hits": int,
+            "staleness_chunks": int,
+            "draw_ns": int,
+            "kernel_ns": int,
+        },
+        {"loss_B": ArrayField("<f4", 1), "feature_grad_BD": ArrayField("<f4", 2)},
+    ),
+    "REFUSED": MessageKind({"tag": (int, type(None)), "error": str, "message": str}),
+    "HEARTBEAT": MessageKind(),
+    "DRAIN": MessageKind(),
+    "BYE": MessageKind(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A checked message: its kind, and exactly the fields and arrays of that kind (optional arrays may be absent)."""
+
+    kind: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)

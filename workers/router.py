@@ -1,0 +1,298 @@
+"""The trunk's side of the protocol: hands chunks to workers, collects each chunk's reply once.
+
+There is no thread: everything happens inside `service`, which `submit` and `collect` call. Nothing in here waits
+without a limit, and no send blocks. What survives losses is said in `workers.flights`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from workers.chunk import Chunk, Reply
+from workers.chunk_messages import error_of, refusal_message, reply_of
+from workers.codec import Frame, decode, encode
+from workers.config import HeadConfig
+from workers.endpoint import make_endpoint as make_endpoint
+from workers.endpoint import remove_endpoint as remove_endpoint
+from workers.errors import HybridError, MatrixMismatch, ProtocolError, WorkerLost
+from workers.flights import Flights
+from workers.flights import Ticket as Ticket
+from workers.lines import TrunkLine
+from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.membership import Membership as Membership
+from workers.peers import Peer, State, WorkerStatus
+from workers.protocol import Message
+from workers.router_counters import RouterCounters
+from workers.settings import to_plain
+
+_MAX_IN_FLIGHT_PER_WORKER = 64
+_MEMBERSHIP_POLL_S = 0.05
+_LATE_REPLIES_S = 0.2
+_ABSENCE_S = 1.0
+_TICK_MS = 20
+
+_log = logging.getLogger(__name__)
+
+
+class Router:
+    """Binds the endpoint and serves the workers that connect to it.
+
+    Args:
+        endpoint: `ipc://...` from `make_endpoint`, or any that ZeroMQ can bind.
+        head: sent to each worker that joins.
+        matrix: workers must have mapped this very matrix.
+        membership: told to kill silent workers, asked for dead ones.
+        heartbeat_s: how often an idle worker says that it lives.
+        silence_s: a worker that holds chunks and answers none for so long, or is idle without a heartbeat, is killed;
+            so no chunk may take longer than this.
+        start_limit_s: the same for the time from HELLO to READY, when kernels may have to be compiled.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        head: HeadConfig,
+        matrix: TagMatrix,
+        membership: Membership,
+        heartbeat_s: float = 1.0,
+        silence_s: float = 15.0,
+        start_limit_s: float = 300.0,
+    ) -> None:
+        self._matrix, self._membership = matrix, membership
+        self._silence_s, self._start_limit_s = silence_s, start_limit_s
+        self._welcome = encode(Message("WELCOME", {"head": to_plain(head), "heartbeat_s": heartbeat_s}))
+        self.counters = RouterCounters()
+        self._peers: dict[str, Peer] = {}
+        self._flights = Flights()
+        self._leaving: set[str] = set()  # told to drain before they said HELLO
+        self._serviced_s = self._membership_polled_s = time.monotonic()
+        self._line = TrunkLine(endpoint)
+        self.endpoint = self._line.endpoint
+
+    # What a trunk calls.
+
+    def wait_ready(self, num_workers: int, timeout_s: float) -> None:
+        """Wait until so many workers can take chunks.
+
+        Raises:
+            WorkerLost: they cannot within the limit, or die again and again.
+        """
+
+        def enough() -> bool:
+            return sum(peer.state is State.READY for peer in self._peers.values()) >= num_workers
+
+        self._serve_until(enough, timeout_s, f"{num_workers} ready workers")
+
+    def submit(self, chunks: Sequence[Chunk]) -> Ticket:
+        """Send chunks to the least loaded workers; what they cannot take waits here. Never blocks.
+
+        The arrays of the chunks must stay as they are until their replies are collected: they are sent uncopied, and
+        sent again if a worker dies.
+
+        Raises:
+            ProtocolError: an array has the wrong type or number of dimensions.
+        """
+        ticket = self._flights.submit(chunks)
+        self.counters.chunks_submitted += len(chunks)
+        self.service()
+        return ticket
+
+    def collect(self, ticket: Ticket, timeout_s: float) -> list[Reply]:
+        """The replies, in the order of the chunks; waits for those that are missing.
+
+        Raises:
+            ChunkError: a worker refused a chunk; the message names the field. The ticket's other chunks are given up.
+            WorkerLost: no answer within the limit, or workers die again and again.
+        """
+        try:
+            self._serve_until(lambda: ticket.is_done, timeout_s, f"the replies to {len(ticket.tags)} chunks")
+        finally:
+            self._flights.give_up(ticket)  # of a complete ticket nothing is left
+        if ticket.error is not None:
+            raise ticket.error
+        return [reply for reply in ticket.replies if reply is not None]
+
+    def service(self) -> None:
+        """Do whatever can be done at once: take in messages, notice losses, send what waits. Never blocks.
+
+        Raises:
+            WorkerLost: workers die again and again.
+        """
+        now_s = time.monotonic()
+        self._excuse_absence(now_s)
+        for name, frames in self._line.receive():
+            self._take(name, frames, now_s)
+        if now_s - self._membership_polled_s >= _MEMBERSHIP_POLL_S:
+            self._membership_polled_s = now_s
+            for name in self._membership.poll():
+                self._lose(name, now_s, "died")
+        self._expel_silent(now_s)
+        self._forget_lost(now_s)
+        self._dispatch(now_s)
+
+    def drain(self, name: str) -> None:
+        """Give this worker no more chunks and let it leave when it has answered those it holds."""
+        peer = self._peers.get(name)
+        if peer is None:
+            self._leaving.add(name)
+        elif peer.state in (State.STARTING, State.READY):
+            peer.state = State.DRAINING
+            self._tell_to_leave(peer)
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that have said HELLO, by index."""
+        now_s = time.monotonic()
+        return [peer.status(now_s) for peer in sorted(self._peers.values(), key=lambda p: (p.index, p.name))]
+
+    @property
+    def num_in_flight(self) -> int:
+        """Chunks submitted that nobody has answered yet."""
+        return len(self._flights)
+
+    def close(self) -> None:
+        """Close the socket; whoever owns the workers ends them. Safe to call twice."""
+        self._line.close()
+
+    # Time.
+
+    def _serve_until(self, is_done: Callable[[], bool], limit_s: float, wanted: str) -> None:
+        deadline = time.monotonic() + limit_s
+        while True:
+            self.service()
+            if is_done():
+                return
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                states = ", ".join(f"{w.name} {w.state}" for w in self.workers()) or "none"
+                raise WorkerLost(
+                    f"waited {limit_s:g} s for {wanted} in vain. Workers: {states}. Their logs may say why."
+                )
+            self._line.wait(min(_TICK_MS, int(left_s * 1000) + 1))
+
+    def _excuse_absence(self, now_s: float) -> None:
+        """Silence counts only while we listen: a trunk that was busy, or stopped, kills nobody on its return."""
+        gap_s = now_s - self._serviced_s
+        self._serviced_s = now_s
+        if gap_s > _ABSENCE_S:
+            for peer in self._peers.values():
+                peer.skip(gap_s)
+
+    # Sending.
+
+    def _dispatch(self, now_s: float) -> None:
+        takers = [peer for peer in self._peers.values() if peer.state is State.READY]
+        while takers and (waiting := self._flights.first_waiting()) is not None:
+            tag, flight = waiting
+            peer = min(takers, key=lambda p: (len(p.in_flight), p.index))
+            if len(peer.in_flight) < _MAX_IN_FLIGHT_PER_WORKER and self._line.send(peer.name, flight.frames):
+                self._flights.depart(peer.name)
+                peer.sent(tag, now_s)
+            else:  # full; or unreachable, then it falls silent and is dealt with as such
+                takers.remove(peer)
+        for peer in self._peers.values():
+            if peer.state is State.DRAINING and not peer.knows_it_leaves:
+                self._tell_to_leave(peer)
+
+    def _tell_to_leave(self, peer: Peer) -> None:
+        peer.knows_it_leaves = self._line.send(peer.name, encode(Message("DRAIN")))
+
+    # Losing workers.
+
+    def _expel_silent(self, now_s: float) -> None:
+        for peer in self._peers.values():
+            limit_s = self._start_limit_s if peer.state is State.STARTING else self._silence_s
+            if peer.state is not State.LOST and (silence_s := peer.silence_s(now_s)) > limit_s:
+                self._expel(peer, now_s, f"was silent for {silence_s:.1f} s")
+
+    def _expel(self, peer: Peer, now_s: float, reason: str) -> None:
+        self._membership.kill(peer.name)
+        self._lose(peer.name, now_s, reason)
+
+    def _lose(self, name: str, now_s: float, reason: str) -> None:
+        self._leaving.discard(name)
+        peer = self._peers.get(name)
+        if peer is not None and peer.state is not State.LOST:
+            _log.warning("worker %s %s; its %d unanswered chunks go to others", name, reason, len(peer.in_flight))
+            self.counters.workers_lost += 1
+            peer.state, peer.forget_at_s = State.LOST, now_s + _LATE_REPLIES_S
+
+    def _forget_lost(self, now_s: float) -> None:
+        for peer in list(self._peers.values()):
+            if peer.state is State.LOST and now_s >= peer.forget_at_s:
+                self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        del self._peers[peer.name]
+        self.counters.chunks_resent += self._flights.requeue(peer.name, peer.in_flight)
+
+    # Receiving; the numbers are those of `workers.protocol`.
+
+    def _take(self, name: str, frames: list[Frame], now_s: float) -> None:
+        peer = self._peers.get(name)
+        try:
+            message = decode(frames)
+            if message.kind == "HELLO":
+                self._greet(name, message, now_s)  # 1
+            elif peer is None:
+                self._ignore(name, f"{message.kind} from nobody we know")
+            else:
+                peer.heard_s = now_s
+                self._take_from(peer, message, now_s)
+        except ProtocolError as error:
+            self._ignore(name, str(error))
+            if peer is not None and peer.state is not State.LOST:
+                self._expel(peer, now_s, "broke the protocol")
+
+    def _ignore(self, name: str, reason: str) -> None:
+        self.counters.messages_ignored += 1
+        _log.warning("ignored a message of %.40r: %s", name, reason)
+
+    def _greet(self, name: str, message: Message, now_s: float) -> None:
+        hello = message.fields
+        if hello["name"] != name or hello["index"] >= MAX_WORKERS:
+            self._ignore(name, f"HELLO with name {hello['name']!r}, index {hello['index']}")
+        elif hello["matrix"] != self._matrix.fingerprint:
+            error = MatrixMismatch(f"matrix: {hello['matrix']!r}, the trunk works with {self._matrix.fingerprint!r}.")
+            self._ignore(name, str(error))
+            self._line.send(name, encode(refusal_message(None, error)))
+        elif name not in self._peers:
+            self._peers[name] = Peer(name, hello["index"], now_s, now_s)
+            if name in self._leaving:
+                self._leaving.discard(name)
+                self.drain(name)
+            else:
+                self._line.send(name, self._welcome)  # 2
+
+    def _take_from(self, peer: Peer, message: Message, now_s: float) -> None:
+        if message.kind == "READY":  # 3
+            if peer.state is State.STARTING:
+                peer.become_ready(now_s)
+        elif message.kind in ("REPLY", "REFUSED"):  # 5
+            self._take_answer(peer, message, now_s)
+        elif message.kind == "BYE":  # 8
+            self._forget(peer)
+        elif message.kind != "HEARTBEAT":  # 6
+            raise ProtocolError(f"kind: {message.kind} goes from trunk to worker only.")
+
+    def _take_answer(self, peer: Peer, message: Message, now_s: float) -> None:
+        tag = message.fields["tag"]
+        if tag is None:
+            return self._ignore(peer.name, f"REFUSED: {error_of(message)}")
+        flight = self._flights.held_by(peer.name, tag)
+        answer = _answer_in(message, flight.chunk if flight else None)
+        peer.answered(tag, answer, now_s)
+        if flight is None:
+            self.counters.replies_ignored += 1
+        elif answer is not None:
+            self._flights.land(tag, answer)
+            staleness_chunks = answer.staleness_chunks if isinstance(answer, Reply) else 0
+            self.counters.max_staleness_chunks = max(self.counters.max_staleness_chunks, staleness_chunks)
+        return None
+
+
+def _answer_in(message: Message, chunk: Chunk | None) -> Reply | HybridError | None:
+    """What a REPLY or REFUSED says; a reply to a chunk that was given up cannot be checked, nor is it needed."""
+    if message.kind == "REFUSED":
+        return error_of(message)
+    return None if chunk is None else reply_of(message, chunk)

@@ -1,0 +1,76 @@
+"""The optimizers of rows: how far a row goes along its gradient.
+
+    sgd       row <- row - lr g
+    adagrad   a <- a + mean_j g_j^2;  row <- row - lr g / sqrt(a + eps)      (row-wise: one accumulator a per row)
+
+The bias of a row is a row of length 1 with an accumulator of its own. Which gradient g is, single or merged over a
+chunk, is said by each kernel; the accumulator sees the same one.
+
+Source: Duchi, Hazan and Singer (2011), equation 1, with the row's mean square in place of each coordinate's square
+(as in FBGEMM).
+"""
+
+# mypy: allow-untyped-defs
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from workers.config import HeadConfig
+from workers.jit import kernel
+
+SGD, ADAGRAD = 0, 1
+CODES = {"sgd": SGD, "adagrad": ADAGRAD}
+MAX_MOVE = np.float32(1e18)
+"""A write that would move a row further than this is refused: the square of a row must stay finite."""
+
+_EPSILON = np.float32(1e-10)
+_ONE = np.float32(1)
+
+
+class RowUpdate(NamedTuple):
+    """How rows are written; plain numbers, so that kernels can take it as one argument."""
+
+    optimizer: int
+    lr: np.float32
+    max_norm: np.float32
+    """Bound on a written row's L2 norm; 0 means none."""
+
+
+def row_update(config: HeadConfig, lr: float) -> RowUpdate:
+    """The update that a configuration and a learning rate describe."""
+    return RowUpdate(CODES[config.row_optimizer], np.float32(lr), np.float32(config.max_norm))
+
+
+@kernel
+def accumulate(optimizer, accumulator, mean_square):
+    """The accumulator after a gradient of that mean square."""
+    return accumulator + mean_square if optimizer == ADAGRAD else accumulator
+
+
+@kernel
+def step_size(update, accumulator):
+    """What multiplies the gradient, given the accumulator that has already seen it."""
+    if update.optimizer == ADAGRAD:
+        return np.float32(update.lr / math.sqrt(accumulator + _EPSILON))
+    return update.lr
+
+
+@kernel
+def is_safe(update, mean_square, dim):
+    """Whether a gradient of that mean square is finite, and moves a row by a sane distance: false for NaN."""
+    step = update.lr if update.optimizer == SGD else _ONE
+    return step * math.sqrt(mean_square * np.float32(dim)) <= MAX_MOVE
+
+
+@kernel
+def bound_norm(row_D, max_norm):
+    """Scale a row down to the bound if it is longer."""
+    square = np.float32(0)
+    for j in range(len(row_D)):
+        square += row_D[j] * row_D[j]
+    if square > max_norm * max_norm:
+        scale = np.float32(max_norm / math.sqrt(square))
+        for j in range(len(row_D)):
+            row_D[j] *= scale

@@ -1,0 +1,27 @@
+"""Working memory that is kept from chunk to chunk, since fresh arrays cost page faults."""
+
+import math
+
+import numpy as np
+
+
+class Scratch:
+    """Arrays by name, each the front of a buffer that only grows."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...] | int, dtype: type) -> np.ndarray:
+        """A C-contiguous array with arbitrary contents; the same memory at every call with this name."""
+        shape = (shape,) if isinstance(shape, int) else shape
+        size = math.prod(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers[name] = np.empty(max(size, 16), dtype)
+        return buffer[:size].reshape(shape)
+
+    def copy(self, name: str, source: np.ndarray, dtype: type) -> np.ndarray:
+        """A copy of an array that may be read-only or unaligned, for which kernels would be compiled anew."""
+        array = self.array(name, source.shape, dtype)
+        np.copyto(array, source)
+        return array

@@ -1,0 +1,121 @@
+"""One worker: answers the chunks of one trunk until it is told to leave."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workers.chunk_messages import chunk_of, error_of, refusal_message, reply_message
+from workers.codec import Frame, decode, encode, tag_of
+from workers.config import HeadConfig
+from workers.engine import WideEngine
+from workers.errors import HybridError, MatrixMismatch, ProtocolError
+from workers.lines import WorkerLine
+from workers.matrix import TagMatrix
+from workers.protocol import Message
+from workers.settings import from_plain
+
+_WELCOME_PATIENCE_S = 1.0
+_MIN_HEARTBEAT_S, _MAX_HEARTBEAT_S = 0.05, 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerIdentity:
+    """Who a worker is: a name never used twice, a place in the pool that its successor takes over, a process."""
+
+    name: str
+    index: int
+    pid: int
+
+
+def serve(endpoint: str, matrix: TagMatrix, me: WorkerIdentity) -> None:
+    """Serve the trunk at `endpoint`; returns when it sends DRAIN. The numbers are those of `workers.protocol`.
+
+    Raises:
+        MatrixMismatch: the trunk works with another matrix.
+    """
+    talk = _Talk(WorkerLine(endpoint, me.name))
+    try:
+        talk.say("HELLO", name=me.name, index=me.index, pid=me.pid, matrix=matrix.fingerprint)  # 1
+        welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
+        if welcome.kind == "WELCOME":
+            engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
+            engine.warm_up()
+            talk.say("READY")  # 3
+            _log.info("ready")
+            _answer_chunks(talk, engine, welcome.fields["heartbeat_s"])
+        talk.say("BYE")  # 8
+    finally:
+        talk.line.close()
+
+
+def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> None:
+    """4 to 7, until DRAIN."""
+    patience_s = min(max(heartbeat_s, _MIN_HEARTBEAT_S), _MAX_HEARTBEAT_S)
+    while True:
+        message = talk.hear({"CHUNK", "DRAIN"}, patience_s, on_idle=lambda: talk.say("HEARTBEAT"))
+        if message.kind == "DRAIN":
+            return
+        talk.send(_answer(engine, message))
+
+
+def _answer(engine: WideEngine, message: Message) -> Message:
+    """REPLY, or REFUSED with the error that names the field. Any other exception is a defect and ends the worker."""
+    tag = message.fields["tag"]
+    try:
+        return reply_message(tag, engine.apply(chunk_of(message)))
+    except HybridError as error:
+        _log.warning("refused a chunk: %s", error)
+        return refusal_message(tag, error)
+
+
+class _Talk:
+    """Checked messages on the worker's line."""
+
+    def __init__(self, line: WorkerLine) -> None:
+        self.line = line
+
+    def say(self, kind: str, **fields: object) -> None:
+        """Send a message without arrays."""
+        self.send(Message(kind, fields))
+
+    def send(self, message: Message) -> None:
+        """Send, or drop after a while: then the trunk misses an answer and sends the chunk to somebody else."""
+        if not self.line.send(encode(message)):
+            _log.warning("dropped a %s: the trunk takes nothing", message.kind)
+
+    def hear(self, kinds: set[str], patience_s: float, on_idle: Callable[[], None]) -> Message:
+        """The next message of one of these kinds. Calls `on_idle` whenever nothing came for `patience_s`.
+
+        This has no limit of its own: a worker whose owner is gone is ended by its lifeline.
+        """
+        while True:
+            frames = self.line.receive(patience_s)
+            if frames is None:
+                on_idle()
+                continue
+            message = self._checked(frames)
+            if message is not None and message.kind in kinds:
+                return message
+
+    def _checked(self, frames: list[Frame]) -> Message | None:
+        """The message in these frames; None, after a refusal, if it is not one for a worker."""
+        try:
+            message = decode(frames)
+            if message.kind == "REFUSED":
+                self._refused(message)
+                return None
+            if message.kind not in ("WELCOME", "CHUNK", "DRAIN"):
+                raise ProtocolError(f"kind: {message.kind} goes from worker to trunk only.")
+        except ProtocolError as error:
+            _log.warning("refused a message: %s", error)
+            self.send(refusal_message(tag_of(frames), error))
+            return None
+        return message
+
+    def _refused(self, message: Message) -> None:
+        error = error_of(message)
+        if isinstance(error, MatrixMismatch):
+            raise error
+        _log.warning("the trunk refused a message: %s", error)
