@@ -47,7 +47,9 @@ class Augmenter:
         Pictures are resampled once, straight from the stored size, so that enlarging shows real detail.
         """
         images = premultiplied(images_BHWC)
-        grid = F.affine_grid(self._affine(len(images)), [len(images), 4, self.image_size, self.image_size], align_corners=False)
+        grid = F.affine_grid(
+            self._affine(len(images)), [len(images), 4, self.image_size, self.image_size], align_corners=False
+        )
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return normalise(self._jitter(on_background(images, self._backgrounds(len(images)))))
 

@@ -15,7 +15,9 @@ def choose_device(asked: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if asked == "cuda" and not torch.cuda.is_available():
         build = torch.version.cuda or "none: this torch is a CPU-only build"
-        raise ConfigError(f"trunk.device = 'cuda', but torch finds no CUDA device (CUDA of the build: {build}). Use --device cpu.")
+        raise ConfigError(
+            f"trunk.device = 'cuda', but torch finds no CUDA device (CUDA of the build: {build}). Use --device cpu."
+        )
     return torch.device(asked)
 
 

@@ -27,7 +27,7 @@ def resized(images_BCHW: Tensor, image_size: int) -> Tensor:
 
 @torch.no_grad()
 def image_features(trunk: nn.Module, images_BHWC: Tensor, image_size: int, precision: torch.dtype) -> Tensor:
-    """Features float32 `[B, D]` of stored uint8 pictures on the trunk's device; the trunk is in evaluation mode after it."""
+    """Features float32 `[B, D]` of stored uint8 pictures on the trunk's device, which is left in evaluation mode."""
     trunk.eval()
     images = resized(prepare_images(images_BHWC), image_size)
     with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):

@@ -70,12 +70,15 @@ def write_gallery(
         lines: of `metrics.jsonl`.
     """
     queries = choose_queries(pictures, index.items_I)
-    results = [search(query, PICTURES_PER_QUERY, pictures=pictures, index=index, rows=rows) for query in queries]
+    results = [
+        search(query, PICTURES_PER_QUERY, pictures=pictures, index=index, rows=rows, without_variants=True)
+        for query in queries
+    ]
     curves = curves_svg(lines)
     body = [
         header("hybrid · pictures found by words", name, facts(config, pictures, index, lines)),
         *(metrics_section(split, measured) for split, measured in tables.items()),
-        legend(),
+        legend("Of the variants of one picture (skin tones, genders) only the best is shown."),
         *(query_section(result, pictures) for result in results),
         section("The run", f"<figure>{curves}</figure>") if curves else "",
         _footer(pictures),

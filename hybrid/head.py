@@ -2,6 +2,7 @@
 
 # Shapes: B examples, D dim, N tags, k results.
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,19 +15,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hybrid.chunking import ChunkRules
+from hybrid.loss_of_workers import LossOfWorkers
 from hybrid.ranking import LiveRows, Ranker
+from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import ItemNumbers, TagBatch
 from workers.config import HeadConfig
-from workers.counters import POSITIVES, stream_key
-from workers.engine import Chunk
-from workers.errors import ConfigError
-from workers.matrix import TagMatrix
-from workers.matrix_io import load_matrix, save_matrix
-from workers.pool import WorkerPool
-from workers.positives import draw_positives
 from workers.endpoint import make_endpoint, remove_endpoint
+from workers.errors import ChunkError, ConfigError, DataError, WorkerLost
+from workers.matrix import TagMatrix
+from workers.matrix_io import load_matrix, open_rows, save_matrix
 from workers.membership import Membership
+from workers.pool import WorkerPool
 from workers.router import Router, Ticket
+from workers.settings import check, nearest
 
 START_TIMEOUT_S = 120.0
 """Workers start in about a second; the first start on a machine compiles kernels."""
@@ -51,9 +53,9 @@ class WideHead(nn.Module):
     and the feature gradient; `loss.backward()` passes that gradient on to the trunk.
 
     Rows are updated inside the call, and only if the head is in training mode and grad mode is on. Under `eval()` or
-    `torch.no_grad()` the call returns the loss and changes nothing. A frozen trunk still trains rows. Rows learn from the
-    unscaled loss with their own learning rate: a factor on the loss (GradScaler, gradient accumulation) reaches the trunk
-    alone. The rows are not torch parameters: optimizers and `state_dict` do not see them; use `save` and `load`.
+    `torch.no_grad()` the call returns the loss and changes nothing. A frozen trunk still trains rows. Rows learn from
+    the unscaled loss with their own learning rate: a factor on the loss (GradScaler, gradient accumulation) reaches the
+    trunk alone. The rows are not torch parameters: optimizers and `state_dict` do not see them; use `save` and `load`.
 
     Args:
         num_tags: N, rows of the tag matrix.
@@ -80,6 +82,9 @@ class WideHead(nn.Module):
         (torch.Size([4, 8]), torch.Size([4, 5]))
     """
 
+    _pool: WorkerPool | None = None
+    _endpoint: str | None = None
+
     def __init__(
         self,
         num_tags: int,
@@ -99,20 +104,28 @@ class WideHead(nn.Module):
         self._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
 
     def _start(
-        self, matrix: TagMatrix, workers: int | None, config: HeadConfig, *, positives: int, seed: int, log_dir: Path | None
+        self,
+        matrix: TagMatrix,
+        workers: int | None,
+        config: HeadConfig,
+        *,
+        positives: int,
+        seed: int,
+        log_dir: Path | None,
     ) -> None:
-        """Own a pool of workers on a matrix that is already there."""
-        num_workers = workers or min(len(os.sched_getaffinity(0)), 8)
-        endpoint = make_endpoint()
-        pool = WorkerPool(matrix, endpoint, num_workers, log_dir=log_dir)
-        try:
+        """Own a pool of workers on a matrix that is already there; whatever fails, nothing is left behind."""
+        num_workers = min(len(os.sched_getaffinity(0)), 8) if workers is None else workers
+        with contextlib.ExitStack() as undo:
+            undo.callback(matrix.close)
+            endpoint = make_endpoint()
+            undo.callback(remove_endpoint, endpoint)
+            pool = WorkerPool(matrix, endpoint, num_workers, log_dir=log_dir)
+            undo.callback(pool.close)
             self._join(matrix, endpoint, pool, config, positives=positives, seed=seed)
-            self._pool, self._endpoint = pool, endpoint
+            undo.callback(self.router.close)
             self.router.wait_ready(num_workers, START_TIMEOUT_S)
-        except BaseException:
-            pool.close()
-            remove_endpoint(endpoint)
-            raise
+            self._pool, self._endpoint = pool, endpoint
+            undo.pop_all()
 
     def _join(
         self, matrix: TagMatrix, endpoint: str, membership: Membership, config: HeadConfig, *, positives: int, seed: int
@@ -124,9 +137,8 @@ class WideHead(nn.Module):
         self.row_lr = config.row_lr
         self.num_negatives = config.negatives
         self.step = 0
+        self.is_closed = False
         self.router = Router(endpoint, head=config, matrix=matrix, membership=membership)
-        self._pool: WorkerPool | None = None
-        self._endpoint: str | None = None
 
     @classmethod
     def attached(
@@ -157,10 +169,10 @@ class WideHead(nn.Module):
         mean_loss = torch.tensor(result.loss_B.mean() if len(result.loss_B) else 0.0, device=features_BD.device)
         if not torch.is_grad_enabled():
             return mean_loss
-        if not features_BD.requires_grad:  # a frozen trunk: backward() in an unchanged loop is then a no-op, not an error
+        if not features_BD.requires_grad:  # a frozen trunk: backward() in an unchanged loop then does nothing
             return mean_loss.requires_grad_(update)
         grad_BD = torch.from_numpy(result.feature_grad_BD).to(features_BD.device) / max(len(result.loss_B), 1)
-        return _LossOfWorkers.apply(features_BD, mean_loss, grad_BD)
+        return LossOfWorkers.apply(features_BD, mean_loss, grad_BD)
 
     def submit(
         self,
@@ -178,21 +190,27 @@ class WideHead(nn.Module):
             tags: as for `forward`.
             update: whether rows learn.
             pos_weights: as for `forward`.
-            first_chunk: number of the first chunk within this step; it seeds the draws, so give each micro-batch its own.
+            first_chunk: number of the first chunk within this step; it seeds the draws, so micro-batches differ.
         """
         batch = TagBatch.of(tags, self.num_tags)
-        if features_BD.ndim != 2 or features_BD.shape[1] != self.dim:
-            raise ConfigError(f"features have shape {features_BD.shape}, expected [B, {self.dim}].")
-        if len(batch) != len(features_BD):
-            raise ConfigError(f"tags are given for {len(batch)} examples, features for {len(features_BD)}.")
-        size = self.config.chunk_size
-        starts = range(0, len(features_BD), size)
-        return self.router.submit(
-            [
-                self._chunk(first_chunk + i, features_BD, batch, start, min(start + size, len(features_BD)), update, pos_weights)
-                for i, start in enumerate(starts)
-            ]
+        self._check(features_BD, batch)
+        if pos_weights is not None:
+            pos_weights = np.asarray(pos_weights, np.float32)
+            check(
+                pos_weights.shape == (self.num_tags,), "shape of pos_weights", pos_weights.shape, f"({self.num_tags},)"
+            )
+        rules = ChunkRules(
+            self.matrix,
+            seed=self.seed,
+            step=self.step,
+            size=self.config.chunk_size,
+            num_positives=self.positives,
+            num_negatives=self.num_negatives,
+            row_lr=self.row_lr,
+            update=update,
+            pos_weights=pos_weights,
         )
+        return self.router.submit(rules.cut(features_BD, batch, first_chunk))
 
     def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
         """Wait for a ticket's replies and put them together in the order of the examples."""
@@ -200,43 +218,28 @@ class WideHead(nn.Module):
         if not replies:
             return HeadResult(np.empty(0, np.float32), np.empty((0, self.dim), np.float32))
         return HeadResult(
-            np.concatenate([reply.loss_B for reply in replies]), np.concatenate([reply.feature_grad_BD for reply in replies])
+            np.concatenate([reply.loss_B for reply in replies]),
+            np.concatenate([reply.feature_grad_BD for reply in replies]),
         )
 
-    def _chunk(
-        self,
-        number: int,
-        features_BD: npt.NDArray[np.float32],
-        batch: TagBatch | ItemNumbers,
-        start: int,
-        stop: int,
-        update: bool,
-        pos_weights: npt.NDArray[np.float32] | None,
-    ) -> Chunk:
-        key = stream_key(self.seed, self.step, number, POSITIVES)
-        if isinstance(batch, ItemNumbers):
-            items_B = batch.items_B[start:stop]
-            pos_ids, pos_offsets = draw_positives(
-                self.matrix.item_offsets, self.matrix.item_tags, items_B, self.positives, key
+    def _check(self, features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers) -> None:
+        """Refuse a batch as a whole, before any part of it has taught the rows."""
+        if self.is_closed:
+            raise WorkerLost("this head was closed: it has no workers any more.")
+        if features_BD.ndim != 2 or features_BD.shape[1] != self.dim:
+            raise ChunkError(f"features_BD: got shape {features_BD.shape}, expected [B, {self.dim}].")
+        if len(batch) != len(features_BD):
+            raise DataError(f"tags are given for {len(batch)} examples, features for {len(features_BD)}.")
+        if isinstance(batch, ItemNumbers) and len(batch):
+            low, high = batch.items_B.min(), batch.items_B.max()
+            if low < 0 or high >= self.matrix.num_items:
+                raise DataError(f"item numbers from {low} to {high}; this matrix knows {self.matrix.num_items} items.")
+        is_finite_B = np.isfinite(features_BD).all(axis=1)
+        if not is_finite_B.all():
+            bad = int(np.argmin(is_finite_B))
+            raise ChunkError(
+                f"features_BD: NaN or infinity in example {bad}: the trunk diverged. Lower its learning rate."
             )
-            truths: dict[str, Any] = {"items_B": items_B, "true_ids": None, "true_offsets": None}
-        else:
-            part = batch.slice(start, stop)
-            pos_ids, pos_offsets = draw_positives(part.offsets, part.ids, np.arange(len(part)), self.positives, key)
-            truths = {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}
-        return Chunk(
-            step=self.step,
-            chunk=number,
-            seed=self.seed,
-            features_BD=features_BD[start:stop],
-            pos_ids=pos_ids,
-            pos_offsets=pos_offsets,
-            pos_weights=None if pos_weights is None else pos_weights[pos_ids],
-            num_negatives=self.num_negatives,
-            row_lr=self.row_lr,
-            update=update,
-            **truths,
-        )
 
     def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
         """The k best tags of each example, exactly, over all rows.
@@ -250,13 +253,18 @@ class WideHead(nn.Module):
             ids int64 `[B, k]` and scores float32 `[B, k]`, best first, on the features' device.
         """
         ranker = Ranker(
-            LiveRows(self.matrix.rows_ND), score_bias(self.matrix, self.config, score), features_BD.device
+            LiveRows(self.matrix.rows_ND), score_bias_N(self.matrix, self.config, score), features_BD.device
         )
         return ranker.topk(features_BD.detach(), k)
 
     def rows(self, ids: Iterable[int]) -> Tensor:
-        """A copy of the rows of some tags, float32 `[len(ids), D]`."""
-        return torch.from_numpy(self.matrix.rows_ND[np.asarray(list(ids), dtype=np.int64)])
+        """A copy of the rows of some tags, float32 `[len(ids), D]`; DataError where an id is out of range."""
+        wanted = np.asarray(list(ids), dtype=np.int64)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.num_tags):
+            raise DataError(
+                f"tag ids from {wanted.min()} to {wanted.max()}; expected ids from 0 to {self.num_tags - 1}."
+            )
+        return torch.from_numpy(self.matrix.rows_ND[wanted])
 
     def scale(self, workers: int) -> None:
         """Change the number of worker processes; nothing in flight is lost."""
@@ -267,8 +275,6 @@ class WideHead(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write rows, biases, optimizer state and settings to a folder (made if missing); see `WideHead.load`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         save_matrix(self.matrix, folder, self.config)
 
     @classmethod
@@ -286,13 +292,15 @@ class WideHead(nn.Module):
         Raises:
             MatrixMismatch: the folder is incomplete or of another format; the message names the file.
         """
-        matrix, config = load_matrix(Path(folder))
+        config = open_rows(folder).config
+        matrix = load_matrix(folder, config)
         head = cls.__new__(cls)
         head._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
         return head
 
     def close(self) -> None:
         """Stop the workers and give the shared memory back; safe to call twice."""
+        self.is_closed = True
         self.router.close()
         if self._pool is not None:
             self._pool.close()
@@ -305,39 +313,17 @@ class WideHead(nn.Module):
     def __enter__(self) -> "WideHead":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
-
-
-class _LossOfWorkers(torch.autograd.Function):
-    """Gives the loss on the way forward, the workers' gradient on the way back."""
-
-    @staticmethod
-    def forward(context: Any, features_BD: Tensor, mean_loss: Tensor, grad_BD: Tensor) -> Tensor:
-        context.save_for_backward(grad_BD.to(features_BD.dtype))
-        return mean_loss.clone()
-
-    @staticmethod
-    def backward(context: Any, *loss_grads: Tensor) -> tuple[Tensor, None, None]:
-        (grad_BD,) = context.saved_tensors
-        return loss_grads[0] * grad_BD, None, None
-
-
-def score_bias(matrix: TagMatrix, config: HeadConfig, score: str, loss_weight_N: Any = None) -> npt.NDArray[np.float32]:
-    """What is added to row . features to rank tags: `[N]`, -inf for tags that are not ranked."""
-    correction_N = matrix.log_probability_correction_N(config, loss_weight_N)
-    if score == "probability":
-        return matrix.bias_N + correction_N
-    if score == "lift":
-        return np.where(np.isneginf(correction_N), correction_N, matrix.bias_N).astype(np.float32)
-    raise ConfigError(f"score = {score!r}, but it must be probability or lift.")
 
 
 def _configured(config: HeadConfig | None, settings: dict[str, Any]) -> HeadConfig:
     known = HeadConfig.__dataclass_fields__
     for name in settings:
         if name not in known:
-            raise ConfigError(f"WideHead has no setting {name!r}. Known: {', '.join(known)}.")
+            raise ConfigError(f"WideHead has no setting {name!r}{nearest(name, known)} Known: {', '.join(known)}.")
     return replace(config or HeadConfig(), **settings)
 
 

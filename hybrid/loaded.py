@@ -5,6 +5,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,20 +18,20 @@ from hybrid.data.prepare import prepare, stored_size
 from hybrid.data.view import View
 from hybrid.data.vocabulary import TagVocabulary
 from hybrid.device import choose_device, choose_precision
+from hybrid.evaluation import MAP_BOUNDS
 from hybrid.features import image_features
 from hybrid.image_index import ImageIndex
 from hybrid.neighbours import ScoredTag, nearest_tags
 from hybrid.query import suggest
 from hybrid.ranking import Ranker
 from hybrid.rundir import RunDirectory, open_run
+from hybrid.score_bias import score_bias_N
 from hybrid.search import SearchResult, search
+from hybrid.split_tables import measure_splits
 from hybrid.trunks import build_trunk
 from workers.errors import DataError, MatrixMismatch, RunError
 from workers.matrix_io import SavedMatrix, open_rows
-from workers.objectives import log_probability_correction_N
-from workers.settings import check_choice
-
-SCORES = ("probability", "lift")
+from workers.tag_weights import inverse_frequency_weights
 
 
 def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
@@ -105,11 +106,37 @@ class LoadedRun:
 
     def score_bias_N(self, score: str = "probability") -> NDArray[np.float32]:
         """What is added to `row . features` to rank tags by log p(tag | image), or by the bare score (`lift`)."""
-        check_choice("score", score, SCORES)
-        correction_N = log_probability_correction_N(self.config.head, self.rows.log_q_N, self.rows.counts_N)
-        if score == "lift":
-            return np.where(np.isneginf(correction_N), correction_N, self.rows.bias_N).astype(np.float32)
-        return self.rows.bias_N + correction_N
+        weight_N = None
+        if self.config.train.tag_loss_weight == "inverse-frequency":
+            weight_N = inverse_frequency_weights(self.rows.counts_N, len(self.view.train_items))
+        return score_bias_N(self.rows, self.config.head, score, weight_N)
+
+    def evaluate(
+        self, score: str = "probability", map_bounds: tuple[int, int] = MAP_BOUNDS
+    ) -> dict[str, dict[str, Any]]:
+        """Measure the held-out splits anew; the run's results and its index of pictures are replaced.
+
+        Args:
+            score: what ranks the tags of a picture, `probability` or `lift`.
+            map_bounds: a tag enters mAP if it has so many true pictures in the split, inclusive.
+
+        Returns:
+            What `hybrid.evaluation.evaluate` returns, by name of the split: `valid`, `test`, further test sets.
+        """
+        tables, index = measure_splits(
+            self.trunk,
+            self.rows,
+            self.score_bias_N(score),
+            self.view,
+            image_size=self.config.data.image_size,
+            device=self.device,
+            precision=choose_precision(self.config.trunk.precision, self.device),
+            map_bounds=map_bounds,
+        )
+        self.directory.write_results(tables)
+        index.save(self.directory.index)
+        self.__dict__["index"] = index
+        return tables
 
     def search(self, text: str, k: int = 10) -> SearchResult:
         """The k held-out images that fit the words best."""

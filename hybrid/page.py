@@ -32,11 +32,12 @@ def header(overline: str, title: str, facts: Mapping[str, str]) -> str:
     return f'<header>{top}\n<dl class="facts">{terms}</dl></header>'
 
 
-def legend() -> str:
+def legend(note: str = "") -> str:
     """How to read the pictures under a query."""
     return (
         '<p class="legend"><span class="mark" aria-hidden="true">✓</span> and a frame: the picture carries every tag '
-        "of the query. Beneath each picture: its name, then some of its true tags. Pictures come best first.</p>"
+        "of the query. Beneath each picture: its name, then some of its true tags. Pictures come best first. "
+        f"{escape(note)}</p>"
     )
 
 
@@ -60,8 +61,9 @@ def found(result: SearchResult) -> str:
     if query.unknown_words:
         parts.append(f"unknown: {', '.join(query.unknown_words)}")
     num_hits = sum(hit.is_true for hit in result.hits)
-    parts.append(f"{num_hits} of the {len(result.hits)} shown are true")
-    parts.append(f"{result.num_true:,} of {result.num_images:,} pictures searched are")
+    parts.append(
+        f"true: {num_hits} of the {len(result.hits)} shown, {result.num_true:,} of all {result.num_images:,} searched"
+    )
     return " · ".join(parts)
 
 

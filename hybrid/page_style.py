@@ -17,15 +17,15 @@ header { padding-bottom: 1.25rem; border-bottom: 1px solid var(--line); }
 h1 { margin: .15rem 0 1rem; font-size: clamp(1.6rem, 4vw, 2.3rem); line-height: 1.15; letter-spacing: -.015em;
   overflow-wrap: anywhere; }
 h2 { margin: 0; font-size: 1.3rem; letter-spacing: -.01em; }
-.facts { display: flex; flex-wrap: wrap; gap: .75rem 2.25rem; margin: 0; }
+.facts { display: flex; flex-wrap: wrap; gap: .75rem 2rem; margin: 0; }
 .facts dt { color: var(--soft); font-size: .78rem; }
 .facts dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
 section { margin-top: 2.5rem; }
 section.query { margin-top: 2.25rem; }
-section.query h2 { font-size: 1.6rem; unicode-bidi: plaintext; text-align: start; }
+section.query h2 { font-size: 1.6rem; unicode-bidi: plaintext; text-align: left; }
 .found, .legend, .note { margin: .15rem 0 .9rem; color: var(--soft); font-size: .88rem; }
 .legend { margin-top: 2rem; }
-.legend .mark { position: static; display: inline-grid; vertical-align: -.15em; }
+.legend .mark { position: static; display: inline-grid; vertical-align: .05em; margin-right: .2rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.1rem, 1fr)); gap: 1rem .8rem;
   margin: 0; padding: 0; list-style: none; }
 .card { min-width: 0; }
@@ -37,10 +37,10 @@ section.query h2 { font-size: 1.6rem; unicode-bidi: plaintext; text-align: start
   width: 1.3rem; height: 1.3rem; border-radius: 50%; background: var(--true); color: var(--mark-ink);
   font-size: .8rem; font-weight: 700; line-height: 1; }
 .title { margin: .45rem 0 .1rem; font-size: .82rem; font-weight: 600; line-height: 1.25; overflow-wrap: anywhere; }
-.tags { display: flex; flex-wrap: wrap; gap: 0 .45rem; margin: 0; padding: 0; list-style: none; color: var(--soft);
+.tags { display: flex; flex-wrap: wrap; gap: 0 .3rem; margin: 0; padding: 0; list-style: none; color: var(--soft);
   font-size: .74rem; line-height: 1.4; }
 .tags li { overflow-wrap: anywhere; }
-.tags li + li::before { content: "·"; margin-right: .45rem; }
+.tags li:not(:last-child)::after { content: " ·"; }
 .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .scroll { overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -48,6 +48,7 @@ caption { padding: .15rem 0 .6rem; color: var(--soft); font-size: .88rem; text-a
 th, td { padding: .38rem .75rem .38rem 0; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
 th:first-child, th:last-child, td:last-child { text-align: left; }
+th:last-child, td:last-child { padding-left: 1.25rem; }
 td:last-child { color: var(--soft); font-size: .88rem; white-space: normal; }
 td:nth-child(2) { font-weight: 700; }
 thead th { color: var(--soft); font-size: .78rem; font-weight: 500; }

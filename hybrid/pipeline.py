@@ -4,8 +4,9 @@
     workers |           | update(A)      | update(B)       |
                         ^ ship A         ^ ship B          ^ both gradients belong to the weights that made the features
 
-No weight changes between a forward and its backward pass: the trunk's step is an ordinary synchronous one, equal to running
-the micro-batches one after the other. BatchNorm takes its statistics from each micro-batch, not from the whole batch.
+No weight changes between a forward and its backward pass: the trunk's step is an ordinary synchronous one, equal to
+running the micro-batches one after the other. BatchNorm takes its statistics from each micro-batch, not from the whole
+batch.
 """
 
 # Shapes: B examples of a micro-batch, D dim.

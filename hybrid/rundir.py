@@ -58,6 +58,11 @@ class RunDirectory:
     def gallery(self) -> Path:
         return self.path / "gallery.html"
 
+    @property
+    def example_image(self) -> Path:
+        """A held-out picture to try `annotate` on."""
+        return self.path / "example.png"
+
     def config(self) -> RunConfig:
         """The run's resolved settings."""
         try:

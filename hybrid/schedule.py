@@ -20,18 +20,26 @@ def warmup_cosine(fraction: float, warmup_fraction: float) -> float:
 
 
 class Budget:
-    """How much of a run's epochs or minutes is used; goes on where a resumed run was."""
+    """How much of a run's epochs or minutes is used; goes on where a resumed run was.
+
+    The clock runs from the first call of `start`.
+    """
 
     def __init__(self, *, epochs: float | None, minutes: float | None, num_items: int, used_s: float = 0.0) -> None:
         self.total_examples = None if epochs is None else epochs * num_items
         self.total_s = None if minutes is None else minutes * 60
         self._earlier_s = used_s
-        self._start_s = time.monotonic()
+        self._start_s: float | None = None
+
+    def start(self) -> None:
+        """Let the clock run, if it does not yet: loading and compiling before the first step cost no budget."""
+        if self._start_s is None:
+            self._start_s = time.monotonic()
 
     @property
     def used_s(self) -> float:
         """Seconds of training so far, earlier parts of a resumed run included."""
-        return self._earlier_s + time.monotonic() - self._start_s
+        return self._earlier_s + (0.0 if self._start_s is None else time.monotonic() - self._start_s)
 
     def fraction(self, num_examples: int) -> float:
         """Share of the budget used after so many training examples; 1 or more when it is spent."""

@@ -90,10 +90,18 @@ class SearchResult:
         }
 
 
-def search(text: str, k: int, *, pictures: TaggedPictures, index: ImageIndex, rows: Rows) -> SearchResult:
+def search(
+    text: str, k: int, *, pictures: TaggedPictures, index: ImageIndex, rows: Rows, without_variants: bool = False
+) -> SearchResult:
     """The k images of the index that score highest, by `row . features` (a tag's bias is the same for all images).
 
-    Equal scores come in the order of the index.
+    Args:
+        text: the query.
+        k: images wanted; equal scores come in the order of the index.
+        pictures: the data set that the index belongs to.
+        index: the images to search.
+        rows: the tag matrix.
+        without_variants: of the pictures of one concept in one design, keep the best only.
     """
     query = read_query(text, pictures.vocabulary)
     tags = tuple(pictures.vocabulary.tags[tag] for tag in query.tag_ids)
@@ -101,7 +109,10 @@ def search(text: str, k: int, *, pictures: TaggedPictures, index: ImageIndex, ro
         return SearchResult(query, tags, len(index.items_I), 0, ())
     scores_I = index.features_ID @ query_vector_D(query, rows)
     is_true_I = has_all_tags_I(pictures, index.items_I, query.tag_ids)
-    hits = [_hit(pictures, query, int(index.items_I[i]), scores_I[i], is_true_I[i]) for i in best(scores_I, k)]
+    order = best(scores_I, len(scores_I) if without_variants else k)
+    chosen = _first_of_variants(pictures, index.items_I, order, k) if without_variants else order
+    words = title_words(pictures, index.items_I)
+    hits = [_hit(pictures, query, int(index.items_I[i]), float(scores_I[i]), bool(is_true_I[i]), words) for i in chosen]
     return SearchResult(query, tags, len(index.items_I), int(is_true_I.sum()), tuple(hits))
 
 
@@ -124,19 +135,26 @@ def true_tags(pictures: TaggedPictures, item: int) -> NDArray[np.int32]:
     return pictures.item_tags[pictures.item_offsets[item] : pictures.item_offsets[item + 1]]
 
 
-def shown_tags(pictures: TaggedPictures, item: int, query: Query) -> tuple[str, ...]:
+def title_words(pictures: TaggedPictures, items_I: NDArray) -> frozenset[str]:
+    """The words of the items' titles: where tags come in many languages, these are of the one that readers share."""
+    titles = {str(pictures.describe(item).get("title", "")) for item in items_I.tolist()}
+    return frozenset(word.strip(":,.()“”").casefold() for title in titles for word in title.split())
+
+
+def shown_tags(pictures: TaggedPictures, item: int, query: Query, words: frozenset[str]) -> tuple[str, ...]:
     """A few true tags that a reader of the query can read.
 
-    First those of the query that are true. Then tags in the query's script, the more frequent ones first, but those so
-    frequent that they say little come last. Then tags in other scripts.
+    First those of the query that are true. Then tags in the query's script: words that occur in titles before others,
+    those that are so frequent that they say little last, frequent ones first. Then tags in other scripts.
     """
     vocabulary, script = pictures.vocabulary, script_of(query.text)
     too_common = COMMON_SHARE * len(pictures.train_items)
     ids = true_tags(pictures, item).tolist()
 
-    def order(tag: int) -> tuple[bool, bool, bool, int]:
-        is_foreign = script_of(vocabulary.tags[tag]) != script
-        return tag not in query.tag_ids, is_foreign, bool(vocabulary.counts[tag] > too_common), tag
+    def order(tag: int) -> tuple[bool, bool, bool, bool, int]:
+        text = vocabulary.tags[tag]
+        is_common = bool(vocabulary.counts[tag] > too_common)
+        return tag not in query.tag_ids, script_of(text) != script, is_common, text not in words, tag
 
     return tuple(vocabulary.tags[tag] for tag in sorted(ids, key=order)[:TAGS_SHOWN])
 
@@ -147,7 +165,19 @@ def script_of(text: str) -> str:
     return unicodedata.name(letter, "").partition(" ")[0] if letter else ""
 
 
-def _hit(pictures: TaggedPictures, query: Query, item: int, score: np.float32, is_true: np.bool_) -> Hit:
+def _first_of_variants(pictures: TaggedPictures, items_I: NDArray, order: NDArray, k: int) -> list[int]:
+    """The first k places of the order whose pictures are not of a concept and design that came before."""
+    chosen: dict[tuple[Any, ...], int] = {}
+    for place in order.tolist():
+        known = pictures.describe(int(items_I[place]))
+        key = (known["concept"], known.get("design")) if "concept" in known else (place,)
+        chosen.setdefault(key, place)
+        if len(chosen) == k:
+            break
+    return list(chosen.values())
+
+
+def _hit(pictures: TaggedPictures, query: Query, item: int, score: float, is_true: bool, words: frozenset[str]) -> Hit:
     name = str(pictures.names[item])
     title = str(pictures.describe(item).get("title") or name)
-    return Hit(item, name, title, float(score), bool(is_true), shown_tags(pictures, item, query))
+    return Hit(item, name, title, score, is_true, shown_tags(pictures, item, query, words))

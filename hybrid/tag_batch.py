@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,10 @@ class ItemNumbers:
     def __len__(self) -> int:
         return len(self.items_B)
 
+    def slice(self, start: int, stop: int) -> "ItemNumbers":
+        """The examples from start to stop."""
+        return ItemNumbers(self.items_B[start:stop])
+
 
 @dataclass(frozen=True, slots=True)
 class TagBatch:
@@ -39,28 +44,30 @@ class TagBatch:
         """Read tags in any accepted form.
 
         Raises:
-            DataError: a tag id outside [0, num_tags), offsets that do not fit, or another form; the message names the example.
+            DataError: a tag id outside [0, num_tags) (names the example), offsets that do not fit, or another form.
         """
         if isinstance(tags, TagBatch | ItemNumbers):
             return tags
         if isinstance(tags, tuple) and len(tags) == 2 and all(hasattr(part, "dtype") for part in tags):
-            return cls._from_csr(np.asarray(tags[0]), np.asarray(tags[1]), num_tags)
+            return cls._from_csr(_integers(tags[0], "ids"), _integers(tags[1], "offsets"), num_tags)
         if isinstance(tags, Sequence):
-            lists = [np.unique(np.asarray(ids, dtype=np.int64)) for ids in tags]
+            lists = [np.unique(_integers(ids, f"example {b}")) for b, ids in enumerate(tags)]
             offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in lists])]).astype(np.int64)
             ids = np.concatenate(lists) if lists else np.empty(0, np.int64)
             return cls._checked(ids, offsets, num_tags)
-        raise DataError(f"tags are a {type(tags).__name__}; expected a list of id lists, or a pair of arrays (ids, offsets).")
+        raise DataError(
+            f"tags are a {type(tags).__name__}; expected a list of id lists, or a pair of arrays (ids, offsets)."
+        )
 
     @classmethod
     def _from_csr(cls, ids: np.ndarray, offsets: np.ndarray, num_tags: int) -> "TagBatch":
-        fits = offsets.ndim == ids.ndim == 1 and len(offsets) >= 1 and offsets[0] == 0 and offsets[-1] == len(ids)
+        fits = len(offsets) >= 1 and offsets[0] == 0 and offsets[-1] == len(ids)
         if not fits or (np.diff(offsets) < 0).any():
             raise DataError(
                 f"tag offsets of shape {offsets.shape} do not cut ids of shape {ids.shape} into examples; "
                 "expected offsets[0] == 0, never falling, offsets[-1] == len(ids)."
             )
-        return cls.of([ids[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)], num_tags)  # type: ignore[return-value]
+        return cls.of([ids[start:stop] for start, stop in pairwise(offsets)], num_tags)  # type: ignore[return-value]
 
     @classmethod
     def _checked(cls, ids: np.ndarray, offsets: np.ndarray, num_tags: int) -> "TagBatch":
@@ -74,3 +81,16 @@ class TagBatch:
         """The examples from start to stop, with offsets from 0."""
         first, last = self.offsets[start], self.offsets[stop]
         return TagBatch(self.ids[first:last], self.offsets[start : stop + 1] - first)
+
+
+def _integers(values: object, where: str) -> npt.NDArray[np.int64]:
+    """A flat list of integers; numbers with a fraction, truth values and text are refused, not bent into ids."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as e:
+        raise DataError(f"tags: {where} cannot be read as a list of tag ids: {e}.") from e
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise DataError(
+            f"tags: {where} is {array.dtype} of shape {array.shape}; expected a flat list of integer tag ids."
+        )
+    return array.astype(np.int64)

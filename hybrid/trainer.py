@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
 from hybrid.schedule import Budget, warmup_cosine
-from hybrid.tag_batch import ItemNumbers, TagBatch
+from hybrid.tag_batch import TagBatch
 from launch.config import TrainConfig
 
 
@@ -90,7 +91,9 @@ class Trainer:
         self.timer = PhaseTimer()
         self.optimizer = make_optimizer(self.trunk, config)
         self.pipeline = Pipeline(self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights)
-        self.budget = Budget(epochs=config.epochs, minutes=config.minutes, num_items=num_items, used_s=self.progress.used_s)
+        self.budget = Budget(
+            epochs=config.epochs, minutes=config.minutes, num_items=num_items, used_s=self.progress.used_s
+        )
 
     def fit(
         self,
@@ -114,6 +117,7 @@ class Trainer:
 
     def step(self, images: Any, tags: Any) -> StepReport:
         """One optimizer step on one batch."""
+        self.budget.start()
         fraction = self.fraction
         factor = warmup_cosine(fraction, self.config.warmup_fraction)
         self._set_learning_rates(factor)
@@ -142,7 +146,7 @@ class Trainer:
             inputs = self.prepare(torch.as_tensor(images).to(self.device, non_blocking=True))
         batch = TagBatch.of(tags, self.head.num_tags)
         bounds = np.linspace(0, len(inputs), min(self.config.microbatches, len(inputs)) + 1).astype(int)
-        return [MicroBatch(inputs[i:j], _slice(batch, i, j)) for i, j in zip(bounds, bounds[1:], strict=False)]
+        return [MicroBatch(inputs[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
 
     def _set_learning_rates(self, factor: float) -> None:
         for group in self.optimizer.param_groups:
@@ -164,9 +168,3 @@ def make_optimizer(trunk: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, fused=True)
-
-
-def _slice(batch: TagBatch | ItemNumbers, start: int, stop: int) -> TagBatch | ItemNumbers:
-    if isinstance(batch, ItemNumbers):
-        return ItemNumbers(batch.items_B[start:stop])
-    return batch.slice(start, stop)

@@ -53,7 +53,9 @@ class TrainingRun:
     ) -> None:
         self.run, self.supervision = run, supervision
         self.config: RunConfig = run.config()
-        self.view: View = prepare(self.config.data, lambda text, done, total: supervision.progress("data", text, done, total))
+        self.view: View = prepare(
+            self.config.data, lambda text, done, total: supervision.progress("data", text, done, total)
+        )
         train = self.config.train
         torch.manual_seed(train.seed)
         self.head = WideHead.attached(
@@ -107,7 +109,9 @@ class TrainingRun:
         self.head.router.wait_ready(1, WORKERS_START_S)
         trainer = self.trainer
         threads = torch.get_num_threads()
-        self.supervision.tell("note", text=f"trunk on {describe(trainer.device)}, {trainer.precision}, {threads} CPU threads")
+        self.supervision.tell(
+            "note", text=f"trunk on {describe(trainer.device)}, {trainer.precision}, {threads} CPU threads"
+        )
         while trainer.fraction < 1 and not self._should_stop():
             trainer.fit(self._epoch(), self._after_step, self._should_stop)
             if not self._should_stop() and trainer.fraction < 1:
@@ -135,7 +139,7 @@ class TrainingRun:
 
     def finish(self) -> None:
         """Measure the test items, index their pictures, draw the gallery, tell the launcher."""
-        finish_run(self.run, self.config, self.view, self.trainer, self.head, self.loss_weight_N, self.supervision, self.metrics)
+        finish_run(self.run, self.config, self.view, self.trainer, self.loss_weight_N, self.supervision, self.metrics)
 
     def close(self) -> None:
         """Close what was opened here; workers and matrix stay with their owner."""
@@ -145,7 +149,9 @@ class TrainingRun:
     def _epoch(self) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
         """The rest of the current epoch."""
         progress, train = self.trainer.progress, self.config.train
-        order = epoch_order(np.asarray(self.view.train_items), train.seed, progress.epoch, progress.num_examples_of_epoch)
+        order = epoch_order(
+            np.asarray(self.view.train_items), train.seed, progress.epoch, progress.num_examples_of_epoch
+        )
         for items, images in batches(self.view, order, train.batch_size, self.config.data.loader_processes):
             yield torch.from_numpy(images), ItemNumbers(items)
 

@@ -4,6 +4,7 @@
 
 import importlib
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,11 @@ PIXEL_MEAN, PIXEL_STD = 0.7, 0.3
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut (He et al. 2015, arXiv 1512.03385; shortcut by average pooling as ResNet-D)."""
+    """Two 3x3 convolutions around a shortcut.
+
+    Source: He et al. 2015 (arXiv 1512.03385), figure 5 left; where it shrinks, the shortcut averages as in ResNet-D
+    (He et al. 2018, arXiv 1812.01187).
+    """
 
     def __init__(self, num_in: int, num_out: int, stride: int) -> None:
         super().__init__()
@@ -52,7 +57,7 @@ class ResidualTrunk(nn.Module):
             nn.Conv2d(3, widths[0], 3, stem_stride, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
         )
         stages: list[nn.Module] = []
-        for num_in, num_out in zip(widths, widths[1:], strict=False):
+        for num_in, num_out in pairwise(widths):
             stages.append(ResidualBlock(num_in, num_out, stride=2))
             stages.extend(ResidualBlock(num_out, num_out, stride=1) for _ in range(blocks - 1))
         self.stages = nn.Sequential(*stages)
@@ -85,8 +90,10 @@ def build_trunk(config: TrunkConfig, image_size: int) -> nn.Module:
     """
     trunk = _factory(config.factory)(dim=config.dim, image_size=image_size)
     if not isinstance(trunk, nn.Module):
-        raise ConfigError(f"trunk.factory = {config.factory!r} built a {type(trunk).__name__}, expected a torch.nn.Module.")
-    return trunk.to(memory_format=torch.channels_last)
+        raise ConfigError(
+            f"trunk.factory = {config.factory!r} built a {type(trunk).__name__}, expected a torch.nn.Module."
+        )
+    return trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def prepare_images(images_BHWC: Tensor) -> Tensor:
@@ -130,11 +137,15 @@ def _factory(name: str) -> Callable[..., nn.Module]:
         return TRUNKS[name]
     module_name, colon, attribute = name.partition(":")
     if not colon:
-        raise ConfigError(f"trunk.factory = {name!r} is not one of {', '.join(TRUNKS)}, nor module:factory{nearest(name, TRUNKS)}")
+        raise ConfigError(
+            f"trunk.factory = {name!r} is not one of {', '.join(TRUNKS)}, nor module:factory{nearest(name, TRUNKS)}"
+        )
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as e:
         raise ConfigError(f"trunk.factory = {name!r} cannot be imported: {e}. Is the module on PYTHONPATH?") from e
     if not callable(factory):
-        raise ConfigError(f"trunk.factory = {name!r} is a {type(factory).__name__}, expected a function of dim and image_size.")
+        raise ConfigError(
+            f"trunk.factory = {name!r} is a {type(factory).__name__}, expected a function of dim and image_size."
+        )
     return factory

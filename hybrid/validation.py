@@ -2,14 +2,14 @@
 
 import numpy as np
 
+from hybrid.data.view import View
 from hybrid.evaluation import evaluate
 from hybrid.features import item_features
-from hybrid.head import score_bias
 from hybrid.metrics_log import MetricsLog
 from hybrid.ranking import LiveRows
-from hybrid.truths import select_truths
+from hybrid.score_bias import score_bias_N
 from hybrid.trainer import Trainer
-from hybrid.data.view import View
+from hybrid.truths import select_truths
 from launch.config import RunConfig
 
 TIMES = 6
@@ -24,7 +24,9 @@ class Validation:
     def __init__(self, trainer: Trainer, view: View, config: RunConfig, metrics: MetricsLog) -> None:
         self._trainer, self._view, self._config, self._metrics = trainer, view, config, metrics
         items = np.asarray(view.valid_items)
-        self._items = items[np.linspace(0, len(items) - 1, min(MAX_ITEMS, len(items))).astype(int)] if len(items) else items
+        self._items = (
+            items[np.linspace(0, len(items) - 1, min(MAX_ITEMS, len(items))).astype(int)] if len(items) else items
+        )
         self._done = int(trainer.fraction * TIMES)
 
     def after_step(self) -> None:
@@ -49,7 +51,7 @@ class Validation:
         return evaluate(
             features_ID,
             LiveRows(matrix.rows_ND),
-            score_bias(matrix, head, "probability", trainer.pipeline.pos_weights),
+            score_bias_N(matrix, head, "probability", trainer.pipeline.pos_weights),
             select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items),
             view.vocabulary.counts,
             len(view.train_items),

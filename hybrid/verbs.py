@@ -83,7 +83,9 @@ def annotate(directory: Path, images: tuple[str, ...], k: int, json_output: bool
 @click.option("--html", type=click.Path(path_type=Path))
 @click.option("--png", type=click.Path(path_type=Path))
 @JSON
-def search(directory: Path, words: tuple[str, ...], k: int, html: Path | None, png: Path | None, json_output: bool) -> None:
+def search(
+    directory: Path, words: tuple[str, ...], k: int, html: Path | None, png: Path | None, json_output: bool
+) -> None:
     """Find held-out pictures by words."""
     _quiet()
     from hybrid.contact_sheet import write_html_sheet, write_png_sheet
@@ -96,7 +98,11 @@ def search(directory: Path, words: tuple[str, ...], k: int, html: Path | None, p
         write_html_sheet(html, result, run.view, directory.name)
     if png is not None:
         write_png_sheet(png, result, run.view)
-    _show(lambda: [search_table(result), *(f"Written: {path}" for path in (html, png) if path)], result.plain(), json_output)
+    _show(
+        lambda: [search_table(result), *(f"Written: {path}" for path in (html, png) if path)],
+        result.plain(),
+        json_output,
+    )
 
 
 @verbs.command()

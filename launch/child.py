@@ -18,9 +18,11 @@ _REAP_S = 10.0
 
 
 class Child:
-    """One started process, leader of its own group: signals of the terminal do not reach it, its children die with it."""
+    """One started process, leader of a group: signals of the terminal do not reach it, its children die with it."""
 
-    def __init__(self, arguments: Sequence[str], *, log: Path, pass_fds: Sequence[int], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, log: Path, pass_fds: Sequence[int], environment: Mapping[str, str]
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0

@@ -23,6 +23,12 @@ RUN is a run directory, its name under runs/, or `last`. `hybrid VERB --help` te
 """
 
 
+class WrongSetting(click.ClickException):
+    """A setting that cannot be: the same status as click's own for wrong usage."""
+
+    exit_code = 2
+
+
 class ExplainedGroup(click.Group):
     """Shows our own errors as one message: status 2 for a setting that cannot be, 1 for what went wrong."""
 
@@ -30,9 +36,7 @@ class ExplainedGroup(click.Group):
         try:
             return super().invoke(ctx)
         except HybridError as error:
-            failure = click.ClickException(str(error))
-            failure.exit_code = 2 if isinstance(error, ConfigError) else 1
-            raise failure from error
+            raise (WrongSetting if isinstance(error, ConfigError) else click.ClickException)(str(error)) from error
 
 
 def _version() -> str:

@@ -42,9 +42,19 @@ class DataConfig:
     """Decoding processes for sets too large for the decoded cache; -1 chooses by the cores."""
 
     def __post_init__(self) -> None:
-        check(self.source == "emoji" or self.source.startswith("folder:"), "data.source", self.source, "emoji or folder:PATH")
+        check(
+            self.source == "emoji" or self.source.startswith("folder:"),
+            "data.source",
+            self.source,
+            "emoji or folder:PATH",
+        )
         check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "between 8 and 1024")
-        check(0 < self.hold_out_fraction < 1, "data.hold_out_fraction", self.hold_out_fraction, "between 0 and 1, exclusive")
+        check(
+            0 < self.hold_out_fraction < 1,
+            "data.hold_out_fraction",
+            self.hold_out_fraction,
+            "between 0 and 1, exclusive",
+        )
         check(self.min_count >= 1, "data.min_count", self.min_count, "at least 1")
         check(self.max_tags >= 0, "data.max_tags", self.max_tags, "at least 0 (0 keeps all)")
         check(self.max_items >= 0, "data.max_items", self.max_items, "at least 0 (0 uses all)")
@@ -107,11 +117,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
-        check(1 <= self.microbatches <= self.batch_size, "train.microbatches", self.microbatches, "between 1 and train.batch_size")
+        check(
+            1 <= self.microbatches <= self.batch_size,
+            "train.microbatches",
+            self.microbatches,
+            "between 1 and train.batch_size",
+        )
         check(self.positives >= 1, "train.positives", self.positives, "at least 1")
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "minutes", DEFAULT_MINUTES)
-        check(self.epochs is None or self.minutes is None, "train.epochs", self.epochs, "left out when train.minutes is given")
+        check(
+            self.epochs is None or self.minutes is None,
+            "train.epochs",
+            self.epochs,
+            "left out when train.minutes is given",
+        )
         check(self.epochs is None or self.epochs > 0, "train.epochs", self.epochs, "positive")
         check(self.minutes is None or self.minutes > 0, "train.minutes", self.minutes, "positive")
         check(self.lr > 0, "train.lr", self.lr, "positive")

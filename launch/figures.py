@@ -1,5 +1,6 @@
 """Figures as people read them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -58,7 +59,7 @@ def sparkline(values: Sequence[float], width: int = 32) -> str:
     if not values or width < 1:
         return ""
     edges = [round(i * len(values) / min(width, len(values))) for i in range(min(width, len(values)) + 1)]
-    means = [sum(values[i:j]) / (j - i) for i, j in zip(edges, edges[1:], strict=False)]
+    means = [sum(values[i:j]) / (j - i) for i, j in itertools.pairwise(edges)]
     low, high = min(means), max(means)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[int((mean - low) * scale + 0.5)] for mean in means)

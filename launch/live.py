@@ -1,6 +1,8 @@
 """The live view of a run in a terminal."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -79,7 +81,9 @@ def _progress(snapshot: Snapshot) -> RenderableType:
     elif snapshot.step:
         fraction = snapshot.step["fraction"]
         bar = ProgressBar(total=1.0, completed=min(max(fraction, 0.0), 1.0))
-        line.add_row(f"epoch {snapshot.step['epoch']:.1f}", bar, f"{share(fraction)}  ETA {duration(snapshot.step['eta_s'])}")
+        line.add_row(
+            f"epoch {snapshot.step['epoch']:.1f}", bar, f"{share(fraction)}  ETA {duration(snapshot.step['eta_s'])}"
+        )
     else:
         line.add_row("starting", ProgressBar(total=1.0, pulse=True), "")
     return line
@@ -98,11 +102,24 @@ def _figures(snapshot: Snapshot) -> RenderableType:
         "loss", loss, "waited for workers", share(step["wait_fraction"]), "chunks in flight", count(step["in_flight"])
     )
     table.add_row(
-        "lr trunk", f"{step['lr']:.2e}", "staleness, chunks", rate(step["staleness_chunks"]), "sent again", count(step["chunks_resent"])
+        "lr trunk",
+        f"{step['lr']:.2e}",
+        "staleness, chunks",
+        rate(step["staleness_chunks"]),
+        "sent again",
+        count(step["chunks_resent"]),
     )
-    table.add_row("lr rows", f"{step['row_lr']:.2e}", "workers lost", count(snapshot.workers_lost), "", "")
+    table.add_row(
+        "lr rows", f"{step['row_lr']:.2e}", "workers lost", count(snapshot.workers_lost), "trunk on", Text(_place(step))
+    )
     curve = Text.assemble(("loss  ", "dim"), (sparkline(snapshot.losses.points, 60), "cyan"))
     return Group(table, curve)
+
+
+def _place(step: Mapping[str, Any]) -> str:
+    """Device and threads of the trunk, where it says them."""
+    threads = f", {count(step['threads'])} threads" if "threads" in step else ""
+    return f"{step.get('device', '-')}{threads}"
 
 
 def _workers(snapshot: Snapshot, lines: int) -> RenderableType:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import IO, Any
 
 from launch.figures import count, duration, rate, share
 from launch.snapshot import Snapshot
@@ -11,9 +11,9 @@ _INTERVAL_S = 5.0
 
 
 class PlainView:
-    """Writes one line whenever something new is known, at most every few seconds, and at once when the phase changes."""
+    """Writes a line when something new is known: at once if the phase changed, else at most every few seconds."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._written_s = 0.0
         self._last: tuple[str, str, bool] = ("", "", False)
@@ -67,6 +67,7 @@ def describe_at_length(status: Mapping[str, Any]) -> str:
     """Several lines about a run that goes on: where, what, each worker, the last remarks."""
     lines = [f"{status['run']}, for {duration(status['elapsed_s'])}", describe(status)]
     for worker in status["workers"]:
-        lines.append(f"  {worker['name']}: {worker['state']}, {rate(worker['rows_per_s'])} rows/s, in flight {worker['in_flight']}")
+        rows_per_s = rate(worker["rows_per_s"])
+        lines.append(f"  {worker['name']}: {worker['state']}, {rows_per_s} rows/s, in flight {worker['in_flight']}")
     lines += [f"  note: {text}" for text in status["notes"]]
     return "\n".join(lines)

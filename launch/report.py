@@ -115,7 +115,9 @@ def _finite(value: Any) -> Any:
 
 def _label(measure: str, measures: Mapping[str, Any]) -> str:
     bounds = measures.get(f"{measure} bounds")
-    return f"{measure} (tags with {bounds[0]} to {bounds[1]} images)" if isinstance(bounds, list) and bounds else measure
+    return (
+        f"{measure} (tags with {bounds[0]} to {bounds[1]} images)" if isinstance(bounds, list) and bounds else measure
+    )
 
 
 def _files(outputs: Mapping[str, Any]) -> dict[str, str]:

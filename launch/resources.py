@@ -11,6 +11,7 @@ from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import RunError
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix
+from workers.tag_weights import inverse_frequency_weights
 
 PREPARED_FILE = "prepared.json"
 
@@ -84,6 +85,8 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None) 
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read: {error}. Prepare the data again.") from error
     if checkpoint is None:
+        if config.train.tag_loss_weight == "inverse-frequency":  # biases start where the weighted loss has its rest
+            arrays["marginal"] = arrays["marginal"] * inverse_frequency_weights(arrays["counts"], prepared.num_train)
         return TagMatrix.create(
             prepared.num_tags, config.trunk.dim, config=config.head, seed=config.train.seed, **arrays
         )

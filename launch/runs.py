@@ -66,7 +66,9 @@ class RunLock:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Let go."""
         os.close(self._fd)
 
@@ -87,7 +89,9 @@ def create_run(config: RunConfig, directory: Path | None, now: float | None = No
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     except OSError as error:
-        raise RunError(f"cannot make a run directory in {target.parent}: {error}. Choose another with --run-dir.") from error
+        raise RunError(
+            f"cannot make a run directory in {target.parent}: {error}. Choose another with --run-dir."
+        ) from error
     try:
         fresh.chmod(0o755)
         (fresh / "log").mkdir()

@@ -10,7 +10,7 @@ _MAX_NOTES = 200
 
 
 class History:
-    """A series of any length in bounded memory: when full, neighbours are averaged and later points count twice as many."""
+    """A series of any length in bounded memory: when it is full, neighbours are averaged."""
 
     def __init__(self) -> None:
         self.points: list[float] = []

@@ -21,7 +21,9 @@ class StopSignals:
         self._previous = [signal.signal(number, self._count) for number in _SIGNALS]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in zip(_SIGNALS, self._previous, strict=True):
             signal.signal(number, handler)  # type: ignore[arg-type]
 

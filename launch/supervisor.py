@@ -31,7 +31,7 @@ _POOL_CLOSE_S = 10.0
 _MAX_WORKERS = 256
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the user wants to leave
+class Interrupted(Exception):
     """The run ends before its work is done, because it was asked to."""
 
 
@@ -152,7 +152,15 @@ class Supervisor:
         """Run a verb of the deep side to its end, serving everybody meanwhile."""
         lifeline, link = Lifeline(), Link.bind(endpoints.link(verb))
         self._link = link
-        command = [verb, str(self.directory), "--link", link.endpoint, "--lifeline-fd", str(lifeline.read_fd), *arguments]
+        command = [
+            verb,
+            str(self.directory),
+            "--link",
+            link.endpoint,
+            "--lifeline-fd",
+            str(lifeline.read_fd),
+            *arguments,
+        ]
         log = self.directory / "log" / ("trunk.log" if verb == "train" else f"{verb}.log")
         child = None
         try:
@@ -218,7 +226,9 @@ class Supervisor:
             if self._link is not None:
                 self._link.send("stop")
         if self._stop_sent_s is not None and time.monotonic() - self._heard_s > _STOP_SILENCE_S:
-            raise RunError(f"the trunk said nothing for {_STOP_SILENCE_S:g} s after it was asked to stop, and was ended.")
+            raise RunError(
+                f"the trunk said nothing for {_STOP_SILENCE_S:g} s after it was asked to stop, and was ended."
+            )
 
     def _note(self, text: str) -> None:
         self.snapshot.note(text)

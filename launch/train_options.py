@@ -35,7 +35,12 @@ OPTIONS = (
     TrainOption("--min-count", "data.min_count", int, "Drop tags on fewer training images."),
     TrainOption("--max-tags", "data.max_tags", int, "Keep so many of the most frequent tags; 0 keeps all."),
     TrainOption("--max-items", "data.max_items", int, "Use only so many images; 0 uses all."),
-    TrainOption("--cache-dir", "data.cache_dir", str, "Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid."),
+    TrainOption(
+        "--cache-dir",
+        "data.cache_dir",
+        str,
+        "Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid.",
+    ),
     TrainOption("--workers", "workers", int, "Worker processes; `hybrid scale` changes it during the run."),
     TrainOption("--dim", "trunk.dim", int, "Length of the features and of each row."),
     TrainOption("--trunk", "trunk.factory", str, "cnn-small, resnet18, or module:factory."),
@@ -51,7 +56,9 @@ OPTIONS = (
     TrainOption("--row-optimizer", "head.row_optimizer", click.Choice(ROW_OPTIMIZERS), "How rows are updated."),
     TrainOption("--row-lr", "head.row_lr", float, "Peak learning rate of the rows."),
     TrainOption("--max-norm", "head.max_norm", float, "Bound on each row's L2 norm; 0 means none."),
-    TrainOption("--tag-loss-weight", "train.tag_loss_weight", click.Choice(TAG_LOSS_WEIGHTS), "Weight of each tag's positives."),
+    TrainOption(
+        "--tag-loss-weight", "train.tag_loss_weight", click.Choice(TAG_LOSS_WEIGHTS), "Weight of each tag's positives."
+    ),
     TrainOption("--lr", "train.lr", float, "Peak learning rate of the trunk."),
     TrainOption("--epochs", "train.epochs", float, "Budget in passes over the training images; not with --minutes."),
     TrainOption("--minutes", "train.minutes", float, "Budget in minutes of training; not with --epochs."),

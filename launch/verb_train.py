@@ -29,7 +29,9 @@ a second Ctrl-C ends everything at once.
 @click.option("--private-negatives", is_flag=True, help="Draw negatives for each example instead of for each chunk.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Directory of the run. [default: runs/DATE-NAME]")
 @click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run from its last checkpoint.")
-@click.option("--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Read settings from a file.")
+@click.option(
+    "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Read settings from a file."
+)
 @click.option("--set", "sets", multiple=True, metavar="a.b=c", help="Set any setting by its dotted name; repeatable.")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object at the end; progress goes to stderr.")
 @click.pass_context

@@ -16,7 +16,9 @@ def evaluate(directory: Path, json_output: bool) -> None:
     run_deep_verb("evaluate", [str(directory)], json_output=json_output)
 
 
-@click.command(epilog="\b\nExamples:\n  hybrid annotate last photo.jpg\n  hybrid annotate last -k 20 a.png b.png --json")
+@click.command(
+    epilog="\b\nExamples:\n  hybrid annotate last photo.jpg\n  hybrid annotate last -k 20 a.png b.png --json"
+)
 @click.argument("directory", type=RUN, metavar="RUN")
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Tags per image.")
@@ -26,14 +28,18 @@ def annotate(directory: Path, images: tuple[str, ...], k: int, json_output: bool
     run_deep_verb("annotate", [str(directory), *images], {"--k": k}, json_output=json_output)
 
 
-@click.command(epilog='\b\nExamples:\n  hybrid search last "water"\n  hybrid search last "happy cat" -k 24 --html cats.html')
+@click.command(
+    epilog='\b\nExamples:\n  hybrid search last "water"\n  hybrid search last "happy cat" -k 24 --html cats.html'
+)
 @click.argument("directory", type=RUN, metavar="RUN")
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
 @click.option("-k", "k", type=click.IntRange(1), default=12, show_default=True, help="Images to find.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a contact sheet as a self-contained page.")
 @click.option("--png", type=click.Path(dir_okay=False), help="Write a contact sheet as a picture.")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
-def search(directory: Path, words: tuple[str, ...], k: int, html: str | None, png: str | None, json_output: bool) -> None:
+def search(
+    directory: Path, words: tuple[str, ...], k: int, html: str | None, png: str | None, json_output: bool
+) -> None:
     """Find held-out images by words: an exact tag, else the mean of the known words."""
     options = {"--k": k, "--html": html, "--png": png}
     run_deep_verb("search", [str(directory), *words], options, json_output=json_output)

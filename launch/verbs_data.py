@@ -21,7 +21,9 @@ def prepare(source: str, image_size: int | None, cache_dir: str | None, json_out
     _run("data-prepare", source, image_size, cache_dir, None, None, json_output)
 
 
-@data.command(epilog="\b\nExamples:\n  hybrid data stats emoji --hold-out-design twemoji\n  hybrid data stats folder:photos/ --json")
+@data.command(
+    epilog="\b\nExamples:\n  hybrid data stats emoji --json\n  hybrid data stats folder:photos/ --hold-out 0.1"
+)
 @click.argument("source")
 @click.option("--image-size", type=int, help="Side in pixels of the prepared images.")
 @click.option("--cache-dir", help="Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid.")

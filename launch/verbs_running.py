@@ -46,7 +46,9 @@ def scale(directory: Path, workers: int, json_output: bool) -> None:
 @click.command(epilog="\b\nExamples:\n  hybrid stop last\n  hybrid stop last --no-wait")
 @click.argument("directory", type=RUN, metavar="RUN")
 @click.option("--no-wait", is_flag=True, help="Return at once instead of when the run has ended.")
-@click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds to wait for the end.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds to wait for the end."
+)
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) -> None:
     """Let a run finish its step, save and exit."""

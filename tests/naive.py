@@ -143,7 +143,10 @@ def run_chunk(config: HeadConfig, parameters: Parameters, examples: list[Example
     if update and not config.private_negatives:
         written = update_rows(config, lr, parameters, merged)
     return Result(
-        np.array([r.loss for r in results]), np.array([r.feature_D for r in results]), written, sum(r.hits for r in results)
+        np.array([r.loss for r in results]),
+        np.array([r.feature_D for r in results]),
+        written,
+        sum(r.hits for r in results),
     )
 
 

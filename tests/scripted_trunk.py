@@ -14,14 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = Path(__file__).resolve()
+ROOT = PROGRAM.parent.parent
 NUM_TAGS, DIM, NUM_ITEMS = 40, 8, 6
 LIMIT_S = 60.0
 
 _LAUNCHER = f"""
 import sys
 import launch.child
-launch.child.TRUNK_COMMAND = (sys.executable, {str(Path(__file__).resolve())!r})
+launch.child.TRUNK_COMMAND = (sys.executable, {str(PROGRAM)!r})
 from launch.cli import main
 main(prog_name="hybrid")
 """
@@ -78,7 +79,9 @@ def processes_of(folder: Path) -> dict[int, str]:
     found = {}
     for entry in Path("/proc").iterdir():
         try:
-            is_ours = f"MARKER={folder}\0".encode() in (entry / "environ").read_bytes() if entry.name.isdigit() else False
+            is_ours = (
+                f"MARKER={folder}\0".encode() in (entry / "environ").read_bytes() if entry.name.isdigit() else False
+            )
             if is_ours and "State:\tZ" not in (entry / "status").read_text():
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:  # it ended while we looked
@@ -165,9 +168,9 @@ class _Trunk:
             ]
         fraction = min(1.0, self.step / 400)
         self.link.send(
-            "step", step=self.step, epoch=self.step / 10, examples_per_s=812.5, loss=5.0 / (1 + self.step / 20), lr=2e-3,
-            row_lr=9e-3, in_flight=3, wait_fraction=0.021, negatives=1024, fraction=fraction, eta_s=400 - self.step,
-            staleness_chunks=1.5, chunks_resent=0, workers=workers,
+            "step", step=self.step, epoch=self.step / 10, examples_per_s=812.5, loss=5.0 / (1 + self.step / 20),
+            lr=2e-3, row_lr=9e-3, in_flight=3, wait_fraction=0.021, negatives=1024, fraction=fraction,
+            eta_s=400 - self.step, staleness_chunks=1.5, chunks_resent=0, workers=workers,
         )  # fmt: skip
         self._listen(0.02)
 
@@ -181,7 +184,9 @@ class _Trunk:
         popularity = {"P@5": 0.399, "mAP": 0.011, "distinct tags": 5}
         table = {"P@5": 0.713, "mAP": 0.187, "mAP bounds": [2, 50], "distinct tags": 1234, "items": 1467}
         self.link.send("metrics", table={"test": {**table, "popularity": popularity}})
-        self.link.send("done", outputs={"gallery": str(self.options.directory / "gallery.html"), "example_tag": "water"})
+        self.link.send(
+            "done", outputs={"gallery": str(self.options.directory / "gallery.html"), "example_tag": "water"}
+        )
         self.link.close()
 
     def _make_router(self) -> Any:

@@ -9,16 +9,45 @@ from click.testing import CliRunner
 from scripted_trunk import ROOT, launcher_environment, run_launcher
 
 from launch.cli import main
-from launch.runs import RunRecord, create_run, write_record
 from launch.config import RunConfig
+from launch.runs import RunRecord, create_run, write_record
 
 VERBS = ("train", "status", "scale", "stop", "evaluate", "annotate", "search", "neighbours", "data")
-TRAIN_FLAGS = (
-    "--data --workers --dim --batch-size --microbatches --negatives --private-negatives --positives --alpha --objective "
-    "--row-optimizer --row-lr --lr --epochs --minutes --image-size --device --trunk --trunk-threads --seed --run-dir "
-    "--resume --config --set --hold-out-design --hold-out --min-count --max-tags --max-norm --tag-loss-weight "
-    "--negative-weight --max-items --json"
-).split()
+TRAIN_FLAGS = [
+    "--data",
+    "--workers",
+    "--dim",
+    "--batch-size",
+    "--microbatches",
+    "--negatives",
+    "--private-negatives",
+    "--positives",
+    "--alpha",
+    "--objective",
+    "--row-optimizer",
+    "--row-lr",
+    "--lr",
+    "--epochs",
+    "--minutes",
+    "--image-size",
+    "--device",
+    "--trunk",
+    "--trunk-threads",
+    "--seed",
+    "--run-dir",
+    "--resume",
+    "--config",
+    "--set",
+    "--hold-out-design",
+    "--hold-out",
+    "--min-count",
+    "--max-tags",
+    "--max-norm",
+    "--tag-loss-weight",
+    "--negative-weight",
+    "--max-items",
+    "--json",
+]
 
 
 def invoke(*arguments):
@@ -102,8 +131,30 @@ def test_loading_the_command_line_loads_nothing_heavy():
         (["neighbours", "{run}", "--", "-tag"], ["neighbours", "--k", "10", "--", "{run}", "-tag"]),
         (["data", "prepare", "emoji", "--image-size", "32"], ["data-prepare", "--image-size", "32", "--", "emoji"]),
         (
-            ["data", "stats", "emoji", "--hold-out-design", "twemoji", "--hold-out", "0.1", "--cache-dir", "c", "--json"],
-            ["data-stats", "--cache-dir", "{cwd}/c", "--hold-out-design", "twemoji", "--hold-out", "0.1", "--json", "--", "emoji"],
+            [
+                "data",
+                "stats",
+                "emoji",
+                "--hold-out-design",
+                "twemoji",
+                "--hold-out",
+                "0.1",
+                "--cache-dir",
+                "c",
+                "--json",
+            ],
+            [
+                "data-stats",
+                "--cache-dir",
+                "{cwd}/c",
+                "--hold-out-design",
+                "twemoji",
+                "--hold-out",
+                "0.1",
+                "--json",
+                "--",
+                "emoji",
+            ],
         ),
     ],
 )

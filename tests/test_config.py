@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig, default_num_workers
-from launch.resolve import CHANGEABLE_ON_RESUME, flatten, known_settings, parse_sets, read_toml, resolve, resolve_resumed
+from launch.resolve import (
+    CHANGEABLE_ON_RESUME,
+    flatten,
+    known_settings,
+    parse_sets,
+    read_toml,
+    resolve,
+    resolve_resumed,
+)
 from launch.runs import write_config
 from launch.train_options import OPTIONS
 from workers.config import HeadConfig
@@ -47,7 +55,13 @@ def test_written_settings_are_read_back_equal(tmp_path):
 
 
 def test_values_of_set_are_read_by_type(tmp_path):
-    texts = ["train.augment=false", "train.lr=1", "trunk.factory=my.module:make", "data.hold_out_design=7", "trunk.device='cpu'"]
+    texts = [
+        "train.augment=false",
+        "train.lr=1",
+        "trunk.factory=my.module:make",
+        "data.hold_out_design=7",
+        "trunk.device='cpu'",
+    ]
     assert parse_sets(texts) == {
         "train.augment": False,
         "train.lr": 1,

@@ -90,7 +90,9 @@ def test_a_record_is_read_as_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1, "pid": "x"}', '{"format": 2}', '{"format": 1, "pid": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": 1, "pid": "x"}', '{"format": 2}', '{"format": 1, "pid": 3}']
+)
 def test_a_damaged_record_is_named(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunError, match=r"run\.json"):
@@ -144,9 +146,13 @@ def test_a_live_run_refuses_a_second_launcher(tmp_path):
 
 
 def test_a_killed_launcher_holds_no_lock(tmp_path):
-    code = "import sys, pathlib, launch.runs as r; lock = r.RunLock(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    code = "import sys, pathlib, launch.runs as r; lock = r.RunLock(pathlib.Path(sys.argv[1])); print('held'); input()"
     holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-u", "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout.readline() == "held\n"
     assert is_alive(tmp_path)
@@ -171,4 +177,10 @@ def test_the_status_of_an_ended_run_as_json(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_record(create_run(RunConfig(), tmp_path / "runs" / "old"), record(state="stopped"))
     status = json.loads(CliRunner().invoke(main, ["status", "last", "--json"]).output)
-    assert status == {"run": str(tmp_path / "runs" / "old"), "pid": 123, "started": 1.0, "alive": False, "state": "stopped"}
+    assert status == {
+        "run": str(tmp_path / "runs" / "old"),
+        "pid": 123,
+        "started": 1.0,
+        "alive": False,
+        "state": "stopped",
+    }

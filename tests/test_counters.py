@@ -9,7 +9,13 @@ from workers.counters import NEGATIVES, POSITIVES, below, random_bits, stream_ke
 
 def test_splitmix64_gives_the_published_sequence():
     """The first outputs for seed 1234567, as in the reference implementation's test vectors."""
-    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     with np.errstate(over="ignore"):
         assert [int(random_bits(np.uint64(1234567), np.uint64(i))) for i in range(5)] == expected
     assert [splitmix64(1234567, i) for i in range(5)] == expected
@@ -26,7 +32,13 @@ def test_below_is_the_high_half_of_the_product(limit):
 
 def test_every_part_of_a_key_counts():
     base = (5, 6, 7, NEGATIVES)
-    others = [(4, 6, 7, NEGATIVES), (5, 7, 6, NEGATIVES), (6, 5, 7, NEGATIVES), (5, 6, 8, NEGATIVES), (5, 6, 7, POSITIVES)]
+    others = [
+        (4, 6, 7, NEGATIVES),
+        (5, 7, 6, NEGATIVES),
+        (6, 5, 7, NEGATIVES),
+        (5, 6, 8, NEGATIVES),
+        (5, 6, 7, POSITIVES),
+    ]
     keys = {int(stream_key(*parts)) for parts in [base, *others]}
     assert len(keys) == 6
     assert stream_key(*base) == stream_key(*base)

@@ -71,7 +71,10 @@ def test_gradients_are_those_of_autograd(config):
     rows, bias = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (matrix.rows_ND, matrix.bias_N))
     features_D = torch.tensor(chunk.features_BD[0], dtype=torch.float64, requires_grad=True)
     negatives = torch.tensor([k for k in drawn_negatives(matrix, chunk, 40) if k not in (4, 9, 13)])
-    s_pos, s_neg = rows[chunk.pos_ids] @ features_D + bias[chunk.pos_ids], rows[negatives] @ features_D + bias[negatives]
+    s_pos, s_neg = (
+        rows[chunk.pos_ids] @ features_D + bias[chunk.pos_ids],
+        rows[negatives] @ features_D + bias[negatives],
+    )
     if config.objective == "negative-sampling":
         log_sigmoid = torch.nn.functional.logsigmoid
         loss = -log_sigmoid(s_pos).mean() - config.negative_weight / 40 * log_sigmoid(-s_neg).sum()
@@ -144,7 +147,9 @@ def test_no_negatives_left(config):
 
 
 def test_empty_positives(config):
-    both = run_both(make_matrix(config), config, make_chunk(random_features(), [[], [], [3], [], []], [[], [5], [3], [], []]))
+    both = run_both(
+        make_matrix(config), config, make_chunk(random_features(), [[], [], [3], [], []], [[], [5], [3], [], []])
+    )
     assert_equal(both)
     assert bool(both.reply.loss_B[0]) == (config.objective == "negative-sampling")
 
@@ -179,8 +184,10 @@ def test_tags_with_zero_count(config):
     matrix = type(matrix).create(N, D, config=config, counts=counts)
     state = matrix.tag_state_N4.copy()
     assert np.isfinite(matrix.bias_N).all()
-    reply = WideEngine(matrix, config).apply(make_chunk(random_features(), [[0], [2], [3], [], []], [[0], [2], [3], [], []]))
-    changed = np.flatnonzero((matrix.tag_state_N4[:, 0] != state[:, 0]))
+    reply = WideEngine(matrix, config).apply(
+        make_chunk(random_features(), [[0], [2], [3], [], []], [[0], [2], [3], [], []])
+    )
+    changed = np.flatnonzero(matrix.tag_state_N4[:, 0] != state[:, 0])
     assert {0, 2} <= set(changed.tolist())
     assert all(t % 2 or t in (0, 2) for t in changed)
     assert np.isfinite(reply.loss_B).all()

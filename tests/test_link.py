@@ -152,7 +152,9 @@ def test_any_bytes_give_a_message_or_a_protocol_error(frame):
     assert message["kind"] in MESSAGES
 
 
-@given(st.dictionaries(st.text(max_size=8) | st.just("kind"), st.sampled_from(list(MESSAGES)) | st.booleans() | st.none()))
+@given(
+    st.dictionaries(st.text(max_size=8) | st.just("kind"), st.sampled_from(list(MESSAGES)) | st.booleans() | st.none())
+)
 def test_any_map_gives_a_message_or_a_protocol_error(values):
     try:
         message = decode(msgpack.packb(values))

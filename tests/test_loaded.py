@@ -1,5 +1,7 @@
 """A run on disk, loaded and asked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tomli_w
@@ -13,7 +15,7 @@ from hybrid.features import item_features
 from hybrid.image_index import ImageIndex
 from hybrid.rundir import RunDirectory
 from hybrid.trunks import build_trunk
-from launch.config import DataConfig, RunConfig, TrunkConfig
+from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig
 from workers.errors import ConfigError, DataError, MatrixMismatch, RunError
 from workers.matrix import TagMatrix
 from workers.settings import to_plain
@@ -94,6 +96,26 @@ def test_unreadable_pictures_are_typed_errors(run, tmp_path, content):
         photo.write_bytes(content)
     with pytest.raises(DataError, match=r"photo\.png cannot be"):
         hybrid.load(run.path).annotate(photo)
+
+
+def test_evaluating_again_replaces_results_and_index(run):
+    loaded = hybrid.load(run.path)
+    before = np.array(loaded.index.features_ID)
+    tables = loaded.evaluate(map_bounds=(1, 100))
+    assert run.results() == tables and tables["test"]["items"] == len(loaded.view.test_items)
+    assert tables["test"]["mAP bounds"] == [1, 100] and tables["test"]["mAP tags"] == 5
+    assert np.allclose(ImageIndex.load(run.index).features_ID, before, atol=1e-5)
+    assert loaded.search("red", 3).hits
+    assert tables["valid"]["popularity"]["P@1"] == 1.0
+
+
+def test_loss_weights_enter_the_correction(run):
+    plain = hybrid.load(run.path)
+    weighted = hybrid.load(run.path)
+    weighted.config = replace(plain.config, train=TrainConfig(tag_loss_weight="inverse-frequency"))
+    counts, total = plain.vocabulary.counts[1:], len(plain.view.train_items)
+    expected = plain.score_bias_N()[1:] - np.log(np.log(total / counts))
+    assert weighted.score_bias_N()[1:] == pytest.approx(expected, abs=1e-5)
 
 
 def test_neighbours(run):

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from worker_system import make_chunk, make_reply
 
 import workers
-from tests.worker_system import make_chunk, make_reply
 from workers.chunk_messages import chunk_message, chunk_of, error_of, refusal_message, reply_message, reply_of
 from workers.codec import decode, encode, tag_of
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError, RunError
@@ -101,7 +101,11 @@ def test_damaged_messages_are_refused_or_valid(message: Message, data: st.DataOb
     encode(got)  # what is let through obeys the schema
 
 
-@given(st.recursive(st.one_of(_INTS, _FLOATS, _TEXTS, st.none()), lambda s: st.one_of(st.lists(s), st.dictionaries(_TEXTS, s))))
+@given(
+    st.recursive(
+        st.one_of(_INTS, _FLOATS, _TEXTS, st.none()), lambda s: st.one_of(st.lists(s), st.dictionaries(_TEXTS, s))
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_any_msgpack_header_is_refused(header: object) -> None:
     with pytest.raises(ProtocolError):
@@ -155,7 +159,7 @@ def test_lies_in_the_header_are_named(changes: dict, field: str) -> None:
 def test_missing_array_is_named() -> None:
     header, features, *_ = _chunk_header()
     listed = [entry for entry in msgpack.unpackb(header)["arrays"] if entry[0] == "features_BD"]
-    with pytest.raises(ProtocolError, match="^pos_ids: missing array"):
+    with pytest.raises(ProtocolError, match=r"^pos_ids: missing array"):
         decode([_chunk_header(arrays=listed)[0], features])
 
 
@@ -164,7 +168,7 @@ def test_header_bombs_are_refused() -> None:
     wide = b"\xdd\xff\xff\xff\xff"  # an array of 2**32 - 1 elements, it says
     large = msgpack.packb({"v": "x" * MAX_HEADER_BYTES})
     for bomb in (deep, wide, large, msgpack.packb({b"v": 1}), msgpack.packb(msgpack.ExtType(1, b"x"))):
-        with pytest.raises(ProtocolError, match="^header: "):
+        with pytest.raises(ProtocolError, match=r"^header: "):
             decode([bomb])
 
 
@@ -241,7 +245,7 @@ def test_chunks_and_replies_keep_every_field() -> None:
 
 def test_reply_of_another_shape_is_refused() -> None:
     message = reply_message(1, make_reply(make_chunk(), loss_B=np.zeros(7, np.float32)))
-    with pytest.raises(ProtocolError, match="^loss_B: "):
+    with pytest.raises(ProtocolError, match=r"^loss_B: "):
         reply_of(message, make_chunk())
 
 

@@ -72,6 +72,25 @@ def test_shown_tags_start_with_the_query_then_its_script(album, index, rows):
     assert arabic.tags[0] == "قلب"
 
 
+def test_words_of_titles_come_before_other_tags_of_the_script(album, index, rows, monkeypatch):
+    album.train_items = np.arange(1000)
+    monkeypatch.setattr(Album, "describe", lambda album, item: {"title": "a flower: blue"})
+    hits = search("water", 48, pictures=album, index=index, rows=rows).hits
+    assert next(hit for hit in hits if hit.item == 0).tags == ("water", "blue", "flower", "red")
+
+
+def test_only_the_best_of_variants(album, index, rows, monkeypatch):
+    monkeypatch.setattr(Album, "describe", lambda album, item: {"concept": str(item % 5), "design": str(item % 2)})
+    everything = search("water", 48, pictures=album, index=index, rows=rows).hits
+    found = search("water", 48, pictures=album, index=index, rows=rows, without_variants=True).hits
+    assert len(found) == 10
+    first = {}
+    for hit in everything:
+        first.setdefault((hit.item % 5, hit.item % 2), hit.item)
+    assert [hit.item for hit in found] == list(first.values())
+    assert len(search("water", 3, pictures=album, index=index, rows=rows, without_variants=True).hits) == 3
+
+
 def test_fewer_images_than_asked_for(album, rows):
     small = ImageIndex(np.array([3, 4]), np.eye(48, dtype=np.float32)[:2], "album")
     assert len(search("water", 10, pictures=album, index=small, rows=rows).hits) == 2

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scripted_trunk import launcher_command, only_run, processes_of, run_launcher, start_launcher, wait_until
+from scripted_trunk import PROGRAM, only_run, processes_of, run_launcher, start_launcher, wait_until
 
 import launch.child
 import launch.supervisor
@@ -61,7 +63,7 @@ def heard(run):
 def assert_nothing_is_left(folder, run):
     wait_until(lambda: not processes_of(folder), "all processes to be gone", limit_s=10.0)
     directory = read_record(run).control.removeprefix("ipc://").rpartition("/")[0]
-    wait_until(lambda: not os.path.exists(directory), "the private directory to be gone", limit_s=10.0)  # noqa: PTH110
+    wait_until(lambda: not Path(directory).exists(), "the private directory to be gone", limit_s=10.0)
 
 
 def test_a_run_from_start_to_report(tmp_path):
@@ -76,10 +78,16 @@ def test_a_run_from_start_to_report(tmp_path):
     assert f"hybrid neighbours runs/{run.name} water" in result.stdout
     assert read_record(run).state == "finished"
     assert "threads 3, resume None" in log_of(run)
-    assert {path.name for path in (run / "log").iterdir()} == {"launcher.log", "prepare.log", "trunk.log", "worker-0.log"}
+    assert {path.name for path in (run / "log").iterdir()} == {
+        "launcher.log",
+        "prepare.log",
+        "trunk.log",
+        "worker-0.log",
+    }
     assert_nothing_is_left(tmp_path, run)
 
 
+@pytest.mark.slow
 def test_with_json_standard_output_is_one_object(tmp_path):
     result = run_launcher(tmp_path, *TRAIN, "--json", steps=2)
     printed = json.loads(result.stdout)
@@ -89,7 +97,9 @@ def test_with_json_standard_output_is_one_object(tmp_path):
     assert "finished: step 2" in result.stderr
 
 
-@pytest.mark.parametrize(("end", "told"), [("crash", "ValueError: the trunk broke at its last step"), ("kill", "SIGKILL")])
+@pytest.mark.parametrize(
+    ("end", "told"), [("crash", "ValueError: the trunk broke at its last step"), ("kill", "SIGKILL")]
+)
 def test_a_trunk_that_dies_ends_the_run_with_its_words_and_the_command_to_resume(tmp_path, end, told):
     result = run_launcher(tmp_path, *TRAIN, steps=3, end=end)
     run = only_run(tmp_path)
@@ -165,6 +175,7 @@ def test_stop_waits_until_the_run_has_saved_and_the_run_goes_on_from_there(tmp_p
     assert read_record(run).state == "finished"
 
 
+@pytest.mark.slow
 def test_scaling_and_the_loss_of_a_worker_leave_the_run_alone(tmp_path, started):
     launcher = started(*TRAIN, router=True)
     run = training_run(tmp_path)
@@ -206,6 +217,7 @@ def test_a_launcher_killed_outright_leaves_nothing_behind(tmp_path, started):
     assert "died while it was training" in run_launcher(tmp_path, "status", "last").stdout
 
 
+@pytest.mark.slow
 def test_a_run_outlives_the_reader_of_its_output(tmp_path, started):
     launcher = started(*TRAIN)
     run = training_run(tmp_path)
@@ -234,15 +246,12 @@ class SilentView:
 
 def make_supervisor(folder, monkeypatch, **script):
     """A supervisor in this process."""
-    monkeypatch.setattr(launch.child, "TRUNK_COMMAND", tuple(launcher_command()[:1]) + (str(SCRIPTED),))
+    monkeypatch.setattr(launch.child, "TRUNK_COMMAND", (sys.executable, str(PROGRAM)))
     monkeypatch.setenv("SCRIPT", json.dumps(script))
     monkeypatch.setenv("MARKER", str(folder))
     config = RunConfig(trunk=TrunkConfig(dim=8), workers=1)
     directory = create_run(config, folder / "run")
     return Supervisor(directory, config, resume=False, view=SilentView(), snapshot=Snapshot(run="run", source="emoji"))
-
-
-SCRIPTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "scripted_trunk.py")  # noqa: PTH100, PTH118, PTH120
 
 
 def test_workers_that_die_again_and_again_end_the_run(tmp_path, monkeypatch):
@@ -292,5 +301,3 @@ def assert_nothing_is_left_but_this(folder):
 )
 def test_threads_of_the_trunk(cores, workers, device, asked, threads):
     assert plan_threads(cores, workers, device, asked) == threads
-
-

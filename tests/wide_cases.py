@@ -19,10 +19,14 @@ def make_config(**changes: object) -> HeadConfig:
     return HeadConfig(**{"negatives": 24, "negative_weight": 3.0, "init_scale": 1.0, **changes})  # type: ignore[arg-type]
 
 
-def make_matrix(config: HeadConfig, *, num_tags: int = N, dim: int = D, num_items: int = 12, seed: int = 0) -> TagMatrix:
+def make_matrix(
+    config: HeadConfig, *, num_tags: int = N, dim: int = D, num_items: int = 12, seed: int = 0
+) -> TagMatrix:
     """A matrix with a data set of random true tags; accumulators that are not zero."""
     rng = np.random.default_rng(seed)
-    tags = [np.sort(rng.choice(num_tags, rng.integers(1, min(num_tags, 12) + 1), replace=False)) for _ in range(num_items)]
+    tags = [
+        np.sort(rng.choice(num_tags, rng.integers(1, min(num_tags, 12) + 1), replace=False)) for _ in range(num_items)
+    ]
     matrix = TagMatrix.create(
         num_tags,
         dim,

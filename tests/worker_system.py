@@ -1,4 +1,4 @@
-"""A small wide head for tests: a matrix, chunks for it, worker processes with a router, or peers that follow a script."""
+"""A small wide head for tests: a matrix, its chunks, worker processes with a router, peers that follow a script."""
 
 import contextlib
 import dataclasses
@@ -134,9 +134,9 @@ class ScriptedPeer:
         """Send a message."""
         self.socket.send_multipart(encode(message))
 
-    def hello(self, matrix: TagMatrix, **changes: Any) -> None:
+    def hello(self, fingerprint: str, **changes: Any) -> None:
         """Send HELLO."""
-        fields = {"name": self.name, "index": self.index, "pid": 1, "matrix": matrix.fingerprint}
+        fields = {"name": self.name, "index": self.index, "pid": 1, "matrix": fingerprint}
         self.say("HELLO", **{**fields, **changes})
 
     def received(self) -> Message | None:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from workers.config import HeadConfig
-from workers.errors import MatrixMismatch
+from workers.errors import ConfigError, MatrixMismatch
 from workers.matrix import BIAS, LOG_Q, TagMatrix
-from workers.settings import to_plain
+from workers.settings import from_plain, to_plain
 
 FORMAT_VERSION = 1
 SHARD_BYTES = 256 << 20
@@ -114,13 +114,13 @@ class SavedMatrix:
         meta = self._read_meta()
         try:
             self.num_tags, self.dim = int(meta["num_tags"]), int(meta["dim"])
-            self.config = HeadConfig(**meta["head"])
+            self.config = from_plain(HeadConfig, meta["head"], "head")
             self._rows_per_shard = int(meta["rows_per_shard"])
             self._files: dict[str, dict[str, Any]] = dict(meta["files"])
             shapes = {"tag_state.npy": (self.num_tags, 4), "counts.npy": (self.num_tags,)}
             shapes |= {name: (stop - start, self.dim) for name, start, stop in self.shards()}
             self._arrays = {name: self._map(name, shape) for name, shape in shapes.items()}
-        except (KeyError, TypeError, ValueError) as e:
+        except (KeyError, TypeError, ValueError, ConfigError) as e:
             raise MatrixMismatch(f"{folder / _META} is not the description of a matrix: {e!r}") from e
 
     @property

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workers.errors import MatrixMismatch
+from workers.host_memory import available_bytes
 
 HEADER_BYTES = 4096
 ALIGNMENT_BYTES = 64
@@ -81,6 +82,12 @@ class SharedArrays:
         packed = json.dumps(header).encode()
         if _PREFIX.size + len(packed) > HEADER_BYTES:
             raise ValueError(f"the description of {len(spec)} arrays takes {len(packed)} bytes, more than one page")
+        available = available_bytes()
+        if available is not None and num_bytes > available:  # or else the kernel kills us, or somebody, in the middle
+            raise MemoryError(
+                f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
+                "use fewer tags or a smaller dim"
+            )
         fd = _anonymous_file()
         try:
             os.ftruncate(fd, num_bytes)

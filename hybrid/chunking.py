@@ -1,0 +1,73 @@
+"""Cutting examples into the chunks that workers serve."""
+
+# Shapes: B examples, D dim.
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.tag_batch import ItemNumbers, TagBatch
+from workers.counters import POSITIVES, stream_key
+from workers.engine import Chunk
+from workers.matrix import TagMatrix
+from workers.positives import draw_positives
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRules:
+    """What all chunks of a step have in common."""
+
+    matrix: TagMatrix
+    """Holds the true tags of numbered items."""
+    seed: int
+    step: int
+    size: int
+    """Examples per chunk; the last may have fewer."""
+    num_positives: int
+    """P: positives drawn per example."""
+    num_negatives: int
+    row_lr: float
+    update: bool
+    pos_weights: npt.NDArray[np.float32] | None
+    """`[N]` weight of each tag's positive terms, or None for 1."""
+
+    def cut(self, features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, first_chunk: int) -> list[Chunk]:
+        """Chunks of consecutive examples, numbered from `first_chunk`; the number seeds what a chunk draws."""
+        starts = range(0, len(features_BD), self.size)
+        return [
+            self._chunk(first_chunk + i, features_BD[start : start + self.size], batch, start)
+            for i, start in enumerate(starts)
+        ]
+
+    def _chunk(
+        self, number: int, features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, start: int
+    ) -> Chunk:
+        part = batch.slice(start, start + len(features_BD))
+        pos_ids, pos_offsets, truths = self._draw(part, number)
+        return Chunk(
+            step=self.step,
+            chunk=number,
+            seed=self.seed,
+            features_BD=features_BD,
+            pos_ids=pos_ids,
+            pos_offsets=pos_offsets,
+            pos_weights=None if self.pos_weights is None else self.pos_weights[pos_ids],
+            num_negatives=self.num_negatives,
+            row_lr=self.row_lr,
+            update=self.update,
+            **truths,
+        )
+
+    def _draw(
+        self, part: TagBatch | ItemNumbers, number: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], dict[str, Any]]:
+        """Positives, with the truth by which workers mask accidental hits: item numbers where they say it all."""
+        key = stream_key(self.seed, self.step, number, POSITIVES)
+        if isinstance(part, ItemNumbers):
+            offsets, tags = self.matrix.item_offsets, self.matrix.item_tags
+            drawn = draw_positives(offsets, tags, part.items_B, self.num_positives, key)
+            return *drawn, {"items_B": part.items_B, "true_ids": None, "true_offsets": None}
+        drawn = draw_positives(part.offsets, part.ids, np.arange(len(part)), self.num_positives, key)
+        return *drawn, {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}

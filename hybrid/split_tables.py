@@ -1,0 +1,70 @@
+"""The tables of measures of a model on the held-out splits of a data set, with the index of their pictures."""
+
+# Shapes: I items, N tags, D dim.
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hybrid.data.view import View
+from hybrid.evaluation import MAP_BOUNDS, evaluate
+from hybrid.features import item_features
+from hybrid.image_index import ImageIndex
+from hybrid.ranking import Rows
+from hybrid.truths import select_truths
+
+
+def measure_splits(
+    trunk: nn.Module,
+    rows: Rows,
+    score_bias_N: NDArray[np.float32],
+    view: View,
+    *,
+    image_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+    map_bounds: tuple[int, int] = MAP_BOUNDS,
+    progress: Callable[[str, int, int], None] = lambda text, done, total: None,
+) -> tuple[dict[str, dict[str, Any]], ImageIndex]:
+    """Measure the validation items, the test items and further test sets; splits without readable items are left out.
+
+    Args:
+        trunk: makes the features; in evaluation mode afterwards.
+        rows: the tag matrix.
+        score_bias_N: what ranks tags, see `evaluate`.
+        view: the data set.
+        image_size: side of the trunk's input.
+        device: of the trunk.
+        precision: of the trunk.
+        map_bounds: see `evaluate`.
+        progress: told what is going on, how much is done, of how much.
+
+    Returns:
+        What `evaluate` returns, by name of the split, and the index of all test pictures.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    tested: list[tuple[NDArray, NDArray]] = [(np.empty(0, np.int64), np.empty((0, rows.dim), np.float32))]
+    for name, wanted in {"valid": view.valid_items, "test": view.test_items, **view.extra_test}.items():
+        items, features_ID = item_features(
+            trunk,
+            view,
+            np.asarray(wanted),
+            image_size=image_size,
+            device=device,
+            precision=precision,
+            progress=lambda done, total, name=name: progress(f"{name} pictures", done, total),
+        )
+        if not len(items):
+            continue
+        progress(f"ranking {rows.num_tags:,} tags for {len(items):,} {name} pictures", 0, 0)
+        truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
+        counts_N, num_train_items = view.vocabulary.counts, len(view.train_items)
+        tables[name] = evaluate(features_ID, rows, score_bias_N, truths, counts_N, num_train_items, device, map_bounds)
+        if name != "valid":
+            tested.append((items, features_ID))
+    items_I, features_ID = (np.concatenate(parts) for parts in zip(*tested, strict=True))
+    return tables, ImageIndex(items_I, features_ID, view.fingerprint)

@@ -1,0 +1,185 @@
+"""Faults, made with real signals on real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from worker_system import LIMIT_S, WorkerSystem, make_chunk, wait_for_exit, worker_system
+
+from workers.errors import ChunkError
+from workers.matrix import APPLIED
+
+_HERE = Path(__file__).parent
+
+_OWNER = """
+import os, signal, sys
+from worker_system import *
+with worker_system(2) as system:
+    if "loader" in sys.argv and os.fork() == 0:  # as DataLoader processes do, it keeps all descriptors of its parent
+        print("loader", os.getpid(), flush=True)
+        signal.pause()
+    print("workers", *(worker.pid for worker in system.pool.workers), flush=True)
+    print("endpoint", system.router.endpoint, flush=True)
+    system.router.submit([make_chunk(n) for n in range(200)])
+    if "stopped" in sys.argv:
+        os.kill(system.pool.workers[0].pid, signal.SIGSTOP)
+    print("running", flush=True)
+    while True:
+        system.router.service()
+"""
+
+
+def _serve_stream(system: WorkerSystem, first: int, num_steps: int) -> None:
+    """Two tickets in flight, as a trunk with two micro-batches has; every chunk must be answered."""
+    tickets = []
+    for step in range(first, first + num_steps):
+        tickets.append(system.router.submit([make_chunk(step, chunk=n) for n in range(4)]))
+        if len(tickets) == 2:
+            assert len(system.router.collect(tickets.pop(0), LIMIT_S)) == 4
+    assert len(system.router.collect(tickets.pop(), LIMIT_S)) == 4
+
+
+def _num_ready(system: WorkerSystem) -> int:
+    return sum(worker.state == "ready" for worker in system.router.workers())
+
+
+@pytest.fixture
+def pair() -> Iterator[WorkerSystem]:
+    """Two workers."""
+    with worker_system(2, silence_s=1.0) as system:
+        yield system
+
+
+def test_killed_worker_is_replaced_and_its_chunks_are_sent_again(pair: WorkerSystem) -> None:
+    victim = pair.pool.workers[0]
+    os.kill(victim.pid, signal.SIGSTOP)  # so that it dies with chunks in hand
+    ticket = pair.router.submit([make_chunk(n) for n in range(10)])
+    held = next(w.in_flight for w in pair.router.workers() if w.name == victim.name)
+    os.kill(victim.pid, signal.SIGKILL)
+    replies = pair.router.collect(ticket, LIMIT_S)
+    assert len(replies) == 10 and all(np.isfinite(reply.loss_B).all() for reply in replies)
+    assert held > 0 and pair.router.counters.chunks_resent == held and pair.router.counters.workers_lost == 1
+    pair.serve_until(lambda: _num_ready(pair) == 2)
+    assert [worker.name for worker in pair.pool.workers] == ["worker-0-2", "worker-1-1"]
+    _serve_stream(pair, 100, 3)
+    assert pair.router.num_in_flight == 0
+
+
+def test_all_workers_killed_at_once_lose_no_chunk(pair: WorkerSystem) -> None:
+    for worker in pair.pool.workers:
+        os.kill(worker.pid, signal.SIGSTOP)
+    ticket = pair.router.submit([make_chunk(n) for n in range(10)])
+    for worker in pair.pool.workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    assert len(pair.router.collect(ticket, LIMIT_S)) == 10
+    assert pair.router.counters.chunks_resent == 10
+
+
+def test_stopped_worker_is_noticed_killed_and_replaced(pair: WorkerSystem) -> None:
+    victim = pair.pool.workers[1]
+    os.kill(victim.pid, signal.SIGSTOP)
+    ticket = pair.router.submit([make_chunk(n) for n in range(6)])
+    assert len(pair.router.collect(ticket, LIMIT_S)) == 6
+    assert wait_for_exit([victim.pid]) == []
+    pair.serve_until(lambda: _num_ready(pair) == 2)
+    assert pair.pool.workers[1].name == "worker-1-2"
+
+
+def test_killing_workers_again_and_again_loses_no_chunk(pair: WorkerSystem) -> None:
+    for round_number in range(4):
+        ticket = pair.router.submit([make_chunk(n, step=round_number) for n in range(40)])
+        pair.pool.kill(pair.pool.workers[round_number % 2].name)
+        replies = pair.router.collect(ticket, LIMIT_S)
+        assert len(replies) == 40
+    assert pair.router.num_in_flight == 0 and pair.router.counters.chunks_submitted == 160
+    applied = int(pair.matrix.worker_stats_WS[:, APPLIED].sum())
+    assert 160 <= applied <= 160 + pair.router.counters.chunks_resent
+
+
+def test_rows_stay_finite_whoever_dies(pair: WorkerSystem) -> None:
+    ticket = pair.router.submit([make_chunk(n) for n in range(60)])
+    pair.pool.kill(pair.pool.workers[0].name)
+    pair.router.collect(ticket, LIMIT_S)
+    assert np.isfinite(pair.matrix.rows_ND).all()
+
+
+def test_scale_from_1_to_3_to_1_during_a_stream_loses_no_chunk() -> None:
+    with worker_system(1) as system:
+        _serve_stream(system, 0, 5)
+        system.scale(3)
+        _serve_stream(system, 5, 5)
+        system.serve_until(lambda: _num_ready(system) == 3)
+        _serve_stream(system, 10, 20)
+        assert sum(worker.chunks > 0 for worker in system.router.workers()) == 3
+        ticket = system.router.submit([make_chunk(n) for n in range(30)])
+        system.scale(1)
+        _serve_stream(system, 40, 5)
+        assert len(system.router.collect(ticket, LIMIT_S)) == 30
+        system.serve_until(lambda: [w.name for w in system.router.workers()] == ["worker-0-1"])
+        lost: list[str] = []
+        system.serve_until(lambda: lost.extend(system.pool.poll()) or len(system.pool.workers) == 1)
+        counters = system.router.counters
+        assert lost == [] and (counters.chunks_resent, counters.workers_lost, counters.replies_ignored) == (0, 0, 0)
+        assert int(system.matrix.worker_stats_WS[:, APPLIED].sum()) == counters.chunks_submitted
+
+
+def test_one_and_three_workers_agree_bit_for_bit_without_updates() -> None:
+    results = []
+    for num_workers in (1, 3):
+        with worker_system(num_workers) as system:
+            chunks = [make_chunk(n, update=False) for n in range(12)]
+            before_ND = system.matrix.rows_ND.copy()
+            results.append(system.router.collect(system.router.submit(chunks), LIMIT_S))
+            np.testing.assert_array_equal(system.matrix.rows_ND, before_ND)
+    for one, three in zip(*results, strict=True):
+        np.testing.assert_array_equal(one.loss_B, three.loss_B)
+        np.testing.assert_array_equal(one.feature_grad_BD, three.feature_grad_BD)
+        assert one.accidental_hits == three.accidental_hits
+
+
+def test_refused_chunk_leaves_workers_and_other_tickets_alone(pair: WorkerSystem) -> None:
+    pids = [worker.pid for worker in pair.pool.workers]
+    bad = make_chunk(0, features_BD=np.full((8, 16), np.nan, np.float32))
+    tickets = [pair.router.submit([make_chunk(1)]), pair.router.submit([bad]), pair.router.submit([make_chunk(2)])]
+    with pytest.raises(ChunkError, match=r"^features_BD: "):
+        pair.router.collect(tickets[1], LIMIT_S)
+    for ticket in (tickets[0], tickets[2]):
+        assert len(pair.router.collect(ticket, LIMIT_S)) == 1
+    assert [worker.pid for worker in pair.pool.workers] == pids and pair.pool.poll() == []
+
+
+@pytest.mark.parametrize("circumstance", ["plain", "loader", "stopped"])
+def test_workers_of_a_killed_owner_end_and_remove_its_endpoint(circumstance: str, tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", _OWNER, circumstance],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{_HERE}:{_HERE.parent}", "TMPDIR": str(tmp_path), "PYTHONFAULTHANDLER": "1"},
+        start_new_session=True,
+    )
+    said: dict[str, list[str]] = {}
+    assert owner.stdout is not None
+    try:
+        for line in owner.stdout:
+            key, *values = line.split()
+            said[key] = values
+            if key == "running":
+                break
+        assert "running" in said, f"the owner ended with status {owner.wait(LIMIT_S)} after {said}"
+        endpoint = Path(said["endpoint"][0].removeprefix("ipc://"))
+        assert endpoint.exists()
+        owner.kill()
+        owner.wait(LIMIT_S)
+        assert wait_for_exit([int(pid) for pid in said["workers"]]) == []
+        assert not endpoint.parent.exists()
+    finally:
+        owner.kill()
+        for pid in said.get("loader", []):
+            os.kill(int(pid), signal.SIGKILL)
+        owner.stdout.close()
+        owner.wait(LIMIT_S)

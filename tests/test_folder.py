@@ -1,0 +1,153 @@
+"""The user's own folders: sidecar files, manifests, and everything that is wrong with them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_data import write_photos
+
+from hybrid.data.collection import Collection
+from hybrid.data.folder import BAD_TAGS, WITHOUT_TAGS, build_folder, scan
+from hybrid.data.prepare import silent
+from workers.errors import DataError
+
+
+def collected(folder: Path, tmp_path: Path) -> Collection:
+    target = tmp_path / "collection"
+    target.mkdir(exist_ok=True)
+    build_folder(target, scan(str(folder)), silent)
+    return Collection.open(target)
+
+
+def tags_by_name(collection: Collection) -> dict[str, set[str]]:
+    offsets, values = collection.tags_of
+    return {
+        name: {collection.raw_tags[value] for value in values[offsets[i] : offsets[i + 1]]}
+        for i, name in enumerate(collection.names)
+    }
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path, "PNG")
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "text", "tags"),
+    [
+        ("x.txt", "Cat, small  dog ,cat\n\n ＣＡＴ\r\nfish,", {"cat", "small dog", "fish"}),
+        ("x.txt", "\ufeffkatze", {"katze"}),
+        ("x.txt", "a\rb", {"a", "b"}),
+        ("x.json", '{"tags": ["Cat", "a, b", ""], "other": 1}', {"cat", "a, b"}),
+    ],
+)
+def test_sidecars(photos: Path, tmp_path: Path, sidecar: str, text: str, tags: set[str]) -> None:
+    picture(photos / "x.jpg")
+    (photos / sidecar).write_text(text, newline="")
+    assert tags_by_name(collected(photos, tmp_path)) == {"x.jpg": tags}
+
+
+def test_folders_below_and_both_sidecars(photos: Path, tmp_path: Path) -> None:
+    picture(photos / "a" / "b.c" / "x.y.JPG").with_suffix(".txt").write_text("one")
+    (photos / "a" / "b.c" / "x.y.json").write_text('{"tags": ["two"]}')
+    picture(photos / ".hidden" / "x.jpg").with_suffix(".txt").write_text("no")
+    picture(photos / ".x.jpg").with_suffix(".txt").write_text("no")
+    collection = collected(photos, tmp_path)
+    assert tags_by_name(collection) == {"a/b.c/x.y.JPG": {"one", "two"}}
+    assert collection.split_keys == collection.names and collection.groups is None
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "content"),
+    [
+        ("x.txt", b"caf\xe9"),
+        ("x.json", b'{"tags": "cat"}'),
+        ("x.json", b'["cat"]'),
+        ("x.json", b'{"tags": ["cat", 3]}'),
+        ("x.json", b'{"tags": ["cat"'),
+        ("x.json", b"[" * 200_000),
+        ("x.txt", b"x," * 3_000_000),
+    ],
+)
+def test_unreadable_tags_skip_one_picture(photos: Path, tmp_path: Path, sidecar: str, content: bytes) -> None:
+    picture(photos / "x.jpg")
+    picture(photos / "y.jpg").with_suffix(".txt").write_text("fine")
+    (photos / sidecar).write_bytes(content)
+    collection = collected(photos, tmp_path)
+    assert tags_by_name(collection) == {"y.jpg": {"fine"}}
+    assert list(collection.skipped[BAD_TAGS]) == ["x.jpg"] and sidecar in collection.skipped[BAD_TAGS]["x.jpg"]
+
+
+def test_pictures_without_tags_are_skipped(photos: Path, tmp_path: Path) -> None:
+    picture(photos / "none.jpg")
+    picture(photos / "blank.jpg").with_suffix(".txt").write_text(" ,\n")
+    picture(photos / "x.jpg").with_suffix(".txt").write_text("one")
+    collection = collected(photos, tmp_path)
+    assert collection.names == ["x.jpg"] and set(collection.skipped[WITHOUT_TAGS]) == {"none.jpg", "blank.jpg"}
+
+
+def test_manifest_alone_says_what_belongs(photos: Path, tmp_path: Path) -> None:
+    picture(photos / "x.jpg").with_suffix(".txt").write_text("ignored")
+    lines = ["\ufeffimg/x.jpg\tOne\ttwo\tone", "", "img/y\tthree, four", "./img/x.jpg\tfive\r", "img/z.jpg\t\t"]
+    (photos / "manifest.tsv").write_text("\n".join(lines), newline="")
+    collection = collected(photos, tmp_path)
+    assert tags_by_name(collection) == {"img/x.jpg": {"one", "two", "five"}, "img/y": {"three, four"}}
+    assert list(collection.skipped[WITHOUT_TAGS]) == ["img/z.jpg"]
+    assert collection.facts["repeated tags"] == 1
+
+
+def test_bad_line_of_a_manifest_is_named_by_number(photos: Path, tmp_path: Path) -> None:
+    (photos / "manifest.tsv").write_bytes(b"a.jpg\tone\nb.jpg\tcaf\xe9\n")
+    collection = collected(photos, tmp_path)
+    assert collection.names == ["a.jpg"] and list(collection.skipped[BAD_TAGS]) == ["manifest.tsv line 2"]
+
+
+def test_names_that_are_not_utf8_survive(photos: Path, tmp_path: Path) -> None:
+    raw = os.fsencode(photos) + b"/caf\xe9\n.png"
+    try:
+        picture(Path(os.fsdecode(raw)))
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    Path(os.fsdecode(raw)).with_suffix(".txt").write_text("one")
+    (name,) = collected(photos, tmp_path).names
+    assert os.fsencode(photos / name) == raw
+
+
+@pytest.mark.parametrize("content", [{}, {"x.txt": "cat"}])
+def test_folder_without_pictures(photos: Path, content: dict[str, str]) -> None:
+    for name, text in content.items():
+        (photos / name).write_text(text)
+    with pytest.raises(DataError, match=r"no manifest\.tsv and no pictures"):
+        scan(str(photos))
+
+
+def test_no_such_folder() -> None:
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        scan("nowhere")
+
+
+def test_any_change_is_noticed(photos: Path) -> None:
+    write_photos(photos, 3)
+    keys = {scan(str(photos)).key}
+    changes = [
+        lambda: (photos / "a000.txt").write_text("other tags"),
+        lambda: (photos / "a001.png").write_bytes(b"broken"),
+        lambda: (photos / "a002.json").write_text(json.dumps({"tags": ["more"]})),
+        lambda: (photos / "a002.png").rename(photos / "b.png"),
+        lambda: (photos / "a000.txt").unlink(),
+        lambda: (photos / "manifest.tsv").write_text("a001.png\tone"),
+    ]
+    for change in changes:
+        change()
+        keys.add(scan(str(photos)).key)
+    assert len(keys) == len(changes) + 1
+    assert scan(str(photos)).key in keys

@@ -1,0 +1,388 @@
+"""`WideHead`: its numbers against dense torch, its rules on modes, its inputs, its life."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch_reference import reference_step
+from worker_system import wait_for_exit
+
+from hybrid import ItemNumbers, TagBatch, WideHead
+from workers.endpoint import make_endpoint, remove_endpoint
+from workers.errors import ChunkError, ConfigError, DataError, MatrixMismatch, WorkerLost
+from workers.matrix import TagMatrix
+from workers.pool import WorkerPool
+
+N, D = 40, 8
+TAGS = [[3, 1, 3], [], [7, 8, 9, 10, 11, 12], [39], [0, 5]]
+COUNTS = np.arange(N, 0, -1) ** 2
+SETTINGS = {"negatives": 16, "negative_weight": 3.0, "init_scale": 1.0, "row_optimizer": "sgd", "row_lr": 0.1}
+
+
+def make_head(**changes):
+    """A head whose numbers are large enough to be seen; a batch of five examples is two chunks."""
+    arguments = {"num_tags": N, "dim": D, "workers": 1, "tag_counts": COUNTS, "positives": 4, "chunk_size": 3, "seed": 5}
+    return WideHead(**{**arguments, **SETTINGS, **changes})
+
+
+def make_features(num_examples=len(TAGS), seed=1):
+    return torch.randn(num_examples, D, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def head():
+    """One worker for all tests that leave the head in training mode, whatever its rows have become."""
+    with make_head() as head:
+        yield head
+
+
+def parameters_of(head):
+    """Everything that may change, as bytes."""
+    return head.matrix.rows_ND.tobytes(), head.matrix.tag_state_N4.tobytes()
+
+
+@contextlib.contextmanager
+def changes_nothing(head):
+    before, step = parameters_of(head), head.step
+    yield
+    assert parameters_of(head) == before
+    assert head.step == step
+
+
+def assert_close(got, expected, tolerance=2e-5):
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(np.asarray(got), expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 1e-3))
+
+
+@pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
+def test_loss_feature_gradient_and_rows_are_those_of_autograd(objective):
+    with make_head(objective=objective) as head:
+        for step in range(3):
+            features = make_features(seed=step).requires_grad_(True)
+            expected = reference_step(head, features, TAGS, lr=0.1)
+            loss = head(features, TAGS)
+            loss.backward()
+            assert loss.shape == () and loss.item() == pytest.approx(expected.loss, rel=1e-5)
+            assert_close(features.grad, expected.feature_grad_BD)
+            assert_close(head.matrix.rows_ND, expected.rows_ND)
+            assert_close(head.matrix.bias_N, expected.bias_N)
+            assert head.step == step + 1
+
+
+def test_the_gradient_goes_on_into_the_trunk(head):
+    """The trunk's weights get what autograd gives them when the whole head is in the graph."""
+    trunk = nn.Linear(6, D)
+    inputs = torch.randn(len(TAGS), 6)
+    features = trunk(inputs)
+    expected = reference_step(head, features, TAGS, lr=head.row_lr)
+    (weight_grad,) = torch.autograd.grad(features, trunk.weight, expected.feature_grad_BD.float())
+    head(trunk(inputs), TAGS).backward()
+    assert_close(trunk.weight.grad, weight_grad)
+
+
+def test_a_factor_on_the_loss_reaches_the_trunk_alone():
+    grads, rows = [], []
+    for factor in (1.0, 1024.0):
+        with make_head() as head:
+            features = make_features().requires_grad_(True)
+            (head(features, TAGS) * factor).backward()
+            grads.append(features.grad / factor)
+            rows.append(parameters_of(head))
+    assert rows[0] == rows[1]
+    assert torch.equal(grads[0], grads[1])
+
+
+def test_a_frozen_trunk_trains_rows(head):
+    before, step = parameters_of(head), head.step
+    loss = head(make_features(), TAGS)
+    loss.backward()  # an unchanged training loop must not fail here
+    assert parameters_of(head) != before
+    assert head.step == step + 1
+
+
+def test_eval_mode_changes_nothing_but_gives_loss_and_gradient(head):
+    features = make_features().requires_grad_(True)
+    expected = reference_step(head, features, TAGS, lr=0.0)
+    head.eval()
+    try:
+        with changes_nothing(head):
+            loss = head(features, TAGS)
+            loss.backward()
+    finally:
+        head.train()
+    assert loss.item() == pytest.approx(expected.loss, rel=1e-5)
+    assert_close(features.grad, expected.feature_grad_BD)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_grad_mode_nothing_changes(head, mode):
+    with changes_nothing(head), mode():
+        loss = head(make_features(), TAGS)
+    assert not loss.requires_grad
+    assert np.isfinite(loss.item())
+
+
+def test_eval_of_a_parent_module_reaches_the_head(head):
+    model = nn.ModuleDict({"trunk": nn.Linear(2, D), "head": head})
+    model.eval()
+    with changes_nothing(head):
+        head(model["trunk"](torch.randn(5, 2)), TAGS)
+    model.train()
+    assert head.training
+
+
+def test_the_head_brings_no_parameters(head):
+    """Rows learn by themselves; an optimizer over a model's parameters must not get hold of them."""
+    assert list(head.parameters()) == [] and head.state_dict() == {}
+
+
+def test_lists_csr_and_tag_batch_mean_the_same(head):
+    ids, offsets = np.concatenate([np.array(tags, np.int64) for tags in TAGS]), np.cumsum([0, *map(len, TAGS)])
+    forms = [
+        TAGS,
+        tuple(tuple(tags) for tags in TAGS),
+        [torch.tensor(tags, dtype=torch.int64) for tags in TAGS],
+        (ids, offsets),
+        (torch.from_numpy(ids), torch.from_numpy(offsets)),
+        (ids.astype(np.int32), offsets.astype(np.int32)),
+        TagBatch.of(TAGS, N),
+    ]
+    head.eval()
+    losses = {head(make_features(), form).item() for form in forms}
+    head.train()
+    assert len(losses) == 1
+
+
+def test_item_numbers_mean_the_tags_in_shared_memory(head):
+    """As in `hybrid train`: the true tags lie in the matrix, and somebody else owns it and the workers."""
+    truth = TagBatch.of(TAGS, N)
+    matrix = TagMatrix.create(
+        N, D, config=head.config, counts=COUNTS, item_offsets=truth.offsets, item_tags=truth.ids, seed=5
+    )
+    endpoint = make_endpoint()
+    pool = WorkerPool(matrix, endpoint, 1)
+    try:
+        attached = WideHead.attached(matrix, endpoint, pool, head.config, positives=4, seed=5)
+        with contextlib.closing(attached):
+            attached.eval()
+            features, items = make_features(), np.array([4, 0, 2, 2, 1])
+            loss = attached(features, ItemNumbers(items)).item()
+            assert loss == attached(features, [TAGS[i] for i in items]).item()
+            with pytest.raises(DataError, match="item numbers from 0 to 5; this matrix knows 5 items"):
+                attached(features, ItemNumbers(np.array([0, 1, 2, 3, 5])))
+            with pytest.raises(ConfigError, match="hybrid scale"):
+                attached.scale(2)
+        assert pool.workers  # closing the head leaves workers to their owner
+    finally:
+        pool.close()
+        remove_endpoint(endpoint)
+        matrix.close()
+
+
+def test_half_precision_features_are_taken(head):
+    head.eval()
+    features = make_features().to(torch.bfloat16).requires_grad_(True)
+    loss = head(features, TAGS)
+    loss.backward()
+    head.train()
+    assert loss.dtype == torch.float32 and features.grad.dtype == torch.bfloat16
+
+
+def test_features_that_are_no_plain_array(head):
+    """Transposed, strided, expanded: what slicing in a user's model gives."""
+    head.eval()
+    features = make_features()
+    wide = torch.randn(len(TAGS), 2 * D)
+    wide[:, ::2] = features
+    assert head(wide[:, ::2], TAGS).item() == head(features, TAGS).item()
+    assert head(features.t().contiguous().t(), TAGS).item() == head(features, TAGS).item()
+    assert np.isfinite(head(features[:1].expand(5, D), TAGS).item())
+    head.train()
+
+
+def test_empty_batch_has_no_loss_and_no_gradient(head):
+    features = torch.zeros(0, D, requires_grad=True)
+    loss = head(features, [])
+    loss.backward()
+    assert loss.item() == 0.0 and features.grad.shape == (0, D)
+
+
+def test_positive_weights_multiply_the_positive_terms(head):
+    head.eval()
+    features, tags = make_features(1), [[2, 6]]
+    plain, none, double = (head(features, tags, np.full(N, c)).item() for c in (1.0, 0.0, 2.0))
+    assert plain == head(features, tags).item()
+    assert double - plain == pytest.approx(plain - none, rel=1e-4)
+    with pytest.raises(ConfigError, match="pos_weights"):
+        head(features, tags, np.ones(N - 1))
+    head.train()
+
+
+@pytest.mark.parametrize(
+    ("tags", "features", "error", "told"),
+    [
+        ([[1], [2, N], [3], [], []], make_features(), DataError, f"example 1 has tag id {N}; expected ids from 0 to {N - 1}"),
+        ([[1], [], [-1], [], []], make_features(), DataError, "example 2 has tag id -1"),
+        ([[1], [], [1.5], [], []], make_features(), DataError, "example 2 is float64"),
+        ([[1], [], ["cat"], [], []], make_features(), DataError, "example 2 is"),
+        (torch.ones(5, N), make_features(), DataError, "expected a list of id lists"),
+        ((np.array([1, 2]), np.array([0, 1, 1, 1, 1, 3])), make_features(), DataError, "offsets"),
+        ((np.array([1, 2]), np.array([0, 2, 1, 1, 2, 2])), make_features(), DataError, "never falling"),
+        (TAGS[:4], make_features(), DataError, "tags are given for 4 examples, features for 5"),
+        (TAGS, torch.full((5, D), torch.nan), ChunkError, "NaN or infinity in example 0"),
+        (TAGS, torch.cat([make_features(4), torch.full((1, D), torch.inf)]), ChunkError, "infinity in example 4"),
+        (TAGS, torch.ones(5, D + 4), ChunkError, rf"shape \(5, {D + 4}\), expected \[B, {D}\]"),
+        (TAGS, torch.ones(D), ChunkError, "expected"),
+    ],
+)
+def test_bad_input_is_refused_whole_and_the_head_lives_on(head, tags, features, error, told):
+    with changes_nothing(head), pytest.raises(error, match=told):
+        head(features, tags)
+    assert head.router.num_in_flight == 0
+    assert np.isfinite(head(make_features(), TAGS).item())
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "told"),
+    [
+        ({"negativs": 3}, ConfigError, "no setting 'negativs'; did you mean 'negatives'"),
+        ({"row_lr": -1.0}, ConfigError, "head.row_lr"),
+        ({"workers": 0}, ConfigError, "workers = 0"),
+        ({"workers": 1000}, ConfigError, "workers = 1000"),
+        ({"dim": 6}, DataError, "multiple of 4"),
+        ({"tag_counts": np.ones(N + 1)}, DataError, "counts"),
+    ],
+)
+def test_bad_settings_are_refused_and_leave_nothing_behind(settings, error, told):
+    def left_behind():
+        return sorted(Path(tempfile.gettempdir()).glob("hybrid-ipc-*/head")), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    before = left_behind()[1]
+    with pytest.raises(error, match=told):
+        make_head(**settings)
+    assert left_behind()[1] == before
+
+
+def brute_force(head, features, k, score):
+    scores = features.double().numpy() @ head.matrix.rows_ND.astype(np.float64).T + head.matrix.bias_N
+    if score == "probability":
+        scores += head.matrix.log_q_N + np.log(head.config.negative_weight)
+    scores[:, head.matrix.counts_N == 0] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(scores, order, axis=1)
+
+
+@pytest.mark.parametrize("score", ["probability", "lift"])
+def test_topk_is_exact_and_leaves_tags_out_that_were_never_seen(score):
+    counts = np.arange(300) % 7 * 10
+    with make_head(num_tags=300, tag_counts=counts) as head:
+        head.matrix.rows_ND[counts == 0] *= 100.0  # they would win
+        features = make_features(20)
+        ids, scores = head.topk(features.requires_grad_(True), 9, score=score)
+        expected_ids, expected_scores = brute_force(head, features.detach(), 9, score)
+        np.testing.assert_array_equal(ids.numpy(), expected_ids)
+        np.testing.assert_allclose(scores.numpy(), expected_scores, rtol=1e-4, atol=1e-4)
+        assert ids.dtype == torch.int64 and not scores.requires_grad
+        assert (counts[ids.numpy()] > 0).all()
+
+
+def test_topk_of_lift_and_probability_differ_and_other_scores_are_refused(head):
+    by_probability, by_lift = (head.topk(make_features(), N, score=score)[0] for score in ("probability", "lift"))
+    assert not torch.equal(by_probability, by_lift)
+    with pytest.raises(ConfigError, match="probability or lift"):
+        head.topk(make_features(), 3, score="luck")
+    with pytest.raises(MatrixMismatch):
+        head.topk(torch.ones(2, D + 1), 3)
+
+
+def test_rows_are_copies_of_the_rows_asked_for(head):
+    rows = head.rows([3, 0, 3])
+    np.testing.assert_array_equal(rows.numpy(), head.matrix.rows_ND[[3, 0, 3]])
+    with changes_nothing(head):
+        rows.zero_()
+    assert head.rows([]).shape == (0, D)
+    for bad in (-1, N):
+        with pytest.raises(DataError, match=f"{bad}"):
+            head.rows([0, bad])
+
+
+def test_saved_and_loaded_heads_go_on_alike(tmp_path):
+    """Adagrad: the accumulators must come along."""
+    with make_head(row_optimizer="adagrad") as first:
+        first(make_features(), TAGS)
+        first.save(tmp_path / "deep" / "head")
+        with WideHead.load(tmp_path / "deep" / "head", workers=1, positives=4, seed=5) as second:
+            assert second.config == first.config
+            assert parameters_of(second) == parameters_of(first)
+            np.testing.assert_array_equal(second.matrix.counts_N, COUNTS)
+            second.step = first.step
+            losses = [one(make_features(seed=9), TAGS).item() for one in (first, second)]
+            assert losses[0] == losses[1]
+            assert parameters_of(second) == parameters_of(first)
+
+
+def test_a_head_that_was_not_saved_whole_is_not_loaded(head, tmp_path):
+    with pytest.raises(MatrixMismatch, match=str(tmp_path)):
+        WideHead.load(tmp_path / "none")
+    head.save(tmp_path)
+    with (tmp_path / "rows-00000.npy").open("r+b") as file:
+        file.truncate(500)
+    with pytest.raises(MatrixMismatch, match="rows-00000.npy"):
+        WideHead.load(tmp_path)
+
+
+def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
+    with make_head(seed=3) as head:
+        reached = []
+        for workers in (3, 1):
+            head(make_features(), TAGS)
+            head.scale(workers)
+            reached.append(head(make_features(), TAGS).item())
+        assert head.step == 4 and np.isfinite(reached).all()
+        assert head.matrix.worker_stats_WS[:, 1].sum() == 8  # two chunks a step, each applied once
+        pids = [worker.pid for worker in head._pool.workers]
+        directory = Path(head._endpoint.removeprefix("ipc://")).parent
+        assert directory.is_dir()
+        head.close()
+        head.close()
+    assert wait_for_exit(pids) == []
+    assert not directory.exists()
+    with pytest.raises(WorkerLost, match="closed"):
+        head(make_features(), TAGS)
+
+
+def test_a_worker_killed_between_steps_is_replaced():
+    with make_head() as head:
+        head(make_features(), TAGS)
+        head._pool.workers[0].process.kill()
+        wait_for_exit([head._pool.workers[0].pid])
+        assert np.isfinite(head(make_features(), TAGS).item())
+        assert head.step == 2 and head.router.counters.workers_lost == 1
+
+
+def test_the_drop_in_example_of_the_readme(tmp_path):
+    """A plain PyTorch loop: tags that pictures show can be told from them afterwards."""
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(12, 32), nn.LayerNorm(32))
+    optimizer = torch.optim.AdamW(trunk.parameters(), lr=0.01)
+    prototypes = torch.randn(10, 3, 2, 2)
+    kinds = torch.randint(10, (60, 16))
+    loader = [(prototypes[k] + 0.1 * torch.randn(16, 3, 2, 2), [[int(i), 100 + int(i)] for i in k]) for k in kinds]
+    losses = []
+    with WideHead(num_tags=1000, dim=32, workers=2, negatives=64) as head:
+        for images, tags in loader:
+            optimizer.zero_grad()
+            loss = head(trunk(images), tags)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        ids, _ = head.topk(trunk(prototypes), k=2)
+        head.save(tmp_path / "head")
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
+    hits = [set(found) == {i, 100 + i} for i, found in enumerate(ids.tolist())]
+    assert np.mean(hits) >= 0.9

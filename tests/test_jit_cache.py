@@ -1,0 +1,90 @@
+"""Compiled kernels: the disk cache is hit by a second process, and plain Python gives the same numbers."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers.jit import JIT_ENABLED, cache_directory
+
+TESTS = Path(__file__).parent
+SERVE = """
+import dataclasses, sys
+import numba.core.dispatcher
+if "second" in sys.argv:
+    def refuse(*args, **kwargs):
+        raise AssertionError("compiled again: " + repr(args[2].__qualname__) + " " + repr(args[3]))
+    numba.core.dispatcher.compiler.compile_extra = refuse
+import numpy as np
+from wide_cases import make_chunk, make_config, make_matrix, random_features
+from workers.engine import WideEngine
+from workers.positives import draw_positives
+for private in (False, True):
+    config = make_config(private_negatives=private)
+    matrix = make_matrix(config)
+    WideEngine(matrix, config).warm_up()
+    if "second" in sys.argv:
+        chunk = make_chunk(random_features(), [[1], [], [2, 3], [4], [5]], [[1], [], [2, 3], [4], [5]])
+        frozen = np.frombuffer(b"x" + chunk.features_BD.tobytes(), np.float32, offset=1).reshape(5, 8)
+        by_item = dataclasses.replace(chunk, items_B=np.arange(5), true_ids=None, true_offsets=None)
+        for objective in ("negative-sampling", "sampled-softmax"):
+            for optimizer in ("sgd", "adagrad"):
+                config = make_config(private_negatives=private, objective=objective, row_optimizer=optimizer, max_norm=1.0)
+                engine = WideEngine(matrix, config)
+                engine.apply(chunk)
+                engine.apply(dataclasses.replace(by_item, update=False, features_BD=frozen))
+                engine.apply(dataclasses.replace(chunk, pos_weights=np.ones(5, np.float32), num_negatives=300))
+                engine.apply(make_chunk(random_features(1), [[]], [[]]))
+draw_positives(matrix.item_offsets, matrix.item_tags, np.arange(3), 2, np.uint64(1))
+matrix.item_tags.flags.writeable = "second" not in sys.argv
+draw_positives(matrix.item_offsets, matrix.item_tags, np.arange(3), 2, np.uint64(1))
+"""
+
+
+def run_python(*arguments: str, **environment: str) -> None:
+    """A fresh interpreter that finds the project and the tests' helpers."""
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
+def test_second_process_compiles_nothing(tmp_path):
+    """`warm_up` is enough for chunks of every kind, and a second process takes all of it from the disk."""
+    run_python("-c", SERVE, "first", HYBRID_CACHE=str(tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+    assert before
+    run_python("-c", SERVE, "second", HYBRID_CACHE=str(tmp_path))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == before
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="this is that run")
+def test_plain_python_gives_the_same_numbers():
+    """The kernels' own tests once more, with every kernel as the Python function that is written down."""
+    files = ("engine", "kernel_shared", "kernel_private", "objectives", "sampler", "positives", "counters")
+    names = [str(TESTS / f"test_{name}.py") for name in files]
+    run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *names, NUMBA_DISABLE_JIT="1")
+
+
+def test_cache_belongs_to_us_alone():
+    directory = cache_directory()
+    assert directory is not None
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_no_cache_where_none_can_be_made(tmp_path):
+    """A home that cannot be written to costs time, not the run."""
+    (tmp_path / "file").write_text("")
+    code = "from workers.jit import cache_directory as c; assert c() is None; from workers.counters import random_bits as r; "
+    code += "import numpy as np; assert r(np.uint64(1234567), np.uint64(0)) == 6457827717110365317"
+    run_python("-c", code, HYBRID_CACHE=str(tmp_path / "file"))

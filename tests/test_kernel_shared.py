@@ -1,0 +1,84 @@
+"""What distinguishes the kernel with shared negatives: one merged write per row and chunk, exact masks at real sizes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from wide_cases import assert_equal, make_chunk, make_config, make_matrix, random_features, run_both
+
+from workers.engine import WideEngine
+from workers.jit import JIT_ENABLED
+
+CONFIG = make_config()
+POSITIVES = [[1, 2], [2, 3], [], [2], [7, 7]]
+
+
+def test_order_of_examples_does_not_matter():
+    """Rows are as before the chunk for every example, so a permuted chunk writes the same rows."""
+    order = [3, 0, 4, 2, 1]
+    features_BD = random_features()
+    matrices = [make_matrix(CONFIG), make_matrix(CONFIG)]
+    WideEngine(matrices[0], CONFIG).apply(make_chunk(features_BD, POSITIVES, POSITIVES[:4] + [[7]]))
+    permuted = [POSITIVES[b] for b in order]
+    WideEngine(matrices[1], CONFIG).apply(make_chunk(features_BD[order], permuted, [sorted(set(p)) for p in permuted]))
+    np.testing.assert_allclose(matrices[0].rows_ND, matrices[1].rows_ND, atol=1e-5)
+    np.testing.assert_allclose(matrices[0].tag_state_N4, matrices[1].tag_state_N4, atol=1e-5)
+
+
+def test_adagrad_sees_one_merged_gradient():
+    """Two equal examples: their row's accumulator grows by the square of the sum, not by the sum of squares."""
+    config = make_config(negatives=1)
+    features_BD = np.repeat(random_features(1), 2, axis=0)
+    gains = []
+    for count in (1, 2):
+        matrix = make_matrix(config)
+        before = matrix.tag_state_N4[4, 1]
+        WideEngine(matrix, config).apply(make_chunk(features_BD[:count], [[4]] * count, [list(range(60))] * count))
+        gains.append(matrix.tag_state_N4[4, 1] - before)
+    assert gains[1] == pytest.approx(4 * gains[0], rel=1e-4)
+
+
+def test_each_distinct_row_is_written_once():
+    config = make_config()
+    matrix = make_matrix(config)
+    before = matrix.rows_ND.copy()
+    reply = WideEngine(matrix, config).apply(make_chunk(random_features(), POSITIVES, [[]] * 5))
+    assert reply.rows_written == (matrix.rows_ND != before).any(axis=1).sum()
+
+
+def test_tags_that_are_masked_for_all_are_not_touched():
+    """Not even their accumulators, nor are they bounded: nobody learned anything about them."""
+    config = make_config(max_norm=0.01)
+    matrix = make_matrix(config)
+    before, state = matrix.rows_ND.copy(), matrix.tag_state_N4.copy()
+    reply = WideEngine(matrix, config).apply(make_chunk(random_features(), [[]] * 5, [list(range(60))] * 5))
+    assert reply.accidental_hits == 5 * 24
+    assert reply.rows_written == 0
+    assert np.array_equal(matrix.rows_ND, before)
+    assert np.array_equal(matrix.tag_state_N4, state)
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="too many numbers for plain Python")
+@pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
+def test_real_sizes(objective):
+    """40,000 tags, 700 of them true per example, so that the filter of the masks lets some pass that are not there."""
+    config = make_config(objective=objective, negatives=1024, negative_weight=16.0, init_scale=0.3)
+    matrix = make_matrix(config, num_tags=40_000, dim=64)
+    rng = np.random.default_rng(5)
+    truth = [np.sort(rng.choice(40_000, 700, replace=False, shuffle=False)).tolist() for _ in range(12)]
+    positives = [rng.choice(t, 16, replace=False).tolist() for t in truth]
+    chunk = make_chunk(random_features(12, 64), positives, truth, num_negatives=1024)
+    both = run_both(matrix, config, chunk)
+    assert both.reply.accidental_hits > 100
+    assert_equal(both)
+
+
+def test_negatives_depend_on_the_chunk_alone():
+    """On (seed, step, chunk): not on the engine, on what it did before, or on time."""
+    chunk = dataclasses.replace(make_chunk(random_features(), POSITIVES, [[]] * 5), update=False)
+    matrix = make_matrix(CONFIG)
+    first, second = (WideEngine(matrix, CONFIG, worker_index=i).apply(chunk) for i in (0, 1))
+    assert np.array_equal(first.loss_B, second.loss_B)
+    for change in ({"seed": 8}, {"step": 4}, {"chunk": 2}):
+        other = WideEngine(matrix, CONFIG).apply(dataclasses.replace(chunk, **change))
+        assert not np.array_equal(first.loss_B, other.loss_B)

@@ -1,0 +1,236 @@
+"""What is shown of a run: the live view, the plain lines, figures, the report at the end."""
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+from test_link import step
+
+from launch.figures import duration, rate, share, sparkline
+from launch.live import LiveView, render
+from launch.plain import PlainView, describe, describe_at_length
+from launch.report import named_tables, next_commands, print_report, resume_command, this_command, to_json
+from launch.snapshot import History, Snapshot
+from launch.views import Detachable, choose_view
+
+POPULARITY = {"P@5": 0.399, "mAP": 0.01}
+TABLE = {"P@5": 0.713, "mAP": 0.187, "mAP bounds": [2, 50], "items": 1467, "popularity": POPULARITY}
+
+
+def worker(index, **changes):
+    return {"name": f"worker-{index}-1", "state": "ready", "rows_per_s": 2e6, "in_flight": 3, **changes}
+
+
+@pytest.fixture
+def training():
+    snapshot = Snapshot(run="runs/x", source="emoji", state="training", workers_wanted=2)
+    numbers = {"step": 1234, "loss": 3.25, "examples_per_s": 812.5, "wait_fraction": 0.021, "negatives": 1024}
+    rest = {"in_flight": 5, "fraction": 0.43, "eta_s": 201.0, "staleness_chunks": 1.5, "chunks_resent": 4}
+    snapshot.take(
+        {
+            "kind": "step",
+            **step(**numbers, **rest, device="cuda:0", threads=3, workers=[worker(0), worker(1, state="starting")]),
+        }
+    )
+    return snapshot
+
+
+def drawn(snapshot, height=40, width=110):
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
+    console.print(render(snapshot, height))
+    return console.file.getvalue()
+
+
+def test_the_live_view_shows_every_figure(training):
+    text = drawn(training)
+    for shown in (
+        "runs/x",
+        "training",
+        "1,234",
+        "3.2500",
+        "812",
+        "43.0%",
+        "ETA 3:21",
+        "2.1%",
+        "1,024",
+        "1.5",
+        "4",
+        "cuda:0, 3 threads",
+    ):
+        assert shown in text
+    for shown in ("worker (2 of 2)", "worker-0-1", "worker-1-1", "starting", "2.00 M", "Ctrl-C finishes the step"):
+        assert shown in text
+
+
+def test_before_the_first_step_the_phase_is_shown():
+    snapshot = Snapshot(run="runs/x", source="emoji")
+    assert "starting" in drawn(snapshot)
+    snapshot.take({"kind": "progress", "phase": "prepare", "text": "rasterising", "done": 1200, "total": 14661})
+    assert "rasterising" in drawn(snapshot)
+    assert "1,200 / 14,661" in drawn(snapshot)
+
+
+def test_many_workers_fit_in_a_low_terminal_and_are_summed(training):
+    training.step = {**training.step, "workers": [worker(i) for i in range(200)]}
+    text = drawn(training, height=24)
+    assert len(text.splitlines()) <= 24
+    assert "191 more" in text
+    assert "382 M" in text
+
+
+def test_a_narrow_terminal_breaks_nothing(training):
+    assert max(len(line) for line in drawn(training, width=40).splitlines()) <= 40
+
+
+def test_markup_in_foreign_text_is_shown_as_it_is(training):
+    training.source = "folder:/[bold]x[/nothing]"
+    training.show("evaluate", "scoring", 1, 2)
+    assert "[bold]x[/nothing]" in drawn(training)
+    console = Console(file=io.StringIO(), width=80)
+    LiveView(console).note("[red]not markup[/blue]")
+    assert "[red]not markup[/blue]" in console.file.getvalue()
+
+
+def test_a_loss_that_is_not_a_number_is_shown_and_not_drawn(training):
+    training.take({"kind": "step", **step(loss=math.nan, eta_s=math.inf)})
+    assert "nan" in drawn(training)
+    assert "ETA -" in drawn(training)
+    assert training.losses.points == [3.25]
+
+
+def test_a_stopping_run_says_so(training):
+    training.state = "stopping"
+    assert "Ctrl-C again ends everything at once" in drawn(training)
+
+
+def test_plain_lines_come_at_once_for_news_and_then_every_few_seconds(training, monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    stream = io.StringIO()
+    view = PlainView(stream)
+    for changes in ({"step": 1}, {"step": 2}, {"step": 3}):
+        training.take({"kind": "step", **step(**changes)})
+        view.update(training)
+    assert len(stream.getvalue().splitlines()) == 1
+    now_s += 6
+    view.update(training)
+    assert "step 3 " in stream.getvalue().splitlines()[1]
+    training.show("evaluate", "scoring images", 5, 10)
+    view.update(training)
+    assert stream.getvalue().splitlines()[2].endswith("training: scoring images 5/10")
+    now_s += 6
+    view.update(training)  # nothing new: no line
+    assert len(stream.getvalue().splitlines()) == 3
+
+
+def test_status_is_told_in_words_and_as_json(training):
+    training.note("a remark")
+    status = json.loads(to_json(training.plain()))
+    assert describe(status).startswith("training: step 1,234 (43.0%), loss 3.2500, 812 examples/s")
+    told = describe_at_length(status)
+    assert "worker-1-1: starting, 2.00 M rows/s, in flight 3" in told
+    assert "note: a remark" in told
+
+
+def test_json_has_no_numbers_that_json_does_not_have():
+    assert json.loads(to_json({"loss": math.nan, "deep": [{"eta": math.inf}], "fine": 1.5})) == {
+        "loss": None,
+        "deep": [{"eta": None}],
+        "fine": 1.5,
+    }
+
+
+def test_a_lost_terminal_silences_the_view_and_nothing_else(training):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    view = choose_view(Console(file=Closed(), force_terminal=True))
+    assert isinstance(view, Detachable)
+    view.start()
+    view.update(training, force=True)
+    view.note("x")
+    view.stop(training)
+
+
+def test_history_keeps_the_shape_of_a_long_series_in_bounded_memory():
+    history = History()
+    for value in range(100_000):
+        history.add(float(value))
+    assert len(history.points) <= 512
+    assert history.points == sorted(history.points)
+    assert history.points[0] < 1000
+    assert history.points[-1] > 98_000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00"), (59.6, "1:00"), (187, "3:07"), (3729, "1:02:09"), (math.inf, "-"), (math.nan, "-"), (-1, "-")],
+)
+def test_durations(seconds, shown):
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (1.5, "1.5"), (812.4, "812"), (9999, "9,999"), (45_600, "45.6 k"), (999_999, "1000 k"),
+     (1.234e6, "1.23 M"), (2.5e9, "2.50 G"), (math.nan, "-")],
+)  # fmt: skip
+def test_rates(value, shown):
+    assert rate(value) == shown
+
+
+def test_shares_and_sparklines():
+    assert share(0.0213) == "2.1%"
+    assert sparkline([]) == ""
+    assert sparkline([2.0] * 50, width=10) == "▁" * 10
+    assert sparkline([3.0, 2.0, 1.0, 1.0], width=4) == "█▅▁▁"
+    assert len(sparkline(list(map(float, range(7))), width=32)) == 7
+
+
+def report(metrics, outputs, folder):
+    console = Console(file=io.StringIO(), width=100)
+    snapshot = Snapshot(run="runs/x", source="emoji", metrics=metrics, outputs=outputs)
+    print_report(console, snapshot, folder / "runs" / "my run", "emoji")
+    return console.file.getvalue()
+
+
+def test_the_report_has_metrics_places_and_commands_that_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gallery = str(tmp_path / "runs" / "my run" / "gallery.html")
+    text = report({"test": TABLE, "twemoji": TABLE}, {"gallery": gallery, "example_tag": "l'eau"}, tmp_path)
+    assert "test, 1,467 images" in text
+    assert "twemoji, 1,467 images" in text
+    assert "mAP (tags with 2 to 50 images)" in text
+    assert "0.713" in text and "0.399" in text
+    assert "runs/my run/gallery.html" in text
+    assert f"{this_command()} search 'runs/my run' 'l'\"'\"'eau'" in text
+
+
+def test_one_table_without_a_name_is_one_table():
+    assert named_tables(TABLE) == {"": TABLE}
+    assert list(named_tables({"valid": TABLE, "test": TABLE})) == ["valid", "test"]
+    assert named_tables({}) == {}
+
+
+def test_without_a_known_tag_the_commands_need_none(tmp_path):
+    commands = next_commands({}, tmp_path, "folder:/photos")
+    assert [command.split()[-2] for command in commands] == ["evaluate", "status"]
+    with_image = next_commands({"example_tag": "cat", "example_image": "a b.jpg"}, tmp_path, "folder:/photos")
+    assert with_image[1].endswith(f"annotate {tmp_path} 'a b.jpg'")
+
+
+def test_commands_are_spelled_as_this_program_was_called(tmp_path, monkeypatch):
+    program = tmp_path / ".venv" / "bin" / "hybrid"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert resume_command(tmp_path / "runs" / "a") == ".venv/bin/hybrid train --resume runs/a"
+    monkeypatch.setattr("sys.argv", [".venv/bin/hybrid"])
+    assert this_command() == ".venv/bin/hybrid"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert this_command() == "hybrid"

@@ -1,0 +1,166 @@
+"""The tag matrix: what it starts with, what it refuses, how it is shared."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from wide_cases import make_config, make_matrix
+
+from workers.errors import DataError, MatrixMismatch
+from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix, matrix_spec
+from workers.memory import SharedArrays
+from workers.objectives import UNSEEN_BIAS
+
+COUNTS = np.array([40, 0, 10, 5, 45])
+MARGINAL = np.array([0.5, 0, 0.2, 0.1, 0.2])
+
+
+def create(config, **arguments):
+    return TagMatrix.create(5, 4, config=config, **{"counts": COUNTS, "marginal": MARGINAL, **arguments})
+
+
+def test_nothing_stays_poison():
+    config = make_config()
+    for matrix in (TagMatrix.create(70_000, 12, config=config), make_matrix(config)):
+        assert np.isfinite(matrix.rows_ND).all()
+        assert np.isfinite(matrix.tag_state_N4).all()
+        assert matrix.counts_N.min() >= 1
+        assert matrix.alias_cells_N2[:, 1].max() < matrix.num_tags
+        assert not matrix.worker_stats_WS.any()
+        assert matrix.item_offsets[0] == 0
+
+
+def test_rows_start_small_random_and_reproducible():
+    config = make_config(init_scale=0.05)
+    first, same, other = (TagMatrix.create(20_000, 64, config=config, seed=s).rows_ND for s in (3, 3, 4))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+    assert abs(first.std() / (0.05 / 8) - 1) < 0.01
+    assert abs(first.mean()) < 1e-4
+    assert len(np.unique(first[:, 0])) > 19_000
+
+
+def test_accumulators_start_at_zero():
+    matrix = create(make_config())
+    assert not matrix.tag_state_N4[:, [ROW_ACC, BIAS_ACC]].any()
+
+
+def test_bias_of_negative_sampling_says_no_information():
+    """With scores b alone, the expected gradient of every seen tag is 0: u(t) sigmoid(-b) = w q(t) sigmoid(b)."""
+    config = make_config(negative_weight=16.0, alpha=0.5)
+    matrix = create(config)
+    seen = COUNTS > 0
+    q_N = np.sqrt(COUNTS) / np.sqrt(COUNTS).sum()
+    np.testing.assert_allclose(np.exp(matrix.log_q_N), q_N, rtol=1e-6)
+    pull, push = MARGINAL * expit(-matrix.bias_N), 16 * q_N * expit(matrix.bias_N)
+    np.testing.assert_allclose(pull[seen], push[seen], rtol=1e-5)
+
+
+def test_bias_of_sampled_softmax_is_the_log_marginal():
+    matrix = create(make_config(objective="sampled-softmax"))
+    seen = COUNTS > 0
+    np.testing.assert_allclose(np.exp(matrix.bias_N[seen]), MARGINAL[seen], rtol=1e-5)
+
+
+def test_marginal_defaults_to_the_counts_and_counts_to_uniform():
+    config = make_config(objective="sampled-softmax")
+    np.testing.assert_allclose(np.exp(create(config, marginal=None).bias_N[[0, 2]]), [0.4, 0.1], rtol=1e-5)
+    matrix = create(config, counts=None, marginal=None)
+    np.testing.assert_allclose(np.exp(matrix.bias_N), 0.2, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(matrix.log_q_N), 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_unseen_tags(objective, alpha):
+    """Improbable but finite; never drawn; never ranked."""
+    config = make_config(objective=objective, alpha=alpha)
+    matrix = create(config)
+    assert matrix.bias_N[1] == UNSEEN_BIAS
+    assert matrix.log_q_N[1] == -np.inf
+    correction_N = matrix.log_probability_correction_N(config)
+    assert correction_N.dtype == np.float32
+    assert np.isneginf(correction_N).tolist() == (COUNTS == 0).tolist()
+
+
+def test_scores_become_log_probabilities():
+    """At the start, bias plus correction is the log of the marginal; with weights c, positives are drawn as if by u c."""
+    for objective in ("negative-sampling", "sampled-softmax"):
+        config = make_config(objective=objective)
+        matrix, seen = create(config), COUNTS > 0
+        log_p_N = matrix.bias_N + matrix.log_probability_correction_N(config)
+        np.testing.assert_allclose(np.exp(log_p_N[seen]), MARGINAL[seen], rtol=1e-5)
+        weight_N = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+        log_p_N = matrix.bias_N + matrix.log_probability_correction_N(config, weight_N)
+        np.testing.assert_allclose(np.exp(log_p_N[seen]), (MARGINAL / weight_N)[seen], rtol=1e-5)
+
+
+def test_another_process_maps_the_same_matrix():
+    matrix = make_matrix(make_config())
+    code = (
+        "import sys; from workers.matrix import TagMatrix; m = TagMatrix.attach(int(sys.argv[1])); "
+        "m.rows_ND[7] = m.item_tags[:8]; m.bias_N[3] = m.num_items; print(m.fingerprint)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(matrix.fd)],
+        pass_fds=[matrix.fd],
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == matrix.fingerprint
+    assert matrix.rows_ND[7].tolist() == matrix.item_tags[:8].tolist()
+    assert matrix.tag_state_N4[3, BIAS] == matrix.num_items == 12
+
+
+def test_fingerprints_differ():
+    assert create(make_config()).fingerprint != create(make_config()).fingerprint
+
+
+def test_attach_refuses_other_arrays():
+    spec = matrix_spec(5, 4)
+    for wrong in ({"rows_ND": spec["rows_ND"]}, {**spec, "counts_N": spec["counts_N"]._replace(dtype="<i4")}):
+        arrays = SharedArrays.create(wrong)
+        with pytest.raises(MatrixMismatch, match="shared memory holds"):
+            TagMatrix.attach(arrays.fd)
+
+
+def test_close_leaves_no_descriptor():
+    matrix = create(make_config())
+    before = len(os.listdir("/proc/self/fd"))
+    other = TagMatrix.attach(matrix.fd)
+    other.close()
+    other.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"counts": np.ones(4, int)}, "counts"),
+        ({"counts": np.array([1, 2, -1, 0, 0])}, "counts"),
+        ({"counts": np.zeros(5, int)}, "counts"),
+        ({"marginal": np.ones(4)}, "marginal"),
+        ({"marginal": np.array([1, 1, -1.0, 1, 1])}, "marginal"),
+        ({"marginal": np.array([1, 1, np.nan, 1, 1])}, "marginal"),
+        ({"item_offsets": np.array([0, 1])}, "both or none"),
+        ({"item_offsets": np.array([0, 3]), "item_tags": np.array([1, 2], np.int32)}, "item_offsets"),
+        ({"item_offsets": np.array([0, 2, 1, 3]), "item_tags": np.array([1, 2, 3], np.int32)}, "item_offsets"),
+        ({"item_offsets": np.array([0, 2]), "item_tags": np.array([1, 5], np.int32)}, "item_tags"),
+        ({"item_offsets": np.array([0, 2]), "item_tags": np.array([-1, 2], np.int32)}, "item_tags"),
+        ({"item_offsets": np.array([0, 2, 4]), "item_tags": np.array([1, 2, 3, 3], np.int32)}, "ascend"),
+    ],
+)
+def test_data_that_do_not_fit(arguments, said):
+    with pytest.raises(DataError, match=said):
+        create(make_config(), **arguments)
+
+
+@pytest.mark.parametrize(("num_tags", "dim"), [(0, 4), (5, 0), (5, 6)])
+def test_shapes_that_are_refused(num_tags, dim):
+    with pytest.raises(DataError, match="multiple of 4"):
+        TagMatrix.create(num_tags, dim, config=make_config())

@@ -1,0 +1,60 @@
+"""Processes that work on pictures report, fail and die as their parent expects."""
+
+import multiprocessing
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from hybrid.data.pool import run_in_processes
+from workers.errors import DataError
+
+LIMIT_S = 30
+
+
+def test_every_task_is_done_once() -> None:
+    assert sorted(run_in_processes(lambda task: task * task, range(100))) == [task * task for task in range(100)]
+    assert list(run_in_processes(str, [])) == []
+
+
+def test_errors_come_back() -> None:
+    def fail(task: int) -> int:
+        raise DataError(f"task {task}")
+
+    with pytest.raises(DataError, match="task 7"):
+        list(run_in_processes(fail, [7]))
+
+
+def test_a_killed_process_is_an_error_not_a_hang() -> None:
+    with pytest.raises(DataError, match="killed"):
+        list(run_in_processes(lambda task: os.kill(os.getpid(), signal.SIGKILL), range(3)))
+
+
+def _parent_of_sleepers(report_fd: int) -> None:
+    def report_and_sleep(task: int) -> None:
+        os.write(report_fd, b"x")
+        signal.pause()
+
+    list(run_in_processes(report_and_sleep, range(1)))
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    read_fd, write_fd = os.pipe()
+    yield read_fd, write_fd
+    os.close(read_fd)
+
+
+def test_children_die_with_their_parent(pipe: tuple[int, int]) -> None:
+    """All descendants hold the writing end: its end of file is seen only when the last of them is gone."""
+    read_fd, write_fd = pipe
+    parent = multiprocessing.get_context("fork").Process(target=_parent_of_sleepers, args=(write_fd,))
+    parent.start()
+    os.close(write_fd)
+    assert select.select([read_fd], [], [], LIMIT_S)[0] and os.read(read_fd, 1) == b"x"
+    assert parent.pid is not None
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join(LIMIT_S)
+    assert select.select([read_fd], [], [], LIMIT_S)[0] and os.read(read_fd, 1) == b""

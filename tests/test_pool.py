@@ -1,0 +1,174 @@
+"""The pool: real processes that are started, replaced, scaled and ended."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from worker_system import LIMIT_S, private_endpoint, small_matrix, until, wait_for_exit
+
+from workers.errors import ConfigError, WorkerLost
+from workers.matrix import MAX_WORKERS, SERVED, TagMatrix
+from workers.pool import WorkerPool
+
+
+@pytest.fixture(scope="module")
+def matrix() -> Iterator[TagMatrix]:
+    """Workers only map it here."""
+    with small_matrix() as matrix:
+        yield matrix
+
+
+@pytest.fixture
+def pool(matrix: TagMatrix) -> Iterator[WorkerPool]:
+    """One worker, nobody at the endpoint."""
+    with private_endpoint() as endpoint:
+        pool = WorkerPool(matrix, endpoint, 1)
+        yield pool
+        pool.close()
+
+
+def _names(pool: WorkerPool) -> list[str]:
+    return [worker.name for worker in pool.workers]
+
+
+def _poll_until_lost(pool: WorkerPool, num_lost: int) -> list[str]:
+    lost: list[str] = []
+    until(lambda: len(lost) >= num_lost, lambda: lost.extend(pool.poll()))
+    return lost
+
+
+def test_killed_worker_is_named_and_replaced(pool: WorkerPool) -> None:
+    assert _names(pool) == ["worker-0-1"] and pool.poll() == []
+    pool.kill("worker-0-1")
+    assert _poll_until_lost(pool, 1) == ["worker-0-1"]
+    assert _names(pool) == ["worker-0-2"] and pool.poll() == []
+
+
+def test_worker_killed_by_somebody_else_is_replaced(pool: WorkerPool) -> None:
+    os.kill(pool.workers[0].pid, signal.SIGKILL)
+    assert _poll_until_lost(pool, 1) == ["worker-0-1"]
+    assert _names(pool) == ["worker-0-2"]
+
+
+def test_killing_nobody_is_harmless(pool: WorkerPool) -> None:
+    pool.kill("worker-7-1")
+    assert pool.poll() == [] and _names(pool) == ["worker-0-1"]
+
+
+def test_scale_up_takes_free_places_and_scale_down_names_the_last(pool: WorkerPool) -> None:
+    assert pool.scale(3) == []
+    assert _names(pool) == ["worker-0-1", "worker-1-1", "worker-2-1"]
+    assert pool.scale(1) == ["worker-1-1", "worker-2-1"] and pool.scale(1) == []
+    assert [worker.is_leaving for worker in pool.workers] == [False, True, True]
+    assert pool.scale(2) == []  # places of those that leave are still theirs
+    assert [w.name for w in pool.workers if not w.is_leaving] == ["worker-0-1", "worker-3-1"]
+
+
+def test_leaving_worker_that_dies_is_named_but_not_replaced(pool: WorkerPool) -> None:
+    pool.scale(2)
+    assert pool.scale(1) == ["worker-1-1"]
+    pool.kill("worker-1-1")
+    assert _poll_until_lost(pool, 1) == ["worker-1-1"]
+    assert _names(pool) == ["worker-0-1"]
+
+
+def test_worker_that_does_not_leave_is_killed(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.pool._LEAVE_LIMIT_S", -1.0)
+    pool.scale(2)
+    pool.scale(1)
+    assert _poll_until_lost(pool, 1) == ["worker-1-1"]
+    assert _names(pool) == ["worker-0-1"]
+
+
+@pytest.mark.parametrize("num_workers", [0, -1, MAX_WORKERS + 1])
+def test_impossible_sizes_are_refused(pool: WorkerPool, matrix: TagMatrix, num_workers: int) -> None:
+    with pytest.raises(ConfigError, match="workers = "):
+        pool.scale(num_workers)
+    with pytest.raises(ConfigError, match="workers = "):
+        WorkerPool(matrix, "ipc:///nowhere", num_workers)
+    assert _names(pool) == ["worker-0-1"]
+
+
+def test_crash_loop_ends_with_the_last_words(matrix: TagMatrix) -> None:
+    pool = WorkerPool(matrix, "carrier-pigeon://loft", 1)
+    try:
+        with pytest.raises(WorkerLost, match=r"(?s)served nothing.*status 1 .*Protocol not supported"):
+            _poll_until_lost(pool, 1000)
+        with pytest.raises(WorkerLost):
+            pool.poll()
+    finally:
+        pool.close()
+
+
+def test_deaths_of_workers_that_served_are_no_crash_loop(pool: WorkerPool, matrix: TagMatrix) -> None:
+    for _ in range(12):
+        matrix.worker_stats_WS[0, SERVED] += 1
+        pool.kill(_names(pool)[0])
+        _poll_until_lost(pool, 1)
+    assert _names(pool) == ["worker-0-13"]
+
+
+def test_close_ends_even_stopped_workers_and_may_be_called_twice(pool: WorkerPool) -> None:
+    pool.scale(2)
+    pids = [worker.pid for worker in pool.workers]
+    os.kill(pids[0], signal.SIGSTOP)
+    pool.close()
+    assert wait_for_exit(pids, 0) == [] and pool.workers == []
+    pool.close()
+
+
+def test_close_in_a_forked_child_ends_nobody(pool: WorkerPool) -> None:
+    child = os.fork()
+    if child == 0:
+        pool.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert pool.poll() == [] and pool.workers[0].process.poll() is None
+
+
+def test_logs_of_successive_workers_share_a_file(matrix: TagMatrix, tmp_path: Path) -> None:
+    with private_endpoint() as endpoint:
+        pool = WorkerPool(matrix, endpoint, 1, log_dir=tmp_path / "log")
+        try:
+            until(lambda: _is_watching(pool.workers[0].pid), lambda: None)
+            os.kill(pool.workers[0].pid, signal.SIGSEGV)  # as a defect in a kernel would
+            assert _poll_until_lost(pool, 1) == ["worker-0-1"]
+            assert "Segmentation fault" in (tmp_path / "log" / "worker-0.log").read_text()
+            assert pool.workers[0].log.last_words() == ""
+        finally:
+            pool.close()
+
+
+def _is_watching(pid: int) -> bool:
+    """It runs our code: the lifeline's thread is there."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+
+
+def test_package_of_the_same_name_where_the_user_stands_is_not_run(matrix: TagMatrix, tmp_path: Path) -> None:
+    package = tmp_path / "workers"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit(99)")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import os\n"
+        "from worker_system import *\n"
+        "with small_matrix() as matrix:\n"
+        "    os.chdir(sys.argv[2])\n"
+        "    pool = WorkerPool(matrix, 'carrier-pigeon://loft', 1)\n"
+        "    print(pool.workers[0].process.wait(60), pool.workers[0].log.last_words())\n"
+        "    pool.close()\n"
+    )
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(here), str(tmp_path)],
+        cwd=here.parent,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    assert done.stdout.startswith("1 ") and "Protocol not supported" in done.stdout

@@ -1,0 +1,183 @@
+"""A view is what its settings say, counted by hand, and says when its files are damaged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_data import png_bytes, write_photos
+
+from hybrid.data import View, prepare, stats, write_head_arrays
+from hybrid.data.prepare import stored_size
+from hybrid.data.vocabulary import TagVocabulary
+from launch.config import DataConfig
+from workers.errors import ConfigError, DataError
+
+
+def prepared(tmp_path: Path, **settings: object) -> View:
+    photos = tmp_path / "photos"
+    if not photos.exists():
+        write_photos(photos, 60)
+        (photos / "a001.png").write_bytes(b"")
+        (photos / "a002.png").write_bytes(png_bytes(20_990, 29_700))
+        (photos / "a003.png").write_bytes((photos / "a003.png").read_bytes()[:60])
+        (photos / "a004.txt").unlink()
+    config = {"source": f"folder:{photos}", "cache_dir": str(tmp_path / "cache"), "image_size": 12, **settings}
+    return prepare(DataConfig(**config))
+
+
+def true_tags(view: View, item: int) -> set[str]:
+    number = int(view.names[item].removeprefix("a").removesuffix(".png"))
+    return {"square", f"own {number % 7}"} | ({"rare"} if number % 3 == 0 else set())
+
+
+def test_items_tags_and_pictures_belong_together(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    assert len(view) == len(view.names) == len(view.images) == 56
+    for item, name in enumerate(view.names):
+        known = {view.vocabulary.tags[i] for i in view.item_tags[view.item_offsets[item] : view.item_offsets[item + 1]]}
+        assert known == {tag for tag in true_tags(view, item) if view.vocabulary.id_of(tag) is not None}
+        assert len(known) + view.num_unseen_tags[item] == len(true_tags(view, item))
+        number = int(name[1:4])
+        assert np.all(view.images.get(np.array([item])) == [number, 40, 200])
+        assert view.describe(item) == {"name": name, "title": name[:4]}
+        assert view.png(item, 8).startswith(b"\x89PNG")
+
+
+def test_counts_and_marginal_come_from_training_items(tmp_path: Path) -> None:
+    view = prepared(tmp_path, hold_out_fraction=0.5)
+    counts = dict.fromkeys(view.vocabulary.tags, 0)
+    marginal = dict.fromkeys(view.vocabulary.tags, 0.0)
+    for item in view.train_items:
+        for tag in true_tags(view, int(item)):
+            counts[tag] += 1
+            marginal[tag] += 1 / len(true_tags(view, int(item))) / len(view.train_items)
+    assert view.vocabulary.counts.tolist() == list(counts.values())
+    assert view.marginal.tolist() == pytest.approx(list(marginal.values()))
+    assert view.marginal.sum() == pytest.approx(1)
+    assert np.all(np.diff(view.vocabulary.counts) <= 0) and min(counts.values()) > 0
+    assert len(view.test_items) == pytest.approx(28, abs=8)
+
+
+def test_bad_pictures_are_counted_named_and_explained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        view = prepared(tmp_path)
+    assert view.dropped["items with unreadable pictures"] == 3 and view.dropped["items without tags"] == 1
+    lines = [line.split("\t") for line in view.skipped_path.read_text().splitlines()]
+    found = {name: why for _, name, why in lines}
+    assert set(found) == {"a001.png", "a002.png", "a003.png", "a004.png"}
+    assert "empty" in found["a001.png"] and "gigantic" in found["a002.png"] and "broken" in found["a003.png"]
+    assert all(name in caplog.text for name in found)
+
+
+def test_preparing_again_gives_the_same_view_without_work(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    said: list[str] = []
+    config = DataConfig(source=view.source, cache_dir=str(tmp_path / "cache"), image_size=12)
+    again = prepare(config, lambda text, done, total: said.append(text))
+    assert again.folder == view.folder and set(said) <= {"listing files"}
+    (tmp_path / "photos" / "a005.txt").write_text("changed")
+    assert prepare(config).fingerprint != view.fingerprint
+
+
+@pytest.mark.parametrize("settings", [{"min_count": 9}, {"max_tags": 3}, {"max_items": 30}, {"hold_out_fraction": 0.4}, {"image_size": 40}])
+def test_settings_that_matter_make_another_view(tmp_path: Path, settings: dict[str, object]) -> None:
+    assert prepared(tmp_path, **settings).fingerprint != prepared(tmp_path).fingerprint
+    assert prepared(tmp_path, loader_processes=3).fingerprint == prepared(tmp_path).fingerprint
+
+
+def test_dropped_tags_are_counted_and_stay_as_unseen(tmp_path: Path) -> None:
+    view = prepared(tmp_path, max_tags=2)
+    assert view.vocabulary.tags == ["square", "rare"]
+    assert sum(count for what, count in view.dropped.items() if what.startswith("tags")) == 7
+    assert set(view.num_unseen_tags.tolist()) == {1}
+
+
+def test_training_items_without_known_tags_do_not_train(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 40)
+    for path in photos.glob("*.txt"):
+        path.write_text("rare" if int(path.stem[1:]) % 4 == 0 else path.stem)
+    view = prepared(tmp_path, min_count=2)
+    assert view.vocabulary.tags == ["rare"]
+    assert np.all(np.diff(view.item_offsets)[view.train_items] == 1)
+    assert view.dropped["training items without known tags"] > 0
+    assert len(view.test_items) > 0 and np.any(np.diff(view.item_offsets)[view.test_items] == 0)
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 5)
+    for path in photos.glob("*.txt"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"no picture with tags \(left out: 5 without tags"):
+        prepared(tmp_path)
+    (photos / "a000.txt").write_text("one")
+    (photos / "a000.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match="no picture with a known tag"):
+        prepared(tmp_path)
+
+
+def test_one_picture_is_enough(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 1)
+    view = prepared(tmp_path, hold_out_fraction=0.01)
+    assert len(view.train_items) == 1 and not len(view.test_items)
+    assert stats(view)["tags"] == 3
+
+
+def test_designs_are_of_emoji_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="only the emoji"):
+        prepared(tmp_path, hold_out_design="noto")
+
+
+def test_head_arrays(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    folder = write_head_arrays(view)
+    arrays = {name: np.load(folder / f"{name}.npy") for name in ("counts", "marginal", "item_offsets", "item_tags")}
+    assert arrays["counts"].dtype == np.int64 and arrays["marginal"].dtype == np.float64
+    assert arrays["item_offsets"].dtype == np.int64 and arrays["item_tags"].dtype == np.int32
+    assert np.array_equal(arrays["counts"], view.vocabulary.counts)
+    np.save(folder / "item_offsets.npy", arrays["item_offsets"][:-1])
+    with pytest.raises(DataError, match="damaged"):
+        write_head_arrays(View(folder))
+
+
+@pytest.mark.parametrize("name", ["view.json", "train_items.npy", "vocabulary.tsv", "image_rows.npy"])
+def test_damaged_views_say_so(tmp_path: Path, name: str) -> None:
+    view = prepared(tmp_path)
+    (view.folder / name).write_bytes(b"{}"[:1])
+    with pytest.raises(DataError, match=view.folder.name):
+        _ = View(view.folder).vocabulary
+
+
+def test_pictures_removed_from_the_cache(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    for path in (tmp_path / "cache" / "images").glob("*/images.npy"):
+        path.unlink()
+    with pytest.raises(DataError, match="prepare again"):
+        View(view.folder)
+
+
+def test_stats_are_plain_values(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    report = json.loads(json.dumps(stats(view)))
+    assert report["items"] == 56 == report["training items"] + report["validation items"] + report["test items"]
+    assert report["tags"] == len(view.vocabulary) and report["left out"] == view.dropped
+    assert next(iter(report["most frequent tags"])) == "square"
+
+
+@pytest.mark.parametrize(("image_size", "size"), [(8, 16), (32, 48), (48, 64), (64, 96), (224, 304)])
+def test_stored_pictures_are_larger_than_the_trunk_sees(image_size: int, size: int) -> None:
+    assert stored_size(image_size) == size
+
+
+def test_preparing_loads_no_torch() -> None:
+    code = "import sys, hybrid.data; from hybrid.data import prepare, stats, View; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, cwd=Path(__file__).parent.parent, check=False).returncode == 0
+
+
+def test_vocabulary_of_the_view_is_the_documented_file(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    assert TagVocabulary.load(view.folder / "vocabulary.tsv").tags == view.vocabulary.tags

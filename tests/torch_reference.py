@@ -1,0 +1,77 @@
+"""The wide head once more: dense torch in float64, differentiated by autograd, with the draws of the real one."""
+
+# Shapes: B examples, D dim, K negatives, N tags.
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hybrid.head import WideHead
+from workers.counters import NEGATIVES, POSITIVES, stream_key
+from workers.positives import draw_positives
+from workers.sampler import draw_ids
+
+
+@dataclass
+class Reference:
+    """What a step must give."""
+
+    loss: float
+    feature_grad_BD: torch.Tensor
+    """Of the mean loss."""
+    rows_ND: torch.Tensor
+    bias_N: torch.Tensor
+
+
+def reference_step(head: WideHead, features_BD: torch.Tensor, tags: list[list[int]], lr: float) -> Reference:
+    """One call of a head with shared negatives and SGD rows, chunk after chunk, as one worker would do it."""
+    rows = torch.tensor(head.matrix.rows_ND, dtype=torch.float64)
+    bias = torch.tensor(head.matrix.bias_N, dtype=torch.float64)
+    features = features_BD.detach().double().requires_grad_(True)
+    size, num_examples, loss_sum = head.config.chunk_size, len(tags), 0.0
+    for number, start in enumerate(range(0, num_examples, size)):
+        true_tags = [sorted(set(ids)) for ids in tags[start : start + size]]
+        rows, bias = rows.detach().requires_grad_(True), bias.detach().requires_grad_(True)
+        losses = _chunk_losses(head, number, features[start : start + size], true_tags, rows, bias)
+        loss = torch.stack(losses).sum()
+        loss.backward()  # features gather the sum over chunks; rows are fresh in each
+        loss_sum += loss.item()
+        rows, bias = rows - lr * rows.grad, bias - lr * bias.grad
+    assert features.grad is not None
+    return Reference(loss_sum / num_examples, features.grad / num_examples, rows.detach(), bias.detach())
+
+
+def _chunk_losses(
+    head: WideHead, number: int, features: torch.Tensor, true_tags: list[list[int]], rows: torch.Tensor, bias: torch.Tensor
+) -> list[torch.Tensor]:
+    offsets = np.cumsum([0, *map(len, true_tags)])
+    ids = np.array([t for tags in true_tags for t in tags], np.int32)
+    key = stream_key(head.seed, head.step, number, POSITIVES)
+    pos_ids, pos_offsets = draw_positives(offsets, ids, np.arange(len(true_tags)), head.positives, key)
+    negatives = np.empty(head.num_negatives, np.int32)
+    draw_ids(head.matrix.alias_cells_N2, stream_key(head.seed, head.step, number, NEGATIVES), negatives)
+    log_q = torch.tensor(head.matrix.log_q_N, dtype=torch.float64)
+    losses = []
+    for b, tags in enumerate(true_tags):
+        scores = rows @ features[b] + bias
+        positives = pos_ids[pos_offsets[b] : pos_offsets[b + 1]].tolist()
+        kept = [k for k in negatives.tolist() if k not in tags]
+        losses.append(_loss(head, scores, positives, kept, log_q))
+    return losses
+
+
+def _loss(
+    head: WideHead, scores: torch.Tensor, positives: list[int], negatives: list[int], log_q: torch.Tensor
+) -> torch.Tensor:
+    """DESIGN section 5, letter by letter."""
+    P, K = len(positives), head.num_negatives
+    if head.config.objective == "negative-sampling":
+        of_positives = -F.logsigmoid(scores[positives]).sum() / max(P, 1)
+        return of_positives - head.config.negative_weight / K * F.logsigmoid(-scores[negatives]).sum()
+    loss = 0 * scores.sum()
+    z_of_negatives = (torch.exp(scores[negatives]) / (K * torch.exp(log_q[negatives]))).sum()
+    for p in positives:
+        loss = loss + (torch.log(torch.exp(scores[p]) + z_of_negatives) - scores[p]) / P
+    return loss
