@@ -1,7 +1,7 @@
 """The pictures that a search found, as one PNG or one HTML file."""
 
 # Captions in a PNG: DejaVu Sans, which comes with matplotlib, draws Latin, Greek, Cyrillic, Arabic, Hebrew and more. A
-# caption with letters that it lacks (Chinese, Hindi, Korean, ...) is drawn with the first installed font that has them
+# word with letters that it lacks (Chinese, Hindi, Korean, ...) is drawn with the first installed font that has them
 # all. Where there is none, missing letters become boxes, and the sheet's last line says so. An HTML sheet leaves fonts
 # to the browser.
 
@@ -53,7 +53,7 @@ def draw_sheet(result: SearchResult, pictures: TaggedPictures) -> Image.Image:
         row, column = divmod(place, COLUMNS)
         _draw_hit(sheet, draw, (GAP + column * (TILE + GAP), top + GAP // 2 + row * pitch), hit, pictures)
     captions = [result.query.text, *(text for hit in result.hits for text in (hit.title, *hit.tags))]
-    if any(font_file(text) is None for text in captions):
+    if any(font_file(word) is None for text in captions for word in text.split()):
         note = f"{BOX}: no installed font has this letter; an HTML sheet (--html) shows all."
         _text(draw, (GAP, sheet.height - GAP - 8), note, 12, SOFT, widest)
     return sheet
@@ -73,7 +73,7 @@ def _draw_hit(
     sheet.paste(picture, place, picture)
     if hit.is_true:
         draw.ellipse((x + TILE - 17, y - 7, x + TILE + 7, y + 17), TRUE)
-        draw.text((x + TILE - 5, y + 5), "✓", "white", ImageFont.truetype(DEFAULT_FONT, 15), anchor="mm")
+        draw.text((x + TILE - 5, y + 5), "✓", "white", _font(DEFAULT_FONT, 15), anchor="mm")
     _text(draw, (x, y + TILE + 8), hit.title, 13, INK, TILE)
     _text(draw, (x, y + TILE + 27), " · ".join(hit.tags), 11, SOFT, TILE, lines=2)
 
@@ -81,23 +81,27 @@ def _draw_hit(
 def _text(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, colour: str, width: int, lines: int = 1
 ) -> None:
-    """Text broken between words into at most so many lines, the last one cut with an ellipsis."""
-    file = font_file(text)
-    font = ImageFont.truetype(file or DEFAULT_FONT, size)
-    words = drawable(text).split(" ") if file is None else text.split(" ")
-    for line in range(lines):
-        fitting = len(words)
-        while fitting > 1 and font.getlength(" ".join(words[:fitting])) > width:
-            fitting -= 1
-        is_last = line == lines - 1 or fitting == len(words)
-        piece = " ".join(words) if is_last else " ".join(words[:fitting])
-        draw.text((at[0], at[1] + line * round(size * 1.35)), _cut(piece, font, width), colour, font)
-        words = words[fitting:]
-        if is_last or not words:
+    """Words, each in a font that has its letters, on at most so many lines; what does not fit ends in an ellipsis."""
+    x, line, space = 0.0, 0, _font(DEFAULT_FONT, size).getlength(" ")
+    for word in text.split():
+        file = font_file(word)
+        font, piece = _font(file or DEFAULT_FONT, size), word if file else drawable(word)
+        if x > 0 and x + font.getlength(piece) > width and line + 1 < lines:
+            x, line = 0.0, line + 1
+        fitting = _cut(piece, font, width - x)
+        draw.text((at[0] + x, at[1] + line * round(size * 1.35) + size), fitting, colour, font, anchor="ls")
+        x += font.getlength(fitting) + space
+        if fitting != piece or x > width:
             return
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+@functools.cache
+def _font(file: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size)
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """The text, or as much of it as fits with an ellipsis."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:
@@ -122,7 +126,9 @@ def font_file(text: str) -> Path | None:
 
 @functools.cache
 def _installed_fonts() -> tuple[Path, ...]:
-    return tuple(sorted(Path(file) for file in findSystemFonts()))
+    """Upright fonts of normal weight first."""
+    files = map(Path, findSystemFonts())
+    return tuple(sorted(files, key=lambda file: ("Regular" not in file.stem, file.name)))
 
 
 @functools.cache

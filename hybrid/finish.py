@@ -62,7 +62,7 @@ def finish_run(
         tables=shown,
         lines=read_metrics(run.metrics_file),
     )
-    supervision.tell("metrics", table=next(iter(shown.values())))
+    supervision.tell("metrics", table=shown)
     supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})
 
 

@@ -103,7 +103,8 @@ class Pipeline:
             result = self.head.collect(ticket)
         with self.timer.phase("backward"):
             grad_BD = torch.from_numpy(result.feature_grad_BD).div_(num_examples)
-            features_BD.backward(grad_BD.to(features_BD.device, features_BD.dtype, non_blocking=True))
+            if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
+                features_BD.backward(grad_BD.to(features_BD.device, features_BD.dtype, non_blocking=True))
         return float(result.loss_B.sum())
 
 

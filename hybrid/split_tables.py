@@ -3,6 +3,7 @@
 # Shapes: I items, N tags, D dim.
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def measure_splits(
             image_size=image_size,
             device=device,
             precision=precision,
-            progress=lambda done, total, name=name: progress(f"{name} pictures", done, total),
+            progress=partial(progress, f"{name} pictures"),
         )
         if not len(items):
             continue

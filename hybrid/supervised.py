@@ -12,6 +12,7 @@ from hybrid.data.view import write_head_arrays
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
 from hybrid.whole_file import write_whole
+from workers.endpoint import remove_endpoint
 from workers.lifeline import watch_owner
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,12 @@ def run_train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endp
 @contextlib.contextmanager
 def _supervised(link: str, lifeline_fd: int) -> Iterator[Supervision]:
     """A link to the launcher; this process ends at once when the launcher is gone."""
-    watch_owner(lifeline_fd, lambda: os._exit(ORPHANED_STATUS))
+
+    def leave() -> None:
+        remove_endpoint(link)
+        os._exit(ORPHANED_STATUS)
+
+    watch_owner(lifeline_fd, leave)
     supervision = Supervision(link)
     try:
         yield supervision

@@ -12,6 +12,8 @@ import click
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 JSON = click.option("--json", "json_output", is_flag=True)
 LINK = click.option("--link", required=True)
+SCORE_NAMES = {"probability": "log probability", "lift": "score"}
+SCORE = click.option("--score", default="probability")
 LIFELINE = click.option("--lifeline-fd", type=int, required=True)
 
 
@@ -48,14 +50,17 @@ def train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endpoint
 
 @verbs.command()
 @DIRECTORY
+@SCORE
+@click.option("--map-least", type=int, default=2)
+@click.option("--map-most", type=int, default=50)
 @JSON
-def evaluate(directory: Path, json_output: bool) -> None:
+def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_output: bool) -> None:
     """Measure a run's last checkpoint on its test items."""
     _quiet()
     from hybrid.loaded import load
     from hybrid.tables import metrics_table
 
-    tables = load(directory).evaluate()
+    tables = load(directory).evaluate(score, (map_least, map_most))
     _show(lambda: [metrics_table(table, title=name) for name, table in tables.items()], _flat(tables), json_output)
 
 
@@ -63,17 +68,17 @@ def evaluate(directory: Path, json_output: bool) -> None:
 @DIRECTORY
 @click.argument("images", nargs=-1, required=True)
 @click.option("--k", type=int, default=10)
+@SCORE
 @JSON
-def annotate(directory: Path, images: tuple[str, ...], k: int, json_output: bool) -> None:
+def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_output: bool) -> None:
     """Name the tags of pictures."""
     _quiet()
     from hybrid.loaded import load
     from hybrid.tables import tags_table
 
-    run = load(directory)
-    found = {image: run.annotate(image, k) for image in images}
+    found = dict(zip(images, load(directory).annotate_all(images, k, score), strict=True))
     plain = {"images": [{"image": image, "tags": [tag.plain() for tag in tags]} for image, tags in found.items()]}
-    _show(lambda: [tags_table(tags, image, "log probability") for image, tags in found.items()], plain, json_output)
+    _show(lambda: [tags_table(tags, image, SCORE_NAMES[score]) for image, tags in found.items()], plain, json_output)
 
 
 @verbs.command()

@@ -43,19 +43,21 @@ def print_report(console: Console, snapshot: Snapshot, directory: Path, source: 
 
 
 def named_tables(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """One table of measures, or several by the name of what was measured, as several."""
-    if not metrics:
-        return {}
-    if all(isinstance(value, Mapping) and _POPULARITY in value for value in metrics.values()):
-        return dict(metrics)
-    return {"": metrics}
+    """Tables of measures by the name of what was measured; measures that stand alone are the test's."""
+    alone = {name: value for name, value in metrics.items() if name == _POPULARITY or not _is_table(value)}
+    named = {name: value for name, value in metrics.items() if name not in alone}
+    return {**({"test": alone} if alone else {}), **named}
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping) and _POPULARITY in value
 
 
 def metrics_table(name: str, measures: Mapping[str, Any]) -> Table:
     """Measures in rows; the model's and popularity's in columns."""
     popular = measures.get(_POPULARITY, {})
     items = f", {measures['items']:,} images" if isinstance(measures.get("items"), int) else ""
-    table = Table(title=f"{name or 'metrics'}{items}", title_justify="left", title_style="bold")
+    table = Table(title=f"{name}{items}", title_justify="left", title_style="bold")
     table.add_column("measure")
     table.add_column("this run", justify="right", style="bold")
     table.add_column(_POPULARITY, justify="right", style="dim")
@@ -72,7 +74,9 @@ def next_commands(outputs: Mapping[str, Any], directory: Path, source: str) -> l
     if not tag:
         return [f"{this_command()} evaluate {run}", f"{this_command()} status {run}"]
     image = outputs.get("example_image")
-    second = f"annotate {run} {shlex.quote(str(image))}" if image else f"neighbours {run} {shlex.quote(tag)}"
+    second = (
+        f"annotate {run} {shlex.quote(shown_path(Path(image)))}" if image else f"neighbours {run} {shlex.quote(tag)}"
+    )
     return [f"{this_command()} search {run} {shlex.quote(tag)}", f"{this_command()} {second}"]
 
 

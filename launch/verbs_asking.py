@@ -7,13 +7,31 @@ import click
 from launch.deep_verb import run_deep_verb
 from launch.run_argument import RUN
 
+_SCORE = click.option(
+    "--score",
+    type=click.Choice(["probability", "lift"]),
+    default="probability",
+    show_default=True,
+    help="What ranks tags: log p(tag | image), or the bare score, which favours rare tags.",
+)
 
-@click.command(epilog="\b\nExamples:\n  hybrid evaluate last\n  hybrid evaluate last --json")
+
+@click.command(
+    epilog="\b\nExamples:\n  hybrid evaluate last\n  hybrid evaluate last --map-least 5 --map-most 1000 --json"
+)
 @click.argument("directory", type=RUN, metavar="RUN")
+@_SCORE
+@click.option(
+    "--map-least", type=click.IntRange(1), default=2, show_default=True, help="Fewest true images of a tag in mAP."
+)
+@click.option(
+    "--map-most", type=click.IntRange(1), default=50, show_default=True, help="Most true images of a tag in mAP."
+)
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
-def evaluate(directory: Path, json_output: bool) -> None:
+def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_output: bool) -> None:
     """Measure a run's last checkpoint on the held-out images, beside popularity."""
-    run_deep_verb("evaluate", [str(directory)], json_output=json_output)
+    options = {"--score": score, "--map-least": map_least, "--map-most": map_most}
+    run_deep_verb("evaluate", [str(directory)], options, json_output=json_output)
 
 
 @click.command(
@@ -22,10 +40,11 @@ def evaluate(directory: Path, json_output: bool) -> None:
 @click.argument("directory", type=RUN, metavar="RUN")
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Tags per image.")
+@_SCORE
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
-def annotate(directory: Path, images: tuple[str, ...], k: int, json_output: bool) -> None:
+def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_output: bool) -> None:
     """Name the tags of images."""
-    run_deep_verb("annotate", [str(directory), *images], {"--k": k}, json_output=json_output)
+    run_deep_verb("annotate", [str(directory), *images], {"--k": k, "--score": score}, json_output=json_output)
 
 
 @click.command(

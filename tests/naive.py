@@ -37,10 +37,8 @@ class Parameters:
     @classmethod
     def of(cls, matrix: TagMatrix) -> "Parameters":
         state = matrix.tag_state_N4.astype(np.float64)
-        return cls(
-            matrix.rows_ND.astype(np.float64), state[:, BIAS].copy(), state[:, ROW_ACC].copy(), state[:, BIAS_ACC].copy(),
-            state[:, LOG_Q].copy(),
-        )  # fmt: skip
+        rows_ND, log_q_N = matrix.rows_ND.astype(np.float64), state[:, LOG_Q].copy()
+        return cls(rows_ND, state[:, BIAS].copy(), state[:, ROW_ACC].copy(), state[:, BIAS_ACC].copy(), log_q_N)
 
 
 @dataclass

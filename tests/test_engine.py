@@ -65,7 +65,7 @@ def test_without_update_nothing_is_written(config):
 
 
 def test_gradients_are_those_of_autograd(config):
-    """The loss is written down once more, for torch; its gradient by features and by every parameter must be the engine's."""
+    """The loss written down once more, for torch: its gradients by features and parameters are the engine's."""
     matrix = make_matrix(config)
     chunk = make_chunk(random_features(1), [[4, 9, 4]], [[4, 9, 13]], row_lr=1.0, num_negatives=40)
     rows, bias = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (matrix.rows_ND, matrix.bias_N))
@@ -127,7 +127,7 @@ def test_duplicate_positives_and_negatives(config):
 
 
 def test_positive_that_is_not_declared_true(config):
-    """A drawn negative is masked if it is among the true ids, not if it is among the positives: both terms count then."""
+    """A drawn negative is masked if it is among the true ids; among the positives alone, both terms count."""
     matrix = make_matrix(config, num_tags=3)
     both = run_both(matrix, config, make_chunk(random_features(), [[0], [1], [2], [0, 1], []], [[], [], [], [], []]))
     assert both.reply.accidental_hits == 0

@@ -294,7 +294,7 @@ def test_topk_is_exact_and_leaves_tags_out_that_were_never_seen(score):
 def test_topk_of_lift_and_probability_differ_and_other_scores_are_refused(head):
     by_probability, by_lift = (head.topk(make_features(), N, score=score)[0] for score in ("probability", "lift"))
     assert not torch.equal(by_probability, by_lift)
-    with pytest.raises(ConfigError, match="probability or lift"):
+    with pytest.raises(ConfigError, match="one of probability, lift"):
         head.topk(make_features(), 3, score="luck")
     with pytest.raises(MatrixMismatch):
         head.topk(torch.ones(2, D + 1), 3)
@@ -368,13 +368,13 @@ def test_a_worker_killed_between_steps_is_replaced():
 def test_the_drop_in_example_of_the_readme(tmp_path):
     """A plain PyTorch loop: tags that pictures show can be told from them afterwards."""
     torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Flatten(), nn.Linear(12, 32), nn.LayerNorm(32))
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.LayerNorm(16))
     optimizer = torch.optim.AdamW(trunk.parameters(), lr=0.01)
     prototypes = torch.randn(10, 3, 2, 2)
     kinds = torch.randint(10, (60, 16))
     loader = [(prototypes[k] + 0.1 * torch.randn(16, 3, 2, 2), [[int(i), 100 + int(i)] for i in k]) for k in kinds]
     losses = []
-    with WideHead(num_tags=1000, dim=32, workers=2, negatives=64) as head:
+    with WideHead(num_tags=1000, dim=16, workers=2, negatives=64) as head:
         for images, tags in loader:
             optimizer.zero_grad()
             loss = head(trunk(images), tags)

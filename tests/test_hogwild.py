@@ -1,5 +1,6 @@
 """Several processes on one matrix, writing without locks."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -67,6 +68,4 @@ def test_two_processes_learn_on_the_same_rows():
 
 def make_still(chunk):
     """The chunk without its update."""
-    import dataclasses
-
     return dataclasses.replace(chunk, update=False)

@@ -32,7 +32,8 @@ for private in (False, True):
         by_item = dataclasses.replace(chunk, items_B=np.arange(5), true_ids=None, true_offsets=None)
         for objective in ("negative-sampling", "sampled-softmax"):
             for optimizer in ("sgd", "adagrad"):
-                config = make_config(private_negatives=private, objective=objective, row_optimizer=optimizer, max_norm=1.0)
+                choices = {"private_negatives": private, "objective": objective, "row_optimizer": optimizer}
+                config = make_config(max_norm=1.0, **choices)
                 engine = WideEngine(matrix, config)
                 engine.apply(chunk)
                 engine.apply(dataclasses.replace(by_item, update=False, features_BD=frozen))
@@ -85,6 +86,11 @@ def test_cache_belongs_to_us_alone():
 def test_no_cache_where_none_can_be_made(tmp_path):
     """A home that cannot be written to costs time, not the run."""
     (tmp_path / "file").write_text("")
-    code = "from workers.jit import cache_directory as c; assert c() is None; from workers.counters import random_bits as r; "
-    code += "import numpy as np; assert r(np.uint64(1234567), np.uint64(0)) == 6457827717110365317"
+    code = """
+import numpy as np
+from workers.counters import random_bits
+from workers.jit import cache_directory
+assert cache_directory() is None
+assert random_bits(np.uint64(1234567), np.uint64(0)) == 6457827717110365317
+"""
     run_python("-c", code, HYBRID_CACHE=str(tmp_path / "file"))

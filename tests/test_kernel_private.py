@@ -12,7 +12,7 @@ POSITIVES = [[1, 2], [2, 3], [], [2], [7, 7]]
 
 
 def test_later_examples_see_earlier_updates():
-    """The same example twice: without updates both losses are those of the same rows, with them the second has moved."""
+    """The same example twice: without updates both losses are equal, with them the second has learned."""
     config = make_config(private_negatives=True, negatives=1)
     features_BD = np.repeat(random_features(1), 2, axis=0)
     losses = {}

@@ -1,4 +1,4 @@
-"""What distinguishes the kernel with shared negatives: one merged write per row and chunk, exact masks at real sizes."""
+"""What distinguishes the kernel with shared negatives: one merged write per row, exact masks at real sizes."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ def test_order_of_examples_does_not_matter():
     order = [3, 0, 4, 2, 1]
     features_BD = random_features()
     matrices = [make_matrix(CONFIG), make_matrix(CONFIG)]
-    WideEngine(matrices[0], CONFIG).apply(make_chunk(features_BD, POSITIVES, POSITIVES[:4] + [[7]]))
+    WideEngine(matrices[0], CONFIG).apply(make_chunk(features_BD, POSITIVES, [*POSITIVES[:4], [7]]))
     permuted = [POSITIVES[b] for b in order]
     WideEngine(matrices[1], CONFIG).apply(make_chunk(features_BD[order], permuted, [sorted(set(p)) for p in permuted]))
     np.testing.assert_allclose(matrices[0].rows_ND, matrices[1].rows_ND, atol=1e-5)

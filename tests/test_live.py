@@ -209,8 +209,9 @@ def test_the_report_has_metrics_places_and_commands_that_can_be_pasted(tmp_path,
     assert f"{this_command()} search 'runs/my run' 'l'\"'\"'eau'" in text
 
 
-def test_one_table_without_a_name_is_one_table():
-    assert named_tables(TABLE) == {"": TABLE}
+def test_measures_without_a_name_are_the_tests():
+    assert named_tables(TABLE) == {"test": TABLE}
+    assert named_tables({**TABLE, "twemoji": TABLE}) == {"test": TABLE, "twemoji": TABLE}
     assert list(named_tables({"valid": TABLE, "test": TABLE})) == ["valid", "test"]
     assert named_tables({}) == {}
 

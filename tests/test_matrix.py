@@ -1,8 +1,8 @@
 """The tag matrix: what it starts with, what it refuses, how it is shared."""
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,7 +87,7 @@ def test_unseen_tags(objective, alpha):
 
 
 def test_scores_become_log_probabilities():
-    """At the start, bias plus correction is the log of the marginal; with weights c, positives are drawn as if by u c."""
+    """At the start, bias plus correction is the log of the marginal u; weights c count as draws from u c."""
     for objective in ("negative-sampling", "sampled-softmax"):
         config = make_config(objective=objective)
         matrix, seen = create(config), COUNTS > 0
@@ -129,13 +129,17 @@ def test_attach_refuses_other_arrays():
             TagMatrix.attach(arrays.fd)
 
 
+def num_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_close_leaves_no_descriptor():
     matrix = create(make_config())
-    before = len(os.listdir("/proc/self/fd"))
+    before = num_descriptors()
     other = TagMatrix.attach(matrix.fd)
     other.close()
     other.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert num_descriptors() == before
 
 
 @pytest.mark.parametrize(

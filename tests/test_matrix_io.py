@@ -1,6 +1,7 @@
 """Matrices on disk: everything comes back, and damage is named."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_changed_byte(saved, name):
 def test_meta_that_does_not_fit(saved, change):
     path = saved[1] / "meta.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(MatrixMismatch, match=str(saved[1])):
+    with pytest.raises(MatrixMismatch, match=re.escape(str(saved[1]))):
         open_rows(saved[1])
 
 

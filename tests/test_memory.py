@@ -4,6 +4,7 @@ import gc
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_another_process_sees_the_arrays_through_the_descriptor():
 def test_nothing_has_a_name():
     """Neither in /dev/shm nor in the temporary directory; only descriptors lead to the memory."""
     arrays = SharedArrays.create(SPEC)
-    target = os.readlink(f"/proc/self/fd/{arrays.fd}")
+    target = str(Path(f"/proc/self/fd/{arrays.fd}").readlink())
     assert target.endswith("(deleted)")
 
 
@@ -85,7 +86,7 @@ def test_memory_is_given_back():
     arrays.close()
     del arrays
     gc.collect()
-    with open("/proc/self/maps") as maps:
+    with Path("/proc/self/maps").open() as maps:
         assert not any(line.startswith(f"{address - HUGE_PAGE_BYTES:x}-") for line in maps)
 
 
@@ -94,7 +95,7 @@ def test_temporary_file_where_memfd_is_missing(monkeypatch):
     arrays = SharedArrays.create(SPEC)
     arrays["numbers"][:] = 5
     assert (SharedArrays.attach(arrays.fd)["numbers"] == 5).all()
-    assert os.readlink(f"/proc/self/fd/{arrays.fd}").endswith("(deleted)")
+    assert str(Path(f"/proc/self/fd/{arrays.fd}").readlink()).endswith("(deleted)")
 
 
 def test_refused_huge_pages_are_said_and_not_fatal(monkeypatch):

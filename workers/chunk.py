@@ -90,9 +90,10 @@ def _check_features(features_BD: np.ndarray, dim: int) -> int:
     good = isinstance(features_BD, np.ndarray) and features_BD.ndim == 2 and len(features_BD) >= 1
     _require(good, "features_BD", f"shape {shape}", f"[B, {dim}] with B at least 1")
     _check_array("features_BD", features_BD, np.float32, (len(features_BD), dim))
-    finite_B = np.isfinite(features_BD).all(axis=1)
-    first_bad = int(np.argmin(finite_B))
-    _require(bool(finite_B[first_bad]), "features_BD", f"NaN or infinity in example {first_bad}", "finite")
+    finite_BD = np.isfinite(features_BD)
+    if not finite_BD.all():
+        first_bad = int(np.argmin(finite_BD.all(axis=1)))
+        _require(False, "features_BD", f"NaN or infinity in example {first_bad}", "finite")
     return len(features_BD)
 
 

@@ -30,7 +30,7 @@ def from_plain(settings_type: type[S], values: Mapping[str, Any], where: str = "
         path = f"{where}.{key}" if where else key
         if key not in hints:
             known = ", ".join(hints)
-            raise ConfigError(f"unknown setting {path!r}{nearest(key, hints)} Known here: {known}.")
+            raise ConfigError(f"unknown setting {path!r}{nearest(key, hints)}. Known here: {known}.")
         arguments[key] = _convert(hints[key], value, path)
     return settings_type(**arguments)
 

@@ -1,0 +1,109 @@
+"""A contender: a trainer with its head, the workers' or a rival's, opened from the same settings."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.curve_settings import CurveSettings
+from benchmarks.dense_head import DenseHead
+from benchmarks.paused_budget import PausedBudget
+from benchmarks.rival_head import RivalHead, Setting
+from benchmarks.rival_pipeline import RivalPipeline
+from benchmarks.sampled_head import SampledHead
+from benchmarks.true_tags import TrueTags
+from hybrid.augment import Augmentation, Augmenter
+from hybrid.data.view import View
+from hybrid.device import choose_device, choose_precision
+from hybrid.head import WideHead, score_bias
+from hybrid.pipeline import Pipeline
+from hybrid.trainer import Trainer
+from hybrid.trunks import build_trunk
+from workers.endpoint import make_endpoint, remove_endpoint
+from workers.matrix import TagMatrix
+from workers.pool import WorkerPool
+
+WORKERS_START_S = 300.0
+"""The first start on a machine compiles kernels."""
+RIVALS: dict[str, type[RivalHead]] = {"dense": DenseHead, "sampled": SampledHead}
+Ranking = Callable[[], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Gives the rows, and what is added to row . features to rank tags."""
+
+
+@contextmanager
+def open_contender(settings: CurveSettings, view: View) -> Iterator[tuple[Trainer, Ranking, PausedBudget]]:
+    """A trainer whose trunk, optimizer, schedule, augmentation and order do not depend on the contender."""
+    if settings.kind == "hybrid":
+        with _workers_head(settings, view) as head:
+            trainer, budget = _trainer(settings, view, head)
+            bias = lambda: score_bias(head.matrix, head.config, "probability")  # noqa: E731
+            yield trainer, lambda: (head.matrix.rows_ND, bias()), budget
+        return
+    rival = RIVALS[settings.kind](_setting(settings, view))
+    trainer, budget = _trainer(settings, view, cast(WideHead, rival))  # it has what a Trainer uses of a head
+    pipeline = RivalPipeline(trainer.trunk, rival, precision=trainer.precision, timer=trainer.timer)
+    trainer.pipeline = cast(Pipeline, pipeline)
+    yield trainer, rival.for_ranking, budget
+
+
+def training_counts(view: View) -> NDArray[np.int64]:
+    """Training items that carry each tag, without reading the tags' names."""
+    return np.load(view.folder / "counts.npy", mmap_mode="r")
+
+
+def _trainer(settings: CurveSettings, view: View, head: WideHead) -> tuple[Trainer, PausedBudget]:
+    config = settings.run_config
+    torch.manual_seed(settings.seed)
+    trunk, num_items = build_trunk(config.trunk, config.data.image_size), len(view.train_items)
+    augmenter = Augmenter(Augmentation(), config.data.image_size, settings.seed, choose_device(settings.device))
+    trainer = Trainer(trunk, head, config.train, num_items=num_items, prepare=augmenter, device=settings.device)
+    budget = PausedBudget(epochs=config.train.epochs, minutes=config.train.minutes, num_items=num_items)
+    trainer.budget = budget
+    return trainer, budget
+
+
+@contextmanager
+def _workers_head(settings: CurveSettings, view: View) -> Iterator[WideHead]:
+    """A head with a pool of workers, on a matrix that holds the data set's true tags, as in `hybrid train`."""
+    config = settings.run_config
+    matrix = TagMatrix.create(
+        len(view.marginal),
+        config.trunk.dim,
+        config=config.head,
+        counts=training_counts(view),
+        marginal=view.marginal,
+        item_offsets=view.item_offsets,
+        item_tags=view.item_tags,
+        seed=settings.seed,
+    )
+    endpoint = make_endpoint()
+    pool = WorkerPool(matrix, endpoint, settings.workers)
+    try:
+        head = WideHead.attached(
+            matrix, endpoint, pool, config.head, positives=config.train.positives, seed=settings.seed
+        )
+        head.router.wait_ready(settings.workers, WORKERS_START_S)
+        yield head
+        head.close()
+    finally:
+        pool.close()
+        remove_endpoint(endpoint)
+
+
+def _setting(settings: CurveSettings, view: View) -> Setting:
+    config, device = settings.run_config, choose_device(settings.device)
+    return Setting(
+        config=config.head,
+        counts_N=training_counts(view),
+        marginal_N=view.marginal,
+        num_train_items=len(view.train_items),
+        dim=config.trunk.dim,
+        positives=config.train.positives,
+        seed=settings.seed,
+        device=device,
+        precision=choose_precision(config.trunk.precision, device),
+        true_tags=TrueTags(view.item_offsets, view.item_tags, device),
+    )

@@ -1,0 +1,152 @@
+"""One training with its measurements: `python -m benchmarks.curve SETTINGS` prints the result as JSON."""
+
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.contender import Ranking, open_contender, training_counts
+from benchmarks.curve_settings import CurveSettings
+from benchmarks.paused_budget import PausedBudget
+from benchmarks.process_memory import PeakMemory, larger, pss_bytes
+from hybrid.data.loader import batches
+from hybrid.data.prepare import prepare
+from hybrid.data.view import View
+from hybrid.device import describe
+from hybrid.evaluation import evaluate
+from hybrid.features import item_features
+from hybrid.order import epoch_order
+from hybrid.ranking import LiveRows
+from hybrid.tag_batch import ItemNumbers
+from hybrid.trainer import StepReport, Trainer
+from hybrid.truths import select_truths
+from workers.settings import from_plain, to_plain
+
+WARM_UP_STEPS = 3
+"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded, memory is sampled."""
+
+
+class Curve:
+    """Trains a contender and gathers what it does.
+
+    Args:
+        settings: of this training.
+        view: the data.
+        trainer: of the contender.
+        ranking: its rows for the evaluation.
+        budget: the trainer's.
+    """
+
+    def __init__(
+        self, settings: CurveSettings, view: View, trainer: Trainer, ranking: Ranking, budget: PausedBudget
+    ) -> None:
+        self.settings, self.view, self.trainer = settings, view, trainer
+        self._ranking, self._budget = ranking, budget
+        self._config = settings.run_config
+        self._points: list[dict[str, float]] = []
+        self._step_s: list[float] = []
+        self._phase_s: dict[str, float] = {}
+        self._last_s = 0.0
+        self._memory = pss_bytes()
+        self._table: dict[str, Any] = {}
+
+    def train(self) -> dict[str, Any]:
+        """Warm up, train until the budget is spent, measure on the way; returns the result."""
+        self._warm_up()
+        with self._budget.running():
+            while self.trainer.fraction < 1:
+                self.trainer.fit(self._epoch(), self._after_step)
+                self.trainer.progress.epoch += 1
+        if len(self._points) < self.settings.measurements:
+            self._measure(self._last_report)
+        return self._result()
+
+    def _warm_up(self) -> None:
+        epoch = self._epoch()
+        with PeakMemory() as memory:
+            for _ in range(WARM_UP_STEPS):
+                self.trainer.step(*next(epoch))
+        self._memory = memory.peak
+        progress = self.trainer.progress
+        progress.step = progress.num_examples = 0
+
+    def _epoch(self) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
+        order = epoch_order(np.asarray(self.view.train_items), self.settings.seed, self.trainer.progress.epoch)
+        for items, images in batches(self.view, order, self._config.train.batch_size, 0):
+            yield torch.from_numpy(images), ItemNumbers(items)
+
+    def _after_step(self, report: StepReport) -> None:
+        self._last_report = report
+        used_s = self._budget.used_s
+        self._step_s.append(used_s - self._last_s)
+        self._last_s = used_s
+        for name, seconds in report.seconds.items():
+            self._phase_s[name] = self._phase_s.get(name, 0.0) + seconds
+        if int(self.trainer.fraction * self.settings.measurements) > len(self._points):
+            with self._budget.paused():
+                self._measure(report)
+
+    def _measure(self, report: StepReport) -> None:
+        self._memory = larger(self._memory, pss_bytes())
+        trainer, view = self.trainer, self.view
+        items, features_ID = item_features(
+            trainer.trunk,
+            view,
+            np.asarray(view.valid_items),
+            image_size=self._config.data.image_size,
+            device=trainer.device,
+            precision=trainer.precision,
+        )
+        rows_ND, score_bias_N = self._ranking()
+        truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
+        self._table = evaluate(
+            features_ID,
+            LiveRows(rows_ND),
+            score_bias_N,
+            truths,
+            training_counts(view),
+            len(view.train_items),
+            trainer.device,
+        )
+        point = {"seconds": self._last_s, "examples": trainer.progress.num_examples, "loss": report.loss}
+        self._points.append(point | {name: self._table[name] for name in ("P@1", "P@5", "PSP@5", "mAP")})
+        print(f"{self.settings.name}: {point} P@5 {self._table['P@5']:.3f}", file=sys.stderr, flush=True)
+
+    def _result(self) -> dict[str, Any]:
+        gpu_bytes = torch.cuda.max_memory_allocated() if self.trainer.device.type == "cuda" else None
+        return {
+            "contender": self.settings.name,
+            "settings": to_plain(self.settings),
+            "run_config": to_plain(self._config),
+            "device": describe(self.trainer.device),
+            "precision": str(self.trainer.precision),
+            "trunk_threads": torch.get_num_threads(),
+            "num_tags": len(self.view.marginal),
+            "num_train_items": len(self.view.train_items),
+            "examples_per_s": self.trainer.progress.num_examples / self._last_s,
+            "step_ms": {
+                "median": 1000 * statistics.median(self._step_s),
+                "p90": 1000 * float(np.percentile(self._step_s, 90)),
+            },
+            "phase_ms": {name: 1000 * s / len(self._step_s) for name, s in self._phase_s.items()},
+            "memory_bytes": self._memory,
+            "gpu_memory_bytes": gpu_bytes,
+            "points": self._points,
+            "final": self._table,
+            "samples": {"step_s": [round(s, 6) for s in self._step_s]},
+        }
+
+
+def run_curve(settings: CurveSettings) -> dict[str, Any]:
+    """Open the data and the contender, train, close."""
+    view = prepare(settings.run_config.data)
+    with open_contender(settings, view) as (trainer, ranking, budget):
+        return Curve(settings, view, trainer, ranking, budget).train()
+
+
+if __name__ == "__main__":
+    print(json.dumps(run_curve(from_plain(CurveSettings, json.loads(sys.argv[1])))))

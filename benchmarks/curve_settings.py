@@ -1,0 +1,67 @@
+"""What one training of a benchmark does."""
+
+from dataclasses import dataclass
+
+from launch.config import DEVICES, DataConfig, RunConfig, TrainConfig, TrunkConfig
+from workers.config import HeadConfig
+from workers.settings import check, check_choice
+
+KINDS = ("hybrid", "dense", "sampled")
+ROW_LR = {"hybrid": 0.01, "dense": 0.01, "sampled": 0.01}
+"""Where `benchmarks.row_lr_search` starts from, and what is used unless an option says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurveSettings:
+    """One contender on one size of vocabulary, with a budget."""
+
+    kind: str
+    """`hybrid`, `dense` or `sampled`."""
+    workers: int = 0
+    """Worker processes; 0 for the rivals."""
+    max_tags: int = 0
+    """Keep only so many of the most frequent tags; 0 keeps all."""
+    max_items: int = 0
+    """Use only so many items; 0 uses all."""
+    seconds: float | None = None
+    """Budget in seconds of training; exclusive with `epochs`."""
+    epochs: float | None = None
+    seed: int = 0
+    row_lr: float = 0.01
+    measurements: int = 5
+    """Measurements on the validation items, evenly over the budget, the last one at its end."""
+    device: str = "auto"
+    """Of the trunk, and of the rivals' matrix."""
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, KINDS)
+        check_choice("device", self.device, DEVICES)
+        check((self.workers > 0) == (self.kind == "hybrid"), "workers", self.workers, "positive for hybrid, else 0")
+        check(
+            (self.seconds is None) != (self.epochs is None), "epochs", self.epochs, "given exactly if seconds are not"
+        )
+        check(self.seconds is None or self.seconds > 0, "seconds", self.seconds, "positive")
+        check(self.measurements >= 1, "measurements", self.measurements, "at least 1")
+
+    @property
+    def name(self) -> str:
+        """The contender's name in tables and plots."""
+        if self.kind == "hybrid":
+            return f"hybrid, {self.workers} worker{'s' if self.workers > 1 else ''}"
+        return {"dense": "dense BCE in chunks", "sampled": "torch sampled"}[self.kind]
+
+    @property
+    def run_config(self) -> RunConfig:
+        """As settings of a run: everything that is not named here keeps its default, equally for all contenders.
+
+        Only the hybrid cuts its batches in two, since only it has somebody to overlap with.
+        """
+        microbatches = TrainConfig().microbatches if self.kind == "hybrid" else 1
+        minutes = None if self.seconds is None else self.seconds / 60
+        return RunConfig(
+            data=DataConfig(max_tags=self.max_tags, max_items=self.max_items),
+            trunk=TrunkConfig(device=self.device),
+            head=HeadConfig(row_lr=self.row_lr),
+            train=TrainConfig(minutes=minutes, epochs=self.epochs, seed=self.seed, microbatches=microbatches),
+            workers=max(self.workers, 1),
+        )

@@ -1,0 +1,28 @@
+"""The environment variables under which benchmarks run."""
+
+import os
+import sys
+from collections.abc import Mapping
+
+from launch.placement import available_cores, plan_threads, set_threads
+
+FORCED_BLAS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""They replace what OpenBLAS finds out about the machine, so that results would be those of another one."""
+
+
+def restart_if_blas_is_forced() -> None:
+    """Start this program again without the variables: OpenBLAS has read them by the time that Python code runs."""
+    if any(name in os.environ for name in FORCED_BLAS):
+        os.execve(sys.executable, sys.orig_argv, clean(os.environ))
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without `FORCED_BLAS`."""
+    return {name: value for name, value in environment.items() if name not in FORCED_BLAS}
+
+
+def trunk_environment(workers: int, device: str) -> dict[str, str]:
+    """For a process that trains: as many CPU threads as the launcher gives a trunk beside so many workers."""
+    environment = clean(os.environ)
+    set_threads(environment, plan_threads(available_cores(), workers, device, asked=0))
+    return environment

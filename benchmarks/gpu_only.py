@@ -1,0 +1,80 @@
+"""Hybrid against one process with the whole matrix: `python -m benchmarks.gpu_only --help`."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.curve_process import run_in_process
+from benchmarks.curve_settings import KINDS, ROW_LR, CurveSettings
+from benchmarks.environment import restart_if_blas_is_forced
+from benchmarks.gpu_only_report import write_report
+from benchmarks.record import RESULTS, Record
+from hybrid.device import choose_device, describe
+from launch.config import DEVICES, default_num_workers
+
+NAME = "gpu_only"
+
+
+def main() -> None:
+    """Train every contender on every size, write JSON after each, then table and plot."""
+    restart_if_blas_is_forced()
+    options = _options()
+    device = describe(choose_device(options.device))
+    where = f"on {device}" if device != "cpu" else "on the CPU (this machine lent no CUDA device)"
+    title = f"Hybrid against the whole matrix in one process, trunk and rivals' matrix {where}"
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    record = Record(options.name, title, settings | {"device_found": device})
+    for curve in plan(options):
+        record.add(run_in_process(curve))
+        path = record.write(options.results)
+    for path in (path, *write_report(path)):
+        print(path)
+
+
+def plan(options: argparse.Namespace) -> Iterator[CurveSettings]:
+    """The trainings, contender after contender within each size, seeds outermost: drift of the machine hits all alike."""
+    base = CurveSettings(
+        kind="dense",
+        max_items=options.max_items,
+        seconds=options.seconds,
+        measurements=options.measurements,
+        device=options.device,
+    )
+    for seed in options.seeds:
+        for max_tags in options.tags:
+            for kind in options.contenders:
+                curve = replace(
+                    base, kind="dense", seed=seed, max_tags=max_tags, row_lr=getattr(options, f"{kind}_row_lr")
+                )
+                for workers in options.workers if kind == "hybrid" else (0,):
+                    yield replace(curve, kind=kind, workers=workers)
+
+
+def default_workers() -> list[int]:
+    """1, 2, 4 ... up to the default number of workers of this machine."""
+    most = default_num_workers()
+    return [2**i for i in range(most.bit_length())]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_only", description=__doc__)
+    parser.add_argument(
+        "--seconds", type=float, default=50.0, help="training time per curve (50: 15 minutes on 2 cores)"
+    )
+    parser.add_argument("--tags", type=int, nargs="+", default=[10_000, 100_000, 0], help="sizes of vocabulary; 0: all")
+    parser.add_argument("--workers", type=int, nargs="+", default=default_workers(), help="numbers of workers")
+    parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
+    parser.add_argument("--measurements", type=int, default=5, help="points of a curve; they cost no training time")
+    parser.add_argument("--device", default="auto", choices=DEVICES)
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}-row-lr", type=float, default=ROW_LR[kind], help=f"default {ROW_LR[kind]}")
+    parser.add_argument("--name", default=NAME, help="of the files in the results folder")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON, table and plot")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

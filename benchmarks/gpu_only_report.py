@@ -1,0 +1,135 @@
+"""Table and plot of the hybrid and its rivals, from the JSON: `python -m benchmarks.gpu_only_report [JSON]`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from benchmarks.markdown import markdown_table
+from benchmarks.record import RESULTS, read_record, surroundings
+from hybrid.whole_file import write_whole
+
+Result = Mapping[str, Any]
+LEVEL_SHARE = 0.9
+"""Time to quality is time to this share of the best final P@5 of that size."""
+MEASURES = ("examples/s", "step, median ms", "step, p90 ms", "memory, MiB", "P@5", "mAP", "time to quality, s")
+HIGHER_IS_BETTER = ("examples/s", "P@5", "mAP")
+_MIB = 1 << 20
+
+
+def write_report(path: Path) -> tuple[Path, Path]:
+    """Write the table and the plot beside the JSON; returns their paths."""
+    record = read_record(path)
+    table, plot = path.with_suffix(".md"), path.with_suffix(".svg")
+    write_whole(table, report_text(record))
+    _draw(record, plot)
+    return table, plot
+
+
+def report_text(record: Result) -> str:
+    """The whole page: tables by size, where the hybrid loses, where it was measured."""
+    parts = [f"# {record['title']}"]
+    for num_tags, results in by_size(record).items():
+        popularity = results[0]["final"]["popularity"]["P@5"]
+        header = ["", *MEASURES, *(["GPU memory, MiB"] if results[0]["gpu_memory_bytes"] else [])]
+        table = markdown_table(header, [_row(result, results) for result in results])
+        parts.append(f"## {num_tags:,} tags (popularity: P@5 {popularity:.3f})\n\n{table}")
+    lost = losses(record)
+    listed = "\n".join(f"- {line}" for line in lost) or "- nowhere in these runs"
+    parts.append(f"## Where the hybrid loses\n\n{listed}")
+    first = record["results"][0]
+    parts.append(
+        f"Same trunk, data, seed, batch, augmentation, schedule and training time; the matrices' row learning rates are "
+        f"each contender's own. P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: largest "
+        f"sum of Pss over all processes of the training, file pages of the data included; `hybrid train` has one small "
+        f"process more, the launcher. Time to quality: first measurement with {LEVEL_SHARE:.0%} of the best final P@5 of "
+        f"that size. Trunk: {first['device']}, {first['precision']}, {first['trunk_threads']} CPU threads."
+    )
+    parts.append(f"{surroundings(record)}\n\n`{record['command']}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def by_size(record: Result) -> dict[int, list[Result]]:
+    """Results by number of tags, smallest first."""
+    sizes = sorted({result["num_tags"] for result in record["results"]})
+    return {size: [result for result in record["results"] if result["num_tags"] == size] for size in sizes}
+
+
+def measured(result: Result, of_same_size: list[Result]) -> dict[str, float | None]:
+    """The numbers of `MEASURES`; None where the level was not reached."""
+    level = LEVEL_SHARE * max(other["points"][-1]["P@5"] for other in of_same_size)
+    reached = [point["seconds"] for point in result["points"] if point["P@5"] >= level]
+    values = (
+        result["examples_per_s"],
+        result["step_ms"]["median"],
+        result["step_ms"]["p90"],
+        result["memory_bytes"]["Pss"] / _MIB,
+        result["points"][-1]["P@5"],
+        result["points"][-1]["mAP"],
+        min(reached) if reached else None,
+    )
+    return dict(zip(MEASURES, values, strict=True))
+
+
+def losses(record: Result) -> list[str]:
+    """One line for each size and measure in which a rival beats the best hybrid of that size."""
+    lines = []
+    for num_tags, results in by_size(record).items():
+        hybrids = [result for result in results if result["settings"]["kind"] == "hybrid"]
+        rivals = [result for result in results if result["settings"]["kind"] != "hybrid"]
+        for name in MEASURES if hybrids and rivals else ():
+            ours = max(hybrids, key=lambda result: _goodness(name, result, results))  # noqa: B023
+            theirs = max(rivals, key=lambda result: _goodness(name, result, results))  # noqa: B023
+            if _goodness(name, theirs, results) > _goodness(name, ours, results):
+                shown = [f"{_shown(name, measured(r, results)[name])} ({r['contender']})" for r in (theirs, ours)]
+                lines.append(f"{num_tags:,} tags, {name}: {shown[0]} against {shown[1]}")
+    return lines
+
+
+def _goodness(name: str, result: Result, of_same_size: list[Result]) -> float:
+    value = measured(result, of_same_size)[name]
+    if value is None:
+        return -float("inf")
+    return value if name in HIGHER_IS_BETTER else -value
+
+
+def _row(result: Result, of_same_size: list[Result]) -> list[str]:
+    seeds = {other["settings"]["seed"] for other in of_same_size}
+    name = result["contender"] + (f", seed {result['settings']['seed']}" if len(seeds) > 1 else "")
+    cells = [_shown(measure, value) for measure, value in measured(result, of_same_size).items()]
+    gpu = result["gpu_memory_bytes"]
+    return [name, *cells, *([f"{gpu / _MIB:,.0f}"] if gpu else [])]
+
+
+def _shown(name: str, value: float | None) -> str:
+    if value is None:
+        return "not reached"
+    return f"{value:.3f}" if name in ("P@5", "mAP") else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _draw(record: Result, path: Path) -> None:
+    sizes = by_size(record)
+    figure, axes = pyplot.subplots(2, len(sizes), figsize=(4.5 * len(sizes), 7), squeeze=False, sharex=True)
+    for column, (num_tags, results) in enumerate(sizes.items()):
+        for row, name in enumerate(("P@5", "mAP")):
+            axis = axes[row][column]
+            for result in results:
+                points = [(point["seconds"], point[name]) for point in result["points"]]
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=result["contender"])
+            axis.axhline(results[0]["final"]["popularity"][name], color="grey", linestyle=":", label="popularity")
+            axis.set(title=f"{num_tags:,} tags", xlabel="seconds of training", ylabel=f"validation {name}")
+    axes[0][0].legend(fontsize="small")
+    figure.suptitle(record["title"])
+    figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    for written in write_report(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "gpu_only.json"):
+        print(written)

@@ -1,0 +1,62 @@
+"""What a measurement was made on: hardware, load, versions, commit."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np  # loads the BLAS that threadpoolctl reports
+import threadpoolctl
+import torch
+
+PACKAGES = ("torch", "numpy", "numba", "faiss-cpu", "pyzmq", "scipy")
+_GIT_LIMIT_S = 10
+
+
+def describe_machine() -> dict[str, Any]:
+    """Hardware, operating system, load at this moment."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+        "load_average": list(os.getloadavg()),
+    }
+
+
+def describe_software() -> dict[str, Any]:
+    """Versions, the kernels that BLAS chose for this CPU, and the commit with whether files differ from it."""
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"versions": versions, "blas": _blas(), "commit": _git("rev-parse", "HEAD"), "is_modified": _is_modified()}
+
+
+def _blas() -> list[dict[str, Any]]:
+    assert np.__version__, "NumPy, and with it BLAS, is loaded"
+    kept = ("user_api", "internal_api", "version", "architecture", "num_threads")
+    return [{name: pool[name] for name in kept if name in pool} for pool in threadpoolctl.threadpool_info()]
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _is_modified() -> bool | None:
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return None if status is None else bool(status)
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of this source tree; None without git, or outside a repository."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_LIMIT_S).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

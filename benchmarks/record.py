@@ -1,0 +1,82 @@
+"""The JSON file of a benchmark: what was measured, on what, by which command, with all raw samples."""
+
+import datetime
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import describe_machine, describe_software
+from hybrid.whole_file import write_whole
+from workers.errors import DataError
+
+FORMAT_VERSION = 1
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+class Record:
+    """Collects a benchmark's results; the surroundings are noted when it is made.
+
+    Args:
+        name: of the suite, and of its files.
+        title: a sentence for people; says on which device the trunk ran where that matters.
+        settings: every option, resolved.
+    """
+
+    def __init__(self, name: str, title: str, settings: dict[str, Any]) -> None:
+        self.name = name
+        self.content: dict[str, Any] = {
+            "format": FORMAT_VERSION,
+            "name": name,
+            "title": title,
+            "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+            "started": _now(),
+            "machine": describe_machine(),
+            "software": describe_software(),
+            "settings": settings,
+            "results": [],
+        }
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Take one result, raw samples included."""
+        self.content["results"].append(result)
+
+    def write(self, folder: Path = RESULTS) -> Path:
+        """Write `NAME.json`; call it after every result, so that a benchmark that is cut short leaves what it has."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}.json"
+        content = self.content | {"written": _now(), "load_average_at_end": describe_machine()["load_average"]}
+        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return path
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `Record.write` wrote.
+
+    Raises:
+        DataError: no such file, or another format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path} holds no results ({e}); run the benchmark first.") from e
+    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
+        raise DataError(f"{path} is not a record of format {FORMAT_VERSION}; run the benchmark again.")
+    return content
+
+
+def surroundings(record: dict[str, Any]) -> str:
+    """One line that says where and when, to stand under every table."""
+    machine, software = record["machine"], record["software"]
+    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    commit = (software["commit"] or "no commit")[:10] + (" with changes" if software["is_modified"] else "")
+    blas = {pool["architecture"] for pool in software["blas"] if "architecture" in pool}
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores{gpu}; load {machine['load_average'][0]:.1f} at the start; torch "
+        f"{software['versions']['torch']}, BLAS for {', '.join(sorted(blas)) or 'unknown'}; {commit}, {record['started']}."
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

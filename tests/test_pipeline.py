@@ -1,0 +1,203 @@
+"""The pipeline: micro-batches around the workers give what doing them one after the other gives."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hybrid.pipeline
+from hybrid.head import WideHead
+from hybrid.phases import PhaseTimer
+from hybrid.pipeline import MicroBatch, Pipeline
+
+N, D, SIDE = 60, 8, 6
+SIZES = ([12], [6, 6], [6, 3, 3], [7, 4, 1], [5, 5, 1, 1])
+"""Examples of each micro-batch; chunks have 3."""
+
+
+def make_head(**changes):
+    settings = {"negatives": 12, "chunk_size": 3, "init_scale": 1.0, "row_lr": 0.05}
+    return WideHead(num_tags=N, dim=D, workers=1, positives=2, **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def still_head():
+    """Its rows do not move, so that any number of tests can share it."""
+    with make_head(row_lr=0.0) as head:
+        yield head
+
+
+def plain_trunk():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 16), nn.Tanh(), nn.Linear(16, D))
+
+
+def normed_trunk():
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(96, D), nn.LayerNorm(D)
+    )
+
+
+def make_parts(sizes, seed=0):
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    tags = [rng.choice(N, rng.integers(0, 5), replace=False).tolist() for _ in range(sum(sizes))]
+    images = torch.randn(sum(sizes), 3, SIDE, SIDE)
+    starts = np.cumsum([0, *sizes])
+    return [MicroBatch(images[i:j], tags[i:j]) for i, j in zip(starts, starts[1:], strict=False)]
+
+
+def through_pipeline(trunk, head, parts, precision=torch.float32):
+    timer = PhaseTimer()
+    loss = Pipeline(trunk, head, precision=precision, timer=timer).accumulate(parts)
+    return loss, timer.take()
+
+
+def one_after_the_other(trunk, head, parts):
+    """The same chunks without any overlap: each micro-batch is finished before the next one starts."""
+    num_examples, first_chunk, loss_sum = sum(len(part.images) for part in parts), 0, 0.0
+    for part in parts:
+        features = trunk(part.images)
+        ticket = head.submit(features.detach().numpy(), part.tags, update=True, first_chunk=first_chunk)
+        result = head.collect(ticket)
+        features.backward(torch.from_numpy(result.feature_grad_BD) / num_examples)
+        loss_sum += float(result.loss_B.sum())
+        first_chunk += -(-len(features) // head.config.chunk_size)
+    head.step += 1
+    return loss_sum / num_examples
+
+
+def state_of(trunk):
+    """Gradients, and buffers such as running means."""
+    return [p.grad for p in trunk.parameters()] + list(trunk.buffers())
+
+
+@pytest.mark.parametrize("make_trunk", [plain_trunk, normed_trunk])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_trunk_gradients_are_those_of_micro_batches_in_order(still_head, make_trunk, sizes):
+    trunk = make_trunk()
+    parts, twin = make_parts(sizes), copy.deepcopy(trunk)
+    still_head.step = 7
+    loss, _ = through_pipeline(trunk, still_head, parts)
+    still_head.step = 7
+    assert loss == one_after_the_other(twin, still_head, parts)
+    for got, expected in zip(state_of(trunk), state_of(twin), strict=True):
+        assert torch.equal(got, expected)
+    assert any(p.grad.abs().max() > 1e-3 for p in trunk.parameters())
+
+
+def test_rows_that_learn_meanwhile_are_those_of_micro_batches_in_order():
+    """With one worker there is no race: after three steps all rows agree to the bit."""
+    trunk = normed_trunk()
+    twin, outcomes = copy.deepcopy(trunk), []
+    for run, net in ((lambda *given: through_pipeline(*given)[0], trunk), (one_after_the_other, twin)):
+        with make_head() as head:
+            losses = [run(net, head, make_parts([5, 3, 4], seed)) for seed in range(3)]
+            outcomes.append((losses, head.matrix.rows_ND.tobytes(), head.matrix.tag_state_N4.tobytes(), head.step))
+    assert outcomes[0] == outcomes[1]
+    for got, expected in zip(state_of(trunk), state_of(twin), strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_cuts_along_chunks_do_not_matter_without_batch_norm(still_head):
+    trunk, grads, losses = plain_trunk(), [], []
+    for sizes in ([12], [6, 6], [3, 6, 3], [3, 3, 3, 3]):
+        trunk.zero_grad()
+        still_head.step = 2
+        losses.append(through_pipeline(trunk, still_head, make_parts(sizes))[0])
+        grads.append(torch.cat([p.grad.flatten() for p in trunk.parameters()]))
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
+    for grad in grads[1:]:
+        torch.testing.assert_close(grad, grads[0], rtol=0, atol=1e-6 * float(grads[0].abs().max()))
+
+
+def test_every_chunk_of_every_step_draws_its_own_numbers(still_head, monkeypatch):
+    """Two chunks with one number would draw the same negatives."""
+    seen, submit = [], still_head.router.submit
+    monkeypatch.setattr(
+        still_head.router, "submit", lambda chunks: seen.extend((c.step, c.chunk) for c in chunks) or submit(chunks)
+    )
+    still_head.step = 0
+    for sizes in SIZES:
+        through_pipeline(plain_trunk(), still_head, make_parts(sizes))
+    assert len(set(seen)) == len(seen) == sum(-(-size // 3) for sizes in SIZES for size in sizes)
+    assert {step for step, _ in seen} == set(range(len(SIZES)))
+
+
+def recorded(monkeypatch, trunk, head):
+    """The order in which the trunk computes, ships and collects."""
+    events = []
+    submit, collect = head.submit, head.collect
+    trunk.register_forward_pre_hook(lambda *_: events.append("forward"))
+    monkeypatch.setattr(head, "submit", lambda *a, **k: events.append("ship") or submit(*a, **k))
+    monkeypatch.setattr(head, "collect", lambda *a, **k: events.append("collect") or collect(*a, **k))
+    return events
+
+
+def test_everything_is_shipped_before_the_trunk_waits(still_head, monkeypatch):
+    trunk = plain_trunk()
+    events = recorded(monkeypatch, trunk, still_head)
+    _, seconds = through_pipeline(trunk, still_head, make_parts([4, 4, 4]))
+    assert events == ["forward", "ship"] * 3 + ["collect"] * 3
+    assert set(seconds) == {"forward", "ship", "wait", "backward"}
+
+
+def test_where_copies_take_time_the_next_forward_pass_is_queued_first(still_head, monkeypatch):
+    """The order on CUDA, with copies that only claim to be slow; the numbers stay the same."""
+    trunk = plain_trunk()
+    twin, parts = copy.deepcopy(trunk), make_parts([4, 4, 4])
+    still_head.step = 3
+    through_pipeline(twin, still_head, parts)
+    monkeypatch.setattr(hybrid.pipeline._Departure, "is_ready", property(lambda departure: False))
+    events = recorded(monkeypatch, trunk, still_head)
+    still_head.step = 3
+    through_pipeline(trunk, still_head, parts)
+    assert events == ["forward", "forward", "ship", "forward", "ship", "ship", "collect", "collect", "collect"]
+    for got, expected in zip(state_of(trunk), state_of(twin), strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_gradients_add_up_over_calls(still_head):
+    trunk, parts = plain_trunk(), make_parts([6, 6])
+    still_head.step = 1
+    through_pipeline(trunk, still_head, parts)
+    once = [p.grad.clone() for p in trunk.parameters()]
+    still_head.step = 1
+    through_pipeline(trunk, still_head, parts)
+    for p, grad in zip(trunk.parameters(), once, strict=True):
+        torch.testing.assert_close(p.grad, 2 * grad)
+
+
+def test_bfloat16_autocast_stays_near_float32(still_head):
+    trunk = normed_trunk()
+    twin, parts = copy.deepcopy(trunk), make_parts([6, 6])
+    still_head.step = 1
+    exact, _ = through_pipeline(trunk, still_head, parts)
+    still_head.step = 1
+    rounded, _ = through_pipeline(twin, still_head, parts, torch.bfloat16)
+    assert rounded == pytest.approx(exact, rel=0.05) and rounded != exact
+
+
+def test_a_frozen_trunk_trains_rows():
+    trunk = plain_trunk().requires_grad_(False)
+    with make_head() as head:
+        before = head.matrix.rows_ND.copy()
+        loss, _ = through_pipeline(trunk, head, make_parts([6, 6]))
+        assert np.isfinite(loss) and (head.matrix.rows_ND != before).any()
+    assert all(p.grad is None for p in trunk.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_cuda_gives_what_the_cpu_gives(still_head, sizes):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    trunk, parts = normed_trunk(), make_parts(sizes)
+    twin = copy.deepcopy(trunk).cuda()
+    still_head.step = 4
+    loss, _ = through_pipeline(trunk, still_head, parts)
+    still_head.step = 4
+    on_cuda, _ = through_pipeline(twin, still_head, [MicroBatch(part.images.cuda(), part.tags) for part in parts])
+    assert on_cuda == pytest.approx(loss, rel=1e-5)
+    for got, expected in zip(state_of(twin), state_of(trunk), strict=True):
+        torch.testing.assert_close(got.cpu(), expected, rtol=1e-3, atol=1e-5)
