@@ -18,7 +18,7 @@ from benchmarks.true_tags import TrueTags
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.view import View
 from hybrid.device import choose_device, choose_precision
-from hybrid.head import WideHead, score_bias
+from hybrid.head import WideHead, score_bias_N
 from hybrid.pipeline import Pipeline
 from hybrid.trainer import Trainer
 from hybrid.trunks import build_trunk
@@ -39,14 +39,17 @@ def open_contender(settings: CurveSettings, view: View) -> Iterator[tuple[Traine
     if settings.kind == "hybrid":
         with _workers_head(settings, view) as head:
             trainer, budget = _trainer(settings, view, head)
-            bias = lambda: score_bias(head.matrix, head.config, "probability")  # noqa: E731
-            yield trainer, lambda: (head.matrix.rows_ND, bias()), budget
+            yield trainer, lambda: _live(head), budget
         return
     rival = RIVALS[settings.kind](_setting(settings, view))
     trainer, budget = _trainer(settings, view, cast(WideHead, rival))  # it has what a Trainer uses of a head
     pipeline = RivalPipeline(trainer.trunk, rival, precision=trainer.precision, timer=trainer.timer)
     trainer.pipeline = cast(Pipeline, pipeline)
     yield trainer, rival.for_ranking, budget
+
+
+def _live(head: WideHead) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return head.matrix.rows_ND, score_bias_N(head.matrix, head.config, "probability")
 
 
 def training_counts(view: View) -> NDArray[np.int64]:

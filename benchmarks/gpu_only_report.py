@@ -83,8 +83,8 @@ def losses(record: Result) -> list[str]:
         hybrids = [result for result in results if result["settings"]["kind"] == "hybrid"]
         rivals = [result for result in results if result["settings"]["kind"] != "hybrid"]
         for name in MEASURES if hybrids and rivals else ():
-            ours = max(hybrids, key=lambda result: _goodness(name, result, results))  # noqa: B023
-            theirs = max(rivals, key=lambda result: _goodness(name, result, results))  # noqa: B023
+            ours = max(hybrids, key=lambda result: _goodness(name, result, results))
+            theirs = max(rivals, key=lambda result: _goodness(name, result, results))
             if _goodness(name, theirs, results) > _goodness(name, ours, results):
                 shown = [f"{_shown(name, measured(r, results)[name])} ({r['contender']})" for r in (theirs, ours)]
                 lines.append(f"{num_tags:,} tags, {name}: {shown[0]} against {shown[1]}")

@@ -61,6 +61,7 @@ class LoadedRun:
         self.directory = directory
         self.config = directory.config()
         self.device = choose_device(device or self.config.trunk.device)
+        self.precision = choose_precision(self.config.trunk.precision, self.device)
         checkpoint = latest_checkpoint(directory.checkpoints)
         if checkpoint is None:
             advice = f"Train on: hybrid train --resume {directory.path}"
@@ -130,7 +131,7 @@ class LoadedRun:
             self.view,
             image_size=self.config.data.image_size,
             device=self.device,
-            precision=choose_precision(self.config.trunk.precision, self.device),
+            precision=self.precision,
             map_bounds=map_bounds,
         )
         self.directory.write_results(tables)
@@ -161,8 +162,7 @@ class LoadedRun:
         """The k best tags of each image file; one pass over the tag matrix for all of them."""
         size = self.config.data.image_size
         pixels = torch.from_numpy(np.stack([read_picture(Path(image), stored_size(size)) for image in images]))
-        precision = choose_precision(self.config.trunk.precision, self.device)
-        features = image_features(self.trunk, pixels.to(self.device), size, precision)
+        features = image_features(self.trunk, pixels.to(self.device), size, self.precision)
         ids_Bk, scores_Bk = Ranker(self.rows, self.score_bias_N(score), self.device).topk(features, k)
         return [self._scored(ids, scores) for ids, scores in zip(ids_Bk.tolist(), scores_Bk.tolist(), strict=True)]
 

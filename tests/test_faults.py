@@ -13,6 +13,7 @@ from worker_system import LIMIT_S, WorkerSystem, make_chunk, wait_for_exit, work
 
 from workers.errors import ChunkError
 from workers.matrix import APPLIED
+from workers.router_counters import RouterCounters
 
 _HERE = Path(__file__).parent
 
@@ -20,9 +21,11 @@ _OWNER = """
 import os, signal, sys
 from worker_system import *
 with worker_system(2) as system:
-    if "loader" in sys.argv and os.fork() == 0:  # as DataLoader processes do, it keeps all descriptors of its parent
-        print("loader", os.getpid(), flush=True)
-        signal.pause()
+    if "loader" in sys.argv:
+        loader = os.fork()  # like a DataLoader's process, it keeps all descriptors of its parent
+        if loader == 0:
+            signal.pause()
+        print("loader", loader, flush=True)
     print("workers", *(worker.pid for worker in system.pool.workers), flush=True)
     print("endpoint", system.router.endpoint, flush=True)
     system.router.submit([make_chunk(n) for n in range(200)])
@@ -44,19 +47,40 @@ def _serve_stream(system: WorkerSystem, first: int, num_steps: int) -> None:
     assert len(system.router.collect(tickets.pop(), LIMIT_S)) == 4
 
 
-def _num_ready(system: WorkerSystem) -> int:
-    return sum(worker.state == "ready" for worker in system.router.workers())
+def _ready(system: WorkerSystem) -> list[str]:
+    return [worker.name for worker in system.router.workers() if worker.state == "ready"]
 
 
-@pytest.fixture
-def pair() -> Iterator[WorkerSystem]:
-    """Two workers."""
-    with worker_system(2, silence_s=1.0) as system:
+@pytest.fixture(scope="module")
+def lasting_system() -> Iterator[WorkerSystem]:
+    """One system for all faults: each test hurts it, the next one finds it healed."""
+    with worker_system(2, heartbeat_s=0.2, silence_s=3.0) as system:
         yield system
 
 
+@pytest.fixture
+def pair(lasting_system: WorkerSystem) -> WorkerSystem:
+    """Two ready workers, counters at zero."""
+    _resize(lasting_system, 2)
+    lasting_system.router.counters = RouterCounters()
+    lasting_system.matrix.worker_stats_WS[:] = 0
+    return lasting_system
+
+
+def _resize(system: WorkerSystem, num_workers: int) -> None:
+    system.scale(num_workers)
+    system.serve_until(
+        lambda: len(_ready(system)) == len(system.pool.workers) == len(system.router.workers()) == num_workers
+    )
+
+
+def _successor(name: str) -> str:
+    stem, incarnation = name.rsplit("-", 1)
+    return f"{stem}-{int(incarnation) + 1}"
+
+
 def test_killed_worker_is_replaced_and_its_chunks_are_sent_again(pair: WorkerSystem) -> None:
-    victim = pair.pool.workers[0]
+    victim, other = pair.pool.workers
     os.kill(victim.pid, signal.SIGSTOP)  # so that it dies with chunks in hand
     ticket = pair.router.submit([make_chunk(n) for n in range(10)])
     held = next(w.in_flight for w in pair.router.workers() if w.name == victim.name)
@@ -64,8 +88,8 @@ def test_killed_worker_is_replaced_and_its_chunks_are_sent_again(pair: WorkerSys
     replies = pair.router.collect(ticket, LIMIT_S)
     assert len(replies) == 10 and all(np.isfinite(reply.loss_B).all() for reply in replies)
     assert held > 0 and pair.router.counters.chunks_resent == held and pair.router.counters.workers_lost == 1
-    pair.serve_until(lambda: _num_ready(pair) == 2)
-    assert [worker.name for worker in pair.pool.workers] == ["worker-0-2", "worker-1-1"]
+    pair.serve_until(lambda: len(_ready(pair)) == 2)
+    assert _ready(pair) == [_successor(victim.name), other.name]
     _serve_stream(pair, 100, 3)
     assert pair.router.num_in_flight == 0
 
@@ -86,56 +110,48 @@ def test_stopped_worker_is_noticed_killed_and_replaced(pair: WorkerSystem) -> No
     ticket = pair.router.submit([make_chunk(n) for n in range(6)])
     assert len(pair.router.collect(ticket, LIMIT_S)) == 6
     assert wait_for_exit([victim.pid]) == []
-    pair.serve_until(lambda: _num_ready(pair) == 2)
-    assert pair.pool.workers[1].name == "worker-1-2"
+    pair.serve_until(lambda: _successor(victim.name) in _ready(pair))
 
 
 def test_killing_workers_again_and_again_loses_no_chunk(pair: WorkerSystem) -> None:
     for round_number in range(4):
         ticket = pair.router.submit([make_chunk(n, step=round_number) for n in range(40)])
         pair.pool.kill(pair.pool.workers[round_number % 2].name)
-        replies = pair.router.collect(ticket, LIMIT_S)
-        assert len(replies) == 40
+        assert len(pair.router.collect(ticket, LIMIT_S)) == 40
     assert pair.router.num_in_flight == 0 and pair.router.counters.chunks_submitted == 160
     applied = int(pair.matrix.worker_stats_WS[:, APPLIED].sum())
-    assert 160 <= applied <= 160 + pair.router.counters.chunks_resent
-
-
-def test_rows_stay_finite_whoever_dies(pair: WorkerSystem) -> None:
-    ticket = pair.router.submit([make_chunk(n) for n in range(60)])
-    pair.pool.kill(pair.pool.workers[0].name)
-    pair.router.collect(ticket, LIMIT_S)
+    assert applied >= 160 - 4  # a worker that is killed between writing rows and counting the chunk does not count it
+    assert applied <= 160 + pair.router.counters.chunks_resent
     assert np.isfinite(pair.matrix.rows_ND).all()
 
 
-def test_scale_from_1_to_3_to_1_during_a_stream_loses_no_chunk() -> None:
-    with worker_system(1) as system:
-        _serve_stream(system, 0, 5)
-        system.scale(3)
-        _serve_stream(system, 5, 5)
-        system.serve_until(lambda: _num_ready(system) == 3)
-        _serve_stream(system, 10, 20)
-        assert sum(worker.chunks > 0 for worker in system.router.workers()) == 3
-        ticket = system.router.submit([make_chunk(n) for n in range(30)])
-        system.scale(1)
-        _serve_stream(system, 40, 5)
-        assert len(system.router.collect(ticket, LIMIT_S)) == 30
-        system.serve_until(lambda: [w.name for w in system.router.workers()] == ["worker-0-1"])
-        lost: list[str] = []
-        system.serve_until(lambda: lost.extend(system.pool.poll()) or len(system.pool.workers) == 1)
-        counters = system.router.counters
-        assert lost == [] and (counters.chunks_resent, counters.workers_lost, counters.replies_ignored) == (0, 0, 0)
-        assert int(system.matrix.worker_stats_WS[:, APPLIED].sum()) == counters.chunks_submitted
+def test_scale_from_1_to_3_to_1_during_a_stream_loses_no_chunk(pair: WorkerSystem) -> None:
+    _resize(pair, 1)
+    (lasting,) = _ready(pair)
+    _serve_stream(pair, 0, 5)
+    pair.scale(3)
+    _serve_stream(pair, 5, 5)
+    pair.serve_until(lambda: len(_ready(pair)) == 3)
+    _serve_stream(pair, 10, 20)
+    assert all(worker.chunks > 0 for worker in pair.router.workers())
+    ticket = pair.router.submit([make_chunk(n) for n in range(30)])
+    pair.scale(1)
+    _serve_stream(pair, 40, 5)
+    assert len(pair.router.collect(ticket, LIMIT_S)) == 30
+    _resize(pair, 1)
+    assert _ready(pair) == [lasting] and pair.pool.poll() == []
+    counters = pair.router.counters
+    assert (counters.chunks_resent, counters.workers_lost, counters.replies_ignored) == (0, 0, 0)
+    assert int(pair.matrix.worker_stats_WS[:, APPLIED].sum()) == counters.chunks_submitted
 
 
-def test_one_and_three_workers_agree_bit_for_bit_without_updates() -> None:
-    results = []
+def test_one_and_three_workers_agree_bit_for_bit_without_updates(pair: WorkerSystem) -> None:
+    results, chunks = [], [make_chunk(n, update=False) for n in range(12)]
+    before_ND = pair.matrix.rows_ND.copy()
     for num_workers in (1, 3):
-        with worker_system(num_workers) as system:
-            chunks = [make_chunk(n, update=False) for n in range(12)]
-            before_ND = system.matrix.rows_ND.copy()
-            results.append(system.router.collect(system.router.submit(chunks), LIMIT_S))
-            np.testing.assert_array_equal(system.matrix.rows_ND, before_ND)
+        _resize(pair, num_workers)
+        results.append(pair.router.collect(pair.router.submit(chunks), LIMIT_S))
+    np.testing.assert_array_equal(pair.matrix.rows_ND, before_ND)
     for one, three in zip(*results, strict=True):
         np.testing.assert_array_equal(one.loss_B, three.loss_B)
         np.testing.assert_array_equal(one.feature_grad_BD, three.feature_grad_BD)

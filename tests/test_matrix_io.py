@@ -112,5 +112,5 @@ def test_another_objective(saved):
 
 def test_pickles_are_not_read(saved):
     np.save(saved[1] / "counts.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(MatrixMismatch, match="counts.npy"):
+    with pytest.raises(MatrixMismatch, match=r"counts\.npy"):
         open_rows(saved[1])

@@ -2,6 +2,8 @@
 
 # mypy: allow-untyped-defs
 
+from typing import Any
+
 import numpy as np
 
 from workers.jit import JIT_ENABLED, kernel
@@ -18,8 +20,7 @@ if JIT_ENABLED:
     from numba import types
     from numba.extending import intrinsic
 
-    @intrinsic
-    def _power_of_two(typing_context, exponent):
+    def _type_power_of_two(typing_context, exponent):
         """2 ** exponent for a whole float32 in [-126, 127], written into the exponent bits."""
 
         def generate(context, builder, signature, args):
@@ -28,6 +29,8 @@ if JIT_ENABLED:
             return builder.bitcast(builder.shl(biased, i32(23)), ir.FloatType())
 
         return types.float32(types.float32), generate
+
+    _power_of_two: Any = intrinsic(_type_power_of_two)
 else:
 
     def _power_of_two(exponent: np.float32) -> np.float32:

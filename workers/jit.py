@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -20,7 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}  # not nnan, not ninf: kernels must see NaN and infinity
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
-JIT_ENABLED = not numba.config.DISABLE_JIT
+_config: Any = numba.config  # its names are made at run time
+JIT_ENABLED = not _config.DISABLE_JIT
 
 _log = logging.getLogger(__name__)
 
@@ -37,13 +38,13 @@ def finite_kernel(function: F) -> F:
 
 def _compile(function: F, fastmath: bool | set[str]) -> F:
     directory = cache_directory()
-    previous = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(directory or "")  # Numba reads it while it decorates; other kernels keep theirs
+    previous = _config.CACHE_DIR
+    _config.CACHE_DIR = str(directory or "")  # Numba reads it while it decorates; other kernels keep theirs
     try:
-        compiled: F = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS)
-        return compiled
+        compiled: Any = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS)
+        return cast(F, compiled)
     finally:
-        numba.config.CACHE_DIR = previous
+        _config.CACHE_DIR = previous
 
 
 @functools.cache

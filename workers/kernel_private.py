@@ -95,7 +95,7 @@ def run_private(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
 @kernel
 def _make_plan(table, job, plan):
     """Fill the plan; returns the number of accidental hits."""
-    K, hits = job.loss.num_drawn, 0
+    K, hits = job.loss.num_drawn, np.int64(0)
     plan.offsets_B1[0] = 0
     for b in range(len(job.features_BD)):
         start = plan.offsets_B1[b]

@@ -155,7 +155,7 @@ class SavedMatrix:
     def checked(self, name: str) -> np.ndarray:
         """An array after all of it was compared with its checksum."""
         array = self._arrays[name]
-        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != self._files[name]["sha256"]:
+        if hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != self._files[name]["sha256"]:
             raise MatrixMismatch(f"{self.folder / name} was changed since it was saved: its SHA-256 differs")
         return array
 
@@ -196,4 +196,4 @@ def _write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
         np.save(file, array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(array).hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(array.data).hexdigest()}

@@ -23,7 +23,7 @@ from workers.membership import Membership as Membership
 from workers.peers import Peer, State, WorkerStatus
 from workers.protocol import Message
 from workers.router_counters import RouterCounters
-from workers.settings import to_plain
+from workers.settings import check, to_plain
 
 _MAX_IN_FLIGHT_PER_WORKER = 64
 _MEMBERSHIP_POLL_S = 0.05
@@ -59,6 +59,7 @@ class Router:
         silence_s: float = 15.0,
         start_limit_s: float = 300.0,
     ) -> None:
+        check(silence_s >= 3 * heartbeat_s, "silence_s", silence_s, f"at least three heartbeats of {heartbeat_s} s")
         self._matrix, self._membership = matrix, membership
         self._silence_s, self._start_limit_s = silence_s, start_limit_s
         self._welcome = encode(Message("WELCOME", {"head": to_plain(head), "heartbeat_s": heartbeat_s}))

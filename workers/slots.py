@@ -116,7 +116,7 @@ def mask_hits(table, truth, filter_bytes, slot_ids_S, multiplicity_S, scores_BS)
     filter_bytes[:] = 0
     for s in range(S):
         filter_bytes[slot_ids_S[s] & _FILTER_MASK] = 1
-    hits = 0
+    hits = np.int64(0)
     for b in range(B):
         for t in range(truth.starts_B[b], truth.stops_B[b]):
             tag = truth.tags[t]

@@ -1,0 +1,44 @@
+"""Where the trunk computes."""
+
+import pytest
+import torch
+
+from hybrid import device
+from hybrid.device import choose_device, choose_precision, describe
+from workers.errors import ConfigError
+
+
+@pytest.mark.parametrize("has_cuda", [True, False])
+def test_auto_takes_cuda_if_there_is_one(monkeypatch, has_cuda):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    assert choose_device("auto").type == ("cuda" if has_cuda else "cpu")
+    assert choose_device("cpu").type == "cpu"
+
+
+def test_cuda_without_a_card_is_refused_with_advice(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"trunk\.device = 'cuda'.*--device cpu"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(("multiplies", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_takes_bfloat16_only_where_it_multiplies_it(monkeypatch, multiplies, dtype):
+    monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: multiplies)
+    assert choose_precision("auto", torch.device("cpu")) is dtype
+
+
+@pytest.mark.parametrize(("multiplies", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_card_takes_bfloat16_only_where_it_supports_it(monkeypatch, multiplies, dtype):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: multiplies)
+    assert choose_precision("auto", torch.device("cuda")) is dtype
+
+
+def test_a_precision_that_is_asked_for_is_taken(monkeypatch):
+    monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: False)
+    assert choose_precision("bfloat16", torch.device("cpu")) is torch.bfloat16
+    assert choose_precision("float32", torch.device("cpu")) is torch.float32
+
+
+def test_capabilities_are_read_on_any_machine():
+    assert device.cpu_multiplies_bfloat16() in (True, False)
+    assert describe(torch.device("cpu")) == "cpu"

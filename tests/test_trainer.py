@@ -1,0 +1,182 @@
+"""The training loop: groups of parameters, schedules, clipping, budgets, where it goes on."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hybrid.schedule
+from hybrid.head import WideHead
+from hybrid.trainer import Progress, Trainer, make_optimizer
+from hybrid.trunks import build_trunk
+from launch.config import TrainConfig, TrunkConfig
+from workers.errors import DataError
+
+N, D, INPUTS = 30, 8, 5
+
+
+@pytest.fixture(scope="module")
+def shared_head():
+    with WideHead(num_tags=N, dim=D, workers=1, negatives=8, chunk_size=4, row_lr=0.02) as head:
+        yield head
+
+
+@pytest.fixture
+def head(shared_head):
+    shared_head.step = 0
+    return shared_head
+
+
+def make_batch(size=10, seed=0):
+    rng = np.random.default_rng(seed)
+    return torch.randn(size, INPUTS), [rng.choice(N, 3, replace=False).tolist() for _ in range(size)]
+
+
+def make_trainer(head, *, trunk=None, num_items=40, progress=None, prepare=None, **config):
+    settings = {"batch_size": 10, "microbatches": 3, "lr": 0.01, "warmup_fraction": 0.25}
+    if "minutes" not in config:
+        settings["epochs"] = 2.0
+    trunk = trunk or nn.Linear(INPUTS, D)
+    given = TrainConfig(**{**settings, **config})
+    return Trainer(
+        trunk, head, given, num_items=num_items, device="cpu", precision="float32", progress=progress, prepare=prepare
+    )
+
+
+def test_only_matrices_and_filters_decay():
+    trunk = build_trunk(TrunkConfig(dim=16), 32)
+    decay_of = {}
+    for group in make_optimizer(trunk, TrainConfig(weight_decay=0.3)).param_groups:
+        decay_of |= {id(p): group["weight_decay"] for p in group["params"]}
+    for name, parameter in trunk.named_parameters():
+        is_bare = parameter.ndim < 2
+        assert decay_of[id(parameter)] == (0.0 if is_bare else 0.3), name
+        assert is_bare == (name.endswith("bias") or "norm" in name or name in ("stem.1.weight",) or "shortcut.1" in name
+                           or "shortcut.2" in name), name  # fmt: skip
+    assert len(decay_of) == len(list(trunk.parameters()))
+
+
+def test_decay_shrinks_weights_and_leaves_biases(head):
+    """With inputs of zero the weights have no gradient: only decay can move them."""
+    trunk = nn.Linear(INPUTS, D)
+    before = trunk.weight.detach().clone()
+    trainer = make_trainer(head, trunk=trunk, weight_decay=0.5, warmup_fraction=0.0, lr=0.1)
+    trainer.step(torch.zeros(10, INPUTS), make_batch()[1])
+    torch.testing.assert_close(trunk.weight.detach(), before * (1 - 0.1 * 0.5))
+
+
+def test_frozen_parameters_are_not_given_to_the_optimizer(head):
+    trunk = nn.Sequential(nn.Linear(INPUTS, 4), nn.Linear(4, D))
+    trunk[0].requires_grad_(False)
+    before = trunk[0].weight.clone()
+    trainer = make_trainer(head, trunk=trunk, warmup_fraction=0.0)
+    assert sum(len(group["params"]) for group in trainer.optimizer.param_groups) == 2
+    trainer.step(*make_batch())
+    assert torch.equal(trunk[0].weight, before)
+
+
+def test_a_trunk_that_is_frozen_whole_trains_rows(head):
+    before = head.matrix.rows_ND.copy()
+    trainer = make_trainer(head, trunk=nn.Linear(INPUTS, D).requires_grad_(False), warmup_fraction=0.0)
+    trainer.step(*make_batch())
+    assert (head.matrix.rows_ND != before).any()
+
+
+def test_rates_of_trunk_and_rows_follow_one_schedule(head):
+    trainer = make_trainer(head)  # 80 examples: 8 steps, 2 of them warm-up
+    reports = []
+    trainer.fit((make_batch(seed=i) for i in itertools.count()), reports.append)
+    factors = [0, 0.5] + [0.5 * (1 + math.cos(math.pi * (f - 0.25) / 0.75)) for f in np.arange(2, 8) / 8]
+    assert [report.fraction for report in reports] == [i / 8 for i in range(8)]
+    np.testing.assert_allclose([report.lr for report in reports], 0.01 * np.array(factors))
+    np.testing.assert_allclose([report.row_lr for report in reports], 0.02 * np.array(factors))
+    assert trainer.fraction == 1.0 and trainer.progress.step == head.step == 8
+
+
+def test_rates_reach_the_optimizer_and_the_workers(head):
+    """The first step of a warm-up has rate 0: nothing moves; the second does."""
+    trunk = nn.Linear(INPUTS, D)
+    trainer = make_trainer(head, trunk=trunk)
+    weight, rows = trunk.weight.detach().clone(), head.matrix.rows_ND.copy()
+    trainer.step(*make_batch())
+    assert torch.equal(trunk.weight, weight) and np.array_equal(head.matrix.rows_ND, rows)
+    trainer.step(*make_batch())
+    assert not torch.equal(trunk.weight, weight) and not np.array_equal(head.matrix.rows_ND, rows)
+
+
+def test_the_gradient_is_clipped(head):
+    trunk = nn.Linear(INPUTS, D)
+    trainer = make_trainer(head, trunk=trunk, clip_norm=1e-3)
+    images, tags = make_batch()
+    trainer.step(1000 * images, tags)
+    norm = torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in trunk.parameters()]))
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+    unclipped = make_trainer(head, trunk=trunk, clip_norm=0.0)
+    unclipped.step(1000 * images, tags)
+    assert torch.linalg.vector_norm(trunk.weight.grad) > 1.0
+
+
+def test_training_lowers_the_loss(head):
+    batch, reports = make_batch(), []
+    trainer = make_trainer(head, num_items=10, epochs=60.0)
+    trainer.fit(itertools.repeat(batch), reports.append)
+    assert len(reports) == 60
+    assert np.mean([r.loss for r in reports[-5:]]) < 0.8 * np.mean([r.loss for r in reports[:5]])
+    assert set(reports[-1].seconds) == {"load", "augment", "forward", "ship", "wait", "backward", "optimizer"}
+
+
+@pytest.mark.parametrize(("size", "microbatches", "chunks"), [(10, 3, 3), (10, 1, 3), (2, 3, 2), (1, 3, 1)])
+def test_batches_are_cut_into_as_many_parts_as_they_can_fill(head, size, microbatches, chunks):
+    trainer = make_trainer(head, microbatches=microbatches)
+    report = trainer.step(*make_batch(size))
+    assert report.num_examples == size and report.num_chunks == chunks
+
+
+def test_images_are_prepared_once_and_modules_are_in_training_mode(head):
+    seen = []
+    trunk = nn.Sequential(nn.Linear(INPUTS, D), nn.Dropout(0.1)).eval()
+    head.eval()
+    trainer = make_trainer(head, trunk=trunk, prepare=lambda images: seen.append(images.shape) or images * 2)
+    trainer.step(*make_batch())
+    assert seen == [(10, INPUTS)]
+    assert trunk.training and head.training
+
+
+@pytest.mark.parametrize("num_tags", [9, 11])
+def test_tags_must_be_as_many_as_images(head, num_tags):
+    with pytest.raises(DataError, match=f"tags are given for {num_tags} examples, images for 10"):
+        make_trainer(head).step(make_batch(10)[0], make_batch(num_tags)[1])
+
+
+def test_a_budget_in_minutes_ends_by_the_clock(head, monkeypatch):
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(hybrid.schedule.time, "monotonic", lambda: float(next(clock)))
+    trainer = make_trainer(head, minutes=1.0)
+    reports = []
+    trainer.fit((make_batch(seed=i) for i in itertools.count()), reports.append)
+    assert 2 <= len(reports) <= 12
+    assert trainer.fraction >= 1 and reports[-1].fraction < 1
+    assert trainer.progress.used_s <= 60 + 5 * 6
+
+
+def test_fit_ends_with_the_batches_or_when_asked(head):
+    trainer = make_trainer(head)
+    trainer.fit([make_batch(), make_batch()])
+    assert trainer.progress.step == 2
+    reports = []
+    trainer.fit((make_batch() for _ in range(5)), reports.append, should_stop=lambda: len(reports) == 1)
+    assert trainer.progress.step == 3
+    trainer.fit([make_batch()], should_stop=lambda: True)
+    assert trainer.progress.step == 3
+
+
+def test_a_resumed_training_is_where_it_was(head):
+    progress = Progress(step=4, num_examples=60, epoch=1, num_examples_of_epoch=20, used_s=30.0)
+    trainer = make_trainer(head, progress=progress)
+    report = trainer.step(*make_batch())
+    assert report.fraction == 0.75
+    assert (progress.step, progress.num_examples, progress.num_examples_of_epoch) == (5, 70, 30)
+    assert progress.used_s >= 30.0
