@@ -17,6 +17,7 @@ from hybrid.pipeline import MicroBatch, Pipeline
 from hybrid.schedule import Budget, warmup_cosine
 from hybrid.tag_batch import TagBatch
 from launch.config import TrainConfig
+from workers.errors import DataError
 
 
 @dataclass(slots=True)
@@ -145,6 +146,8 @@ class Trainer:
         with self.timer.phase("augment"):
             inputs = self.prepare(torch.as_tensor(images).to(self.device, non_blocking=True))
         batch = TagBatch.of(tags, self.head.num_tags)
+        if len(batch) != len(inputs):
+            raise DataError(f"tags are given for {len(batch)} examples, images for {len(inputs)}.")
         bounds = np.linspace(0, len(inputs), min(self.config.microbatches, len(inputs)) + 1).astype(int)
         return [MicroBatch(inputs[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
 
@@ -167,4 +170,5 @@ def make_optimizer(trunk: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, fused=True)
+    filled = [g for g in groups if g["params"]] or groups[:1]  # of a frozen trunk nothing is left
+    return torch.optim.AdamW(filled, lr=config.lr, fused=True)

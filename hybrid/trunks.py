@@ -3,6 +3,7 @@
 # Shapes: B images, C channels, H x W pixels, D dim.
 
 import importlib
+import inspect
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -88,7 +89,12 @@ def build_trunk(config: TrunkConfig, image_size: int) -> nn.Module:
     Raises:
         ConfigError: the name is not known, or `module:factory` cannot be imported or does not build an `nn.Module`.
     """
-    trunk = _factory(config.factory)(dim=config.dim, image_size=image_size)
+    factory = _factory(config.factory)
+    try:
+        inspect.signature(factory).bind(dim=config.dim, image_size=image_size)
+    except TypeError as e:
+        raise ConfigError(f"trunk.factory = {config.factory!r} is called with dim and image_size: {e}.") from e
+    trunk = factory(dim=config.dim, image_size=image_size)
     if not isinstance(trunk, nn.Module):
         raise ConfigError(
             f"trunk.factory = {config.factory!r} built a {type(trunk).__name__}, expected a torch.nn.Module."
@@ -136,7 +142,7 @@ def _factory(name: str) -> Callable[..., nn.Module]:
     if name in TRUNKS:
         return TRUNKS[name]
     module_name, colon, attribute = name.partition(":")
-    if not colon:
+    if not (colon and module_name and attribute):
         raise ConfigError(
             f"trunk.factory = {name!r} is not one of {', '.join(TRUNKS)}, nor module:factory{nearest(name, TRUNKS)}"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_data import mean_colour, write_packages
+from tiny_data import mean_colour, write_packages, write_tarball
 
 from hybrid.data import emoji, prepare, stats
 from hybrid.data.build_view import SplitRule, split_items
@@ -30,7 +30,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
 
 
 def true_tags(view: View, name: str) -> set[str]:
-    """Known tags of an item, together with nothing if the item has tags outside the vocabulary."""
+    """Known tags of an item."""
     item = view.names.index(name)
     tags = view.tags_of
     return {view.vocabulary.tags[i] for i in tags.values[tags.offsets[item] : tags.offsets[item + 1]]}
@@ -118,7 +118,7 @@ def test_held_out_design_is_tested_on_training_concepts_only(view: View) -> None
 
     assert concepts(extra) == concepts(held.train_items)
     assert concepts(held.test_items) == concepts(view.test_items)
-    assert held.vocabulary.counts.max() == 2 * 3  # `space` on two astronauts in three designs, or less
+    assert np.all(held.vocabulary.counts % 3 == 0) and np.all(view.vocabulary.counts % 4 == 0)  # once per design
 
 
 def test_unknown_design_names_the_nearest(tmp_path: Path) -> None:
@@ -146,10 +146,9 @@ def test_a_drawing_that_cannot_be_rendered_is_left_out(tmp_path: Path) -> None:
 
 def test_package_of_another_form_is_named(tmp_path: Path) -> None:
     write_packages(tmp_path / "npm")
-    design = emoji.DESIGNS[1]
-    from tiny_data import write_tarball
-
-    write_tarball(tmp_path / "npm", design.package, {"icons.json": {"icons": {}}, "chars.json": {"1f431": "cat"}})
+    write_tarball(
+        tmp_path / "npm", emoji.DESIGNS[1].package, {"icons.json": {"icons": {}}, "chars.json": {"1f431": "cat"}}
+    )
     with pytest.raises(DataError, match=r"fluent-emoji-flat-1\.2\.6\.tgz"):
         prepared(tmp_path)
 
@@ -162,4 +161,4 @@ def test_split_rule_without_designs() -> None:
 def test_stats_count_designs(view: View) -> None:
     report = stats(view)
     assert report["items per design"] == dict.fromkeys(DESIGNS, 5)
-    assert report["distinct annotations"] == 13 and report["locales"] == 2
+    assert report["distinct annotations"] == 15 and report["locales"] == 2

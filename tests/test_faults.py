@@ -68,10 +68,12 @@ def pair(lasting_system: WorkerSystem) -> WorkerSystem:
 
 
 def _resize(system: WorkerSystem, num_workers: int) -> None:
+    def is_settled() -> bool:
+        sizes = {len(_ready(system)), len(system.pool.workers), len(system.router.workers())}
+        return sizes == {num_workers}
+
     system.scale(num_workers)
-    system.serve_until(
-        lambda: len(_ready(system)) == len(system.pool.workers) == len(system.router.workers()) == num_workers
-    )
+    system.serve_until(is_settled)
 
 
 def _successor(name: str) -> str:
@@ -120,8 +122,7 @@ def test_killing_workers_again_and_again_loses_no_chunk(pair: WorkerSystem) -> N
         assert len(pair.router.collect(ticket, LIMIT_S)) == 40
     assert pair.router.num_in_flight == 0 and pair.router.counters.chunks_submitted == 160
     applied = int(pair.matrix.worker_stats_WS[:, APPLIED].sum())
-    assert applied >= 160 - 4  # a worker that is killed between writing rows and counting the chunk does not count it
-    assert applied <= 160 + pair.router.counters.chunks_resent
+    assert 160 <= applied <= 160 + pair.router.counters.chunks_resent
     assert np.isfinite(pair.matrix.rows_ND).all()
 
 
@@ -169,10 +170,10 @@ def test_refused_chunk_leaves_workers_and_other_tickets_alone(pair: WorkerSystem
     assert [worker.pid for worker in pair.pool.workers] == pids and pair.pool.poll() == []
 
 
-@pytest.mark.parametrize("circumstance", ["plain", "loader", "stopped"])
+@pytest.mark.parametrize("circumstance", ["plain", "loader and stopped"])
 def test_workers_of_a_killed_owner_end_and_remove_its_endpoint(circumstance: str, tmp_path: Path) -> None:
     owner = subprocess.Popen(
-        [sys.executable, "-c", _OWNER, circumstance],
+        [sys.executable, "-c", _OWNER, *circumstance.split()],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": f"{_HERE}:{_HERE.parent}", "TMPDIR": str(tmp_path), "PYTHONFAULTHANDLER": "1"},

@@ -49,7 +49,9 @@ def test_floats_are_stretched_over_their_range(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA"])
 def test_grey(tmp_path: Path, mode: str) -> None:
-    assert mean_colour(decode_square(saved(tmp_path, Image.new(mode, (9, 5), 0), "x.png"), 8)) == ([255] * 3 if mode == "LA" else [0] * 3)
+    assert mean_colour(decode_square(saved(tmp_path, Image.new(mode, (9, 5), 0), "x.png"), 8)) == (
+        [255] * 3 if mode == "LA" else [0] * 3
+    )
 
 
 def test_transparency_shows_white(tmp_path: Path) -> None:
@@ -150,7 +152,13 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("%!PS-Adobe\nshowpage")
-    reasons = {"pipe": "regular", "folder": "regular", "dangling": "No such file", "empty": "empty", "text": "known format"}
+    reasons = {
+        "pipe": "regular",
+        "folder": "regular",
+        "dangling": "No such file",
+        "empty": "empty",
+        "text": "known format",
+    }
     for name, reason in reasons.items():
         with pytest.raises(BadImage, match=reason):
             decode_square(tmp_path / f"{name}.jpg", 16)

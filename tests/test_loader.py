@@ -1,5 +1,7 @@
 """Batches come in the given order, whoever decodes them; bad pictures are left out and named once."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,21 +9,108 @@ import pytest
 from tiny_data import write_photos
 
 from hybrid.data import View, batches, prepare
-from hybrid.data import prepare as prepare_function
+from hybrid.data.images import decode_square
+from hybrid.data.loader import default_loader_processes
 from launch.config import DataConfig
 from workers.errors import DataError
 
-import hybrid.data.image_cache  # isort: skip
-
 NUM_PHOTOS = 40
+SIZE = 16
 
 
 def prepared(tmp_path: Path) -> View:
-    config = DataConfig(source=f"folder:{tmp_path / 'photos'}", cache_dir=str(tmp_path / "cache"), image_size=12)
-    return prepare(config)
+    write_photos(tmp_path / "photos", NUM_PHOTOS)
+    return prepare(DataConfig(source=f"folder:{tmp_path / 'photos'}", cache_dir=str(tmp_path / "cache"), image_size=12))
 
 
 @pytest.fixture
-def decoded(tmp_path: Path) -> View:
+def encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> View:
+    """A view too large to be stored decoded, by a bound of nothing."""
+    monkeypatch.setattr("hybrid.data.image_cache.MAX_BYTES", 0)
+    view = prepared(tmp_path)
+    assert not view.images.is_decoded
+    return view
+
+
+def some_order() -> np.ndarray:
+    return np.random.default_rng(0).permutation(NUM_PHOTOS)[:33]
+
+
+def first_values(view: View) -> list[int]:
+    """The red of each item's picture, which is its number."""
+    return [int(name[1:4]) for name in view.names]
+
+
+def test_decoded_batches_in_order(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    assert view.images.is_decoded
+    parts = list(batches(view, some_order(), 8))
+    assert [len(items) for items, _ in parts] == [8, 8, 8, 8, 1]
+    assert np.concatenate([items for items, _ in parts]).tolist() == some_order().tolist()
+    for items, images in parts:
+        assert images.shape == (len(items), SIZE, SIZE, 3) and images.dtype == np.uint8
+        assert images[:, 0, 0, 0].tolist() == [first_values(view)[item] for item in items]
+
+
+@pytest.mark.parametrize("processes", [0, 1, 2])
+def test_decoding_processes_change_nothing(encoded: View, processes: int) -> None:
+    parts = list(batches(encoded, some_order(), 8, processes))
+    assert np.concatenate([items for items, _ in parts]).tolist() == some_order().tolist()
+    images = np.concatenate([images for _, images in parts])
+    expected = [decode_square(encoded.pictures.root / encoded.names[item], SIZE) for item in some_order()]  # type: ignore[attr-defined]
+    assert np.array_equal(images, np.stack(expected))
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_bad_pictures_are_left_out_and_named_once(
+    encoded: View, tmp_path: Path, processes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They went bad after the headers were looked at; the first batch is nothing but bad ones."""
+    bad = {"a000.png", "a001.png", "a005.png"}
+    for name in bad:
+        (tmp_path / "photos" / name).write_bytes((tmp_path / "photos" / name).read_bytes()[:50])
+    for _ in range(2):
+        parts = list(batches(encoded, np.arange(NUM_PHOTOS), 2, processes))
+        kept = np.concatenate([items for items, _ in parts])
+        assert {encoded.names[item] for item in set(range(NUM_PHOTOS)) - set(kept.tolist())} == bad
+        assert all(len(items) == len(images) > 0 for items, images in parts)
+        shown = np.concatenate([images[:, 0, 0, 0] for _, images in parts])
+        assert shown.tolist() == [first_values(encoded)[item] for item in kept]
+    assert {encoded.names[item] for item in encoded.bad_items} == bad
+    assert all(caplog.text.count(name) == 1 for name in bad)
+
+
+def test_get_refuses_a_bad_picture(encoded: View, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "a003.png").unlink()
+    with pytest.raises(DataError, match="item 3"):
+        encoded.images.get(np.array([2, 3]))
+
+
+def test_bad_headers_are_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid.data.image_cache.MAX_BYTES", 0)
     write_photos(tmp_path / "photos", NUM_PHOTOS)
-    return prepared(tmp_path)
+    (tmp_path / "photos" / "a007.png").write_bytes(b"not a picture")
+    config = DataConfig(source=f"folder:{tmp_path / 'photos'}", cache_dir=str(tmp_path / "cache"))
+    view = prepare(config)
+    assert len(view) == NUM_PHOTOS - 1 and view.dropped == {"items with unreadable pictures": 1}
+
+
+def test_a_killed_decoder_is_an_error_not_a_hang(encoded: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(items: np.ndarray) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(encoded.images, "read", die)
+    with pytest.raises(DataError, match=r"loader_processes"):
+        list(batches(encoded, np.arange(8), 4, 1))
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_early_end_and_no_items(encoded: View, processes: int) -> None:
+    stream = batches(encoded, np.arange(NUM_PHOTOS), 4, processes)
+    next(stream)
+    stream.close()
+    assert list(batches(encoded, np.arange(0), 4, processes)) == []
+
+
+def test_default_processes_leave_cores_to_training() -> None:
+    assert 1 <= default_loader_processes() <= 8

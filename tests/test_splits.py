@@ -11,7 +11,9 @@ KEYS = [f"item {i}" for i in range(5000)]
 
 def test_the_hash_never_changes() -> None:
     assert hash_fraction("1f431") == pytest.approx(0.6680041, abs=1e-7)
-    assert hash_fraction("a\udcffb.jpg") != hash_fraction("ab.jpg")  # a file name that is not UTF-8 is a key like any other
+    assert hash_fraction("a\udcffb.jpg") != hash_fraction(
+        "ab.jpg"
+    )  # a file name that is not UTF-8 is a key like any other
 
 
 def test_parts_are_disjoint_and_complete() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,10 +53,9 @@ def test_only_matrices_and_filters_decay():
     for group in make_optimizer(trunk, TrainConfig(weight_decay=0.3)).param_groups:
         decay_of |= {id(p): group["weight_decay"] for p in group["params"]}
     for name, parameter in trunk.named_parameters():
-        is_bare = parameter.ndim < 2
+        owner = trunk.get_submodule(name.rpartition(".")[0])
+        is_bare = name.endswith("bias") or isinstance(owner, nn.BatchNorm2d | nn.LayerNorm)
         assert decay_of[id(parameter)] == (0.0 if is_bare else 0.3), name
-        assert is_bare == (name.endswith("bias") or "norm" in name or name in ("stem.1.weight",) or "shortcut.1" in name
-                           or "shortcut.2" in name), name  # fmt: skip
     assert len(decay_of) == len(list(trunk.parameters()))
 
 
@@ -121,9 +121,9 @@ def test_the_gradient_is_clipped(head):
 
 def test_training_lowers_the_loss(head):
     batch, reports = make_batch(), []
-    trainer = make_trainer(head, num_items=10, epochs=60.0)
+    trainer = make_trainer(head, num_items=10, epochs=250.0, lr=0.05)
     trainer.fit(itertools.repeat(batch), reports.append)
-    assert len(reports) == 60
+    assert len(reports) == 250
     assert np.mean([r.loss for r in reports[-5:]]) < 0.8 * np.mean([r.loss for r in reports[:5]])
     assert set(reports[-1].seconds) == {"load", "augment", "forward", "ship", "wait", "backward", "optimizer"}
 
@@ -153,7 +153,7 @@ def test_tags_must_be_as_many_as_images(head, num_tags):
 
 def test_a_budget_in_minutes_ends_by_the_clock(head, monkeypatch):
     clock = iter(range(0, 10_000, 5))
-    monkeypatch.setattr(hybrid.schedule.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(hybrid.schedule, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     trainer = make_trainer(head, minutes=1.0)
     reports = []
     trainer.fit((make_batch(seed=i) for i in itertools.count()), reports.append)

@@ -82,7 +82,8 @@ def test_a_factory_of_the_users_own(factories):
         ("my_trunks:missing", "missing"),
         ("my_trunks:SIDE", "is a int, expected a function"),
         ("my_trunks:no_module", "built a str, expected a torch.nn.Module"),
-        (":linear", "cannot be imported"),
+        (":linear", "module:factory"),
+        ("my_trunks:", "module:factory"),
     ],
 )
 def test_factories_that_cannot_be_used_are_named(factories, factory, told):

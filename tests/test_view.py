@@ -82,7 +82,9 @@ def test_preparing_again_gives_the_same_view_without_work(tmp_path: Path) -> Non
     assert prepare(config).fingerprint != view.fingerprint
 
 
-@pytest.mark.parametrize("settings", [{"min_count": 9}, {"max_tags": 3}, {"max_items": 30}, {"hold_out_fraction": 0.4}, {"image_size": 40}])
+@pytest.mark.parametrize(
+    "settings", [{"min_count": 9}, {"max_tags": 3}, {"max_items": 30}, {"hold_out_fraction": 0.4}, {"image_size": 40}]
+)
 def test_settings_that_matter_make_another_view(tmp_path: Path, settings: dict[str, object]) -> None:
     assert prepared(tmp_path, **settings).fingerprint != prepared(tmp_path).fingerprint
     assert prepared(tmp_path, loader_processes=3).fingerprint == prepared(tmp_path).fingerprint
@@ -175,7 +177,12 @@ def test_stored_pictures_are_larger_than_the_trunk_sees(image_size: int, size: i
 
 def test_preparing_loads_no_torch() -> None:
     code = "import sys, hybrid.data; from hybrid.data import prepare, stats, View; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, cwd=Path(__file__).parent.parent, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], timeout=60, cwd=Path(__file__).parent.parent, check=False
+        ).returncode
+        == 0
+    )
 
 
 def test_vocabulary_of_the_view_is_the_documented_file(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path) -> None:
             TagVocabulary.load(path)
 
 
-@pytest.mark.parametrize("text", ["", "cat\n", f"{HEADER}x\n", f"{HEADER}1\ncat\n", f"{HEADER}1\n1\tcat\tdog\n", f"{HEADER}1\nx\tcat\n"])
+@pytest.mark.parametrize(
+    "text", ["", "cat\n", f"{HEADER}x\n", f"{HEADER}1\ncat\n", f"{HEADER}1\n1\tcat\tdog\n", f"{HEADER}1\nx\tcat\n"]
+)
 def test_other_files_are_refused(tmp_path, text: str) -> None:
     (tmp_path / "tags.tsv").write_text(text)
     with pytest.raises(DataError, match=r"tags\.tsv"):

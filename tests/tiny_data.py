@@ -59,7 +59,9 @@ def write_packages(folder: Path, bodies: Mapping[str, str] | None = None) -> Non
         write_tarball(folder, design.package, files)
     full, derived = PACKAGES
     write_tarball(folder, full, {**_locale("annotations", "en", ENGLISH), **_locale("annotations", "de", GERMAN)})
-    write_tarball(folder, derived, {**_locale("annotationsDerived", "en", DERIVED), **_locale("annotationsDerived", "x", None)})
+    write_tarball(
+        folder, derived, {**_locale("annotationsDerived", "en", DERIVED), **_locale("annotationsDerived", "x", None)}
+    )
 
 
 def _locale(kind: str, locale: str, entries: Any) -> dict[str, Any]:

@@ -109,8 +109,11 @@ class _Kernels(NamedTuple):
 
 @functools.cache
 def _compile(D: int) -> _Kernels:
-    """The kernels for one dim. D is a constant of the code, so that LLVM turns plain loops into the widest vectors."""
+    """The kernels for one dim: D is a constant of their code, so that LLVM makes the widest vectors of plain loops."""
+    return _Kernels(_gather(D), _differentiate(D), _add_positive_rows(D), _add_positive_features(D), _scatter(D))
 
+
+def _gather(D: int) -> Callable[..., Any]:
     @kernel
     def gather(tags, loss, multiplicity_K, gathered):
         ids_S = gathered.slot_ids_S
@@ -130,6 +133,10 @@ def _compile(D: int) -> _Kernels:
                 weight = negative_weight(loss.objective, loss.negative_weight, loss.num_drawn, state[LOG_Q])
                 gathered.weight_K[s] = times(loss.objective, weight, multiplicity_K[s])
 
+    return gather
+
+
+def _differentiate(D: int) -> Callable[..., Any]:
     @kernel
     def differentiate(job, gathered, scores_BK, pos_grads, loss_B):
         """scores_BK becomes dLoss/dscore; pos_grads the same of positives."""
@@ -148,6 +155,10 @@ def _compile(D: int) -> _Kernels:
             weights_P = job.positives.weights[start:stop]
             loss_B[b] = loss_terms(job.loss.objective, pos_grads[start:stop], weights_P, scores_K, gathered.weight_K)
 
+    return differentiate
+
+
+def _add_positive_rows(D: int) -> Callable[..., Any]:
     @kernel
     def add_positive_rows(job, gathered, pos_grads, feature_grad_BD):
         for b in range(len(feature_grad_BD)):
@@ -157,6 +168,10 @@ def _compile(D: int) -> _Kernels:
                 for j in range(D):
                     grad_D[j] += grad * row_D[j]
 
+    return add_positive_rows
+
+
+def _add_positive_features(D: int) -> Callable[..., Any]:
     @kernel
     def add_positive_features(job, gathered, scores_BK, pos_grads, grads_SD, bias_grads_S):
         """Complete the row gradients, whose negative slots hold C^T F, and make the biases'."""
@@ -174,6 +189,10 @@ def _compile(D: int) -> _Kernels:
                 for j in range(D):
                     grad_D[j] += grad * features_D[j]
 
+    return add_positive_features
+
+
+def _scatter(D: int) -> Callable[..., Any]:
     @kernel
     def scatter(tags, update, ids_S, grads_SD, bias_grads_S):
         """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
@@ -209,4 +228,4 @@ def _compile(D: int) -> _Kernels:
                 bound_norm(row_D, update.max_norm)
         return written
 
-    return _Kernels(gather, differentiate, add_positive_rows, add_positive_features, scatter)
+    return scatter

@@ -84,9 +84,9 @@ class WorkerLine:
             return None
         return [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
 
-    def close(self) -> None:
-        """Hand over what is left, within the linger time."""
-        self._socket.close(linger=_LINGER_MS)
+    def close(self, *, hand_over: bool) -> None:
+        """Close; before that, if wanted, hand over what was sent and has not left yet, within a limit."""
+        self._socket.close(linger=_LINGER_MS if hand_over else 0)
         self._context.term()
 
 

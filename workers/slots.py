@@ -106,7 +106,7 @@ def mask_hits(table, truth, filter_bytes, slot_ids_S, multiplicity_S, scores_BS)
 
     Args:
         table: of `assign_slots`, stamp 0.
-        truth: `chunk truth` as (starts_B, stops_B, tags).
+        truth: a `job.Truth`.
         filter_bytes: uint8 [FILTER_SIZE], overwritten.
         slot_ids_S: int32, the tags of the negative slots.
         multiplicity_S: float32.

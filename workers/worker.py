@@ -13,6 +13,7 @@ from workers.lines import WorkerLine
 from workers.matrix import TagMatrix
 from workers.protocol import Message
 from workers.settings import from_plain
+from workers.warm_up import warm_up_in_turn
 
 _WELCOME_PATIENCE_S = 1.0
 _MIN_HEARTBEAT_S, _MAX_HEARTBEAT_S = 0.05, 60.0
@@ -36,18 +37,20 @@ def serve(endpoint: str, matrix: TagMatrix, me: WorkerIdentity) -> None:
         MatrixMismatch: the trunk works with another matrix.
     """
     talk = _Talk(WorkerLine(endpoint, me.name))
+    is_done = False
     try:
         talk.say("HELLO", name=me.name, index=me.index, pid=me.pid, matrix=matrix.fingerprint)  # 1
         welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
         if welcome.kind == "WELCOME":
             engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
-            engine.warm_up()
+            warm_up_in_turn(engine.warm_up)
             talk.say("READY")  # 3
             _log.info("ready")
             _answer_chunks(talk, engine, welcome.fields["heartbeat_s"])
         talk.say("BYE")  # 8
+        is_done = True
     finally:
-        talk.line.close()
+        talk.line.close(hand_over=is_done)
 
 
 def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> None:

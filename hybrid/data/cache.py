@@ -94,6 +94,7 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
             time.sleep(_LOCK_POLL_S)
         yield
     finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough while a process forked meanwhile holds the file open
         os.close(fd)
 
 

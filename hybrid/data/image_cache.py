@@ -21,9 +21,9 @@ _PICTURES_PER_TASK = 64
 _PICTURES_PER_PROBE = 1024
 
 
-def decoded_bytes(num_pictures: int, size: int, channels: int) -> int:
-    """Size of the array."""
-    return num_pictures * size * size * channels
+def fits_decoded(num_pictures: int, size: int, channels: int) -> bool:
+    """Whether a set is small enough to be stored decoded."""
+    return num_pictures * size * size * channels <= MAX_BYTES
 
 
 def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: Progress) -> None:

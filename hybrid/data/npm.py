@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,12 +74,12 @@ def read_json(tarball: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
         DataError: the tarball is broken; says which file to remove.
     """
     try:
-        with tarfile.open(tarball) as archive:
+        with tarfile.open(tarball, "r:gz") as archive:
             for member in archive:
                 path = member.name.partition("/")[2]
                 if member.isfile() and wanted(path):
                     yield path, _load_member(archive, member)
-    except (OSError, EOFError, tarfile.TarError, ValueError) as e:
+    except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error) as e:
         raise DataError(f"{tarball} cannot be read ({e}); remove it, it is fetched again.") from e
 
 

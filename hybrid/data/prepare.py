@@ -13,7 +13,7 @@ from hybrid.data import emoji, folder
 from hybrid.data.build_view import PictureSource, SplitRule, TagRule, build_view
 from hybrid.data.cache import Progress, build_once, cache_folder, key_of
 from hybrid.data.collection import Collection
-from hybrid.data.image_cache import MAX_BYTES, decode_all, decoded_bytes, probe_all, read_bad
+from hybrid.data.image_cache import decode_all, fits_decoded, probe_all, read_bad
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.splits import choose_items
 from hybrid.data.view import FORMAT_VERSION, View
@@ -125,7 +125,7 @@ def _make_view(
         if source.kind == "vector"
         else PhotoPictures(source.pictures_root, collection.names)
     )
-    is_decoded = decoded_bytes(len(chosen), size, pictures.channels) <= MAX_BYTES
+    is_decoded = fits_decoded(len(chosen), size, pictures.channels)
     work, suffix = (decode_all, f"{size}px") if is_decoded else (probe_all, "probed")
     checked = build_once(
         destination.parent.parent / "images" / f"{source.key}-{suffix}-{config.max_items or 'all'}",

@@ -1,0 +1,61 @@
+"""Workers that start together compile one after the other, and never wait for each other without a limit."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from workers import warm_up
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lock file of an empty cache."""
+    monkeypatch.setattr(warm_up, "cache_directory", lambda: tmp_path)
+    return tmp_path / "warm-up.lock"
+
+
+def _is_free(lock: Path, kind: int) -> bool:
+    with lock.open("a") as file:
+        return warm_up._lock(file.fileno(), kind)
+
+
+def test_first_one_compiles_alone(lock: Path) -> None:
+    seen = []
+    warm_up.warm_up_in_turn(lambda: seen.append((_is_free(lock, fcntl.LOCK_EX), _is_free(lock, fcntl.LOCK_SH))))
+    assert seen == [(False, False)] and _is_free(lock, fcntl.LOCK_EX)
+
+
+def test_others_load_together_when_it_is_done(lock: Path) -> None:
+    with lock.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        seen = []
+        warm_up.warm_up_in_turn(lambda: seen.append(_is_free(lock, fcntl.LOCK_SH)))
+    assert seen == [True]
+
+
+def test_one_that_dies_lets_the_next_one_compile(lock: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        warm_up.warm_up_in_turn(lambda: os._exit(1))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    seen = []
+    warm_up.warm_up_in_turn(lambda: seen.append(True))
+    assert seen == [True]
+
+
+def test_one_that_hangs_is_not_waited_for_without_limit(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_up, "_TURN_LIMIT_S", 0.01)
+    with lock.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        seen = []
+        warm_up.warm_up_in_turn(lambda: seen.append(True))
+    assert seen == [True]
+
+
+def test_without_a_cache_everybody_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_up, "cache_directory", lambda: None)
+    seen = []
+    warm_up.warm_up_in_turn(lambda: seen.append(True))
+    assert seen == [True]
