@@ -18,8 +18,9 @@ from benchmarks.true_tags import TrueTags
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.view import View
 from hybrid.device import choose_device, choose_precision
-from hybrid.head import WideHead, score_bias_N
+from hybrid.head import WideHead
 from hybrid.pipeline import Pipeline
+from hybrid.score_bias import score_bias_N
 from hybrid.trainer import Trainer
 from hybrid.trunks import build_trunk
 from workers.endpoint import make_endpoint, remove_endpoint

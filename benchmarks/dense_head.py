@@ -109,6 +109,6 @@ class DenseHead(RivalHead):
 
 
 def initial_bias_N(counts_N: NDArray, num_train_items: int) -> NDArray[np.float32]:
-    """Log-odds of each tag's frequency, float32 `[N]`; a tag on no or every item counts as on half an item more or less."""
+    """Log-odds of each tag's frequency, float32 `[N]`; 0 and all items count as half an item more or less."""
     frequency_N = np.clip(np.asarray(counts_N, np.float64), 0.5, num_train_items - 0.5) / num_train_items
     return np.log(frequency_N / (1 - frequency_N)).astype(np.float32)

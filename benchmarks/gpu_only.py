@@ -1,6 +1,7 @@
 """Hybrid against one process with the whole matrix: `python -m benchmarks.gpu_only --help`."""
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +29,11 @@ def main() -> None:
     for curve in plan(options):
         record.add(run_in_process(curve))
         path = record.write(options.results)
-    for path in (path, *write_report(path)):
-        print(path)
+    print(path, *write_report(path), sep="\n")
 
 
 def plan(options: argparse.Namespace) -> Iterator[CurveSettings]:
-    """The trainings, contender after contender within each size, seeds outermost: drift of the machine hits all alike."""
+    """The trainings. All contenders of one size follow each other, so that a drift of the machine hits them alike."""
     base = CurveSettings(
         kind="dense",
         max_items=options.max_items,
@@ -41,14 +41,10 @@ def plan(options: argparse.Namespace) -> Iterator[CurveSettings]:
         measurements=options.measurements,
         device=options.device,
     )
-    for seed in options.seeds:
-        for max_tags in options.tags:
-            for kind in options.contenders:
-                curve = replace(
-                    base, kind="dense", seed=seed, max_tags=max_tags, row_lr=getattr(options, f"{kind}_row_lr")
-                )
-                for workers in options.workers if kind == "hybrid" else (0,):
-                    yield replace(curve, kind=kind, workers=workers)
+    row_lr = {kind: getattr(options, f"{kind}_row_lr") for kind in KINDS}
+    for seed, max_tags, kind in itertools.product(options.seeds, options.tags, options.contenders):
+        for workers in options.workers if kind == "hybrid" else (0,):
+            yield replace(base, kind=kind, workers=workers, seed=seed, max_tags=max_tags, row_lr=row_lr[kind])
 
 
 def default_workers() -> list[int]:

@@ -44,11 +44,11 @@ def report_text(record: Result) -> str:
     parts.append(f"## Where the hybrid loses\n\n{listed}")
     first = record["results"][0]
     parts.append(
-        f"Same trunk, data, seed, batch, augmentation, schedule and training time; the matrices' row learning rates are "
-        f"each contender's own. P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: largest "
-        f"sum of Pss over all processes of the training, file pages of the data included; `hybrid train` has one small "
-        f"process more, the launcher. Time to quality: first measurement with {LEVEL_SHARE:.0%} of the best final P@5 of "
-        f"that size. Trunk: {first['device']}, {first['precision']}, {first['trunk_threads']} CPU threads."
+        "Same trunk, data, seed, batch, augmentation, schedule and training time; the learning rates of the rows are "
+        "each contender's own. P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: largest "
+        "sum of Pss over all processes of the training, file pages of the data included; `hybrid train` has one small "
+        f"process more, the launcher. Time to quality: first measurement with {LEVEL_SHARE:.0%} of the best final P@5 "
+        f"of that size. Trunk: {first['device']}, {first['precision']}, {first['trunk_threads']} CPU threads."
     )
     parts.append(f"{surroundings(record)}\n\n`{record['command']}`")
     return "\n\n".join(parts) + "\n"

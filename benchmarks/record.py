@@ -4,6 +4,7 @@ import datetime
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,16 @@ def read_record(path: Path) -> dict[str, Any]:
     return content
 
 
-def surroundings(record: dict[str, Any]) -> str:
+def surroundings(record: Mapping[str, Any]) -> str:
     """One line that says where and when, to stand under every table."""
     machine, software = record["machine"], record["software"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
     commit = (software["commit"] or "no commit")[:10] + (" with changes" if software["is_modified"] else "")
     blas = {pool["architecture"] for pool in software["blas"] if "architecture" in pool}
     return (
-        f"{machine['cpu']}, {machine['cores']} cores{gpu}; load {machine['load_average'][0]:.1f} at the start; torch "
-        f"{software['versions']['torch']}, BLAS for {', '.join(sorted(blas)) or 'unknown'}; {commit}, {record['started']}."
+        f"{machine['cpu']}, {machine['cores']} cores{gpu}; load {machine['load_average'][0]:.1f} at the start; "
+        f"torch {software['versions']['torch']}, BLAS for {', '.join(sorted(blas)) or 'unknown'}; "
+        f"{commit}, {record['started']}."
     )
 
 

@@ -24,7 +24,11 @@ class RivalPipeline:
         self.trunk, self.head, self.precision, self.timer = trunk, head, precision, timer
 
     def accumulate(self, microbatches: Sequence[MicroBatch]) -> float:
-        """Add the gradient of the mean loss to the trunk's weights; the rows learn on the way. Returns the mean loss."""
+        """Add the gradient of the mean loss to the trunk's weights; the rows learn on the way.
+
+        Returns:
+            The mean loss.
+        """
         num_examples, loss_sum = sum(len(part.images) for part in microbatches), 0.0
         for part in microbatches:
             is_mixed = self.precision != torch.float32

@@ -71,7 +71,7 @@ class SampledHead(RivalHead):
         return (F.softplus(-scores_P) / lengths_B[example_P]).sum() + negative_terms
 
     def draw(self, items_B: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray[np.int64]]:
-        """Positives (int64 ids with offsets `[B + 1]`) and negatives `[C, K]` of this step, as `WideHead` draws them."""
+        """Positives (ids, offsets `[B + 1]`) and negatives `[C, K]` of this step, as `WideHead` draws them."""
         size, seed, parts, offsets = self.config.chunk_size, self.setting.seed, [], [np.zeros(1, np.int64)]
         starts = range(0, len(items_B), size)
         neg_ids_CK = np.empty((len(starts), self.config.negatives), np.int32)

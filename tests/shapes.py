@@ -40,6 +40,7 @@ def train_options(data: Path, **changes: Any) -> list[str]:
     """`train` and its options for a run of seconds; `changes` by the option's name, None leaves one out."""
     options = {
         "data": f"folder:{data}",
+        "cache_dir": data.parent / "cache",
         "workers": 2,
         "image_size": 16,
         "dim": 8,
@@ -61,11 +62,10 @@ def hybrid_command(*arguments: str) -> list[str]:
 
 
 def hybrid_environment(folder: Path) -> dict[str, str]:
-    """Everything a run leaves behind lies in the folder; processes carry its name, for `processes_of`."""
+    """Private directories of runs lie in the folder; processes carry its name, for `processes_of`."""
     (folder / "tmp").mkdir(exist_ok=True)
-    places = {"HYBRID_CACHE": str(folder / "cache"), "TMPDIR": str(folder / "tmp"), "MARKER": str(folder)}
-    kernels = os.environ.get("NUMBA_CACHE_DIR") or str(Path(os.environ.get("HYBRID_CACHE") or "~/.cache/hybrid").expanduser() / "numba")
-    return {**os.environ, **places, "NUMBA_CACHE_DIR": kernels, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    places = {"TMPDIR": str(folder / "tmp"), "MARKER": str(folder), "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **places, "COLUMNS": "120"}
 
 
 def hybrid(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,5 @@
 """Packages come through an npm client, are checked, and say what to do when they do not come."""
 
-import os
 import shutil
 import sys
 import tarfile
@@ -45,7 +44,7 @@ def test_fetched_once(shop: Path, tmp_path: Path) -> None:
         assert read_json_files(path, ["a/sound.json"]) == ["meow"]
     (call,) = (shop / "calls").read_text().splitlines()
     assert call.startswith("pack @zoo/cat@1.2.3 --ignore-scripts")
-    assert os.listdir(tmp_path / "cache") == ["zoo-cat-1.2.3.tgz"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["zoo-cat-1.2.3.tgz"]
 
 
 def test_tarballs_put_there_by_hand_need_no_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +59,7 @@ def test_unreachable_registry_says_what_to_do(shop: Path, tmp_path: Path) -> Non
     ) as failure:
         fetch([CAT], tmp_path / "cache", silent)
     assert str(tmp_path / "cache") in str(failure.value)
-    assert os.listdir(tmp_path / "cache") == []
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_another_package_in_the_tarball_is_refused(shop: Path, tmp_path: Path) -> None:

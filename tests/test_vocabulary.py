@@ -58,7 +58,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match="tags.tsv"):
+        with pytest.raises(DataError, match=r"tags\.tsv"):
             TagVocabulary.load(path)
 
 
