@@ -22,7 +22,7 @@ def main() -> None:
     restart_if_blas_is_forced()
     options = _options()
     device = describe(choose_device(options.device))
-    where = f"on {device}" if device != "cpu" else "on the CPU (this machine lent no CUDA device)"
+    where = f"on {device}" if device != "cpu" else "on the CPU"
     title = f"Hybrid against the whole matrix in one process, trunk and rivals' matrix {where}"
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     record = Record(options.name, title, settings | {"device_found": device})
@@ -39,7 +39,7 @@ def plan(options: argparse.Namespace) -> Iterator[CurveSettings]:
         max_items=options.max_items,
         seconds=options.seconds,
         measurements=options.measurements,
-        device=options.device,
+        device=choose_device(options.device).type,
     )
     row_lr = {kind: getattr(options, f"{kind}_row_lr") for kind in KINDS}
     for seed, max_tags, kind in itertools.product(options.seeds, options.tags, options.contenders):

@@ -45,10 +45,11 @@ def report_text(record: Result) -> str:
     first = record["results"][0]
     parts.append(
         "Same trunk, data, seed, batch, augmentation, schedule and training time; the learning rates of the rows are "
-        "each contender's own. P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: largest "
-        "sum of Pss over all processes of the training, file pages of the data included; `hybrid train` has one small "
-        f"process more, the launcher. Time to quality: first measurement with {LEVEL_SHARE:.0%} of the best final P@5 "
-        f"of that size. Trunk: {first['device']}, {first['precision']}, {first['trunk_threads']} CPU threads."
+        "each contender's own. P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: "
+        "largest sum of Pss over all processes of the training, file pages of the data included; `hybrid train` has "
+        "one small process more, the launcher. Time to quality: seconds to the first measurement with "
+        f"{LEVEL_SHARE:.0%} of the best final P@5 of that size. "
+        f"Trunk: {first['device']}, {first['precision']}, {first['trunk_threads']} CPU threads."
     )
     parts.append(f"{surroundings(record)}\n\n`{record['command']}`")
     return "\n\n".join(parts) + "\n"
@@ -124,7 +125,7 @@ def _draw(record: Result, path: Path) -> None:
             axis.axhline(results[0]["final"]["popularity"][name], color="grey", linestyle=":", label="popularity")
             axis.set(title=f"{num_tags:,} tags", xlabel="seconds of training", ylabel=f"validation {name}")
     axes[0][0].legend(fontsize="small")
-    figure.suptitle(record["title"])
+    figure.suptitle(record["title"], wrap=True, fontsize="medium")
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)

@@ -40,10 +40,9 @@ class SampledHead(RivalHead):
             torch.from_numpy(bias_N)[:, None].to(device), freeze=False, sparse=True
         )
         self.optimizer = torch.optim.Adagrad(self.parameters(), lr=config.row_lr)
-        self._item_offsets, self._item_tags = (
-            setting.true_tags.offsets.cpu().numpy(),
-            setting.true_tags.tags.cpu().numpy(),
-        )
+        torch.sparse.check_sparse_tensor_invariants.disable()  # they cost time, and torch's own are valid
+        self._item_offsets = setting.true_tags.offsets.cpu().numpy()
+        self._item_tags = setting.true_tags.tags.cpu().numpy()
         self._slot_of_pair = torch.full((0,), -1, dtype=torch.int32, device=device)
 
     def learn(self, features_BD: Tensor, items_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

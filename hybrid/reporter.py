@@ -12,7 +12,7 @@ from workers.router import Router
 SHOW_S = 0.5
 """Between updates of the live view."""
 WRITE_S = 2.0
-"""Between lines in the log of metrics."""
+"""Between lines in the log of metrics; the first step has one of its own, where every curve starts."""
 
 
 class _Sums:
@@ -62,7 +62,7 @@ class Reporter:
         self._written.add(report)
         if now_s - self._shown.start_s >= SHOW_S or self._trainer.progress.step == 1:
             self._show(report)
-        if now_s - self._written.start_s >= WRITE_S:
+        if now_s - self._written.start_s >= WRITE_S or self._trainer.progress.step == 1:
             self.flush()
 
     def flush(self) -> None:

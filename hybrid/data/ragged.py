@@ -36,9 +36,3 @@ class Ragged(NamedTuple):
         span = int(self.values.max(initial=0)) + 1
         keys = np.sort(self.row_of_each_value() * span + self.values)
         return Ragged(self.offsets, (keys % span).astype(self.values.dtype))
-
-
-def ragged(rows: list[np.ndarray]) -> Ragged:
-    """Put arrays of int32 one after another."""
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    return Ragged(offsets, np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32))

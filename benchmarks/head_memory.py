@@ -1,0 +1,78 @@
+"""Memory of all processes that train a head of a million rows: `python -m benchmarks.head_memory --help`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.environment import restart_if_blas_is_forced
+from benchmarks.head_report import write_memory_report
+from benchmarks.process_memory import PeakMemory
+from benchmarks.record import RESULTS, Record
+from benchmarks.synthetic_tags import SyntheticTags
+from hybrid.head import WideHead
+from hybrid.trainer import Trainer
+from hybrid.trunks import build_trunk
+from launch.config import DataConfig, TrainConfig, TrunkConfig
+
+NAME = "head_memory"
+LIMIT_FACTOR, LIMIT_EXTRA_BYTES = 1.25, int(1.5 * 2**30)
+"""The limit: so many times matrix and state, and so much beside for all processes."""
+_EPOCHS = 1000.0
+
+
+def main() -> None:
+    """Train some steps with a real trunk, rank once, sample the sum of Pss meanwhile."""
+    restart_if_blas_is_forced()
+    options = _options()
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    record = Record(NAME, "Memory of trunk and workers together, by kind", settings)
+    record.add(measure(options))
+    path = record.write(options.results)
+    print(path, write_memory_report(path), sep="\n")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The largest sum of Pss from before the matrix is made to after an exact ranking."""
+    train, size = TrainConfig(epochs=_EPOCHS), DataConfig().image_size
+    tags = SyntheticTags(options.tags, seed=0)
+    trunk = build_trunk(TrunkConfig(dim=options.dim), size)
+    with (
+        PeakMemory() as memory,
+        WideHead(options.tags, options.dim, options.workers, tag_counts=tags.counts_N) as head,
+    ):
+        trainer = Trainer(trunk, head, train, num_items=train.batch_size)
+        for _ in range(options.steps):
+            _, batch = tags.batch(train.batch_size, options.dim, train.positives)
+            trainer.step(torch.randn(train.batch_size, 3, size, size), batch)
+        head.eval()
+        head.topk(torch.randn(train.batch_size, options.dim, device=trainer.device), k=5)
+        matrix = head.matrix
+        rows_bytes, state_bytes = matrix.rows_ND.nbytes, matrix.tag_state_N4.nbytes
+        limit_bytes = int(LIMIT_FACTOR * (rows_bytes + state_bytes)) + LIMIT_EXTRA_BYTES
+        result = {
+            "num_tags": options.tags,
+            "dim": options.dim,
+            "workers": options.workers,
+            "rows_bytes": rows_bytes,
+            "state_bytes": state_bytes,
+            "shared_bytes": matrix.nbytes,
+            "huge_pages": matrix.huge_pages,
+            "limit_bytes": limit_bytes,
+        }
+    return result | {"memory_bytes": memory.peak, "is_within_limit": memory.peak["Pss"] <= limit_bytes}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.head_memory", description=__doc__)
+    parser.add_argument("--tags", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

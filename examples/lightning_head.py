@@ -1,0 +1,103 @@
+"""A LightningModule with a `WideHead` as its output layer (`pip install lightning`).
+
+    python examples/lightning_head.py --steps 100
+
+What differs from any other LightningModule: the workers belong to one process, so the head is made when training starts
+and closed when it ends, by `setup` and `teardown`. `validation_step` runs under `eval()` and without gradients, so that
+it leaves the rows alone. Several devices would each make a head of their own: use one.
+"""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from plain_loop import count_tags, make_loader, make_trunk, precision_at_3
+from torch.utils.data import DataLoader, IterableDataset
+
+from hybrid import WideHead
+
+
+class Batches(IterableDataset[Any]):
+    """The synthetic pictures of `plain_loop.py`, in whole batches."""
+
+    def __init__(self, num_tags: int, steps: int) -> None:
+        self.num_tags, self.steps = num_tags, steps
+
+    def __iter__(self) -> Iterator[Any]:
+        return make_loader(self.num_tags, self.steps)
+
+
+class Tagger(lightning.LightningModule):
+    """A trunk that learns by the optimizer, under a head whose rows learn by themselves."""
+
+    def __init__(self, num_tags: int, dim: int, workers: int, tag_counts: np.ndarray) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore="tag_counts")
+        self.tag_counts = tag_counts
+        self.trunk = make_trunk(dim)
+        self.head: WideHead | None = None
+
+    def setup(self, stage: str) -> None:
+        """Start the workers."""
+        if self.head is None:
+            given = self.hparams
+            self.head = WideHead(
+                given["num_tags"], given["dim"], given["workers"], tag_counts=self.tag_counts, alpha=0.75, row_lr=0.05
+            )
+
+    def teardown(self, stage: str) -> None:
+        """Stop them; `self.head.save(...)` before this keeps what the rows have learned."""
+        if self.head is not None:
+            self.head.close()
+            self.head = None
+
+    def training_step(self, batch: Any, number: int) -> torch.Tensor:
+        """Lightning's `backward` on this loss carries the workers' feature gradient into the trunk."""
+        assert self.head is not None
+        images, tags = batch
+        loss = self.head(self.trunk(images), tags)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: Any, number: int) -> None:
+        """Share of the three best tags that are true."""
+        assert self.head is not None
+        images, tags = batch
+        ids, _ = self.head.topk(self.trunk(images), k=3)
+        self.log("P@3", precision_at_3(ids, tags), batch_size=len(images))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The rows are no parameters: this optimizer sees the trunk alone."""
+        return torch.optim.AdamW(self.parameters(), lr=0.003)
+
+
+def main() -> None:
+    """Train and validate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tags", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=100)
+    options = parser.parse_args()
+
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        devices=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    train = DataLoader(Batches(options.tags, options.steps), batch_size=None)
+    valid = DataLoader(Batches(options.tags, 1), batch_size=None)
+    tagger = Tagger(options.tags, options.dim, options.workers, count_tags(options.tags, options.steps))
+    trainer.fit(tagger, train, valid)
+    print(f"P@3 among {options.tags:,} tags: {float(trainer.callback_metrics['P@3']):.3f}")
+
+
+if __name__ == "__main__":
+    main()
