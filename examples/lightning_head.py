@@ -14,7 +14,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from plain_loop import count_tags, make_loader, make_trunk, precision_at_3
+from plain_loop import count_tags, make_loader, make_trunk, precision_at_3, use_free_cores
 from torch.utils.data import DataLoader, IterableDataset
 
 from hybrid import WideHead
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()
 
+    use_free_cores(options.workers)
     trainer = lightning.Trainer(
         max_epochs=1,
         devices=1,

@@ -7,6 +7,7 @@ many. At the end the tags of pictures that were not trained on are asked for.
 """
 
 import argparse
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,10 +23,14 @@ def make_loader(num_tags: int, steps: int) -> Iterator[tuple[torch.Tensor, list[
     """Batches of pictures and their tags: the kind, a group of five kinds, and one far out in the vocabulary."""
     generator = torch.Generator().manual_seed(0)
     prototypes = torch.randn(NUM_KINDS, 3, SIDE, SIDE, generator=generator)
-    for _ in range(steps):
-        kinds = torch.randint(NUM_KINDS, (BATCH_SIZE,), generator=generator)
+    for kinds in draw_kinds(steps):
         noise = torch.randn(BATCH_SIZE, 3, SIDE, SIDE, generator=generator)
         yield prototypes[kinds] + 0.5 * noise, [true_tags(int(kind), num_tags) for kind in kinds]
+
+
+def draw_kinds(steps: int) -> torch.Tensor:
+    """What each picture of each batch shows."""
+    return torch.randint(NUM_KINDS, (steps, BATCH_SIZE), generator=torch.Generator().manual_seed(1))
 
 
 def true_tags(kind: int, num_tags: int) -> list[int]:
@@ -40,8 +45,8 @@ def count_tags(num_tags: int, steps: int) -> np.ndarray:
     frequencies. Without counts every tag is as likely a negative as any other, and common ones are suppressed too late.
     """
     counts = np.ones(num_tags, np.int64)
-    for _, tags in make_loader(num_tags, steps):
-        np.add.at(counts, np.concatenate(tags), 1)
+    for kind in draw_kinds(steps).flatten().tolist():
+        counts[true_tags(kind, num_tags)] += 1
     return counts
 
 
@@ -60,6 +65,11 @@ def precision_at_3(found_ids: torch.Tensor, tags: list[list[int]]) -> float:
     return sum(hits) / (3 * len(hits))
 
 
+def use_free_cores(workers: int) -> None:
+    """Leave a core to each worker: torch's threads and the workers would otherwise get in each other's way."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - workers))
+
+
 def main() -> None:
     """Train, then annotate."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,6 +79,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()
 
+    use_free_cores(options.workers)
     torch.manual_seed(0)
     trunk = make_trunk(options.dim)
     optimizer = torch.optim.AdamW(trunk.parameters(), lr=0.003)

@@ -5,6 +5,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,6 +41,10 @@ class Augmenter:
         self.image_size = image_size
         self.device = device
         self.generator = torch.Generator(device=device).manual_seed(seed)
+
+    def reseed(self, *parts: int) -> None:
+        """Make the next draws a function of these numbers alone, whatever was drawn before."""
+        self.generator.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
 
     def __call__(self, images_BHWC: Tensor) -> Tensor:
         """Stored uint8 pictures `[B, H, W, 3 or 4]` as the trunk's input, float32 `[B, 3, S, S]`.

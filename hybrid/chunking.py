@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hybrid.tag_batch import ItemNumbers, TagBatch
 from workers.counters import POSITIVES, stream_key
 from workers.engine import Chunk
+from workers.errors import ChunkError, DataError
 from workers.matrix import TagMatrix
 from workers.positives import draw_positives
 
@@ -71,3 +72,26 @@ class ChunkRules:
             return *drawn, {"items_B": part.items_B, "true_ids": None, "true_offsets": None}
         drawn = draw_positives(part.offsets, part.ids, np.arange(len(part)), self.num_positives, key)
         return *drawn, {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}
+
+
+def check_batch(
+    features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, *, dim: int, num_items: int
+) -> None:
+    """Refuse a batch as a whole, before any chunk of it has taught the rows.
+
+    Raises:
+        ChunkError: features are not finite (names the example), or not `[B, dim]`.
+        DataError: tags and features are not equally many, or an item number is out of range.
+    """
+    if features_BD.ndim != 2 or features_BD.shape[1] != dim:
+        raise ChunkError(f"features_BD: got shape {features_BD.shape}, expected [B, {dim}].")
+    if len(batch) != len(features_BD):
+        raise DataError(f"tags are given for {len(batch)} examples, features for {len(features_BD)}.")
+    if isinstance(batch, ItemNumbers) and len(batch):
+        low, high = batch.items_B.min(), batch.items_B.max()
+        if low < 0 or high >= num_items:
+            raise DataError(f"item numbers from {low} to {high}; this matrix knows {num_items} items.")
+    is_finite_B = np.isfinite(features_BD).all(axis=1)
+    if not is_finite_B.all():
+        bad = int(np.argmin(is_finite_B))
+        raise ChunkError(f"features_BD: NaN or infinity in example {bad}: the trunk diverged. Lower its learning rate.")

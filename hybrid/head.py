@@ -5,7 +5,7 @@
 import contextlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,14 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hybrid.chunking import ChunkRules
+from hybrid.chunking import ChunkRules, check_batch
+from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import LossOfWorkers
 from hybrid.ranking import LiveRows, Ranker
 from hybrid.score_bias import score_bias_N
-from hybrid.tag_batch import ItemNumbers, TagBatch
+from hybrid.tag_batch import TagBatch
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
-from workers.errors import ChunkError, ConfigError, DataError, WorkerLost
+from workers.errors import ConfigError, DataError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows, save_matrix
 from workers.membership import Membership
@@ -34,16 +35,6 @@ START_TIMEOUT_S = 120.0
 """Workers start in about a second; the first start on a machine compiles kernels."""
 COLLECT_TIMEOUT_S = 120.0
 DEFAULT_POSITIVES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class HeadResult:
-    """What the workers returned for some examples."""
-
-    loss_B: npt.NDArray[np.float32]
-    """Loss of each example."""
-    feature_grad_BD: npt.NDArray[np.float32]
-    """Gradient of each example's own loss by its features."""
 
 
 class WideHead(nn.Module):
@@ -193,7 +184,9 @@ class WideHead(nn.Module):
             first_chunk: number of the first chunk within this step; it seeds the draws, so micro-batches differ.
         """
         batch = TagBatch.of(tags, self.num_tags)
-        self._check(features_BD, batch)
+        if self.is_closed:
+            raise WorkerLost("this head was closed: it has no workers any more.")
+        check_batch(features_BD, batch, dim=self.dim, num_items=self.matrix.num_items)
         if pos_weights is not None:
             pos_weights = np.asarray(pos_weights, np.float32)
             check(
@@ -214,32 +207,7 @@ class WideHead(nn.Module):
 
     def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
         """Wait for a ticket's replies and put them together in the order of the examples."""
-        replies = self.router.collect(ticket, timeout_s)
-        if not replies:
-            return HeadResult(np.empty(0, np.float32), np.empty((0, self.dim), np.float32))
-        return HeadResult(
-            np.concatenate([reply.loss_B for reply in replies]),
-            np.concatenate([reply.feature_grad_BD for reply in replies]),
-        )
-
-    def _check(self, features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers) -> None:
-        """Refuse a batch as a whole, before any part of it has taught the rows."""
-        if self.is_closed:
-            raise WorkerLost("this head was closed: it has no workers any more.")
-        if features_BD.ndim != 2 or features_BD.shape[1] != self.dim:
-            raise ChunkError(f"features_BD: got shape {features_BD.shape}, expected [B, {self.dim}].")
-        if len(batch) != len(features_BD):
-            raise DataError(f"tags are given for {len(batch)} examples, features for {len(features_BD)}.")
-        if isinstance(batch, ItemNumbers) and len(batch):
-            low, high = batch.items_B.min(), batch.items_B.max()
-            if low < 0 or high >= self.matrix.num_items:
-                raise DataError(f"item numbers from {low} to {high}; this matrix knows {self.matrix.num_items} items.")
-        is_finite_B = np.isfinite(features_BD).all(axis=1)
-        if not is_finite_B.all():
-            bad = int(np.argmin(is_finite_B))
-            raise ChunkError(
-                f"features_BD: NaN or infinity in example {bad}: the trunk diverged. Lower its learning rate."
-            )
+        return HeadResult.of(self.router.collect(ticket, timeout_s), self.dim)
 
     def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
         """The k best tags of each example, exactly, over all rows.

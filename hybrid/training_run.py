@@ -1,5 +1,6 @@
 """One training of a run: from prepared data and running workers to a finished run directory."""
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -20,6 +21,7 @@ from hybrid.finish import finish_run
 from hybrid.head import WideHead
 from hybrid.metrics_log import MetricsLog
 from hybrid.order import epoch_order
+from hybrid.prefetch import prefetched
 from hybrid.reporter import Reporter
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
@@ -79,7 +81,6 @@ class TrainingRun:
             self.head,
             train,
             num_items=len(self.view.train_items),
-            prepare=self._prepare_images,
             device=config.trunk.device,
             precision=config.trunk.precision,
             pos_weights=self.loss_weight_N,
@@ -90,7 +91,7 @@ class TrainingRun:
         if checkpoint is not None:
             checkpoint.load_trunk(trainer.trunk)
             checkpoint.load_optimizer(trainer.optimizer)
-            checkpoint.load_generators({"augment": self.augmenter.generator})
+            checkpoint.load_generators()
         return trainer
 
     @property
@@ -113,7 +114,8 @@ class TrainingRun:
             "note", text=f"trunk on {describe(trainer.device)}, {trainer.precision}, {threads} CPU threads"
         )
         while trainer.fraction < 1 and not self._should_stop():
-            trainer.fit(self._epoch(), self._after_step, self._should_stop)
+            with contextlib.closing(prefetched(self._epoch())) as epoch:
+                trainer.fit(epoch, self._after_step, self._should_stop)
             if not self._should_stop() and trainer.fraction < 1:
                 trainer.progress.epoch += 1
                 trainer.progress.num_examples_of_epoch = 0
@@ -133,7 +135,6 @@ class TrainingRun:
             matrix=self.head.matrix,
             head=self.config.head,
             progress=dataclasses.asdict(progress),
-            generators={"augment": self.augmenter.generator},
         )
         self._saved_s = time.monotonic()
 
@@ -147,15 +148,15 @@ class TrainingRun:
         self.head.close()
 
     def _epoch(self) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
-        """The rest of the current epoch."""
-        progress, train = self.trainer.progress, self.config.train
-        order = epoch_order(
-            np.asarray(self.view.train_items), train.seed, progress.epoch, progress.num_examples_of_epoch
-        )
+        """The rest of the current epoch, ready for the trunk; runs ahead of it in a thread."""
+        done, train = dataclasses.replace(self.trainer.progress), self.config.train
+        order = epoch_order(np.asarray(self.view.train_items), train.seed, done.epoch, done.num_examples_of_epoch)
         for items, images in batches(self.view, order, train.batch_size, self.config.data.loader_processes):
-            yield torch.from_numpy(images), ItemNumbers(items)
+            if train.augment:
+                self.augmenter.reseed(train.seed, done.epoch, int(items[0]))
+            yield self._inputs(torch.from_numpy(images).to(self.trainer.device, non_blocking=True)), ItemNumbers(items)
 
-    def _prepare_images(self, images_BHWC: torch.Tensor) -> torch.Tensor:
+    def _inputs(self, images_BHWC: torch.Tensor) -> torch.Tensor:
         if self.config.train.augment:
             return self.augmenter(images_BHWC)
         return resized(prepare_images(images_BHWC), self.config.data.image_size)

@@ -93,11 +93,21 @@ def test_a_run_leaves_everything_that_makes_it(finished):
     run, _ = finished
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     (checkpoint,) = (run / "checkpoints").iterdir()
-    wanted = {"config.toml", "vocabulary.tsv", "metrics.jsonl", "results.json", "gallery.html", "run.json", "prepared.json"}
+    wanted = {
+        "config.toml",
+        "vocabulary.tsv",
+        "metrics.jsonl",
+        "results.json",
+        "gallery.html",
+        "run.json",
+        "prepared.json",
+    }
     wanted |= {f"log/{name}.log" for name in ("launcher", "prepare", "trunk", "worker-0", "worker-1")}
     wanted |= {f"index/{name}" for name in ("features.npy", "items.npy", "index.json")}
     files = ("trunk.safetensors", "optimizer.safetensors", "random.safetensors", "state.json")
-    wanted |= {f"checkpoints/{checkpoint.name}/{name}" for name in (*files, "matrix/meta.json", "matrix/rows-00000.npy")}
+    wanted |= {
+        f"checkpoints/{checkpoint.name}/{name}" for name in (*files, "matrix/meta.json", "matrix/rows-00000.npy")
+    }
     assert wanted <= names
     assert any(name.startswith("tensorboard/events") for name in names)
     assert "Traceback" not in "".join(path.read_text() for path in (run / "log").iterdir())
@@ -210,7 +220,7 @@ def test_scaling_and_a_killed_worker_lose_no_step(started, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_trunk_ends_the_run_with_the_command_to_resume(started, tmp_path):
-    launcher = started(**{"set": "train.checkpoint_minutes=0.005"})
+    launcher = started(set="train.checkpoint_minutes=0.005")
     run = wait_for_step(tmp_path, 2)
     wait_until(lambda: list((run / "checkpoints").glob("step-*/state.json")), "a checkpoint", LIMIT_S)
     (trunk,) = (pid for pid, command in processes_of(tmp_path).items() if " -m hybrid train " in command)
@@ -235,7 +245,8 @@ def test_other_ways_to_train(folder, tmp_path, objective):
     (tmp_path / "my_trunks.py").write_text(
         "import torch\n"
         "def linear(dim, image_size):\n"
-        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * image_size**2, dim), torch.nn.LayerNorm(dim))\n"
+        "    linear = torch.nn.Linear(3 * image_size**2, dim)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), linear, torch.nn.LayerNorm(dim))\n"
     )
     options = train_options(
         folder / "shapes",
@@ -267,5 +278,3 @@ def test_settings_that_cannot_work_end_in_one_clear_message(folder, tmp_path):
         assert told in result.stderr, result.stderr
         assert "Traceback" not in result.stderr
     assert_nothing_is_left(tmp_path)
-
-

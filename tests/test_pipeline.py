@@ -1,6 +1,7 @@
 """The pipeline: micro-batches around the workers give what doing them one after the other gives."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def make_parts(sizes, seed=0):
     tags = [rng.choice(N, rng.integers(0, 5), replace=False).tolist() for _ in range(sum(sizes))]
     images = torch.randn(sum(sizes), 3, SIDE, SIDE)
     starts = np.cumsum([0, *sizes])
-    return [MicroBatch(images[i:j], tags[i:j]) for i, j in zip(starts, starts[1:], strict=False)]
+    return [MicroBatch(images[i:j], tags[i:j]) for i, j in itertools.pairwise(starts)]
 
 
 def through_pipeline(trunk, head, parts, precision=torch.float32):

@@ -1,5 +1,6 @@
 """Learning rates and budgets."""
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -9,7 +10,9 @@ import hybrid.schedule
 from hybrid.schedule import Budget, warmup_cosine
 
 
-@pytest.mark.parametrize(("fraction", "factor"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.55, 0.5), (1.0, 0.0), (1.7, 0.0)])
+@pytest.mark.parametrize(
+    ("fraction", "factor"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.55, 0.5), (1.0, 0.0), (1.7, 0.0)]
+)
 def test_linear_rise_then_half_a_cosine(fraction, factor):
     assert warmup_cosine(fraction, 0.1) == pytest.approx(factor)
 
@@ -20,7 +23,7 @@ def test_without_warm_up_it_starts_at_the_peak():
 
 def test_the_factor_never_rises_after_the_warm_up_and_never_jumps():
     factors = [warmup_cosine(i / 1000, 0.1) for i in range(1001)]
-    assert max(abs(a - b) for a, b in zip(factors, factors[1:], strict=False)) < 0.011
+    assert max(abs(a - b) for a, b in itertools.pairwise(factors)) < 0.011
     after = factors[100:]
     assert after == sorted(after, reverse=True)
 

@@ -11,7 +11,7 @@ from hybrid.trunks import TRUNKS, build_trunk, normalise, on_background, premult
 from launch.config import TrunkConfig
 from workers.errors import ConfigError
 
-FACTORIES = '''
+FACTORIES = """
 import torch
 SIDE = 3
 def linear(dim, image_size):
@@ -22,7 +22,7 @@ def broken(dim, image_size):
     raise ValueError("no such width")
 def other_arguments(width):
     return torch.nn.Identity()
-'''
+"""
 
 
 @pytest.fixture

@@ -44,7 +44,12 @@ def reference_step(head: WideHead, features_BD: torch.Tensor, tags: list[list[in
 
 
 def _chunk_losses(
-    head: WideHead, number: int, features: torch.Tensor, true_tags: list[list[int]], rows: torch.Tensor, bias: torch.Tensor
+    head: WideHead,
+    number: int,
+    features: torch.Tensor,
+    true_tags: list[list[int]],
+    rows: torch.Tensor,
+    bias: torch.Tensor,
 ) -> list[torch.Tensor]:
     offsets = np.cumsum([0, *map(len, true_tags)])
     ids = np.array([t for tags in true_tags for t in tags], np.int32)

@@ -13,7 +13,7 @@ from hybrid.data.cache import Progress
 from hybrid.data.images import BadImage
 from hybrid.data.pictures import Pictures
 from hybrid.data.pool import run_in_processes
-from workers.errors import DataError
+from hybrid.data.store import IMAGES_FILE
 
 MAX_BYTES = 4 * 2**30
 """Sets that would be larger than this are decoded on the fly."""
@@ -31,7 +31,7 @@ def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path,
 
     Concurrency: each process writes rows of its own through a shared mapping. Rows of bad pictures stay 0.
     """
-    path = folder / "images.npy"
+    path = folder / IMAGES_FILE
     shape = (len(numbers), size, size, pictures.channels)
     _allocate(path, shape)
     bad: dict[int, str] = {}
@@ -66,16 +66,6 @@ def _decode_rows(
         except BadImage as e:
             bad[row] = str(e)
     return rows, bad
-
-
-def open_decoded(folder: Path) -> np.ndarray:
-    """The array of `decode_all`, memory-mapped."""
-    try:
-        return np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as e:
-        raise DataError(
-            f"the stored pictures in {folder} are gone or damaged ({e}); empty the cache, prepare again."
-        ) from e
 
 
 def read_bad(folder: Path) -> dict[int, str]:

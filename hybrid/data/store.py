@@ -3,6 +3,7 @@
 # Shapes: B items, S side in pixels, C channels.
 
 import logging
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,9 @@ from hybrid.data.pictures import Pictures
 from workers.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+IMAGES_FILE = "images.npy"
+"""The array of a decoded set: uint8 `[R, S, S, C]`."""
 
 
 class ImageStore(Protocol):
@@ -86,3 +90,17 @@ class EncodedImages:
             except BadImage as e:
                 bad[int(item)] = str(e)
         return images[:num_good], bad
+
+
+def open_decoded(folder: Path) -> np.ndarray:
+    """The array of a decoded set, memory-mapped.
+
+    Raises:
+        DataError: it is gone or damaged.
+    """
+    try:
+        return np.load(folder / IMAGES_FILE, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as e:
+        raise DataError(
+            f"the stored pictures in {folder} are gone or damaged ({e}); empty the cache, prepare again."
+        ) from e

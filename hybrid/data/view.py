@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.data.image_cache import open_decoded
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.ragged import Ragged
-from hybrid.data.store import DecodedImages, EncodedImages, ImageStore
+from hybrid.data.store import DecodedImages, EncodedImages, ImageStore, open_decoded
 from hybrid.data.vocabulary import TagVocabulary
 from workers.errors import DataError
 
