@@ -17,7 +17,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench-gpu-only
+.PHONY: help setup train test test-all lint clean bench-gpu-only bench-head bench-workers bench-row-lr
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -52,6 +52,16 @@ lint: setup ## check style, formatting and types
 
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device: ARGS=
 	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
+
+bench-head: setup ## time and memory of the wide head alone, up to a million tags
+	$(BIN)/python -m benchmarks.head_scaling
+	$(BIN)/python -m benchmarks.head_memory
+
+bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
+	$(BIN)/python -m benchmarks.worker_quality $(ARGS)
+
+bench-row-lr: setup ## try the same row learning rates on the hybrid and its rivals: ARGS=
+	$(BIN)/python -m benchmarks.row_lr_search $(ARGS)
 
 clean: ## remove .venv and what tools left behind; runs/ and prepared data stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

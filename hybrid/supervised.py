@@ -41,7 +41,8 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
 
 
 def run_train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endpoint: str, resume: Path | None) -> None:
-    """Train a run to the end of its budget, or until the launcher asks to stop."""
+    """Train a run to the end of its budget, then show what it learned; or until the launcher asks to stop."""
+    from hybrid.finish import finish_run
     from hybrid.training_run import TrainingRun
     from workers.matrix import TagMatrix
 
@@ -49,7 +50,15 @@ def run_train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endp
         training = TrainingRun(RunDirectory(directory), TagMatrix.attach(matrix_fd), endpoint, supervision, resume)
         with contextlib.closing(training):
             if training.train():
-                training.finish()
+                finish_run(
+                    training.run,
+                    training.config,
+                    training.view,
+                    training.trainer,
+                    training.loss_weight_N,
+                    supervision,
+                    training.metrics,
+                )
 
 
 @contextlib.contextmanager

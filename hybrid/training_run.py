@@ -17,7 +17,6 @@ from hybrid.data.prepare import prepare
 from hybrid.data.view import View
 from hybrid.device import describe
 from hybrid.features import resized
-from hybrid.finish import finish_run
 from hybrid.head import WideHead
 from hybrid.metrics_log import MetricsLog
 from hybrid.order import epoch_order
@@ -137,10 +136,6 @@ class TrainingRun:
             progress=dataclasses.asdict(progress),
         )
         self._saved_s = time.monotonic()
-
-    def finish(self) -> None:
-        """Measure the test items, index their pictures, draw the gallery, tell the launcher."""
-        finish_run(self.run, self.config, self.view, self.trainer, self.loss_weight_N, self.supervision, self.metrics)
 
     def close(self) -> None:
         """Close what was opened here; workers and matrix stay with their owner."""
