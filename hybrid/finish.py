@@ -62,7 +62,8 @@ def finish_run(
         tables=shown,
         lines=read_metrics(run.metrics_file),
     )
-    supervision.tell("metrics", table=shown)
+    further = {name: table for name, table in shown.items() if name != "test"}
+    supervision.tell("metrics", table={**shown.get("test", {}), **further})
     supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})
 
 

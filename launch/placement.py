@@ -23,7 +23,7 @@ def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
 
     Args:
         cores: cores that may be used.
-        workers: worker processes, one thread each.
+        workers: worker processes, one thread each; where there are none, the trunk has the machine to itself.
         device: `auto`, `cpu` or `cuda`; `auto` is planned as `cpu`, since only the trunk knows what it will find.
         asked: what the user wants; 0 leaves the choice to this function.
 
@@ -39,7 +39,8 @@ def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
         return asked
     if device == "cuda":
         return max(1, cores - workers)
-    return max(1, cores - max(1, cores // 4))
+    reserved = max(1, cores // 4) if workers else 0
+    return max(1, cores - reserved)
 
 
 def set_threads(environment: MutableMapping[str, str], threads: int) -> None:

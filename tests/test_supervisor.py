@@ -297,7 +297,15 @@ def assert_nothing_is_left_but_this(folder):
 
 @pytest.mark.parametrize(
     ("cores", "workers", "device", "asked", "threads"),
-    [(2, 2, "auto", 0, 1), (1, 8, "cpu", 0, 1), (16, 8, "cuda", 0, 8), (4, 8, "cuda", 0, 1), (16, 8, "cpu", 3, 3)],
+    [
+        (2, 2, "auto", 0, 1),
+        (2, 0, "cpu", 0, 2),
+        (8, 7, "cpu", 0, 6),
+        (1, 8, "cpu", 0, 1),
+        (16, 8, "cuda", 0, 8),
+        (4, 8, "cuda", 0, 1),
+        (16, 8, "cpu", 3, 3),
+    ],
 )
 def test_threads_of_the_trunk(cores, workers, device, asked, threads):
     assert plan_threads(cores, workers, device, asked) == threads
