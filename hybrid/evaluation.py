@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hybrid.average_precision import SCORES_PER_BLOCK, TagsToRank, average_precision_Q, chance_Q, tags_to_rank
 from hybrid.metrics import DEPTH, RankingMetrics, popularity_ids
 from hybrid.ranking import BLOCK_ROWS, Ranker, Rows, checked_features
+from hybrid.temperature import NEUTRAL
 from hybrid.truths import Truths
 
 MEASURES = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@10", "mAP", "distinct tags")
@@ -29,6 +30,7 @@ def evaluate(
     num_train_items: int,
     device: str | torch.device = "cpu",
     map_bounds: tuple[int, int] = MAP_BOUNDS,
+    temperature: float = NEUTRAL,
 ) -> dict[str, Any]:
     """Measure predictions of all tags for all items, streamed: never items x tags in memory.
 
@@ -41,16 +43,17 @@ def evaluate(
         num_train_items: items of the training split, for propensities.
         device: where scores are computed.
         map_bounds: a tag enters mAP if it was seen in training and has so many true items here, inclusive.
+        temperature: what `row . features` is divided by, see `hybrid.temperature`; mAP does not depend on it.
 
     Returns:
         `MEASURES` by name, the same under `popularity`, and what they were measured on: `items`, `mAP tags`,
-        `mAP bounds`.
+        `mAP bounds`, `temperature`.
     """
     features = checked_features(torch.from_numpy(np.ascontiguousarray(features_ID, np.float32)), rows.dim)
     model, popular = RankingMetrics(counts_N, num_train_items), RankingMetrics(counts_N, num_train_items)
     ranker, popular_k = Ranker(rows, score_bias_N, device), popularity_ids(counts_N)
     for start, block in zip(range(0, len(truths), ITEMS_PER_UPDATE), truths.blocks(ITEMS_PER_UPDATE), strict=True):
-        model.update(ranker.topk(features[start : start + len(block)], DEPTH)[0].numpy(), block)
+        model.update(ranker.topk(features[start : start + len(block)] / temperature, DEPTH)[0].numpy(), block)
         popular.update(np.broadcast_to(popular_k, (len(block), DEPTH)), block)
     wanted = tags_to_rank(truths, counts_N, map_bounds)
     precision_Q = average_precision_Q(features_ID, _wanted_rows(rows, wanted, len(features_ID)), wanted, str(device))
@@ -59,6 +62,7 @@ def evaluate(
         "items": len(truths),
         "mAP tags": len(wanted),
         "mAP bounds": list(map_bounds),
+        "temperature": temperature,
         "popularity": _table(popular.result(), chance_Q(wanted, len(truths))),
     }
 

@@ -1,8 +1,10 @@
 """The last part of a run: what was learned is measured, indexed and shown."""
 
+import os
 from typing import Any
 
 import numpy as np
+import torch
 
 from hybrid.data.view import View
 from hybrid.gallery import choose_queries, write_gallery
@@ -13,6 +15,7 @@ from hybrid.rundir import RunDirectory
 from hybrid.score_bias import score_bias_N
 from hybrid.split_tables import measure_splits
 from hybrid.supervision import Supervision
+from hybrid.temperature import save_temperature
 from hybrid.trainer import Trainer
 from hybrid.whole_file import write_whole
 from launch.config import RunConfig
@@ -30,6 +33,7 @@ def finish_run(
     metrics: MetricsLog,
 ) -> None:
     """Evaluate the held-out items, save the index of their pictures, write the gallery; report all to the launcher."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # the workers rest
     head = trainer.head
     rows = LiveRows(head.matrix.rows_ND)
     tables, index = measure_splits(
@@ -43,6 +47,8 @@ def finish_run(
         progress=lambda text, done, total: supervision.progress("evaluate", text, done, total),
     )
     run.write_results(tables)
+    if tables:
+        save_temperature(run.temperature_file, next(iter(tables.values()))["temperature"])
     for name, table in tables.items():
         metrics.write(trainer.progress.step, name, table)
     if not len(index.items_I):

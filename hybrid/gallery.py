@@ -132,7 +132,8 @@ def metrics_section(split: str, measured: Mapping[str, Any]) -> str:
     low, high = measured["mAP bounds"]
     caption = (
         f"{measured['items']:,} pictures that training never saw. "
-        f"mAP: mean over {measured['mAP tags']:,} tags with {low} to {high} true pictures among these."
+        f"mAP: mean over {measured['mAP tags']:,} tags with {low} to {high} true pictures among these. "
+        f"Tags are ranked by probability, at temperature {measured['temperature']:g}, chosen on validation pictures."
     )
     title = "Held-out pictures" if split == "test" else f"Held-out pictures: {split}"
     return section(title, table(("Measure", "This run", "Popularity", "What it says"), rows, caption))

@@ -34,7 +34,7 @@ from workers.settings import check, nearest
 START_TIMEOUT_S = 120.0
 """Workers start in about a second; the first start on a machine compiles kernels."""
 COLLECT_TIMEOUT_S = 120.0
-DEFAULT_POSITIVES = 32
+DEFAULT_POSITIVES = 64
 
 
 class WideHead(nn.Module):

@@ -28,6 +28,7 @@ from hybrid.rundir import RunDirectory, open_run
 from hybrid.score_bias import score_bias_N
 from hybrid.search import SearchResult, search
 from hybrid.split_tables import measure_splits
+from hybrid.temperature import load_temperature, save_temperature
 from hybrid.trunks import build_trunk
 from workers.errors import DataError, MatrixMismatch, RunError
 from workers.matrix_io import SavedMatrix, open_rows
@@ -135,6 +136,8 @@ class LoadedRun:
             map_bounds=map_bounds,
         )
         self.directory.write_results(tables)
+        if score == "probability":
+            save_temperature(self.directory.temperature_file, next(iter(tables.values()))["temperature"])
         index.save(self.directory.index)
         self.__dict__["index"] = index
         return tables
@@ -163,6 +166,8 @@ class LoadedRun:
         size = self.config.data.image_size
         pixels = torch.from_numpy(np.stack([read_picture(Path(image), stored_size(size)) for image in images]))
         features = image_features(self.trunk, pixels.to(self.device), size, self.precision)
+        if score == "probability":
+            features = features / load_temperature(self.directory.temperature_file)
         ids_Bk, scores_Bk = Ranker(self.rows, self.score_bias_N(score), self.device).topk(features, k)
         return [self._scored(ids, scores) for ids, scores in zip(ids_Bk.tolist(), scores_Bk.tolist(), strict=True)]
 

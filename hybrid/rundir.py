@@ -59,6 +59,11 @@ class RunDirectory:
         return self.path / "gallery.html"
 
     @property
+    def temperature_file(self) -> Path:
+        """What `row . features` is divided by when tags are ranked by probability."""
+        return self.path / "temperature.json"
+
+    @property
     def example_image(self) -> Path:
         """A held-out picture to try `annotate` on."""
         return self.path / "example.png"

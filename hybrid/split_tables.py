@@ -15,7 +15,8 @@ from hybrid.data.view import View
 from hybrid.evaluation import MAP_BOUNDS, evaluate
 from hybrid.features import item_features
 from hybrid.image_index import ImageIndex
-from hybrid.ranking import Rows
+from hybrid.ranking import Ranker, Rows
+from hybrid.temperature import NEUTRAL, choose_temperature
 from hybrid.truths import select_truths
 
 
@@ -33,6 +34,8 @@ def measure_splits(
 ) -> tuple[dict[str, dict[str, Any]], ImageIndex]:
     """Measure the validation items, the test items and further test sets; splits without readable items are left out.
 
+    The validation items, which come first, choose the temperature for all.
+
     Args:
         trunk: makes the features; in evaluation mode afterwards.
         rows: the tag matrix.
@@ -47,6 +50,7 @@ def measure_splits(
     Returns:
         What `evaluate` returns, by name of the split, and the index of all test pictures.
     """
+    temperature = NEUTRAL
     tables: dict[str, dict[str, Any]] = {}
     tested: list[tuple[NDArray, NDArray]] = [(np.empty(0, np.int64), np.empty((0, rows.dim), np.float32))]
     for name, wanted in {"valid": view.valid_items, "test": view.test_items, **view.extra_test}.items():
@@ -64,7 +68,11 @@ def measure_splits(
         progress(f"ranking {rows.num_tags:,} tags for {len(items):,} {name} pictures", 0, 0)
         truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
         counts_N, num_train_items = view.vocabulary.counts, len(view.train_items)
-        tables[name] = evaluate(features_ID, rows, score_bias_N, truths, counts_N, num_train_items, device, map_bounds)
+        if name == "valid":
+            temperature = choose_temperature(Ranker(rows, score_bias_N, device), features_ID, truths)
+        tables[name] = evaluate(
+            features_ID, rows, score_bias_N, truths, counts_N, num_train_items, device, map_bounds, temperature
+        )
         if name != "valid":
             tested.append((items, features_ID))
     items_I, features_ID = (np.concatenate(parts) for parts in zip(*tested, strict=True))

@@ -19,7 +19,8 @@ def metrics_table(measured: Mapping[str, Any], title: str) -> Table:
     low, high = measured["mAP bounds"]
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.caption = (
-        f"{measured['items']:,} items; mAP over {measured['mAP tags']:,} tags with {low} to {high} true items"
+        f"{measured['items']:,} items; mAP over {measured['mAP tags']:,} tags with {low} to {high} true items; "
+        f"temperature {measured['temperature']:g}"
     )
     table.add_column("measure")
     for name in ("model", "popularity", "difference"):

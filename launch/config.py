@@ -9,7 +9,7 @@ from workers.settings import check, check_choice
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
-DEFAULT_MINUTES = 8.0
+DEFAULT_MINUTES = 7.5
 """With data preparation, measurement and gallery, a default run then takes less than ten minutes."""
 
 
@@ -92,7 +92,7 @@ class TrainConfig:
     """Examples per step."""
     microbatches: int = 2
     """M: slices of a batch that are in flight between trunk and workers."""
-    positives: int = 32
+    positives: int = 64
     """P: positives drawn per example and step (all, if it has fewer)."""
     epochs: float | None = None
     """Budget in passes over the training items; exclusive with `minutes`."""

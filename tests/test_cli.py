@@ -122,8 +122,14 @@ def test_loading_the_command_line_loads_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "called"),
     [
-        (["evaluate", "last", "--json"], ["evaluate", "--json", "--", "{run}"]),
-        (["annotate", "last", "a.png", "b.png", "-k", "3"], ["annotate", "--k", "3", "--", "{run}", "a.png", "b.png"]),
+        (
+            ["evaluate", "last", "--json"],
+            ["evaluate", "--score", "probability", "--map-least", "2", "--map-most", "50", "--json", "--", "{run}"],
+        ),
+        (
+            ["annotate", "last", "a.png", "b.png", "-k", "3"],
+            ["annotate", "--k", "3", "--score", "probability", "--", "{run}", "a.png", "b.png"],
+        ),
         (
             ["search", "last", "happy cat", "-k", "2", "--html", "h.html", "--png", "p.png", "--json"],
             ["search", "--k", "2", "--html", "h.html", "--png", "p.png", "--json", "--", "{run}", "happy cat"],

@@ -68,7 +68,7 @@ def rows():
 @pytest.fixture
 def measured():
     table = dict.fromkeys(MEASURES, 0.5) | {"distinct tags": 1234}
-    return table | {"items": 24, "mAP tags": 9, "mAP bounds": [2, 50], "popularity": dict(table)}
+    return table | {"items": 24, "mAP tags": 9, "mAP bounds": [2, 50], "temperature": 1.3, "popularity": dict(table)}
 
 
 def lines(num_steps=300):

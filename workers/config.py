@@ -20,11 +20,11 @@ class HeadConfig:
     """Draw negatives for each example alone (word2vec's way) instead of sharing them within a chunk."""
     negative_weight: float = 16.0
     """w: the weight of the negatives' mean in negative sampling; separate from how many are drawn."""
-    alpha: float = 0.5
+    alpha: float = 1.0
     """Negatives are drawn from q(t) ~ count(t) ** alpha; 0 draws uniformly among tags seen in training."""
     row_optimizer: str = "adagrad"
     """`adagrad` (row-wise: one accumulator per row) or `sgd`."""
-    row_lr: float = 0.01
+    row_lr: float = 0.03
     """Learning rate of the rows and their biases."""
     max_norm: float = 0.0
     """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none."""
