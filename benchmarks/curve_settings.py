@@ -7,7 +7,7 @@ from workers.config import HeadConfig
 from workers.settings import check, check_choice
 
 KINDS = ("hybrid", "dense", "sampled")
-ROW_LR = {"hybrid": 0.01, "dense": 0.01, "sampled": 0.01}
+ROW_LR = {"hybrid": 0.03, "dense": 0.03, "sampled": 0.03}
 """Where `benchmarks.row_lr_search` starts from, and what is used unless an option says otherwise."""
 
 
@@ -27,7 +27,7 @@ class CurveSettings:
     """Budget in seconds of training; exclusive with `epochs`."""
     epochs: float | None = None
     seed: int = 0
-    row_lr: float = 0.01
+    row_lr: float = 0.03
     measurements: int = 5
     """Measurements on the validation items, evenly over the budget, the last one at its end."""
     device: str = "auto"
