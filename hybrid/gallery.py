@@ -22,8 +22,8 @@ PICTURES_PER_QUERY = 8
 LEAST_TRUE = 3
 """A query needs so many true pictures among those searched, or little could be found for it."""
 PREFERRED = (
-    *("water", "cat", "heart", "花", "食べ物", "музыка", "fruit", "flagge", "bateau", "قلب", "हाथ", "고양이"),
-    *("flower", "música", "dom", "ψάρι", "鳥", "בית"),
+    *("fruit", "cat", "हाथ", "鳥", "heart", "花", "食べ物", "музыка", "water", "flagge", "bateau", "قلب"),
+    *("고양이", "flower", "música", "dom", "ψάρι", "בית"),
 )
 """Queries that show languages and scripts, tried in this order on any data set."""
 MEANING = {
