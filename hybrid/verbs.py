@@ -12,7 +12,6 @@ import click
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 JSON = click.option("--json", "json_output", is_flag=True)
 LINK = click.option("--link", required=True)
-SCORE_NAMES = {"probability": "log probability", "lift": "score"}
 SCORE = click.option("--score", default="probability")
 LIFELINE = click.option("--lifeline-fd", type=int, required=True)
 
@@ -78,7 +77,7 @@ def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_
 
     found = dict(zip(images, load(directory).annotate_all(images, k, score), strict=True))
     plain = {"images": [{"image": image, "tags": [tag.plain() for tag in tags]} for image, tags in found.items()]}
-    _show(lambda: [tags_table(tags, image, SCORE_NAMES[score]) for image, tags in found.items()], plain, json_output)
+    _show(lambda: [tags_table(tags, image, "score") for image, tags in found.items()], plain, json_output)
 
 
 @verbs.command()
@@ -184,8 +183,9 @@ def _progress() -> Any:
 
 
 def _quiet() -> None:
-    """Verbs that answer a person log warnings only."""
+    """Verbs that answer a person log warnings only; what the data leave out was said when they were prepared."""
     logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("hybrid.data").setLevel(logging.ERROR)
 
 
 def _show(tables: Callable[[], list[Any]], plain: Any, json_output: bool) -> None:

@@ -121,8 +121,8 @@ def test_it_learns_and_says_how_well(finished):
     printed = json.loads(result.stdout)
     (test,) = lines_of(run, "test")
     assert printed["state"] == "finished"
-    assert printed["metrics"]["test"]["P@5"] == test["P@5"] > test["popularity"]["P@5"]
-    assert 0 < printed["metrics"]["test"]["mAP"] <= 1
+    assert printed["metrics"]["P@5"] == test["P@5"] > test["popularity"]["P@5"]
+    assert 0 < printed["metrics"]["mAP"] <= 1
 
 
 def test_the_finished_run_answers_in_python(finished):

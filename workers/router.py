@@ -185,7 +185,7 @@ class Router:
         takers = [peer for peer in self._peers.values() if peer.state is State.READY]
         while takers and (waiting := self._flights.first_waiting()) is not None:
             tag, flight = waiting
-            peer = min(takers, key=lambda p: (len(p.in_flight), p.index))
+            peer = min(takers, key=lambda p: (len(p.in_flight), p.progress_s, p.index))  # of equals, the longest idle
             if len(peer.in_flight) < _MAX_IN_FLIGHT_PER_WORKER and self._line.send(peer.name, flight.frames):
                 self._flights.depart(peer.name)
                 peer.sent(tag, now_s)
