@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import markdown_table
-from benchmarks.record import RESULTS, Record, read_record, surroundings
+from benchmarks.record import Record, read_record, surroundings
 from hybrid.metrics_log import read_metrics
 from hybrid.rundir import open_run
 from hybrid.whole_file import write_whole
