@@ -35,7 +35,7 @@ class Record:
             "started": _now(),
             "machine": describe_machine(),
             "software": describe_software(),
-            "settings": settings,
+            "settings": {option: value for option, value in settings.items() if option != "results"},  # a local path
             "results": [],
         }
 

@@ -112,6 +112,7 @@ def test_closing_twice_is_fine(places):
     log = MetricsLog(*places)
     log.close()
     log.close()
+    assert read_metrics(places[0]) == []
 
 
 def test_whole_files_replace_and_leave_nothing_else(tmp_path):
