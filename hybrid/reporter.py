@@ -82,6 +82,7 @@ class Reporter:
                 "used_s": self._trainer.progress.used_s,
                 "wait_fraction": sums.wait_fraction,
                 "phase_ms": {name: 1000 * s / sums.steps for name, s in sums.phase_s.items()},
+                "threads": torch.get_num_threads(),
                 "workers": sum(worker.state == "ready" for worker in self._router.workers()),
                 "max_staleness_chunks": counters.max_staleness_chunks,
                 "chunks_resent": counters.chunks_resent,
