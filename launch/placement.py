@@ -17,9 +17,9 @@ def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
     Each worker computes on one thread, and only while a chunk is with it. On a machine without an accelerator the trunk
     is the larger consumer by far, yet it must not take every core: convolutions go backward in step, their threads
     spinning at barriers, and one thread that a worker pushes off its core stops all of them (two cores, two workers:
-    1,107 examples/s with one thread, 863 with two; on a machine that others use too, 794 and 25). So a quarter of the cores, at least one where there are two,
-    is left to workers and to the preparation of batches. With an accelerator the trunk's threads only prepare batches,
-    and the workers' cores are left to the workers.
+    1,107 examples/s with one thread, 863 with two; on a machine that others use too, 794 and 25). So a quarter of the
+    cores, at least one where there are two, is left to workers and to the preparation of batches. With an accelerator
+    the trunk's threads only prepare batches, and the workers' cores are left to the workers.
 
     Args:
         cores: cores that may be used.
