@@ -49,10 +49,16 @@ def report_text(record: Result) -> str:
         "largest sum of Pss over all processes of the training, file pages of the data included; `hybrid train` has "
         "one small process more, the launcher. Time to quality: seconds to the first measurement with "
         f"{LEVEL_SHARE:.0%} of the best final P@5 of that size. "
-        f"Trunk: {first['device']}, {first['precision']}, {first['trunk_threads']} CPU threads."
+        f"Trunk: {first['device']}, {first['precision']}; CPU threads: {_threads(record)}."
     )
     parts.append(f"{surroundings(record)}\n\n`{record['command']}`")
     return "\n\n".join(parts) + "\n"
+
+
+def _threads(record: Result) -> str:
+    """The hybrid's trunk leaves cores to its workers; the rivals have the machine to themselves."""
+    threads = {result["contender"]: result["trunk_threads"] for result in record["results"]}
+    return ", ".join(f"{number} ({name})" for name, number in threads.items())
 
 
 def by_size(record: Result) -> dict[int, list[Result]]:
