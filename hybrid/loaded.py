@@ -35,12 +35,12 @@ from workers.matrix_io import SavedMatrix, open_rows
 from workers.tag_weights import inverse_frequency_weights
 
 
-def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
+def load(run: str | Path = "last", device: str = "auto") -> "LoadedRun":
     """A run by its directory, by its name under `runs/`, or the one started last.
 
     Args:
         run: the run.
-        device: where the trunk computes; None takes the run's own setting.
+        device: where the trunk computes, `auto`, `cpu` or `cuda`; wherever it was trained.
 
     Raises:
         RunError: there is no such run, or it has no whole checkpoint yet.
@@ -58,10 +58,10 @@ def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
 class LoadedRun:
     """What a run learnt, at its newest checkpoint; parts are loaded when they are first used."""
 
-    def __init__(self, directory: RunDirectory, device: str | None = None) -> None:
+    def __init__(self, directory: RunDirectory, device: str = "auto") -> None:
         self.directory = directory
         self.config = directory.config()
-        self.device = choose_device(device or self.config.trunk.device)
+        self.device = choose_device(device)
         self.precision = choose_precision(self.config.trunk.precision, self.device)
         checkpoint = latest_checkpoint(directory.checkpoints)
         if checkpoint is None:
