@@ -1,6 +1,7 @@
 """Compiled kernels: the disk cache is hit by a second process, and plain Python gives the same numbers."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -45,8 +46,8 @@ draw_positives(matrix.item_offsets, matrix.item_tags, np.arange(3), 2, np.uint64
 """
 
 
-def run_python(*arguments: str, **environment: str) -> None:
-    """A fresh interpreter that finds the project and the tests' helpers."""
+def run_python(*arguments: str, **environment: str) -> str:
+    """What a fresh interpreter prints, which finds the project and the tests' helpers; it must end well."""
     path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -57,6 +58,7 @@ def run_python(*arguments: str, **environment: str) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
@@ -74,7 +76,8 @@ def test_plain_python_gives_the_same_numbers():
     """The kernels' own tests once more, with every kernel as the Python function that is written down."""
     files = ("engine", "kernel_shared", "kernel_private", "objectives", "sampler", "positives", "counters")
     names = [str(TESTS / f"test_{name}.py") for name in files]
-    run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *names, NUMBA_DISABLE_JIT="1")
+    printed = run_python("-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", *names, NUMBA_DISABLE_JIT="1")
+    assert re.search(r"\b\d{2,} passed", printed), printed  # collecting nothing would end well, too
 
 
 def test_cache_belongs_to_us_alone():
