@@ -13,7 +13,7 @@ from benchmarks.rival_head import RivalHead, Setting
 from workers import objectives
 from workers.counters import NEGATIVES, POSITIVES, stream_key
 from workers.positives import draw_positives
-from workers.sampler import build_table, draw_ids, sampling_probabilities
+from workers.sampler import build_groups, draw_ids, sampling_probabilities
 
 
 class SampledHead(RivalHead):
@@ -32,8 +32,7 @@ class SampledHead(RivalHead):
         q_N = sampling_probabilities(setting.counts_N, config.alpha)
         with np.errstate(divide="ignore"):
             self._log_q_N = np.log(q_N)
-        self._cells_N2 = np.empty((self.num_tags, 2), np.uint32)
-        build_table(q_N, self._cells_N2)
+        self._groups_G4, self._members = build_groups(setting.counts_N, q_N)
         bias_N = objectives.initial_bias_N(config, setting.marginal_N, self._log_q_N)
         self.rows = nn.Embedding.from_pretrained(setting.initial_rows_ND(), freeze=False, sparse=True)
         self.bias = nn.Embedding.from_pretrained(
@@ -80,7 +79,8 @@ class SampledHead(RivalHead):
             ids, ends = draw_positives(self._item_offsets, self._item_tags, items, self.setting.positives, key)
             parts.append(ids)
             offsets.append(ends[1:] + offsets[-1][-1])
-            draw_ids(self._cells_N2, stream_key(seed, self.step, chunk, NEGATIVES), neg_ids_CK[chunk])
+            key = stream_key(seed, self.step, chunk, NEGATIVES)
+            draw_ids(self._groups_G4, self._members, key, neg_ids_CK[chunk])
         return np.concatenate(parts).astype(np.int64), np.concatenate(offsets), neg_ids_CK.astype(np.int64)
 
     def _negative_terms(self, features_BD: Tensor, negatives_CK: Tensor, hits_BK: Tensor) -> Tensor:

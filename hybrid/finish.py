@@ -10,7 +10,6 @@ from hybrid.data.view import View
 from hybrid.gallery import choose_queries, write_gallery
 from hybrid.image_index import ImageIndex
 from hybrid.metrics_log import MetricsLog, read_metrics
-from hybrid.ranking import LiveRows
 from hybrid.rundir import RunDirectory
 from hybrid.score_bias import score_bias_N
 from hybrid.split_tables import measure_splits
@@ -35,7 +34,7 @@ def finish_run(
     """Evaluate the held-out items, save the index of their pictures, write the gallery; report all to the launcher."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # the workers rest
     head = trainer.head
-    rows = LiveRows(head.matrix.rows_ND)
+    rows = head.matrix
     tables, index = measure_splits(
         trainer.trunk,
         rows,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hybrid.chunking import ChunkRules, check_batch
 from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import LossOfWorkers
-from hybrid.ranking import LiveRows, Ranker
+from hybrid.ranking import Ranker
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import TagBatch
 from workers.config import HeadConfig
@@ -29,6 +29,7 @@ from workers.matrix_io import load_matrix, open_rows, save_matrix
 from workers.membership import Membership
 from workers.pool import WorkerPool
 from workers.router import Router, Ticket
+from workers.rows import unpack
 from workers.settings import check, nearest
 
 START_TIMEOUT_S = 120.0
@@ -220,9 +221,7 @@ class WideHead(nn.Module):
         Returns:
             ids int64 `[B, k]` and scores float32 `[B, k]`, best first, on the features' device.
         """
-        ranker = Ranker(
-            LiveRows(self.matrix.rows_ND), score_bias_N(self.matrix, self.config, score), features_BD.device
-        )
+        ranker = Ranker(self.matrix, score_bias_N(self.matrix, self.config, score), features_BD.device)
         return ranker.topk(features_BD.detach(), k)
 
     def rows(self, ids: Iterable[int]) -> Tensor:
@@ -232,7 +231,7 @@ class WideHead(nn.Module):
             raise DataError(
                 f"tag ids from {wanted.min()} to {wanted.max()}; expected ids from 0 to {self.num_tags - 1}."
             )
-        return torch.from_numpy(self.matrix.rows_ND[wanted])
+        return torch.from_numpy(unpack(self.matrix.rows_NS[wanted]))
 
     def scale(self, workers: int) -> None:
         """Change the number of worker processes; nothing in flight is lost."""

@@ -6,7 +6,6 @@ from hybrid.data.view import View
 from hybrid.evaluation import evaluate
 from hybrid.features import item_features
 from hybrid.metrics_log import MetricsLog
-from hybrid.ranking import LiveRows
 from hybrid.score_bias import score_bias_N
 from hybrid.trainer import Trainer
 from hybrid.truths import select_truths
@@ -50,7 +49,7 @@ class Validation:
         matrix, head = trainer.head.matrix, trainer.head.config
         return evaluate(
             features_ID,
-            LiveRows(matrix.rows_ND),
+            matrix,
             score_bias_N(matrix, head, "probability", trainer.pipeline.pos_weights),
             select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items),
             view.vocabulary.counts,

@@ -110,7 +110,7 @@ def update_rows(config: HeadConfig, lr: float, parameters: Parameters, gradients
             parameters.bias_acc_N[tag] += bias_grad**2
             row_step = lr / math.sqrt(parameters.row_acc_N[tag] + EPSILON)
             bias_step = lr / math.sqrt(parameters.bias_acc_N[tag] + EPSILON)
-        row_D = parameters.rows_ND[tag] - row_step * grad_D
+        row_D = (1 - lr * config.weight_decay) * parameters.rows_ND[tag] - row_step * grad_D
         norm = np.linalg.norm(row_D)
         if config.max_norm and norm > config.max_norm:
             row_D = row_D * (config.max_norm / norm)
@@ -156,25 +156,32 @@ def splitmix64(key: int, counter: int) -> int:
     return z ^ (z >> 31)
 
 
-def draw_ids(cells_N2: np.ndarray, key: int, num_draws: int) -> list[int]:
-    """Draws from an alias table."""
+def draw_ids(groups_G4: np.ndarray, members: np.ndarray, key: int, num_draws: int) -> list[int]:
+    """Draws of a group by its alias table, then of one of its tags."""
     drawn = []
     for k in range(num_draws):
-        bits = splitmix64(key, k)
-        cell = (bits * len(cells_N2)) >> 64
-        threshold, alias = (int(x) for x in cells_N2[cell])
-        drawn.append(cell if bits & 0xFFFFFFFF < threshold else alias)
+        bits = splitmix64(key, 2 * k)
+        group = (bits * len(groups_G4)) >> 64
+        threshold, alias, _, _ = (int(x) for x in groups_G4[group])
+        group = group if bits & 0xFFFFFFFF < threshold else alias
+        _, _, first, size = (int(x) for x in groups_G4[group])
+        place = first + ((splitmix64(key, 2 * k + 1) * size) >> 64)
+        drawn.append(int(members[place]) if len(members) else place)
     return drawn
 
 
-def table_probabilities(cells_N2: np.ndarray) -> np.ndarray:
-    """The distribution that an alias table draws from."""
-    N = len(cells_N2)
-    q_N = np.zeros(N)
-    for t in range(N):
-        threshold, alias = (int(x) for x in cells_N2[t])
-        q_N[t] += threshold / 2**32 / N
-        q_N[alias] += (1 - threshold / 2**32) / N
+def group_probabilities(groups_G4: np.ndarray, members: np.ndarray, num_tags: int) -> np.ndarray:
+    """The distribution of the tags that groups and their alias table draw."""
+    G, q_N = len(groups_G4), np.zeros(num_tags)
+    q_G = np.zeros(G)
+    for g in range(G):
+        threshold, alias, _, _ = (int(x) for x in groups_G4[g])
+        q_G[g] += threshold / 2**32 / G
+        q_G[alias] += (1 - threshold / 2**32) / G
+    for g in range(G):
+        _, _, first, size = (int(x) for x in groups_G4[g])
+        for place in range(first, first + size):
+            q_N[members[place] if len(members) else place] += q_G[g] / size
     return q_N
 
 

@@ -25,7 +25,7 @@ from workers.config import OBJECTIVES, ROW_OPTIMIZERS
 from workers.engine import WideEngine
 from workers.errors import ChunkError
 from workers.matrix import APPLIED, EXAMPLES, SERVED
-from workers.sampler import build_table
+from workers.sampler import FIRST, SIZE
 
 MODES = list(itertools.product(OBJECTIVES, ROW_OPTIMIZERS, (False, True)))
 POSITIVES = [[1, 2, 3], [4], [2, 9, 11, 30], [59], [0, 5]]
@@ -202,7 +202,7 @@ def test_extreme_scores_are_exact(config):
     assert_equal(both, same_writes=False)
 
 
-@pytest.mark.parametrize("dim", [4, 20])
+@pytest.mark.parametrize("dim", [4, 20, 36])
 def test_dims_that_are_no_multiple_of_a_vector(config, dim):
     matrix = make_matrix(config, dim=dim)
     assert_equal(run_both(matrix, config, make_chunk(random_features(dim=dim), POSITIVES, TRUTH)))
@@ -217,6 +217,21 @@ def test_max_norm_bounds_written_rows(config):
     norms, touched = np.linalg.norm(matrix.rows_ND, axis=1), (matrix.rows_ND != untouched).any(axis=1)
     assert norms[touched].max() <= 0.5 * (1 + 1e-6)
     assert norms[~touched].max(initial=1) > 0.5
+
+
+def test_decay_shrinks_written_rows_alone(config):
+    """By lr times the decay, once a write; biases do not decay."""
+    config = dataclasses.replace(config, weight_decay=2.0)
+    both = run_both(make_matrix(config), config, make_chunk(random_features(), POSITIVES, TRUTH, row_lr=0.05))
+    assert_equal(both)
+    matrix = make_matrix(config)
+    untouched = matrix.rows_ND.copy()
+    truth = [list(range(N))] * B  # no negatives are left
+    WideEngine(matrix, config).apply(make_chunk(np.zeros((B, D)), [[1], [1], [2], [], []], truth, row_lr=0.05))
+    if config.objective == "negative-sampling":  # with features 0 rows do but decay
+        keep = np.ones(N)
+        keep[[1, 2]] = 0.9 ** (2 if config.private_negatives else 1), 0.9
+        np.testing.assert_allclose(matrix.rows_ND, untouched * keep[:, None], rtol=1e-6)
 
 
 def test_results_do_not_depend_on_earlier_chunks_in_the_same_engine(config):
@@ -285,7 +300,8 @@ def test_refused_chunk_with_shared_negatives_writes_nothing():
 def test_refused_example_with_private_negatives_is_not_written():
     config = make_config(private_negatives=True, negatives=1)
     matrix = make_matrix(config)
-    build_table(np.eye(1, N, 7)[0], matrix.alias_cells_N2)  # draws tag 7 only
+    matrix.sampler_groups_G4[:, [FIRST, SIZE]] = 7, 1  # draws tag 7 only
+    matrix.sampler_members[:] = 7
     matrix.rows_ND[59] = 3e38
     before = matrix.rows_ND.copy()
     with pytest.raises(ChunkError, match="example 3"):

@@ -10,9 +10,10 @@ from scipy.special import expit
 from wide_cases import make_config, make_matrix
 
 from workers.errors import DataError, MatrixMismatch
-from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix, matrix_spec
+from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix
 from workers.memory import SharedArrays
 from workers.objectives import UNSEEN_BIAS
+from workers.sampler import FIRST, SIZE
 
 COUNTS = np.array([40, 0, 10, 5, 45])
 MARGINAL = np.array([0.5, 0, 0.2, 0.1, 0.2])
@@ -28,7 +29,7 @@ def test_nothing_stays_poison():
         assert np.isfinite(matrix.rows_ND).all()
         assert np.isfinite(matrix.tag_state_N4).all()
         assert matrix.counts_N.min() >= 1
-        assert matrix.alias_cells_N2[:, 1].max() < matrix.num_tags
+        assert (matrix.sampler_groups_G4[:, [FIRST, SIZE]].sum(axis=1) <= matrix.num_tags).all()
         assert not matrix.worker_stats_WS.any()
         assert matrix.item_offsets[0] == 0
 
@@ -122,8 +123,12 @@ def test_fingerprints_differ():
 
 
 def test_attach_refuses_other_arrays():
-    spec = matrix_spec(5, 4)
-    for wrong in ({"rows_ND": spec["rows_ND"]}, {**spec, "counts_N": spec["counts_N"]._replace(dtype="<i4")}):
+    spec = create(make_config()).arrays.spec
+    for wrong in (
+        {"rows_NS": spec["rows_NS"]},
+        {**spec, "counts_N": spec["counts_N"]._replace(dtype="<i4")},
+        {**spec, "rows_NS": spec["rows_NS"]._replace(dtype="<i4")},
+    ):
         arrays = SharedArrays.create(wrong)
         with pytest.raises(MatrixMismatch, match="shared memory holds"):
             TagMatrix.attach(arrays.fd)
@@ -164,7 +169,25 @@ def test_data_that_do_not_fit(arguments, said):
         create(make_config(), **arguments)
 
 
-@pytest.mark.parametrize(("num_tags", "dim"), [(0, 4), (5, 0), (5, 6)])
-def test_shapes_that_are_refused(num_tags, dim):
-    with pytest.raises(DataError, match="multiple of 4"):
-        TagMatrix.create(num_tags, dim, config=make_config())
+@pytest.mark.parametrize(
+    ("num_tags", "dim", "row_dtype", "said"),
+    [
+        (0, 4, "float32", "at least one"),
+        (5, 0, "float32", "multiple of 4"),
+        (5, 6, "float32", "multiple of 4"),
+        (5, 12, "bfloat16", "multiple of 8"),
+    ],
+)
+def test_shapes_that_are_refused(num_tags, dim, row_dtype, said):
+    with pytest.raises(DataError, match=said):
+        TagMatrix.create(num_tags, dim, config=make_config(row_dtype=row_dtype))
+
+
+def test_bfloat16_rows_take_half_the_memory_and_start_alike():
+    exact, rounded = (
+        TagMatrix.create(20_000, 64, config=make_config(row_dtype=t), seed=3) for t in ("float32", "bfloat16")
+    )
+    assert rounded.rows_NS.nbytes * 2 == exact.rows_NS.nbytes
+    assert (rounded.num_tags, rounded.dim) == (exact.num_tags, exact.dim)
+    np.testing.assert_allclose(rounded.rows_ND, exact.rows_ND, rtol=2**-8)
+    assert np.array_equal(rounded.rows(70, 90), rounded.rows_ND[70:90])

@@ -38,7 +38,7 @@ def test_training_goes_on_as_if_nothing_had_happened(tmp_path):
     matrix = make_matrix(CONFIG)
     save_matrix(matrix, tmp_path / "m", CONFIG)
     loaded = load_matrix(tmp_path / "m", CONFIG)
-    assert np.array_equal(loaded.alias_cells_N2, matrix.alias_cells_N2)
+    assert np.array_equal(loaded.sampler_groups_G4, matrix.sampler_groups_G4)
     assert np.array_equal(loaded.tag_state_N4, matrix.tag_state_N4)
     chunk = make_chunk(random_features(), [[1], [2], [3], [4], [5]], [[1], [2], [3], [4], [5]])
     for m in (matrix, loaded):

@@ -56,7 +56,8 @@ def _chunk_losses(
     key = stream_key(head.seed, head.step, number, POSITIVES)
     pos_ids, pos_offsets = draw_positives(offsets, ids, np.arange(len(true_tags)), head.positives, key)
     negatives = np.empty(head.num_negatives, np.int32)
-    draw_ids(head.matrix.alias_cells_N2, stream_key(head.seed, head.step, number, NEGATIVES), negatives)
+    key = stream_key(head.seed, head.step, number, NEGATIVES)
+    draw_ids(head.matrix.sampler_groups_G4, head.matrix.sampler_members, key, negatives)
     log_q = torch.tensor(head.matrix.log_q_N, dtype=torch.float64)
     losses = []
     for b, tags in enumerate(true_tags):

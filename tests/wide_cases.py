@@ -84,7 +84,7 @@ def random_features(num_examples: int = B, dim: int = D, seed: int = 1) -> np.nd
 def drawn_negatives(matrix: TagMatrix, chunk: Chunk, num_draws: int) -> list[int]:
     """What the engine draws for a chunk, by the naive twin."""
     key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES)
-    return naive.draw_ids(matrix.alias_cells_N2, int(key), num_draws)
+    return naive.draw_ids(matrix.sampler_groups_G4, matrix.sampler_members, int(key), num_draws)
 
 
 def naive_examples(matrix: TagMatrix, chunk: Chunk, config: HeadConfig) -> list[naive.Example]:

@@ -6,6 +6,7 @@ from workers.settings import check, check_choice
 
 OBJECTIVES = ("negative-sampling", "sampled-softmax")
 ROW_OPTIMIZERS = ("adagrad", "sgd")
+ROW_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,10 @@ class HeadConfig:
     """`adagrad` (row-wise: one accumulator per row) or `sgd`."""
     row_lr: float = 0.03
     """Learning rate of the rows and their biases."""
+    row_dtype: str = "float32"
+    """`float32`, or `bfloat16`: half the memory, written with stochastic rounding; biases and accumulators stay."""
+    weight_decay: float = 0.0
+    """Decoupled decay: a row that is written is first scaled by 1 - learning rate * this; biases are not."""
     max_norm: float = 0.0
     """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none."""
     chunk_size: int = 32
@@ -36,10 +41,13 @@ class HeadConfig:
     def __post_init__(self) -> None:
         check_choice("head.objective", self.objective, OBJECTIVES)
         check_choice("head.row_optimizer", self.row_optimizer, ROW_OPTIMIZERS)
+        check_choice("head.row_dtype", self.row_dtype, ROW_DTYPES)
         check(self.negatives >= 1, "head.negatives", self.negatives, "at least 1")
         check(self.negative_weight > 0, "head.negative_weight", self.negative_weight, "positive")
         check(0 <= self.alpha <= 2, "head.alpha", self.alpha, "between 0 and 2")
         check(self.row_lr >= 0, "head.row_lr", self.row_lr, "at least 0")
+        decay_is_sane = self.weight_decay >= 0 and self.weight_decay * self.row_lr < 1
+        check(decay_is_sane, "head.weight_decay", self.weight_decay, "at least 0, and below 1 / head.row_lr")
         check(self.max_norm >= 0, "head.max_norm", self.max_norm, "at least 0 (0 means no bound)")
         check(1 <= self.chunk_size <= 4096, "head.chunk_size", self.chunk_size, "between 1 and 4096")
         check(self.init_scale >= 0, "head.init_scale", self.init_scale, "at least 0")

@@ -8,7 +8,7 @@ from workers.chunk import Chunk, Reply, check_chunk
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import stream_key
-from workers.job import Tags, prepare_job
+from workers.job import prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
 from workers.matrix import (
@@ -23,8 +23,10 @@ from workers.matrix import (
     STALENESS,
     TagMatrix,
 )
+from workers.rows import rounding_noise
 from workers.sampler import draw_ids
 from workers.scratch import Scratch
+from workers.tags import Tags
 
 __all__ = ["Chunk", "Reply", "WideEngine"]
 
@@ -44,7 +46,7 @@ class WideEngine:
         if not 0 <= worker_index < MAX_WORKERS:
             raise ValueError(f"worker_index = {worker_index}, but it must be in [0, {MAX_WORKERS})")
         self.matrix, self.config = matrix, config
-        self._tags = Tags(matrix.rows_ND, matrix.tag_state_N4)
+        self._tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(matrix.dim))
         self._stats = matrix.worker_stats_WS[worker_index]
         self._run = run_private if config.private_negatives else run_shared
         self._scratch = Scratch()
@@ -82,7 +84,7 @@ class WideEngine:
         num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
         neg_ids = self._scratch.array("neg_ids", num_drawn, np.int32)
         key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES_STREAM)
-        draw_ids(self.matrix.alias_cells_N2, key, neg_ids)
+        draw_ids(self.matrix.sampler_groups_G4, self.matrix.sampler_members, key, neg_ids)
         drawn_ns = time.perf_counter_ns()
         job = prepare_job(chunk, neg_ids, self.matrix, self.config, self._scratch)
         outcome = self._run(self._tags, job, self._scratch)

@@ -36,12 +36,17 @@ def finite_kernel(function: F) -> F:
     return _compile(function, True)
 
 
-def _compile(function: F, fastmath: bool | set[str]) -> F:
+def inlined_kernel(function: F) -> F:
+    """Like `kernel`, for parts of other kernels: the code becomes theirs, and their constants are constants in it."""
+    return _compile(function, FASTMATH, forceinline=True)
+
+
+def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
     directory = cache_directory()
     previous = _config.CACHE_DIR
     _config.CACHE_DIR = str(directory or "")  # Numba reads it while it decorates; other kernels keep theirs
     try:
-        compiled: Any = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS)
+        compiled: Any = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS, **options)
         return cast(F, compiled)
     finally:
         _config.CACHE_DIR = previous

@@ -3,23 +3,21 @@
 Legend: B examples, D dim, K negatives drawn, N tags.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from workers import objectives
 from workers.chunk import Chunk
 from workers.config import HeadConfig
-from workers.matrix import TagMatrix
+from workers.counters import ROUNDING, stream_key
 from workers.row_optimizers import RowUpdate, row_update
 from workers.scratch import Scratch
 
-
-class Tags(NamedTuple):
-    """What is shared, and written without locks."""
-
-    rows_ND: np.ndarray
-    tag_state_N4: np.ndarray
+if TYPE_CHECKING:
+    from workers.matrix import TagMatrix
 
 
 class Positives(NamedTuple):
@@ -59,6 +57,8 @@ class Job(NamedTuple):
     loss: Loss
     update: RowUpdate
     writes: bool
+    rounding_key: np.uint64
+    """Of the random numbers that round bfloat16 rows."""
 
 
 class Outcome(NamedTuple):
@@ -86,6 +86,7 @@ def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: He
         loss=Loss(objectives.CODES[config.objective], np.float32(config.negative_weight), chunk.num_negatives),
         update=row_update(config, chunk.row_lr),
         writes=chunk.update,
+        rounding_key=stream_key(chunk.seed, chunk.step, chunk.chunk, ROUNDING),
     )
 
 

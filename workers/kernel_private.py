@@ -2,14 +2,16 @@
 
     for each example:  all dots;  loss and dLoss/dscore;  all updates
 
-Two passes break the chain dot -> sigmoid -> update -> next dot, and while one example is updated, the rows of the
-next are fetched.
+Two passes break the chain dot -> sigmoid -> update -> next dot. What limits them is memory, so each pass fetches one
+half of the next example's rows, evenly spread over its own work; fetched into the second level of the cache, they do
+not push out the rows at work. Rows are taken four at a time, see `workers.row_blocks`.
 
 The row optimizer sees, per row and example, one gradient: duplicates within the example are merged, examples are not.
-The rows that an example's dots, feature gradient and row gradients use are the rows as they were before it.
+The rows that an example's dots, feature gradient and row gradients use are the rows as they were before it. Rows that
+the chunk updates often are updated in private copies (`workers.hot_rows`).
 
 Concurrency: rows are read and written without locks (Hogwild); between an example's dots and its updates another
-worker may move a row, and the update then adds to what is there. An example whose gradient is not finite is found
+worker may move a row, and the update then adds to what was there. An example whose gradient is not finite is found
 before its first write: rows stay finite, but earlier examples of a refused chunk remain applied.
 
 Legend: B examples, D dim, K negatives drawn per example, S slots (distinct tags) of one example, negatives first.
@@ -23,39 +25,38 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workers.counters import random_bits
 from workers.errors import ChunkError
-from workers.jit import kernel
-from workers.job import Job, Outcome, Tags
-from workers.matrix import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
-from workers.objectives import MASKED, loss_terms, negative_weight, times
-from workers.prefetch import LINE_FLOATS, prefetch_read, prefetch_write
-from workers.row_optimizers import accumulate, bound_norm, is_safe, step_size
+from workers.hot_rows import hot_rows, merge_hot, take_hot
+from workers.jit import inlined_kernel, kernel
+from workers.job import Job, Outcome
+from workers.objectives import BLOCK, MASKED, NEGATIVE_SAMPLING, loss_terms, negative_weight, padded, times
+from workers.prefetch import LINE_FLOATS, prefetch_near, prefetch_write
+from workers.private_plan import make_plan
+from workers.row_blocks import add, bound, dot, dot_four, update, update_four
+from workers.row_optimizers import accumulate, is_safe, step_size
+from workers.rows import NOISE_WORDS, dim_of, vector_width
 from workers.scratch import Scratch
-from workers.slots import assign_slots, is_among, make_table
+from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
+from workers.vectors import row_of, zeros
 
-_ZERO = np.float32(0)
-
-
-class Plan(NamedTuple):
-    """The distinct tags of every example, one after the other, made before the first row is touched."""
-
-    offsets_B1: np.ndarray
-    """int64, where each example's slots start."""
-    num_negatives_B: np.ndarray
-    """int32, slots of distinct negatives."""
-    slot_ids: np.ndarray
-    multiplicity: np.ndarray
-    """float32, draws of a negative; 0 if it is an accidental hit."""
-    pos_slots: np.ndarray
-    """int32, within the example."""
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_NOISE_MASK = np.uint64(NOISE_WORDS - 1)
+_NOISE_BITS = np.uint64(NOISE_WORDS.bit_length() - 1)
 
 
 class Work(NamedTuple):
     """Memory for one example."""
 
     scores_S: np.ndarray
+    """Dots, then dLoss/dscore."""
     weights_S: np.ndarray
     pos_scores_P: np.ndarray
+    pos_weights_P: np.ndarray
+    places_A: np.ndarray
+    """int32, places of the A slots that have a gradient; with it and the move along the features:"""
+    grads_A: np.ndarray
+    moves_A: np.ndarray
 
 
 def run_private(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
@@ -65,25 +66,24 @@ def run_private(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
         ChunkError: a loss or gradient is not finite; neither that example nor later ones were applied.
     """
     B, D = job.features_BD.shape
-    K, num_pos = job.loss.num_drawn, len(job.positives.ids)
-    most_pos = int(np.diff(job.positives.offsets_B1).max())
-    capacity = B * K + num_pos
-    plan = Plan(
-        scratch.array("slot_offsets", B + 1, np.int64),
-        scratch.array("num_negative_slots", B, np.int32),
-        scratch.array("slot_ids", capacity, np.int32),
-        scratch.array("multiplicity", capacity, np.float32),
-        scratch.array("pos_slots", num_pos, np.int32),
-    )
-    hits = _make_plan(make_table(scratch, K + most_pos), job, plan)
+    hot = hot_rows(tags, scratch)
+    plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
+    most_slots = int(np.diff(plan.offsets_B1).max()) + BLOCK  # loss_terms takes whole blocks
+    most_pos = int(np.diff(job.positives.offsets_B1).max()) + BLOCK
     work = Work(
-        scratch.array("scores", K + most_pos, np.float32),
-        scratch.array("neg_weights", K + most_pos, np.float32),
-        scratch.array("pos_grads", most_pos, np.float32),
+        scratch.array("scores", most_slots, np.float32),
+        scratch.array("neg_weights", most_slots, np.float32),
+        scratch.array("pos_scores", most_pos, np.float32),
+        scratch.array("pos_weights_of_one", most_pos, np.float32),
+        scratch.array("places", most_slots, np.int32),
+        scratch.array("grads", most_slots, np.float32),
+        scratch.array("moves", most_slots, np.float32),
     )
     loss_B = scratch.array("loss", B, np.float32)
     feature_grad_BD = scratch.array("feature_grad", (B, D), np.float32)
-    rows_written = _compile(D)(tags, job, plan, work, loss_B, feature_grad_BD)
+    rows_written = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1])(
+        tags, hot, num_hot, job, plan, work, loss_B, feature_grad_BD
+    )
     if rows_written < 0:
         b = -1 - rows_written
         raise ChunkError(
@@ -92,124 +92,175 @@ def run_private(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
     return Outcome(loss_B, feature_grad_BD, rows_written, hits)
 
 
-@kernel
-def _make_plan(table, job, plan):
-    """Fill the plan; returns the number of accidental hits."""
-    K, hits = job.loss.num_drawn, np.int64(0)
-    plan.offsets_B1[0] = 0
-    for b in range(len(job.features_BD)):
-        start = plan.offsets_B1[b]
-        pos_start, pos_stop = job.positives.offsets_B1[b], job.positives.offsets_B1[b + 1]
-        ids_S, multiplicity_S = plan.slot_ids[start:], plan.multiplicity[start:]
-        neg_ids_K, pos_ids = job.neg_ids[b * K : (b + 1) * K], job.positives.ids[pos_start:pos_stop]
-        num_negatives, num_slots = assign_slots(
-            table, b, neg_ids_K, pos_ids, ids_S, multiplicity_S, plan.pos_slots[pos_start:pos_stop]
-        )
-        for s in range(num_negatives):
-            if is_among(job.truth.tags, job.truth.starts_B[b], job.truth.stops_B[b], ids_S[s]):
-                hits += np.int64(multiplicity_S[s])
-                multiplicity_S[s] = _ZERO
-        plan.num_negatives_B[b] = num_negatives
-        plan.offsets_B1[b + 1] = start + num_slots
-    return hits
+@inlined_kernel
+def _fetch(rows_NS, places, first, stop, start_word, stop_word):
+    """Ask for some words of the shared rows at places[first:stop]."""
+    for i in range(first, stop):
+        if places[i] >= 0:
+            for j in range(start_word, stop_word, LINE_FLOATS):
+                prefetch_near(rows_NS, places[i], j)
+
+
+@inlined_kernel
+def _four_rows(tags, hot, places, i):
+    return (
+        row_of(tags.rows_NS, hot.rows_HS, places[i]),
+        row_of(tags.rows_NS, hot.rows_HS, places[i + 1]),
+        row_of(tags.rows_NS, hot.rows_HS, places[i + 2]),
+        row_of(tags.rows_NS, hot.rows_HS, places[i + 3]),
+    )
 
 
 @kernel
-def _to_gradients(tags, job, plan, b, work):
+def _to_gradients(tags, hot, job, plan, b, work):
     """Turn the dots of example b into dLoss/dscore of its slots; returns its loss."""
-    start, K = plan.offsets_B1[b], plan.num_negatives_B[b]
-    S = plan.offsets_B1[b + 1] - start
+    start, K = plan.offsets_B1[b], np.int64(plan.num_negatives_B[b])
+    S, objective = plan.offsets_B1[b + 1] - start, job.loss.objective
+    plain_weight = negative_weight(objective, job.loss.negative_weight, job.loss.num_drawn, _ZERO)
     for s in range(S):
-        state = tags.tag_state_N4[np.uint64(plan.slot_ids[start + s])]
+        state = row_of(tags.tag_state_N4, hot.state_H4, plan.places[start + s])
         work.scores_S[s] += state[BIAS]
         if s < K:
-            weight = negative_weight(job.loss.objective, job.loss.negative_weight, job.loss.num_drawn, state[LOG_Q])
-            multiplicity = plan.multiplicity[start + s]
-            work.weights_S[s] = _ZERO if multiplicity == _ZERO else times(job.loss.objective, weight, multiplicity)
-    pos_start = job.positives.offsets_B1[b]
-    P = np.int64(job.positives.offsets_B1[b + 1] - pos_start)
+            work.weights_S[s] = plain_weight if objective == NEGATIVE_SAMPLING else plain_weight - state[LOG_Q]
+    pos_start = np.int64(job.positives.offsets_B1[b])
+    P = np.int64(job.positives.offsets_B1[b + 1]) - pos_start
     for p in range(P):
         work.pos_scores_P[p] = work.scores_S[plan.pos_slots[pos_start + p]]
-    for s in range(S):
-        if s < K and plan.multiplicity[start + s] == _ZERO:
-            work.scores_S[s] = MASKED
-        elif s >= K:
-            work.scores_S[s] = _ZERO
-    weights_P = job.positives.weights[pos_start : pos_start + P]
-    loss = loss_terms(job.loss.objective, work.pos_scores_P[:P], weights_P, work.scores_S[:K], work.weights_S[:K])
+        work.pos_weights_P[p] = job.positives.weights[pos_start + p]
+    for k in range(K):
+        multiplicity = plan.multiplicity[start + k]
+        if multiplicity == _ZERO:
+            work.scores_S[k], work.weights_S[k] = MASKED, _ZERO
+        elif multiplicity != _ONE:
+            work.weights_S[k] = times(objective, work.weights_S[k], multiplicity)
+    all_P, all_K = padded(P), padded(K)
+    work.pos_scores_P[P:all_P] = _ZERO
+    work.pos_weights_P[P:all_P] = _ZERO
+    work.scores_S[K:all_K] = MASKED
+    work.weights_S[K:all_K] = _ZERO
+    loss = loss_terms(
+        objective,
+        work.pos_scores_P[:all_P],
+        work.pos_weights_P[:all_P],
+        work.scores_S[:all_K],
+        work.weights_S[:all_K],
+    )
+    work.scores_S[K:S] = _ZERO
     for p in range(P):
         work.scores_S[plan.pos_slots[pos_start + p]] += work.pos_scores_P[p]
     return loss
 
 
 @kernel
-def _all_safe(update, grads_S, S, square, D):
-    """Whether every row gradient, grads_S[s] times features of that mean square, may be written."""
-    for s in range(S):
-        grad_square = grads_S[s] * grads_S[s]
-        if not (is_safe(update, grad_square * square, D) and is_safe(update, grad_square, 1)):
-            return False
-    return True
+def _list_gradients(plan, b, work):
+    """List the places and gradients of the slots that have one; returns (A, the sum of the gradients' squares)."""
+    start, A, square = plan.offsets_B1[b], 0, _ZERO
+    for s in range(plan.offsets_B1[b + 1] - start):
+        grad = work.scores_S[s]
+        work.places_A[A], work.grads_A[A] = plan.places[start + s], grad
+        square += grad * grad
+        A += grad != _ZERO
+    return A, square
 
 
 @kernel
-def _write_state(state, update, grad, square):
-    """Move a row's bias and accumulators; returns the step size of the row."""
-    state[ROW_ACC] = accumulate(update.optimizer, state[ROW_ACC], grad * grad * square)
-    state[BIAS_ACC] = accumulate(update.optimizer, state[BIAS_ACC], grad * grad)
-    state[BIAS] -= step_size(update, state[BIAS_ACC]) * grad
-    return step_size(update, state[ROW_ACC])
+def _move_state(tags, hot, update, square, A, work):
+    """Move biases and accumulators of the listed slots; find how far their rows go along the features.
+
+    Args:
+        square: mean square of the features.
+    """
+    for i in range(A):
+        grad, state = work.grads_A[i], row_of(tags.tag_state_N4, hot.state_H4, work.places_A[i])
+        state[ROW_ACC] = accumulate(update.optimizer, state[ROW_ACC], grad * grad * square)
+        state[BIAS_ACC] = accumulate(update.optimizer, state[BIAS_ACC], grad * grad)
+        state[BIAS] -= step_size(update, state[BIAS_ACC]) * grad
+        work.moves_A[i] = -grad * step_size(update, state[ROW_ACC])
+
+
+@inlined_kernel
+def _noise_starts(key, counter, rounds):
+    """Where in the table of noise the rounding of four rows starts."""
+    if not rounds:
+        return np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    bits = random_bits(key, np.uint64(counter))
+    return (
+        np.int64(bits & _NOISE_MASK),
+        np.int64((bits >> _NOISE_BITS) & _NOISE_MASK),
+        np.int64((bits >> (_NOISE_BITS * np.uint64(2))) & _NOISE_MASK),
+        np.int64((bits >> (_NOISE_BITS * np.uint64(3))) & _NOISE_MASK),
+    )
 
 
 @functools.cache
-def _compile(D: int) -> Callable[..., int]:
-    """The kernel for one dim, a constant of the code, so that LLVM turns plain loops into the widest vectors."""
+def _compile(D: int, words: int) -> Callable[..., int]:
+    """The kernel for one dim and form of rows, constants of its code; `words` is the length of a stored row."""
+    half, width, rounds = D // 2, vector_width(D), words < D
+    early = words // 2 // LINE_FLOATS * LINE_FLOATS
 
     @kernel
-    def run(tags, job, plan, work, loss_B, feature_grad_BD):
+    def run(tags, hot, num_hot, job, plan, work, loss_B, feature_grad_BD):
         """Rows written, or -1 - b if example b is not finite."""
-        B, written, update = len(loss_B), 0, job.update
-        for s in range(plan.offsets_B1[1]):
-            for j in range(0, D, LINE_FLOATS):
-                prefetch_read(tags.rows_ND, np.uint64(plan.slot_ids[s]), j)
+        B, written, bad, like = len(loss_B), 0, -1, zeros(width)
+        take_hot(tags, hot, num_hot)
+        _fetch(tags.rows_NS, plan.places, 0, plan.offsets_B1[1], 0, words)
         for b in range(B):
-            features_D, grad_D = job.features_BD[b], feature_grad_BD[b]
+            f, g = job.features_BD[b], feature_grad_BD[b]
             start, stop = plan.offsets_B1[b], plan.offsets_B1[b + 1]
-            ahead, ahead_stop = stop, plan.offsets_B1[b + 2] if b + 1 < B else stop
+            after = plan.offsets_B1[b + 2] if b + 1 < B else stop
             square = _ZERO
             for j in range(D):
-                square += features_D[j] * features_D[j]
-                grad_D[j] = _ZERO
-            square /= np.float32(D)
-            for i in range(start, stop):
-                row_D, dot = tags.rows_ND[np.uint64(plan.slot_ids[i])], _ZERO
-                for j in range(D):
-                    dot += row_D[j] * features_D[j]
-                work.scores_S[i - start] = dot
-            for i in range(ahead, ahead_stop):  # start the next example's page walks before these sigmoids
-                prefetch_read(tags.rows_ND, np.uint64(plan.slot_ids[i]), 0)
-                prefetch_write(tags.tag_state_N4, np.uint64(plan.slot_ids[i]), 0)
-            loss_B[b] = _to_gradients(tags, job, plan, b, work)
-            if not (loss_B[b] < np.inf and _all_safe(update, work.scores_S, stop - start, square, D)):
-                return -1 - b
-            for i in range(start, stop):
-                next_row = ahead + (i - start)
-                if next_row < ahead_stop:
-                    for j in range(0, D, LINE_FLOATS):
-                        prefetch_write(tags.rows_ND, np.uint64(plan.slot_ids[next_row]), j)
-                grad, row_D = work.scores_S[i - start], tags.rows_ND[np.uint64(plan.slot_ids[i])]
-                if grad == _ZERO or not job.writes:
-                    for j in range(D):
-                        grad_D[j] += grad * row_D[j]
-                    continue
-                written += 1
-                move = -grad * _write_state(tags.tag_state_N4[np.uint64(plan.slot_ids[i])], update, grad, square)
-                for j in range(D):
-                    old = row_D[j]
-                    grad_D[j] += grad * old
-                    row_D[j] = old + move * features_D[j]
-                if update.max_norm > _ZERO:
-                    bound_norm(row_D, update.max_norm)
-        return written
+                square += f[j] * f[j]
+                g[j] = _ZERO
+            whole = (stop - start) & ~3
+            for i in range(0, whole, 4):
+                _fetch(tags.rows_NS, plan.places, stop + i, min(stop + i + 4, after), 0, early)
+                dot_four(_four_rows(tags, hot, plan.places, start + i), f, half, like, work.scores_S, i)
+            _fetch(tags.rows_NS, plan.places, stop + whole, after, 0, early)
+            for i in range(whole, stop - start):
+                work.scores_S[i] = dot(row_of(tags.rows_NS, hot.rows_HS, plan.places[start + i]), f, half, like)
+            loss_B[b] = _to_gradients(tags, hot, job, plan, b, work)
+            A, grad_square = _list_gradients(plan, b, work)
+            if not (loss_B[b] < np.inf and is_safe(job.update, grad_square * max(square, _ONE), 1)):
+                bad = b
+                break
+            if not job.writes:
+                _fetch(tags.rows_NS, plan.places, stop, after, early, words)
+                for i in range(A):
+                    add(row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]), g, half, like, work.grads_A[i])
+                continue
+            written += A
+            _move_state(tags, hot, job.update, square / np.float32(D), A, work)
+            whole = A & ~3
+            for i in range(0, whole, 4):
+                _fetch(tags.rows_NS, plan.places, stop + i, min(stop + i + 4, after), early, words)
+                rows, starts = (
+                    _four_rows(tags, hot, work.places_A, i),
+                    _noise_starts(job.rounding_key, start + i, rounds),
+                )
+                update_four(rows, f, g, half, like, work.grads_A, work.moves_A, i, job.update.keep, tags.noise, starts)
+            _fetch(tags.rows_NS, plan.places, stop + whole, after, early, words)
+            for i in range(whole, A):
+                row, at = (
+                    row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]),
+                    _noise_starts(job.rounding_key, start + i, rounds)[0],
+                )
+                update(row, f, g, half, like, work.grads_A[i], work.moves_A[i], job.update.keep, tags.noise, at)
+            for i in range(stop, after):
+                if plan.places[i] >= 0:
+                    prefetch_write(tags.tag_state_N4, plan.places[i], 0)
+            if job.update.max_norm > _ZERO:
+                for i in range(A):
+                    at = _noise_starts(job.rounding_key, -1 - start - i, rounds)[0]
+                    bound(
+                        row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]),
+                        half,
+                        like,
+                        job.update.max_norm,
+                        tags.noise,
+                        at,
+                    )
+        merge_hot(tags, hot, num_hot, half, like, job.rounding_key)
+        return written if bad < 0 else -1 - bad
 
     return run

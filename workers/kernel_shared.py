@@ -6,7 +6,9 @@
     feature gradient = C R (GEMM) + positives;  row gradient = C^T F (GEMM) + positives
     write each touched row once, with its merged gradient
 
-The row optimizer sees merged gradients: one per row and chunk, summed over the examples.
+The row optimizer sees merged gradients: one per row and chunk, summed over the examples. A row-wise accumulator grows
+by the square of the sum, where single gradients (`workers.kernel_private`) would add their squares; so the two kernels
+want different learning rates.
 
 Concurrency: gradients belong to the rows as gathered; they are applied to the rows as they are when written, which
 other workers may have moved in between (Hogwild). No lock is held, and a lost update costs one gradient. Gradients
@@ -24,18 +26,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from workers.counters import random_bits
 from workers.errors import ChunkError
 from workers.jit import kernel
-from workers.job import Job, Outcome, Tags
-from workers.matrix import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
+from workers.job import Job, Outcome
 from workers.objectives import loss_terms, negative_weight, times
 from workers.prefetch import LINE_FLOATS, prefetch_read, prefetch_write
-from workers.row_optimizers import accumulate, bound_norm, is_safe, step_size
+from workers.row_blocks import bound, write
+from workers.row_optimizers import accumulate, is_safe, step_size
+from workers.rows import NOISE_WORDS, vector_width
 from workers.scratch import Scratch
 from workers.slots import FILTER_SIZE, assign_slots, make_table, mask_hits
+from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
+from workers.vectors import high, low, store, zeros
 
 _AHEAD_ROWS = 8  # rows fetched before their turn
 _ZERO = np.float32(0)
+_NOISE_MASK = np.uint64(NOISE_WORDS - 1)
 
 
 class Gathered(NamedTuple):
@@ -56,7 +63,7 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
         ChunkError: a loss or gradient is not finite; nothing was written.
     """
     B, D = job.features_BD.shape
-    kernels = _compile(D)
+    kernels = _compile(D, tags.rows_NS.shape[1])
     capacity = len(job.neg_ids) + len(job.positives.ids)
     table = make_table(scratch, capacity)
     slot_ids = scratch.array("slot_ids", capacity, np.int32)
@@ -89,7 +96,7 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
     bias_grads_S = scratch.array("bias_grads", S, np.float32)
     np.matmul(scores_BK.T, job.features_BD, out=grads_SD[:K])
     kernels.add_positive_features(job, gathered, scores_BK, pos_grads, grads_SD, bias_grads_S)
-    rows_written = kernels.scatter(tags, job.update, gathered.slot_ids_S, grads_SD, bias_grads_S)
+    rows_written = kernels.scatter(tags, job.update, job.rounding_key, gathered.slot_ids_S, grads_SD, bias_grads_S)
     if rows_written < 0:
         raise _refusal("a row's gradient")
     return Outcome(loss_B, feature_grad_BD, rows_written, hits)
@@ -108,25 +115,34 @@ class _Kernels(NamedTuple):
 
 
 @functools.cache
-def _compile(D: int) -> _Kernels:
-    """The kernels for one dim: D is a constant of their code, so that LLVM makes the widest vectors of plain loops."""
-    return _Kernels(_gather(D), _differentiate(D), _add_positive_rows(D), _add_positive_features(D), _scatter(D))
+def _compile(D: int, words: int) -> _Kernels:
+    """The kernels for one dim and form of rows, constants of their code; `words` is the length of a stored row."""
+    return _Kernels(
+        _gather(D, words),
+        _differentiate(D),
+        _add_positive_rows(D),
+        _add_positive_features(D),
+        _scatter(D, words),
+    )
 
 
-def _gather(D: int) -> Callable[..., Any]:
+def _gather(D: int, words: int) -> Callable[..., Any]:
+    half, width = D // 2, vector_width(D)
+
     @kernel
     def gather(tags, loss, multiplicity_K, gathered):
-        ids_S = gathered.slot_ids_S
+        ids_S, like = gathered.slot_ids_S, zeros(width)
         S, K = len(ids_S), len(gathered.weight_K)
         for s in range(S):
             if s + _AHEAD_ROWS < S:
                 ahead = np.uint64(ids_S[s + _AHEAD_ROWS])
                 prefetch_read(tags.tag_state_N4, ahead, 0)
-                for j in range(0, D, LINE_FLOATS):
-                    prefetch_read(tags.rows_ND, ahead, j)
-            row_D, out_D = tags.rows_ND[np.uint64(ids_S[s])], gathered.rows_SD[s]
-            for j in range(D):
-                out_D[j] = row_D[j]
+                for j in range(0, words, LINE_FLOATS):
+                    prefetch_read(tags.rows_NS, ahead, j)
+            row, out_D = tags.rows_NS[np.uint64(ids_S[s])], gathered.rows_SD[s]
+            for j in range(0, half, width):
+                store(out_D, j, low(row, j, like))
+                store(out_D, j + half, high(row, j, half, like))
             state = tags.tag_state_N4[np.uint64(ids_S[s])]
             gathered.bias_S[s] = state[BIAS]
             if s < K:
@@ -192,11 +208,13 @@ def _add_positive_features(D: int) -> Callable[..., Any]:
     return add_positive_features
 
 
-def _scatter(D: int) -> Callable[..., Any]:
+def _scatter(D: int, words: int) -> Callable[..., Any]:
+    half, width, rounds = D // 2, vector_width(D), words < D
+
     @kernel
-    def scatter(tags, update, ids_S, grads_SD, bias_grads_S):
+    def scatter(tags, update, rounding_key, ids_S, grads_SD, bias_grads_S):
         """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
-        S = len(ids_S)
+        S, like = len(ids_S), zeros(width)
         squares_S = np.empty(S, np.float32)
         for s in range(S):
             grad_D, square = grads_SD[s], _ZERO
@@ -211,8 +229,8 @@ def _scatter(D: int) -> Callable[..., Any]:
             if s + _AHEAD_ROWS < S:
                 ahead = np.uint64(ids_S[s + _AHEAD_ROWS])
                 prefetch_write(tags.tag_state_N4, ahead, 0)
-                for j in range(0, D, LINE_FLOATS):
-                    prefetch_write(tags.rows_ND, ahead, j)
+                for j in range(0, words, LINE_FLOATS):
+                    prefetch_write(tags.rows_NS, ahead, j)
             bias_grad = bias_grads_S[s]
             if squares_S[s] == _ZERO and bias_grad == _ZERO:
                 continue  # masked everywhere: not a write at all
@@ -221,11 +239,12 @@ def _scatter(D: int) -> Callable[..., Any]:
             state[ROW_ACC] = accumulate(update.optimizer, state[ROW_ACC], squares_S[s])
             state[BIAS_ACC] = accumulate(update.optimizer, state[BIAS_ACC], bias_grad * bias_grad)
             state[BIAS] -= step_size(update, state[BIAS_ACC]) * bias_grad
-            row_D, grad_D, step = tags.rows_ND[np.uint64(ids_S[s])], grads_SD[s], step_size(update, state[ROW_ACC])
-            for j in range(D):
-                row_D[j] -= step * grad_D[j]
+            row, move = tags.rows_NS[np.uint64(ids_S[s])], -step_size(update, state[ROW_ACC])
+            at = np.int64(random_bits(rounding_key, np.uint64(s)) & _NOISE_MASK) if rounds else np.int64(0)
+            write(row, grads_SD[s], half, like, move, update.keep, tags.noise, at)
             if update.max_norm > _ZERO:
-                bound_norm(row_D, update.max_norm)
+                at = (at + NOISE_WORDS // 2) & (NOISE_WORDS - 1)
+                bound(row, half, like, update.max_norm, tags.noise, at)
         return written
 
     return scatter

@@ -1,6 +1,6 @@
 """The tag matrix: rows, their state, the sampler's table, the data set's true tags, in memory that all workers share.
 
-Legend: N tags, D dim, I items of the data set, W workers.
+Legend: N tags, D dim, S stored words of a row, G groups of the sampler, I items of the data set, W workers.
 
 Concurrency: rows and states are written by all workers without locks (Hogwild). What survives every race: each 4-byte
 value is one that some worker wrote, and workers write finite values only; so a row may mix two updates, or lose one,
@@ -8,16 +8,17 @@ but never holds NaN. Everything else is written once, before a worker starts, bu
 worker writes its own row alone.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from workers import objectives
 from workers.config import HeadConfig
 from workers.errors import DataError, MatrixMismatch
 from workers.memory import ArraySpec, SharedArrays
-from workers.sampler import build_table, sampling_probabilities
-
-BIAS, ROW_ACC, BIAS_ACC, LOG_Q = 0, 1, 2, 3
-"""Columns of `tag_state_N4`: the scalars of a row in one cache line."""
+from workers.rows import dim_of, pack, row_dtype_of, stored_form, unpack
+from workers.sampler import build_groups, sampling_probabilities
+from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 
 MAX_WORKERS = 256
 SERVED, APPLIED, EXAMPLES, ROWS_WRITTEN, HITS, NEGATIVES, BUSY_NS, STALENESS = range(8)
@@ -27,13 +28,28 @@ drawn, nanoseconds at work, summed staleness in chunks."""
 _INIT_BLOCK_ROWS = 16_384
 
 
-def matrix_spec(num_tags: int, dim: int, num_items: int = 0, num_true: int = 0) -> dict[str, ArraySpec]:
+class Sizes(NamedTuple):
+    """What the shapes of all arrays follow from."""
+
+    num_tags: int
+    dim: int
+    row_dtype: str
+    num_groups: int
+    """Of the sampler."""
+    num_members: int
+    num_items: int
+    num_true: int
+
+
+def matrix_spec(sizes: Sizes) -> dict[str, ArraySpec]:
     """The whole schema of the shared memory."""
+    num_tags, num_items, num_true = sizes.num_tags, sizes.num_items, sizes.num_true
     return {
-        "rows_ND": ArraySpec("<f4", (num_tags, dim)),  # v_t
+        "rows_NS": ArraySpec(*stored_form(num_tags, sizes.dim, sizes.row_dtype)),  # v_t as `workers.rows` stores it
         "tag_state_N4": ArraySpec("<f4", (num_tags, 4)),  # b_t, the two accumulators, log q(t)
         "counts_N": ArraySpec("<i8", (num_tags,)),  # training count; 1 each where it is not known
-        "alias_cells_N2": ArraySpec("<u4", (num_tags, 2)),  # sampler.THRESHOLD, sampler.ALIAS
+        "sampler_groups_G4": ArraySpec("<u4", (sizes.num_groups, 4)),  # see `workers.sampler`
+        "sampler_members": ArraySpec("<i4", (sizes.num_members,)),
         "item_offsets": ArraySpec("<i8", (num_items + 1,)),  # CSR of the true tags of each item
         "item_tags": ArraySpec("<i4", (num_true,)),  # ascending within an item
         "worker_stats_WS": ArraySpec("<i8", (MAX_WORKERS, 16)),
@@ -45,14 +61,15 @@ class TagMatrix:
 
     def __init__(self, arrays: SharedArrays) -> None:
         self.arrays = arrays
-        self.rows_ND = arrays["rows_ND"]
+        self.rows_NS = arrays["rows_NS"]
         self.tag_state_N4 = arrays["tag_state_N4"]
         self.counts_N = arrays["counts_N"]
-        self.alias_cells_N2 = arrays["alias_cells_N2"]
+        self.sampler_groups_G4 = arrays["sampler_groups_G4"]
+        self.sampler_members = arrays["sampler_members"]
         self.item_offsets = arrays["item_offsets"]
         self.item_tags = arrays["item_tags"]
         self.worker_stats_WS = arrays["worker_stats_WS"]
-        self.num_tags, self.dim = self.rows_ND.shape
+        self.num_tags, self.dim = len(self.rows_NS), dim_of(self.rows_NS)
 
     @classmethod
     def create(
@@ -71,8 +88,8 @@ class TagMatrix:
 
         Args:
             num_tags: N.
-            dim: D, a multiple of 4.
-            config: objective, alpha, weight of the negatives, scale of the rows.
+            dim: D, a multiple of 4; of 8 for bfloat16 rows.
+            config: objective, alpha, weight of the negatives, type and scale of the rows.
             counts: int [N], training count of each tag; None draws negatives uniformly.
             marginal: float64 [N], probability of each tag in a positive draw; None: proportional to the counts.
             item_offsets: int64 [I + 1], where each item's true tags start; None: chunks carry their true tags.
@@ -92,7 +109,7 @@ class TagMatrix:
         matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
         bias_N = objectives.initial_bias_N(config, marginal_N / marginal_N.sum(), matrix.log_q_N)
         matrix.tag_state_N4[:, BIAS] = bias_N
-        _fill_rows(matrix.rows_ND, config.init_scale / dim**0.5, seed)
+        matrix._fill_rows(config.init_scale / dim**0.5, seed)
         return matrix
 
     @classmethod
@@ -107,17 +124,19 @@ class TagMatrix:
         item_tags: np.ndarray | None = None,
     ) -> "TagMatrix":
         """A matrix whose sampler and true tags are set while rows, biases and accumulators are still poison."""
-        if num_tags < 1 or dim < 4 or dim % 4:
-            raise DataError(f"a matrix of {num_tags} tags x {dim}: at least one tag, and a multiple of 4, are needed")
+        if num_tags < 1:
+            raise DataError(f"a matrix of {num_tags} tags: at least one is needed")
         counts_N = np.ones(num_tags, np.int64) if counts is None else np.asarray(counts)
         if counts_N.shape != (num_tags,) or counts_N.min() < 0 or counts_N.max() < 1:
             raise DataError(f"counts have shape {counts_N.shape}; expected ({num_tags},), not negative, one above 0")
         offsets, tags = _checked_truth(item_offsets, item_tags, num_tags)
-        matrix = cls(SharedArrays.create(matrix_spec(num_tags, dim, len(offsets) - 1, len(tags))))
         q_N = sampling_probabilities(counts_N, config.alpha)
+        groups_G4, members = build_groups(counts_N, q_N)
+        sizes = Sizes(num_tags, dim, config.row_dtype, len(groups_G4), len(members), len(offsets) - 1, len(tags))
+        matrix = cls(SharedArrays.create(matrix_spec(sizes)))
         with np.errstate(divide="ignore"):
             matrix.tag_state_N4[:, LOG_Q] = np.log(q_N)
-        build_table(q_N, matrix.alias_cells_N2)
+        matrix.sampler_groups_G4[:], matrix.sampler_members[:] = groups_G4, members
         matrix.counts_N[:], matrix.item_offsets[:], matrix.item_tags[:] = counts_N, offsets, tags
         matrix.worker_stats_WS[:] = 0
         return matrix
@@ -131,11 +150,12 @@ class TagMatrix:
         """
         arrays = SharedArrays.attach(fd)
         try:
-            num_tags, dim = arrays.spec["rows_ND"].shape
-            num_items, num_true = arrays.spec["item_offsets"].shape[0] - 1, arrays.spec["item_tags"].shape[0]
-        except (KeyError, ValueError, IndexError) as e:
+            rows_NS = arrays["rows_NS"]
+            sampler = len(arrays["sampler_groups_G4"]), len(arrays["sampler_members"])
+            truth = len(arrays["item_offsets"]) - 1, len(arrays["item_tags"])
+            expected = matrix_spec(Sizes(len(rows_NS), dim_of(rows_NS), row_dtype_of(rows_NS), *sampler, *truth))
+        except (KeyError, IndexError, TypeError, DataError) as e:
             raise MatrixMismatch(f"the shared memory holds {sorted(arrays.spec)}, which is no tag matrix") from e
-        expected = matrix_spec(num_tags, dim, num_items, num_true)
         if arrays.spec != expected:
             raise MatrixMismatch(f"the shared memory holds {arrays.spec}; expected {expected}. Are versions mixed?")
         return cls(arrays)
@@ -161,6 +181,15 @@ class TagMatrix:
         return len(self.item_offsets) - 1
 
     @property
+    def rows_ND(self) -> np.ndarray:
+        """All rows as float32: a view of the shared memory, or of bfloat16 rows a copy."""
+        return unpack(self.rows_NS)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows [start, stop) as float32: a view, or of bfloat16 rows a copy."""
+        return unpack(self.rows_NS[start:stop])
+
+    @property
     def bias_N(self) -> np.ndarray:
         """View of b_t."""
         return self.tag_state_N4[:, BIAS]
@@ -178,6 +207,16 @@ class TagMatrix:
     def log_probability_correction_N(self, config: HeadConfig, loss_weight_N: np.ndarray | None = None) -> np.ndarray:
         """What added to scores gives log p(t|x), see `objectives.log_probability_correction_N`."""
         return objectives.log_probability_correction_N(config, self.log_q_N, self.counts_N, loss_weight_N)
+
+    def _fill_rows(self, deviation: float, seed: int) -> None:
+        rng, row_dtype = np.random.Generator(np.random.SFC64(seed)), row_dtype_of(self.rows_NS)
+        block_nD = np.empty((_INIT_BLOCK_ROWS, self.dim), np.float32)
+        for start in range(0, self.num_tags, _INIT_BLOCK_ROWS):  # a block stays in cache between draw and scaling
+            rows_nS = self.rows_NS[start : start + _INIT_BLOCK_ROWS]
+            drawn_nD = block_nD[: len(rows_nS)]
+            rng.standard_normal(out=drawn_nD, dtype=np.float32)
+            drawn_nD *= np.float32(deviation)
+            rows_nS[:] = pack(drawn_nD, row_dtype)
 
     def close(self) -> None:
         """Let go of the memory; arrays taken from it before stay valid. Idempotent."""
@@ -204,11 +243,3 @@ def _checked_truth(offsets: np.ndarray | None, tags: np.ndarray | None, num_tags
         if len(np.setdiff1d(falls, offsets, assume_unique=False)):
             raise DataError("item_tags must ascend within each item, each tag once")
     return offsets, tags
-
-
-def _fill_rows(rows_ND: np.ndarray, deviation: float, seed: int) -> None:
-    rng = np.random.Generator(np.random.SFC64(seed))
-    for start in range(0, len(rows_ND), _INIT_BLOCK_ROWS):  # a block stays in cache between its draw and its scaling
-        block = rows_ND[start : start + _INIT_BLOCK_ROWS]
-        rng.standard_normal(out=block, dtype=np.float32)
-        block *= np.float32(deviation)

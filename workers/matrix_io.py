@@ -1,6 +1,6 @@
 """Tag matrices on disk: a folder of arrays that NumPy maps into memory.
 
-    rows-00000.npy ...   float32 [n, D], at most 256 MiB each
+    rows-00000.npy ...   [n, D] float32 or [n, D/2] uint32, as `workers.rows` stores rows; at most 256 MiB each
     tag_state.npy        float32 [N, 4], see `workers.matrix`
     counts.npy           int64 [N]
     meta.json            written last: format version, sizes, the head's configuration, bytes and SHA-256 of each array
@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from workers.config import HeadConfig
-from workers.errors import ConfigError, MatrixMismatch
+from workers.errors import ConfigError, DataError, MatrixMismatch
 from workers.matrix import BIAS, LOG_Q, TagMatrix
+from workers.memory import ArraySpec
+from workers.rows import pack, stored_form, unpack
 from workers.settings import from_plain, to_plain
 
 FORMAT_VERSION = 1
@@ -34,10 +36,10 @@ def save_matrix(matrix: TagMatrix, folder: str | Path, config: HeadConfig) -> No
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    rows_per_shard = _rows_per_shard(matrix.dim)
+    rows_per_shard = _rows_per_shard(matrix.rows_NS)
     for number, start in enumerate(range(0, matrix.num_tags, rows_per_shard)):
         name = f"rows-{number:05d}.npy"
-        files[name] = _write_array(folder / name, matrix.rows_ND[start : start + rows_per_shard])
+        files[name] = _write_array(folder / name, matrix.rows_NS[start : start + rows_per_shard])
     files["tag_state.npy"] = _write_array(folder / "tag_state.npy", matrix.tag_state_N4)
     files["counts.npy"] = _write_array(folder / "counts.npy", matrix.counts_N)
     meta = {
@@ -70,7 +72,8 @@ def load_matrix(
 
     Args:
         folder: of `save_matrix`.
-        config: of the run that goes on; its objective must be the saved one, its alpha makes the sampler.
+        config: of the run that goes on; its objective must be the saved one, its alpha makes the sampler. Rows saved
+            in another form than it says are converted; to bfloat16 by rounding to the nearest.
         item_offsets: true tags of the data set, as in `TagMatrix.create`.
         item_tags: the same.
 
@@ -93,7 +96,9 @@ def load_matrix(
     )
     matrix.tag_state_N4[:, :LOG_Q] = saved.checked("tag_state.npy")[:, :LOG_Q]
     for name, start, stop in saved.shards():
-        matrix.rows_ND[start:stop] = saved.checked(name)
+        rows_nS = saved.checked(name)
+        is_same = config.row_dtype == saved.config.row_dtype
+        matrix.rows_NS[start:stop] = rows_nS if is_same else pack(unpack(rows_nS), config.row_dtype)
     return matrix
 
 
@@ -117,10 +122,14 @@ class SavedMatrix:
             self.config = from_plain(HeadConfig, meta["head"], "head")
             self._rows_per_shard = int(meta["rows_per_shard"])
             self._files: dict[str, dict[str, Any]] = dict(meta["files"])
-            shapes = {"tag_state.npy": (self.num_tags, 4), "counts.npy": (self.num_tags,)}
-            shapes |= {name: (stop - start, self.dim) for name, start, stop in self.shards()}
-            self._arrays = {name: self._map(name, shape) for name, shape in shapes.items()}
-        except (KeyError, TypeError, ValueError, ConfigError) as e:
+            specs = {
+                "tag_state.npy": ArraySpec("<f4", (self.num_tags, 4)),
+                "counts.npy": ArraySpec("<i8", (self.num_tags,)),
+            }
+            for name, start, stop in self.shards():
+                specs[name] = ArraySpec(*stored_form(stop - start, self.dim, self.config.row_dtype))
+            self._arrays = {name: self._map(name, spec) for name, spec in specs.items()}
+        except (KeyError, TypeError, ValueError, ConfigError, DataError) as e:
             raise MatrixMismatch(f"{folder / _META} is not the description of a matrix: {e!r}") from e
 
     @property
@@ -139,9 +148,9 @@ class SavedMatrix:
         return self._arrays["counts.npy"]
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """float32 [stop - start, D]: a view where the rows lie in one file, else a copy."""
+        """float32 [stop - start, D]: a view where float32 rows lie in one file, else a copy."""
         pieces = [
-            self._arrays[name][max(start - first, 0) : stop - first]
+            unpack(self._arrays[name][max(start - first, 0) : stop - first])
             for name, first, last in self.shards()
             if first < stop and start < last
         ]
@@ -170,7 +179,7 @@ class SavedMatrix:
             raise MatrixMismatch(f"{path} has format version {version!r}; this program reads {FORMAT_VERSION}")
         return dict(meta)
 
-    def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _map(self, name: str, spec: ArraySpec) -> np.ndarray:
         path = self.folder / name
         try:
             num_bytes = path.stat().st_size
@@ -180,14 +189,13 @@ class SavedMatrix:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as e:
             raise MatrixMismatch(f"{path} cannot be read: {e}") from e
-        expected = np.dtype(np.int64 if name == "counts.npy" else np.float32)
-        if array.shape != shape or array.dtype != expected:
-            raise MatrixMismatch(f"{path} holds {array.dtype} {array.shape}, expected {expected} {shape}")
+        if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+            raise MatrixMismatch(f"{path} holds {array.dtype} {array.shape}, expected {spec.dtype} {spec.shape}")
         return np.asarray(array)
 
 
-def _rows_per_shard(dim: int) -> int:
-    return (SHARD_BYTES - _NPY_HEADER_BYTES) // (4 * dim)
+def _rows_per_shard(rows_NS: np.ndarray) -> int:
+    return (SHARD_BYTES - _NPY_HEADER_BYTES) // (rows_NS.itemsize * rows_NS.shape[1])
 
 
 def _write_array(path: Path, array: np.ndarray) -> dict[str, Any]:

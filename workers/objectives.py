@@ -22,7 +22,7 @@ import numpy as np
 
 from workers.config import HeadConfig
 from workers.exponential import exp_of_negative, log1p_of_unit
-from workers.jit import finite_kernel, kernel
+from workers.jit import finite_kernel, inlined_kernel, kernel
 
 NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = 0, 1
 CODES = {"negative-sampling": NEGATIVE_SAMPLING, "sampled-softmax": SAMPLED_SOFTMAX}
@@ -31,6 +31,9 @@ MASKED = np.float32(-1e30)
 """Score of an accidental hit: e**MASKED is exactly 0, so its loss and its gradient are."""
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
+
+BLOCK = 16
+"""Terms computed together; arrays of whole blocks have no slow end."""
 
 _LARGEST = np.float32(1e31)  # no honest score is beyond it; the comparison is false for NaN
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -83,74 +86,74 @@ def times(objective, weight, multiplicity):
 
 
 @kernel
+def padded(length):
+    """The length that `loss_terms` likes best: whole blocks."""
+    return (length + (BLOCK - 1)) & ~(BLOCK - 1)
+
+
+@kernel
 def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
     """Loss of one example, and in place dLoss/dscore for each of its scores.
 
     Args:
         objective: `NEGATIVE_SAMPLING` or `SAMPLED_SOFTMAX`.
         scores_P: float32, positives; becomes their gradient.
-        weights_P: float32, c_p / P.
-        scores_K: float32, distinct negatives, `MASKED` if true; becomes their gradient.
+        weights_P: float32, c_p / P; 0 with any score makes padding.
+        scores_K: float32, distinct negatives, `MASKED` if true, or if they are padding; becomes their gradient.
         weights_K: float32, see `negative_weight` and `times`.
 
     Returns:
         float32: the loss, or NaN (and arbitrary gradients) if a score is not finite.
     """
-    if not (_all_sane(scores_P) and _all_sane(scores_K)):
-        return np.float32(np.nan)
-    if objective == NEGATIVE_SAMPLING:
-        return _positive_terms(scores_P, weights_P, _ZERO) + _sigmoid_terms(scores_K, weights_K)
-    log_a = _log_sum_exp(scores_K, weights_K)
-    loss = _positive_terms(scores_P, weights_P, log_a)
+    log_a = _ZERO
+    if objective == SAMPLED_SOFTMAX:
+        log_a = _log_sum_exp(scores_K, weights_K)  # not finite if a score is not; scores_K then holds e^{y_k} / A
+    for p in range(len(scores_P)):
+        scores_P[p] = log_a - scores_P[p]
+    loss = _softplus_terms(scores_P, weights_P)
     lost = _ZERO
     for p in range(len(scores_P)):
-        lost -= scores_P[p]
-    for k in range(len(scores_K)):  # scores_K holds e^{y_k} / A
+        lost += scores_P[p]
+        scores_P[p] = -scores_P[p]
+    if objective == NEGATIVE_SAMPLING:
+        return loss + _softplus_terms(scores_K, weights_K)
+    for k in range(len(scores_K)):
         scores_K[k] *= lost
     return loss
 
 
 @kernel
-def _all_sane(scores):
-    num_bad = np.int32(0)
-    for i in range(len(scores)):
-        num_bad += np.int32(0) if abs(scores[i]) <= _LARGEST else np.int32(1)
-    return num_bad == 0
+def _softplus_terms(z, weights):
+    """sum_i weight_i softplus(z_i), or NaN if a z is not sane; z becomes weight_i sigmoid(z_i)."""
+    loss, num_bad, whole = _ZERO, np.int32(0), len(z) & ~(BLOCK - 1)
+    for start in range(0, whole, BLOCK):
+        for i in range(start, start + BLOCK):  # of constant length: vector code however few blocks there are
+            num_bad += np.int32(0) if abs(z[i]) <= _LARGEST else np.int32(1)
+            loss += _softplus_term(z, weights, i)
+    for i in range(whole, len(z)):
+        num_bad += np.int32(0) if abs(z[i]) <= _LARGEST else np.int32(1)
+        loss += _softplus_term(z, weights, i)
+    return loss if num_bad == 0 else np.float32(np.nan)
 
 
-@kernel
-def _positive_terms(scores_P, weights_P, shift):
-    """sum_p weight_p softplus(shift - s_p); scores become -weight_p sigmoid(shift - s_p)."""
-    loss = _ZERO
-    for p in range(len(scores_P)):
-        d = shift - scores_P[p]
-        e = exp_of_negative(-abs(d))
-        share = _ONE / (_ONE + e)
-        weight = weights_P[p]
-        loss += weight * ((d if d > _ZERO else _ZERO) + log1p_of_unit(e))
-        scores_P[p] = -weight * (share if d > _ZERO else e * share)
-    return loss
-
-
-@kernel
-def _sigmoid_terms(scores_K, weights_K):
-    """sum_k weight_k softplus(s_k); scores become weight_k sigmoid(s_k)."""
-    loss = _ZERO
-    for k in range(len(scores_K)):
-        s = scores_K[k]
-        e = exp_of_negative(-abs(s))
-        share = _ONE / (_ONE + e)
-        weight = weights_K[k]
-        loss += weight * ((s if s > _ZERO else _ZERO) + log1p_of_unit(e))
-        scores_K[k] = weight * (share if s > _ZERO else e * share)
-    return loss
+@inlined_kernel
+def _softplus_term(z, weights, i):
+    value, weight = z[i], weights[i]
+    e = exp_of_negative(-abs(value))
+    share = _ONE / (_ONE + e)
+    z[i] = weight * (share if value > _ZERO else e * share)
+    return weight * ((value if value > _ZERO else _ZERO) + log1p_of_unit(e))
 
 
 @kernel
 def _log_sum_exp(scores_K, weights_K):
-    """log A of y = score + weight, MASKED if all are masked; scores become e^{y} / A."""
+    """log A of y = score + weight, MASKED if all are masked, NaN if one is not sane; scores become e^{y} / A."""
+    num_bad = np.int32(0)
     for k in range(len(scores_K)):
+        num_bad += np.int32(0) if abs(scores_K[k]) <= _LARGEST else np.int32(1)
         scores_K[k] += weights_K[k]
+    if num_bad != 0:
+        return np.float32(np.nan)
     top = _largest(scores_K)
     if top < MASKED * np.float32(0.5):
         scores_K[:] = _ZERO

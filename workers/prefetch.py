@@ -18,7 +18,7 @@ if JIT_ENABLED:
     from numba.core import cgutils
     from numba.extending import intrinsic
 
-    def _make(write: int) -> Any:
+    def _make(write: int, locality: int) -> Any:
         def prefetch(typing_context, array, row, column):
             def generate(context, builder, signature, args):
                 byte_pointer, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -29,20 +29,22 @@ if JIT_ENABLED:
                 address = builder.gep(builder.bitcast(array.data, byte_pointer), [builder.add(row, column)])
                 function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, i32, i32, i32])
                 function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-                builder.call(function, [address, i32(write), i32(3), i32(1)])  # keep in all caches; data
+                builder.call(function, [address, i32(write), i32(locality), i32(1)])  # data
                 return context.get_dummy_value()
 
             return types.void(array, row, column), generate
 
         return intrinsic(prefetch)
 
-    prefetch_read = _make(0)
-    """prefetch_read(array_2d, row, column): ask for the cache line of that element."""
-    prefetch_write = _make(1)
+    prefetch_read = _make(0, 3)
+    """prefetch_read(array_2d, row, column): ask for the cache line of that element, into all levels of the cache."""
+    prefetch_write = _make(1, 3)
     """The same, with the intent to write it."""
+    prefetch_near = _make(0, 2)
+    """The same into the second level only, where it does not push out what the first level holds."""
 else:
 
     def prefetch_read(array: Any, row: Any, column: Any) -> None:
         """Nothing to fetch ahead in plain Python."""
 
-    prefetch_write = prefetch_read
+    prefetch_write = prefetch_near = prefetch_read

@@ -1,13 +1,17 @@
 """The optimizers of rows: how far a row goes along its gradient.
 
-    sgd       row <- row - lr g
-    adagrad   a <- a + mean_j g_j^2;  row <- row - lr g / sqrt(a + eps)      (row-wise: one accumulator a per row)
+    sgd       row <- keep row - lr g
+    adagrad   a <- a + mean_j g_j^2;  row <- keep row - lr g / sqrt(a + eps)      (row-wise: one accumulator a per row)
 
-The bias of a row is a row of length 1 with an accumulator of its own. Which gradient g is, single or merged over a
-chunk, is said by each kernel; the accumulator sees the same one.
+The bias of a row is a row of length 1 with an accumulator of its own and without decay. Which gradient g is, single or
+merged over a chunk, is said by each kernel; the accumulator sees the same one.
+
+`keep` = 1 - lr * decay is decoupled weight decay, applied whenever a row is written: a row that is not touched does not
+decay, and one that is touched more often decays more often. What it does to a rarely drawn tag is therefore less than
+what a dense optimizer would do to it.
 
 Source: Duchi, Hazan and Singer (2011), equation 1, with the row's mean square in place of each coordinate's square
-(as in FBGEMM).
+(as in FBGEMM). Decay: Loshchilov and Hutter (2019), algorithm 1, line 12, on touched rows only.
 """
 
 # mypy: allow-untyped-defs
@@ -34,13 +38,16 @@ class RowUpdate(NamedTuple):
 
     optimizer: int
     lr: np.float32
+    keep: np.float32
+    """What decay leaves of a row when it is written."""
     max_norm: np.float32
     """Bound on a written row's L2 norm; 0 means none."""
 
 
 def row_update(config: HeadConfig, lr: float) -> RowUpdate:
     """The update that a configuration and a learning rate describe."""
-    return RowUpdate(CODES[config.row_optimizer], np.float32(lr), np.float32(config.max_norm))
+    keep = 1.0 - lr * config.weight_decay
+    return RowUpdate(CODES[config.row_optimizer], np.float32(lr), np.float32(keep), np.float32(config.max_norm))
 
 
 @kernel
@@ -62,15 +69,3 @@ def is_safe(update, mean_square, dim):
     """Whether a gradient of that mean square is finite, and moves a row by a sane distance: false for NaN."""
     step = update.lr if update.optimizer == SGD else _ONE
     return step * math.sqrt(mean_square * np.float32(dim)) <= MAX_MOVE
-
-
-@kernel
-def bound_norm(row_D, max_norm):
-    """Scale a row down to the bound if it is longer."""
-    square = np.float32(0)
-    for j in range(len(row_D)):
-        square += row_D[j] * row_D[j]
-    if square > max_norm * max_norm:
-        scale = np.float32(max_norm / math.sqrt(square))
-        for j in range(len(row_D)):
-            row_D[j] *= scale

@@ -1,8 +1,15 @@
-"""Draws of tag ids from q(t) ~ count(t) ** alpha by an alias table.
+"""Draws of tag ids from q(t) ~ count(t) ** alpha.
 
-Cell i of the table is (threshold, alias), both uint32: pick a cell uniformly, keep i if 32 more random bits are below
-the threshold, else take the alias. Walker's method in the construction of Vose, "A linear algorithm for generating
-random numbers" (1991).
+Tags with equal counts have equal probability, and there are few different counts: at most sqrt(2 x their sum), some
+thousands for a million tags of text or images. So a draw picks one of G groups of tags with equal counts by an alias
+table, then one of the group's tags uniformly. The table stays in the nearest cache however many tags there are, where
+a table of all tags costs a miss in memory for every draw.
+
+A group is (threshold, alias, first, size), all uint32: pick a group uniformly, keep it if 32 more random bits are below
+the threshold, else take the alias. Its tags are `members[first : first + size]`; where tags are numbered by falling
+count, as those of the data sets here are, `members` is empty, and they are first, first + 1, ...
+
+Source: Walker's alias method in the construction of Vose, "A linear algorithm for generating random numbers" (1991).
 """
 
 # mypy: allow-untyped-defs
@@ -13,10 +20,14 @@ from workers.counters import below, random_bits
 from workers.jit import kernel
 from workers.prefetch import prefetch_read
 
-THRESHOLD, ALIAS = 0, 1  # columns of a cell
-_BLOCK = 32  # cells fetched ahead of their use
+THRESHOLD, ALIAS, FIRST, SIZE = range(4)
+"""Columns of a group."""
+
+_MOST_TAGS = 2**31 - 1
+_BLOCK = 32  # members fetched ahead of their use
 _TWO_32 = 4294967296.0
 _LOW_32 = np.uint64(0xFFFFFFFF)
+_TWO, _ONE = np.uint64(2), np.uint64(1)
 
 
 def sampling_probabilities(counts_N: np.ndarray, alpha: float) -> np.ndarray:
@@ -31,59 +42,82 @@ def sampling_probabilities(counts_N: np.ndarray, alpha: float) -> np.ndarray:
     return weights_N / total
 
 
-def build_table(q_N: np.ndarray, cells_N2: np.ndarray) -> None:
-    """Fill the cells (uint32 [N, 2]) so that `draw_ids` draws tag t with probability q_N[t] (float64, sums to 1)."""
-    if len(q_N) >= 2**31:
-        raise ValueError(f"{len(q_N)} tags are more than the table's 2**31 - 1")
-    _build_table(np.ascontiguousarray(q_N, np.float64), cells_N2)
+def build_groups(counts_N: np.ndarray, q_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The groups, uint32 [G, 4], and their members, int32 [tags seen] or empty, from which `draw_ids` draws with q.
+
+    Args:
+        counts_N: int, at least one above 0.
+        q_N: float64, of `sampling_probabilities`: equal where counts are, 0 where they are 0.
+
+    Raises:
+        ValueError: there are too many tags.
+    """
+    if len(counts_N) > _MOST_TAGS:
+        raise ValueError(f"{len(counts_N)} tags are more than the sampler's {_MOST_TAGS}")
+    members = np.zeros(0, np.int32)
+    if (counts_N[1:] > counts_N[:-1]).any():
+        members = np.argsort(-counts_N, kind="stable")[: np.count_nonzero(counts_N)].astype(np.int32)
+        counts_N, q_N = counts_N[members], q_N[members]
+    seen = np.count_nonzero(counts_N)
+    first_G = np.flatnonzero(np.concatenate([[True], counts_N[1:seen] != counts_N[: seen - 1]]))
+    size_G = np.diff(np.append(first_G, seen))
+    groups_G4 = np.empty((len(first_G), 4), np.uint32)
+    groups_G4[:, FIRST], groups_G4[:, SIZE] = first_G, size_G
+    _fill_aliases(q_N[first_G] * size_G, groups_G4)
+    return groups_G4, members
 
 
-def draw_ids(cells_N2: np.ndarray, key: np.uint64, ids_K: np.ndarray) -> None:
+def draw_ids(groups_G4: np.ndarray, members: np.ndarray, key: np.uint64, ids_K: np.ndarray) -> None:
     """Fill ids_K (int32) with independent draws; equal keys give equal draws."""
     with np.errstate(over="ignore"):  # matters when kernels run as plain Python: unsigned numbers are meant to wrap
-        _draw_ids(cells_N2, key, ids_K)
+        _draw_ids(groups_G4, members.reshape(-1, 1), key, ids_K)
 
 
 @kernel
-def _build_table(q_N, cells_N2):
-    N = len(q_N)
-    mass_N = q_N * N  # what a cell holds; every cell ends with exactly 1, its own and its alias's
-    stack_N = np.empty(N, np.int64)  # under-full cells from the left, over-full ones from the right
-    left, right = 0, N
-    for t in range(N):
-        if mass_N[t] < 1.0:
-            stack_N[left] = t
+def _fill_aliases(q_G, groups_G4):
+    G = len(q_G)
+    mass_G = q_G * (G / q_G.sum())  # what a cell holds; every cell ends with exactly 1, its own and its alias's
+    stack_G = np.empty(G, np.int64)  # under-full cells from the left, over-full ones from the right
+    left, right = 0, G
+    for g in range(G):
+        if mass_G[g] < 1.0:
+            stack_G[left] = g
             left += 1
         else:
             right -= 1
-            stack_N[right] = t
-    while left > 0 and right < N:
-        small, large = stack_N[left - 1], stack_N[right]
+            stack_G[right] = g
+    while left > 0 and right < G:
+        small, large = stack_G[left - 1], stack_G[right]
         left -= 1
-        cells_N2[small, 0] = np.uint32(min(mass_N[small] * _TWO_32, _TWO_32 - 1.0))
-        cells_N2[small, 1] = np.uint32(large)
-        mass_N[large] -= 1.0 - mass_N[small]
-        if mass_N[large] < 1.0:
+        groups_G4[small, THRESHOLD] = np.uint32(min(mass_G[small] * _TWO_32, _TWO_32 - 1.0))
+        groups_G4[small, ALIAS] = np.uint32(large)
+        mass_G[large] -= 1.0 - mass_G[small]
+        if mass_G[large] < 1.0:
             right += 1
-            stack_N[left] = large
+            stack_G[left] = large
             left += 1
-    for i in range(N):
+    for i in range(G):
         if i < left or i >= right:  # exactly full, but for rounding
-            cells_N2[stack_N[i], 0] = np.uint32(0xFFFFFFFF)
-            cells_N2[stack_N[i], 1] = np.uint32(stack_N[i])
+            groups_G4[stack_G[i], THRESHOLD] = np.uint32(0xFFFFFFFF)
+            groups_G4[stack_G[i], ALIAS] = np.uint32(stack_G[i])
 
 
 @kernel
-def _draw_ids(cells_N2, key, ids_K):
-    K, N = len(ids_K), np.uint64(len(cells_N2))
+def _draw_ids(groups_G4, members_X1, key, ids_K):
+    K, G = len(ids_K), np.uint64(len(groups_G4))
+    for k in range(K):
+        counter = np.uint64(k) * _TWO
+        bits = random_bits(key, counter)
+        group = below(bits, G)
+        if (bits & _LOW_32) >= np.uint64(groups_G4[group, THRESHOLD]):
+            group = np.uint64(groups_G4[group, ALIAS])
+        within = below(random_bits(key, counter + _ONE), np.uint64(groups_G4[group, SIZE]))
+        ids_K[k] = np.int32(np.uint64(groups_G4[group, FIRST]) + within)
+    if len(members_X1) == 0:
+        return
     for start in range(0, K, _BLOCK):
         stop = min(start + _BLOCK, K)
-        for k in range(start, stop):  # cells of one block are fetched together, not one after the other
-            cell = below(random_bits(key, np.uint64(k)), N)
-            prefetch_read(cells_N2, cell, 0)
-            ids_K[k] = np.int32(cell)
+        for k in range(start, stop):  # members of one block are fetched together, not one after the other
+            prefetch_read(members_X1, ids_K[k], 0)
         for k in range(start, stop):
-            cell = ids_K[k]
-            kept = (random_bits(key, np.uint64(k)) & _LOW_32) < np.uint64(cells_N2[cell, 0])
-            if not kept:
-                ids_K[k] = np.int32(cells_N2[cell, 1])
+            ids_K[k] = members_X1[ids_K[k], 0]

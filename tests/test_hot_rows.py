@@ -1,0 +1,113 @@
+"""Rows that a chunk updates many times: private copies change nothing but who is in whose way."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from wide_cases import assert_equal, make_chunk, make_config, make_matrix, random_features, run_both
+
+from workers import kernel_private
+from workers.engine import WideEngine
+from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS, find_hot
+from workers.jit import JIT_ENABLED
+from workers.scratch import Scratch
+
+NUM_EXAMPLES = 3 * HOT_UPDATES
+POSITIVES = [[1, 2 + b % 9] for b in range(NUM_EXAMPLES)]
+"""Tag 1 is hot as a positive; among 60 tags most negatives are, too."""
+
+
+def hot_chunk(**changes):
+    return make_chunk(random_features(NUM_EXAMPLES), POSITIVES, POSITIVES, **{"row_lr": 0.02, **changes})
+
+
+def places_of(slot_ids):
+    slot_ids, scratch = np.array(slot_ids, np.int32), Scratch()
+    counts = np.bincount(slot_ids & (NUM_MARKS - 1), minlength=NUM_MARKS).astype(np.int32)
+    ids_H, places = np.full(MAX_HOT, -7, np.int32), np.full(len(slot_ids), -7, np.int32)
+    num_hot = find_hot(slot_ids, counts, ids_H, places, scratch)
+    return ids_H[:num_hot].tolist(), places.tolist()
+
+
+@pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_result_is_that_of_the_naive_twin(objective, optimizer):
+    """Which updates rows in place, one example after the other, and knows of no copies."""
+    config = make_config(
+        private_negatives=True, objective=objective, row_optimizer=optimizer, weight_decay=0.1, max_norm=4.0
+    )
+    both = run_both(make_matrix(config), config, hot_chunk(), hot_chunk(step=4))
+    assert_equal(both, tolerance=2e-5)
+
+
+def test_what_others_add_meanwhile_stays(monkeypatch):
+    """Another worker moves a hot row while this one works on its copy: both moves arrive."""
+    config = make_config(private_negatives=True)
+    alone, shared = make_matrix(config), make_matrix(config)
+    before = alone.rows_ND.copy()
+    WideEngine(alone, config).apply(hot_chunk())
+    make_plan = kernel_private.make_plan
+
+    def plan_then_disturb(job, ids_H, scratch):
+        plan, num_hot, hits = make_plan(job, ids_H, scratch)
+        assert 1 in ids_H[:num_hot]
+        taken.append(num_hot)
+        return plan, num_hot, hits
+
+    def disturb(tags, hot, num_hot, *rest):
+        """Runs the kernel while its copies are already taken: they are, if the row moves after `before` was noted."""
+        result = run(tags, hot, num_hot, *rest)
+        tags.rows_NS[1] += 1.0
+        return result
+
+    taken = []
+    run = kernel_private._compile(8, 8)
+    monkeypatch.setattr(kernel_private, "make_plan", plan_then_disturb)
+    monkeypatch.setattr(kernel_private, "_compile", lambda *_: disturb)
+    WideEngine(shared, config).apply(hot_chunk())
+    assert taken and taken[0] > 0
+    assert (alone.rows_ND[1] != before[1]).any()
+    np.testing.assert_allclose(shared.rows_ND[1], alone.rows_ND[1] + 1.0, rtol=1e-6)
+
+
+def test_refused_chunk_keeps_what_earlier_examples_did_to_hot_rows():
+    config = make_config(private_negatives=True)
+    matrix = make_matrix(config)
+    features_BD = random_features(NUM_EXAMPLES)
+    features_BD[-1] = 3e38
+    before = matrix.rows_ND.copy()
+    with pytest.raises(Exception, match=f"example {NUM_EXAMPLES - 1}"):
+        WideEngine(matrix, config).apply(dataclasses.replace(hot_chunk(), features_BD=features_BD))
+    assert (matrix.rows_ND[1] != before[1]).any()
+    assert np.isfinite(matrix.rows_ND).all()
+
+
+def test_without_update_nothing_is_copied_or_written():
+    config = make_config(private_negatives=True)
+    matrix = make_matrix(config)
+    rows, state = matrix.rows_ND.tobytes(), matrix.tag_state_N4.tobytes()
+    assert_equal(run_both(matrix, config, hot_chunk(update=False)))
+    assert (matrix.rows_ND.tobytes(), matrix.tag_state_N4.tobytes()) == (rows, state)
+
+
+def test_few_updates_are_not_hot():
+    ids = [5] * (HOT_UPDATES - 1) + [6] * HOT_UPDATES + [7]
+    hot, places = places_of(ids)
+    assert hot == [6]
+    assert places == [5] * (HOT_UPDATES - 1) + [-1] * HOT_UPDATES + [7]
+
+
+def test_tags_that_share_a_mark_keep_apart():
+    """Their counts are added, so both may be copied; never one in the other's place."""
+    ids = [9, 9 + NUM_MARKS, 9 + 2 * NUM_MARKS] * HOT_UPDATES
+    hot, places = places_of(ids)
+    assert sorted(hot) == [9, 9 + NUM_MARKS, 9 + 2 * NUM_MARKS]
+    assert [hot[-1 - place] for place in places] == ids
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="too many numbers for plain Python")
+def test_more_hot_rows_than_there_is_room_for():
+    ids = np.repeat(np.arange(2 * MAX_HOT), HOT_UPDATES).tolist()
+    hot, places = places_of(ids)
+    assert hot == list(range(MAX_HOT))
+    assert [hot[-1 - p] if p < 0 else p for p in places] == ids

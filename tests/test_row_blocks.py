@@ -1,0 +1,101 @@
+"""Vector code for rows against the equations in float64, for both forms of rows and dims of all widths."""
+
+import numpy as np
+import pytest
+
+from workers import row_blocks, vectors_uncompiled
+from workers.jit import JIT_ENABLED, kernel
+from workers.rows import BFLOAT16, FLOAT32, NEEDED_FACTOR, pack, rounding_noise, unpack, vector_width
+from workers.vectors import row_of, zeros
+
+GRADS, MOVES, KEEP, STARTS = (
+    np.float32([0.5, -1, 2, 0.1]),
+    np.float32([-0.25, 0.5, 1, 0]),
+    np.float32(0.75),
+    (3, 70, 9, 1),
+)
+
+
+def compiled(dim):
+    """All functions on the first rows of a matrix, by name, as kernels call them."""
+    half, width = dim // 2, vector_width(dim)
+
+    @kernel
+    def dots(rows, f, g, noise, scores):
+        like = zeros(width)
+        row_blocks.dot_four((rows[0], rows[1], rows[2], rows[3]), f, half, like, scores, 0)
+        scores[4] = row_blocks.dot(rows[4], f, half, like)
+
+    @kernel
+    def updates(rows, f, g, noise, scores):
+        like = zeros(width)
+        four = (rows[0], rows[1], rows[2], rows[3])
+        row_blocks.update_four(four, f, g, half, like, GRADS, MOVES, 0, KEEP, noise, STARTS)
+        row_blocks.update(rows[4], f, g, half, like, GRADS[2], MOVES[1], KEEP, noise, 5)
+        row_blocks.add(rows[5], g, half, like, GRADS[1])
+        row_blocks.write(rows[6], f, half, like, MOVES[0], KEEP, noise, 2)
+        row_blocks.bound(rows[7], half, like, np.float32(0.5), noise, 4)
+        row_blocks.bound(rows[8], half, like, np.float32(1e6), noise, 4)
+
+    return dots, updates
+
+
+@pytest.fixture(params=[(t, d) for t in (FLOAT32, BFLOAT16) for d in (4, 8, 24, 64, 256) if d % NEEDED_FACTOR[t] == 0])
+def case(request):
+    row_dtype, dim = request.param
+    rng = np.random.default_rng(dim)
+    rows_XS = pack(rng.normal(size=(9, dim)).astype(np.float32), row_dtype).copy()
+    f, g = rng.normal(size=(2, dim)).astype(np.float32)
+    return rows_XS, f, g, rounding_noise(dim), np.zeros(5, np.float32)
+
+
+def test_dots(case):
+    rows_XS, f, _, _, scores = case
+    compiled(len(f))[0](*case)
+    np.testing.assert_allclose(scores, unpack(rows_XS)[:5].astype(np.float64) @ f, atol=1e-5 * len(f) ** 0.5)
+
+
+def test_updates(case):
+    rows_XS, f, g, _, _ = case
+    before, grad = unpack(rows_XS).astype(np.float64), g.astype(np.float64)
+    compiled(len(f))[1](*case)
+    after = unpack(rows_XS)
+    expected = before.copy()
+    for i, (g_i, m_i) in enumerate([*zip(GRADS, MOVES, strict=True), (GRADS[2], MOVES[1])]):
+        grad += g_i * before[i]
+        expected[i] = KEEP * before[i] + m_i * f
+    grad += GRADS[1] * before[5]
+    expected[6] = KEEP * before[6] + MOVES[0] * f
+    expected[7] *= 0.5 / np.linalg.norm(before[7])
+    np.testing.assert_allclose(g, grad, atol=1e-5)
+    tolerance = 1e-6 if rows_XS.dtype == np.float32 else 2.0**-7
+    np.testing.assert_allclose(after, expected, rtol=tolerance, atol=1e-6)
+    np.testing.assert_array_equal(after[[5, 8]], before[[5, 8]].astype(np.float32))
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="compares compiled code with this very code")
+def test_compiled_words_are_their_uncompiled_twins(case):
+    """Bit for bit, rounding included; numbers that a fused multiplication cannot round otherwise."""
+    rows_XS, f, _, noise, _ = case
+    dim = len(f)
+    half, width = dim // 2, vector_width(dim)
+
+    @kernel
+    def put_all(rows, copies, values, noise):
+        for j in range(0, half, width):
+            like = zeros(width)
+            row_blocks.put(row_of(rows, copies, 1), j, half, row_blocks.load(values, j, like), like, noise, 7 + j)
+            row_blocks.put(row_of(rows, copies, -3), j, half, like, row_blocks.load(values, j, like), noise, 9 + j)
+
+    copies, twin_rows, twin_copies = rows_XS[:4].copy(), rows_XS.copy(), rows_XS[:4].copy()
+    put_all(rows_XS, copies, f, noise)
+    like = vectors_uncompiled.zeros(width)
+    for j in range(0, half, width):
+        values = vectors_uncompiled.load(f, j, like)
+        row = vectors_uncompiled.row_of(twin_rows, twin_copies, 1)
+        vectors_uncompiled.put(row, j, half, values, like, noise, 7 + j)
+        row = vectors_uncompiled.row_of(twin_rows, twin_copies, -3)
+        vectors_uncompiled.put(row, j, half, like, values, noise, 9 + j)
+    np.testing.assert_array_equal(rows_XS, twin_rows)
+    np.testing.assert_array_equal(copies, twin_copies)
+    assert (copies[2] == twin_copies[2]).all() and (copies[[0, 1, 3]] == rows_XS[[0, 1, 3]])[[0, 2]].all()

@@ -1,0 +1,125 @@
+"""Hot rows: private copies of the rows that a chunk updates many times, merged into the matrix once.
+
+Where several workers update the same few rows, each write takes the row's cache lines away from the other cores, and
+two workers are slower than one. So a worker copies such rows first, works on its copies, example after example, and
+adds what they have become to the matrix at the end of the chunk:
+
+    before, own <- row              at the start of the chunk
+    own <- update(own, ...)         as often as examples touch it
+    row <- row + (own - before)     at the end
+
+Nothing else changes: the optimizer sees single gradients, accumulators move with their rows, and without other workers
+the result is that of updating the row in place, but for rounding.
+
+Concurrency: what others add to a row meanwhile stays in it, and is seen by this worker from the next chunk on.
+
+Legend: H hot rows, S stored words of a row.
+"""
+
+# mypy: allow-untyped-defs
+
+from typing import NamedTuple
+
+import numpy as np
+
+from workers.counters import random_bits
+from workers.jit import inlined_kernel, kernel
+from workers.rows import NOISE_WORDS
+from workers.scratch import Scratch
+from workers.tags import LOG_Q, Tags
+from workers.vectors import fma, high, length, low, put
+
+HOT_UPDATES = 16
+"""A row with this many updates in a chunk is copied: three passes over it, instead of so many contended ones."""
+MAX_HOT = 256
+NUM_MARKS = 4096
+"""Places in the tables that count updates; a power of two. Tags that share a place are counted together."""
+
+_TABLE_SIZE = 1024  # of tags found to be hot, at most a quarter full
+_NOISE_MASK = np.uint64(NOISE_WORDS - 1)
+_PLUS, _MINUS = np.float32(1), np.float32(-1)
+
+
+class HotRows(NamedTuple):
+    """The copies. A row's place, see `vectors.row_of`, is its tag id if it is not copied, or else -1 - h."""
+
+    ids_H: np.ndarray
+    rows_HS: np.ndarray
+    state_H4: np.ndarray
+    rows_before_HS: np.ndarray
+    state_before_H4: np.ndarray
+
+
+def hot_rows(tags: Tags, scratch: Scratch) -> HotRows:
+    """Memory for the most hot rows that there can be."""
+    shape, dtype = (MAX_HOT, tags.rows_NS.shape[1]), tags.rows_NS.dtype.type
+    return HotRows(
+        scratch.array("hot_ids", MAX_HOT, np.int32),
+        scratch.array("hot_rows", shape, dtype),
+        scratch.array("hot_state", (MAX_HOT, 4), np.float32),
+        scratch.array("hot_rows_before", shape, dtype),
+        scratch.array("hot_state_before", (MAX_HOT, 4), np.float32),
+    )
+
+
+def find_hot(slot_ids: np.ndarray, counts: np.ndarray, ids_H: np.ndarray, places: np.ndarray, scratch: Scratch) -> int:
+    """Give every slot the place of its row; returns how many rows are hot.
+
+    Args:
+        slot_ids: int32, the tag of each update.
+        counts: int32 [NUM_MARKS], updates by the low bits of the tag.
+        ids_H: int32, out: the hot tags.
+        places: int32 like slot_ids, out.
+        scratch: working memory.
+    """
+    table = scratch.array("hot_table", _TABLE_SIZE, np.int32)
+    return int(_find_hot(slot_ids, counts, table, ids_H, places))
+
+
+@kernel
+def _find_hot(slot_ids, counts, table, ids_H, places):
+    table[:] = -1
+    num_hot, size_mask = 0, _TABLE_SIZE - 1
+    for i in range(len(slot_ids)):
+        tag = slot_ids[i]
+        places[i] = tag
+        if counts[tag & (NUM_MARKS - 1)] < HOT_UPDATES:
+            continue
+        at = (tag ^ (tag >> 10)) & size_mask
+        while table[at] >= 0 and ids_H[table[at]] != tag:
+            at = (at + 1) & size_mask
+        if table[at] < 0 and num_hot < MAX_HOT:
+            table[at], ids_H[num_hot] = num_hot, tag
+            num_hot += 1
+        if table[at] >= 0:
+            places[i] = -1 - table[at]
+    return num_hot
+
+
+@inlined_kernel
+def take_hot(tags, hot, num_hot):
+    """Copy the hot rows."""
+    for h in range(num_hot):
+        tag = np.uint64(hot.ids_H[h])
+        row_S, state = tags.rows_NS[tag], tags.tag_state_N4[tag]
+        for j in range(len(row_S)):
+            hot.rows_HS[h, j] = hot.rows_before_HS[h, j] = row_S[j]
+        for j in range(len(state)):
+            hot.state_H4[h, j] = hot.state_before_H4[h, j] = state[j]
+
+
+@inlined_kernel
+def merge_hot(tags, hot, num_hot, half, like, key):
+    """row <- row + (own - before), and the same for the state."""
+    for h in range(num_hot):
+        tag = np.uint64(hot.ids_H[h])
+        row_S, own_S, before_S = tags.rows_NS[tag], hot.rows_HS[h], hot.rows_before_HS[h]
+        at = np.int64(random_bits(key, np.uint64(h)) & _NOISE_MASK)
+        for j in range(0, half, length(like)):
+            moved_low = fma(_MINUS, low(before_S, j, like), low(own_S, j, like))
+            moved_high = fma(_MINUS, high(before_S, j, half, like), high(own_S, j, half, like))
+            new_low = fma(_PLUS, moved_low, low(row_S, j, like))
+            new_high = fma(_PLUS, moved_high, high(row_S, j, half, like))
+            put(row_S, j, half, new_low, new_high, tags.noise, at + j)
+        for j in range(LOG_Q):
+            tags.tag_state_N4[tag, j] += hot.state_H4[h, j] - hot.state_before_H4[h, j]
