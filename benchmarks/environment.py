@@ -26,3 +26,10 @@ def trunk_environment(workers: int, device: str) -> dict[str, str]:
     environment = clean(os.environ)
     set_threads(environment, plan_threads(available_cores(), workers, device, asked=0))
     return environment
+
+
+def contestant_environment(threads: int) -> dict[str, str]:
+    """For a process that is measured: so many threads of everything."""
+    environment = clean(os.environ)
+    set_threads(environment, threads)
+    return environment

@@ -1,0 +1,99 @@
+"""Runs suites, writes their JSON and tables, prints the verdicts: `python -m benchmarks.suite --help`.
+
+A suite is a module of `benchmarks/` with a sentence `TITLE` and a function
+
+    measure(options: SuiteOptions, progress: Progress) -> list[Measurement]
+
+listed in `PROGRAMS`. The exit status is 1 if a gate is missed; what was not measured is shown, and fails nothing.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.environment import restart_if_blas_is_forced
+from benchmarks.gates import gates_of
+from benchmarks.measurement import MIN_ROUNDS, SHORT, Measurement
+from benchmarks.progress import Progress
+from benchmarks.record import RESULTS, Record, read_record, surroundings
+from benchmarks.suite_options import DEFAULT_ROUND_S, SuiteOptions
+from benchmarks.verdict_table import print_verdicts, verdicts_markdown
+from hybrid.whole_file import write_whole
+
+PROGRAMS = {
+    "quick": ("draws",),
+    "full": ("draws",),
+}
+"""Which suites a program runs, in order. `quick` also tells them to measure only what its gates need."""
+
+
+def main() -> None:
+    """Run what was asked for."""
+    restart_if_blas_is_forced()
+    asked = _parse()
+    options = SuiteOptions(
+        is_quick=asked.program == "quick", rounds=asked.rounds, round_s=asked.round_s, max_tags=asked.max_tags
+    )
+    suites = PROGRAMS.get(asked.program, (asked.program,))
+    sys.exit(run(suites, options, asked.results))
+
+
+def run(suites: Sequence[str], options: SuiteOptions, results: Path = RESULTS) -> int:
+    """Run suites one after the other; each leaves `NAME.json` and `NAME.md`, at the end one table is printed.
+
+    Returns:
+        The exit status: 1 if a gate is missed.
+    """
+    progress, all_measured = Progress(), []
+    for name in suites:
+        progress.stage(name)
+        module = importlib.import_module(f"benchmarks.{name}")
+        record = Record(name, module.TITLE, asdict(options))
+        measured = with_missing(name, module.measure(options, progress), quick=options.is_quick)
+        for measurement in measured:
+            record.add(measurement.as_json())
+        _write_table(record.write(results))
+        all_measured += measured
+    print_verdicts(all_measured)
+    return int(any(measurement.verdict()[0] == SHORT for measurement in all_measured))
+
+
+def with_missing(suite: str, measured: list[Measurement], *, quick: bool) -> list[Measurement]:
+    """What a suite measured, and a row for each of its gates that it says nothing about."""
+    found = {measurement.name for measurement in measured}
+    absent = [gate.name for gate in gates_of((suite,), quick=quick) if gate.name not in found]
+    return measured + [Measurement.missing(name, "the suite does not measure it") for name in absent]
+
+
+def _write_table(path: Path) -> None:
+    record = read_record(path)
+    parts = [
+        f"# {record['title']}",
+        verdicts_markdown(record["results"]),
+        surroundings(record),
+        f"`{record['command']}`",
+    ]
+    write_whole(path.with_suffix(".md"), "\n\n".join(parts) + "\n")
+
+
+def _parse() -> argparse.Namespace:
+    quick = "; ".join(gate.what for gate in gates_of(PROGRAMS["quick"], quick=True))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.suite",
+        description="Run suites, write JSON and tables, print the verdicts.",
+        epilog=f"Gates of the quick run: {quick}.",
+    )
+    every = sorted({name for names in PROGRAMS.values() for name in names})
+    parser.add_argument("program", choices=[*PROGRAMS, *every], help="a program, or one suite")
+    parser.add_argument("--rounds", type=int, default=MIN_ROUNDS, help="rounds that shall count")
+    parser.add_argument("--round-s", type=float, default=DEFAULT_ROUND_S, help="seconds per contestant and round")
+    parser.add_argument("--max-tags", type=int, default=None, help="cut matrices down, to try a suite out")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and tables")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The table at the end of every suite: value, spread, gate, ambition, verdict."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.markdown import markdown_table
+from benchmarks.measurement import NO_GATE, NOT_MEASURED, OK, SHORT, Measurement
+
+HEADER = ("figure", "value", "quartiles", "gate", "ambition", "verdict")
+_STYLE = {OK: "green", SHORT: "bold red", NOT_MEASURED: "bold yellow", NO_GATE: "dim"}
+
+
+def print_verdicts(measurements: Iterable[Measurement], console: Console | None = None) -> None:
+    """Print all rows; without colour where there is no terminal."""
+    table = Table(*HEADER, title="What was measured")
+    for measurement in measurements:
+        result = measurement.as_json()
+        cells = [Text(cell) for cell in verdict_cells(result)]
+        cells[-1].stylize(_STYLE[result["verdict"]])
+        table.add_row(*cells)
+    (console or Console()).print(table)
+
+
+def verdicts_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """The same of results from JSON, as Markdown."""
+    return markdown_table(HEADER, [verdict_cells(result) for result in results])
+
+
+def verdict_cells(result: Mapping[str, Any]) -> list[str]:
+    """One row, as text."""
+    spread, sign = result["spread"], {"at least": "≥ ", "at most": "≤ "}.get(result["direction"] or "", "")
+    value = shown(result["value"], result["unit"]) if spread else "—"
+    quartiles = f"{shown(spread['low_quartile'])} to {shown(spread['high_quartile'])}" if spread else "—"
+    bounds = [f"{sign}{result[k]:g}" if result[k] is not None else "" for k in ("gate", "ambition")]
+    verdict = "" if result["verdict"] == NO_GATE else result["verdict"]
+    if result["verdict"] == NOT_MEASURED:
+        verdict = verdict.upper()
+    return [result["what"], value, quartiles, *bounds, ": ".join(filter(None, (verdict, result["reason"])))]
+
+
+def shown(value: float, unit: str = "") -> str:
+    """A number with three significant digits and its unit.
+
+    Example:
+        >>> shown(0.7449, "x"), shown(3012.4, "x"), shown(41.26, "ns")
+        ('0.745x', '3,012x', '41.3 ns')
+    """
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text}{'' if unit in ('', 'x') else ' '}{unit}"
