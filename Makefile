@@ -17,7 +17,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench-gpu-only bench-head bench-workers bench-row-lr
+.PHONY: help setup train test test-all lint clean bench bench-quick bench-gpu-only bench-head bench-workers bench-row-lr
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -49,6 +49,12 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-quick: setup ## the gates that three minutes are enough for: ARGS=
+	$(BIN)/python -m benchmarks.suite quick $(ARGS)
+
+bench: setup ## all gates of one machine, half an hour: ARGS=
+	$(BIN)/python -m benchmarks.suite full $(ARGS)
 
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device: ARGS=
 	$(BIN)/python -m benchmarks.gpu_only $(ARGS)

@@ -120,6 +120,6 @@ _ROWS = (
 GATES = {gate.name: gate for gate in _ROWS}
 
 
-def gates_of(suites: tuple[str, ...], *, quick: bool) -> list[Gate]:
-    """The gates that these suites judge, in the order of the table; with `quick` only those of the quick run."""
-    return [gate for gate in _ROWS if gate.suite in suites and (gate.is_quick or not quick)]
+def gates_of(suite: str, *, quick: bool) -> list[Gate]:
+    """The gates that a suite judges, in the order of the table; with `quick` only those of the quick run."""
+    return [gate for gate in _ROWS if gate.suite == suite and (gate.is_quick or not quick)]

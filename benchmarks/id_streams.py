@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 POSITIVES, NEGATIVES = 5, 20
 POSITIVE_EXPONENT, NEGATIVE_EXPONENT = 1.0, 0.75
 BATCH = 256
+_COUNT_OF_LAST = 100
+"""Of the rarest tag: counts are rounded, and so follow the law to 0.5%."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,6 @@ def zipf_ids(rng: np.random.Generator, exponent: float, shape: tuple[int, ...], 
 
 
 def zipf_counts(num_tags: int, exponent: float = NEGATIVE_EXPONENT) -> NDArray[np.int64]:
-    """Counts with which the product's sampler draws negatives by the same law (alpha = 1): int64 [N], at least 1."""
+    """Counts with which the product's sampler draws negatives by the same law (alpha = 1): int64 [N]."""
     frequency_N = np.arange(1, num_tags + 1, dtype=np.float64) ** -exponent
-    return np.maximum(1, np.rint(frequency_N / frequency_N[-1])).astype(np.int64)
+    return np.rint(_COUNT_OF_LAST * frequency_N / frequency_N[-1]).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,13 +37,16 @@ class Measurement:
     """Raw, for the JSON."""
 
     @classmethod
-    def ratio(cls, name: str, turns: Turns, over: str, under: str, what: str = "") -> Measurement:
+    def ratio(
+        cls, name: str, turns: Turns, over: str, under: str, what: str = "", facts: Mapping[str, Any] | None = None
+    ) -> Measurement:
         """Time per unit of contestant `over`, divided by that of `under`, round by round.
 
-        So "how many times faster than X is Y" is `over="X", under="Y"`, and "how much longer" the reverse.
+        So "how many times faster than X is Y" is `over="X", under="Y"`, and "how much longer" the reverse. Facts, as
+        which pages the memory had, stand beside the samples.
         """
         ratios = [high / low for high, low in zip(turns.ns_per_unit(over), turns.ns_per_unit(under), strict=True)]
-        samples = {"over": over, "under": under, **turns.as_json()}
+        samples = {"over": over, "under": under, "facts": dict(facts or {}), **turns.as_json()}
         return cls(name, _what(name, what), "x", ratios, turns.complaint, samples)
 
     @classmethod

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.environment import restart_if_blas_is_forced
-from benchmarks.gates import gates_of
+from benchmarks.gates import GATES, gates_of
 from benchmarks.measurement import MIN_ROUNDS, SHORT, Measurement
 from benchmarks.progress import Progress
 from benchmarks.record import RESULTS, Record, read_record, surroundings
@@ -24,8 +24,8 @@ from benchmarks.verdict_table import print_verdicts, verdicts_markdown
 from hybrid.whole_file import write_whole
 
 PROGRAMS = {
-    "quick": ("draws",),
-    "full": ("draws",),
+    "quick": ("draws", "transport", "scaling"),
+    "full": ("draws", "transport", "scaling"),
 }
 """Which suites a program runs, in order. `quick` also tells them to measure only what its gates need."""
 
@@ -64,7 +64,7 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path = RESULTS) -
 def with_missing(suite: str, measured: list[Measurement], *, quick: bool) -> list[Measurement]:
     """What a suite measured, and a row for each of its gates that it says nothing about."""
     found = {measurement.name for measurement in measured}
-    absent = [gate.name for gate in gates_of((suite,), quick=quick) if gate.name not in found]
+    absent = [gate.name for gate in gates_of(suite, quick=quick) if gate.name not in found]
     return measured + [Measurement.missing(name, "the suite does not measure it") for name in absent]
 
 
@@ -80,7 +80,7 @@ def _write_table(path: Path) -> None:
 
 
 def _parse() -> argparse.Namespace:
-    quick = "; ".join(gate.what for gate in gates_of(PROGRAMS["quick"], quick=True))
+    quick = "; ".join(gate.what for gate in GATES.values() if gate.is_quick)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.suite",
         description="Run suites, write JSON and tables, print the verdicts.",

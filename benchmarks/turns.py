@@ -14,7 +14,7 @@ MIN_CPU_SHARE = 0.95
 """Of a core, for a contestant that computes all the time: with less, somebody else had the core."""
 MAX_FOREIGN_CORES = 0.2
 """Cores that other processes, or other guests of the host, may use while a round counts."""
-_ATTEMPTS = 2
+_ATTEMPTS = 3
 """Rounds that are tried for each one wanted."""
 
 
@@ -128,7 +128,7 @@ def take_turns(
 
     Args:
         contestants: by name; all of them prepared.
-        rounds: that shall count; twice as many are tried at most.
+        rounds: that shall count; three times as many are tried at most.
         round_s: seconds per contestant and round.
         progress: told of every round.
         reduction: see `Turns`.

@@ -11,18 +11,22 @@ from benchmarks.markdown import markdown_table
 from benchmarks.measurement import NO_GATE, NOT_MEASURED, OK, SHORT, Measurement
 
 HEADER = ("figure", "value", "quartiles", "gate", "ambition", "verdict")
+_FILE_WIDTH = 160
 _STYLE = {OK: "green", SHORT: "bold red", NOT_MEASURED: "bold yellow", NO_GATE: "dim"}
 
 
 def print_verdicts(measurements: Iterable[Measurement], console: Console | None = None) -> None:
     """Print all rows; without colour where there is no terminal."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
     table = Table(*HEADER, title="What was measured")
     for measurement in measurements:
         result = measurement.as_json()
         cells = [Text(cell) for cell in verdict_cells(result)]
         cells[-1].stylize(_STYLE[result["verdict"]])
         table.add_row(*cells)
-    (console or Console()).print(table)
+    console.print(table)
 
 
 def verdicts_markdown(results: Sequence[Mapping[str, Any]]) -> str:

@@ -163,6 +163,6 @@ def test_gates_are_consistent():
     for gate in GATES.values():
         assert gate.direction in (HIGHER, LOWER)
         assert gate.holds(gate.ambition) and gate.holds(gate.gate)
-    quick = gates_of(("kernels", "scaling", "transport"), quick=True)
-    assert {gate.name for gate in quick} >= {"two_workers", "wire_over_kernel", "ceiling_share_256"}
+    assert [gate.name for gate in gates_of("scaling", quick=True)] == ["two_workers", "two_workers_hot"]
+    assert {gate.name for gate in gates_of("scaling", quick=False)} > {"two_workers", "two_workers_hot"}
     assert MIN_ROUNDS == 9
