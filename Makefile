@@ -17,7 +17,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench bench-quick bench-gpu-only bench-head bench-workers bench-row-lr
+.PHONY: help setup train test test-all lint clean bench bench-quick report bench-gpu-only bench-head bench-workers bench-row-lr
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -68,6 +68,9 @@ bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
 
 bench-row-lr: setup ## try the same row learning rates on the hybrid and its rivals: ARGS=
 	$(BIN)/python -m benchmarks.row_lr_search $(ARGS)
+
+report: setup ## make report.html and README's tables from the results
+	$(BIN)/python -m benchmarks.report
 
 clean: ## remove .venv and what tools left behind; runs/ and prepared data stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -47,13 +47,13 @@ _ROWS = (
     _at_least(
         "ceiling_share_256",
         "kernels",
-        "private kernel, D = 256: row rate over that of the bare read-modify-write ceiling",
+        "private kernel, D = 256: row rate over the bare read-modify-write ceiling's",
         0.65,
         0.90,
         quick=True,
     ),
-    _at_least("ceiling_share_128", "kernels", "the same, D = 128", 0.60, 0.80),
-    _at_least("ceiling_share_512", "kernels", "the same, D = 512", 0.70, 0.90),
+    _at_least("ceiling_share_128", "kernels", "private kernel, D = 128: row rate over the ceiling's", 0.60, 0.80),
+    _at_least("ceiling_share_512", "kernels", "private kernel, D = 512: row rate over the ceiling's", 0.70, 0.90),
     _at_most(
         "step_over_kernel",
         "kernels",
@@ -65,7 +65,7 @@ _ROWS = (
     _at_least(
         "step_over_one_pass",
         "kernels",
-        "whole worker step: row rate over the plain one-pass loop's",
+        "whole worker step against the plain one-pass loop: row rate over its",
         3.5,
         5.0,
         quick=True,
@@ -74,7 +74,7 @@ _ROWS = (
     _at_least(
         "bfloat16_rate", "kernels", "bfloat16 rows, stochastic rounding: row rate over float32's", 1.2, 1.5, quick=True
     ),
-    _at_most("bfloat16_memory", "kernels", "bfloat16 rows: bytes over float32's", 0.5, 0.5, quick=True),
+    _at_most("bfloat16_memory", "kernels", "memory of bfloat16 rows: bytes over float32's", 0.5, 0.5, quick=True),
     _at_most("bfloat16_10m_over_1m", "kernels", "10M bfloat16 rows: time per row over that of 1M", 1.35, 1.15),
     _at_most("step_1m_over_10k", "scaling", "worker step at 1M tags: time over that at 10K, same negatives", 2.0, 1.4),
     _at_most(
@@ -94,7 +94,14 @@ _ROWS = (
         quick=True,
     ),
     _at_least("two_workers", "scaling", "2 workers on one matrix: row rate over 1 worker's", 1.5, 1.85, quick=True),
-    _at_least("two_workers_hot", "scaling", "the same, all updates on 100 rows", 1.2, 1.8, quick=True),
+    _at_least(
+        "two_workers_hot",
+        "scaling",
+        "2 workers, all updates on 100 rows: row rate over 1 worker's",
+        1.2,
+        1.8,
+        quick=True,
+    ),
     _at_most(
         "wire_over_kernel",
         "transport",
@@ -103,18 +110,24 @@ _ROWS = (
         1.05,
         quick=True,
     ),
-    _at_least("gensim", "peers", "worker step: pair rate over gensim Word2Vec's (sg, negative 20), one core", 1.7, 3.0),
-    _at_least("fasttext", "peers", "worker step: pair rate over fastText's (supervised, ns), one core", 12.0, 25.0),
+    _at_least("gensim", "peers", "against gensim Word2Vec (sg, 20 negatives), one core: our rate over its", 1.7, 3.0),
+    _at_least("fasttext", "peers", "against fastText (supervised, ns), one core: our rate over its", 12.0, 25.0),
     _at_least(
-        "torch_sparse_sgd", "peers", "worker step: pair rate over torch Embedding(sparse=True) with SGD", 12.0, 25.0
+        "torch_sparse_sgd",
+        "peers",
+        "against torch Embedding(sparse=True), SGD, one core: our rate over its",
+        12.0,
+        25.0,
     ),
-    _at_least("fbgemm", "peers", "worker step: pair rate over fbgemm TBE's (row-wise Adagrad), one core", 12.0, 25.0),
-    _at_least("torch_hogwild", "peers", "2 workers: pair rate over 2 processes of torch Hogwild", 15.0, 30.0),
-    _at_least("pbg_comparator", "peers", "worker step: pair rate over PyTorch-BigGraph's comparator", 3.0, 5.0),
+    _at_least("fbgemm", "peers", "against fbgemm TBE, row-wise Adagrad, one core: our rate over its", 12.0, 25.0),
+    _at_least("torch_hogwild", "peers", "against torch Hogwild, 2 processes: 2 workers' rate over theirs", 15.0, 30.0),
+    _at_least("pbg_comparator", "peers", "against PyTorch-BigGraph's comparator: our rate in pairs over its", 3.0, 5.0),
     _at_least(
-        "dense_bce_step", "peers", "torch dense BCE over 1M tags: step time over the worker step's", 3000.0, 15000.0
+        "dense_bce_step", "peers", "against torch dense BCE over 1M tags: its step time over ours", 3000.0, 15000.0
     ),
-    _at_least("dense_bce_memory", "peers", "dense BCE in chunks of tags: peak memory (sum of Pss) over ours", 2.0, 3.0),
+    _at_least(
+        "dense_bce_memory", "peers", "against dense BCE in chunks: its peak memory (sum of Pss) over ours", 2.0, 3.0
+    ),
 )
 
 GATES = {gate.name: gate for gate in _ROWS}

@@ -18,9 +18,9 @@ from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.gates import GATES, gates_of
 from benchmarks.measurement import MIN_ROUNDS, SHORT, Measurement
 from benchmarks.progress import Progress
-from benchmarks.record import RESULTS, Record, read_record, surroundings
+from benchmarks.record import RESULTS, Record, read_record
 from benchmarks.suite_options import DEFAULT_ROUND_S, SuiteOptions
-from benchmarks.verdict_table import print_verdicts, verdicts_markdown
+from benchmarks.verdict_table import print_verdicts, verdict_page
 from hybrid.whole_file import write_whole
 
 PROGRAMS = {
@@ -55,7 +55,8 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path = RESULTS) -
         measured = with_missing(name, module.measure(options, progress), quick=options.is_quick)
         for measurement in measured:
             record.add(measurement.as_json())
-        _write_table(record.write(results))
+        path = record.write(results)
+        write_whole(path.with_suffix(".md"), verdict_page(read_record(path)))
         all_measured += measured
     print_verdicts(all_measured)
     return int(any(measurement.verdict()[0] == SHORT for measurement in all_measured))
@@ -66,17 +67,6 @@ def with_missing(suite: str, measured: list[Measurement], *, quick: bool) -> lis
     found = {measurement.name for measurement in measured}
     absent = [gate.name for gate in gates_of(suite, quick=quick) if gate.name not in found]
     return measured + [Measurement.missing(name, "the suite does not measure it") for name in absent]
-
-
-def _write_table(path: Path) -> None:
-    record = read_record(path)
-    parts = [
-        f"# {record['title']}",
-        verdicts_markdown(record["results"]),
-        surroundings(record),
-        f"`{record['command']}`",
-    ]
-    write_whole(path.with_suffix(".md"), "\n\n".join(parts) + "\n")
 
 
 def _parse() -> argparse.Namespace:

@@ -9,8 +9,13 @@ from rich.text import Text
 
 from benchmarks.markdown import markdown_table
 from benchmarks.measurement import NO_GATE, NOT_MEASURED, OK, SHORT, Measurement
+from benchmarks.record import surroundings
 
 HEADER = ("figure", "value", "quartiles", "gate", "ambition", "verdict")
+_HOW = (
+    "Contestants take turns within a round; a value is the median of the rounds, a ratio is taken within each round. "
+    "Rounds in which the machine had other things to do do not count."
+)
 _FILE_WIDTH = 160
 _STYLE = {OK: "green", SHORT: "bold red", NOT_MEASURED: "bold yellow", NO_GATE: "dim"}
 
@@ -34,12 +39,18 @@ def verdicts_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(HEADER, [verdict_cells(result) for result in results])
 
 
+def verdict_page(record: Mapping[str, Any]) -> str:
+    """The page of a suite, in Markdown, from its JSON."""
+    table = verdicts_markdown(record["results"])
+    return f"# {record['title']}\n\n{table}\n\n{_HOW}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+
+
 def verdict_cells(result: Mapping[str, Any]) -> list[str]:
     """One row, as text."""
     spread, sign = result["spread"], {"at least": "≥ ", "at most": "≤ "}.get(result["direction"] or "", "")
     value = shown(result["value"], result["unit"]) if spread else "—"
     quartiles = f"{shown(spread['low_quartile'])} to {shown(spread['high_quartile'])}" if spread else "—"
-    bounds = [f"{sign}{result[k]:g}" if result[k] is not None else "" for k in ("gate", "ambition")]
+    bounds = [f"{sign}{result[k]:,g}" if result[k] is not None else "" for k in ("gate", "ambition")]
     verdict = "" if result["verdict"] == NO_GATE else result["verdict"]
     if result["verdict"] == NOT_MEASURED:
         verdict = verdict.upper()

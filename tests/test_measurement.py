@@ -84,23 +84,55 @@ def test_disturbed_rounds_stay_in_the_samples_and_out_of_the_values():
     assert verdict == NOT_MEASURED and "1 of 2 rounds counted: busy machine" in why
 
 
-def test_contestants_turn_about_and_the_first_round_warms_up():
+@pytest.fixture
+def others_use(monkeypatch):
+    """Says how many cores other processes use, instead of the machine that runs the tests."""
+
+    class Meter:
+        cores = 0.0
+
+        def start(self):
+            pass
+
+        def foreign_cores(self):
+            return self.cores
+
+    monkeypatch.setattr("benchmarks.turns.LoadMeter", Meter)
+    return Meter
+
+
+def test_contestants_turn_about_and_the_first_round_warms_up(others_use):
     log, sample = [], Sample(1.0, 1.0, 1.0)
-    contestants = {name: Scripted(log, name, [sample] * 9, is_always_busy=False) for name in "ab"}
-    together = {"a": contestants["a"], "b": contestants["b"]}
-    turns = take_turns(together, rounds=2, round_s=0.01, progress=Progress())
-    assert len(turns.rounds) >= 2
-    first = [line[0] for line in log[::2]]
-    assert first[:6] == ["a", "b", "a", "b", "b", "a"]
+    contestants = {name: Scripted(log, name, [sample] * 9) for name in "ab"}
+    turns = take_turns(contestants, rounds=2, round_s=0.01, progress=Progress())
+    assert len(turns.rounds) == len(turns.counted) == 2
+    assert [line[0] for line in log[::2]] == ["a", "b", "a", "b", "b", "a"]
 
 
-def test_a_contestant_without_its_core_spoils_the_round_unless_it_waits_by_design():
-    starved = Sample(1.0, 1.0, 0.5)
-    for waits, says in ((False, "50% of a core"), (True, "")):
-        contestants = {"a": Scripted([], "a", [starved] * 9, is_always_busy=not waits)}
-        turns = take_turns(contestants, rounds=1, round_s=0.01, progress=Progress())
-        assert all(says in round_.disturbance for round_ in turns.rounds)
-    assert len(turns.rounds) <= 2
+@pytest.mark.parametrize(
+    ("share", "waits", "foreign", "says"),
+    [
+        (0.5, False, 0.0, "a had 50% of a core"),
+        (0.5, True, 0.0, ""),
+        (0.96, False, 0.1, ""),
+        (1.0, False, 0.5, "others used 0.5 cores"),
+        (1.0, True, 0.5, "others used 0.5 cores"),
+    ],
+)
+def test_a_round_counts_only_if_nobody_else_had_the_cores(others_use, share, waits, foreign, says):
+    others_use.cores = foreign
+    contestant = Scripted([], "a", [Sample(1.0, 1.0, share)] * 9, is_always_busy=not waits)
+    turns = take_turns({"a": contestant}, rounds=2, round_s=0.01, progress=Progress())
+    assert all(says in round_.disturbance for round_ in turns.rounds)
+    assert (len(turns.counted), len(turns.rounds)) == ((0, 6) if says else (2, 2))
+    assert says in turns.complaint
+
+
+def test_a_disturbed_round_is_played_again(others_use):
+    shares = [1.0, 0.5, 1.0, 1.0]  # the first warms up
+    contestant = Scripted([], "a", [Sample(1.0, 1.0, share) for share in shares])
+    turns = take_turns({"a": contestant}, rounds=2, round_s=0.01, progress=Progress())
+    assert len(turns.rounds) == 3 and len(turns.counted) == 2 and turns.complaint == ""
 
 
 def test_those_who_work_together_all_begin_before_one_ends_and_their_rates_add_up():
