@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.environment import restart_if_blas_is_forced
+from benchmarks.environment import restart_with_one_thread
 from benchmarks.gates import GATES, gates_of
 from benchmarks.measurement import MIN_ROUNDS, SHORT, Measurement
 from benchmarks.progress import Progress
@@ -32,7 +32,7 @@ PROGRAMS = {
 
 def main() -> None:
     """Run what was asked for."""
-    restart_if_blas_is_forced()
+    restart_with_one_thread()
     asked = _parse()
     options = SuiteOptions(
         is_quick=asked.program == "quick", rounds=asked.rounds, round_s=asked.round_s, max_tags=asked.max_tags
@@ -49,7 +49,8 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path = RESULTS) -
     """
     progress, all_measured = Progress(), []
     for name in suites:
-        progress.stage(name)
+        judged = [gate.name for gate in gates_of(name, quick=options.is_quick)]
+        progress.stage(f"{name}, for the gates {', '.join(judged)}" if judged else f"{name}, which no gate judges")
         module = importlib.import_module(f"benchmarks.{name}")
         record = Record(name, module.TITLE, asdict(options))
         measured = with_missing(name, module.measure(options, progress), quick=options.is_quick)

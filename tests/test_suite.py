@@ -2,11 +2,14 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 import types
 
 import pytest
 from rich.console import Console
+from scripted_trunk import ROOT
 
 from benchmarks import suite
 from benchmarks.gates import GATES
@@ -79,7 +82,7 @@ def test_a_run_that_was_cut_down_is_never_judged():
 def test_help_lists_the_gates_of_the_quick_run(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["suite", "--help"])
     with pytest.raises(SystemExit):
-        suite.main()
+        suite._parse()
     words = "".join(capsys.readouterr().out.split())
     quick = [gate for gate in GATES.values() if gate.is_quick]
     assert quick and all("".join(gate.what.split()) in words for gate in quick)
@@ -96,3 +99,13 @@ def test_a_real_suite_runs_end_to_end(name, tmp_path, capsys):
     assert all(sample["units"] > 0 and sample["seconds"] > 0 for sample in samples)
     assert {result["verdict"] for result in results} <= {NOT_MEASURED, NO_GATE}
     assert name in capsys.readouterr().err
+
+
+def test_the_program_runs_in_the_environment_of_contestants(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "Haswell", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "benchmarks.suite", "draws", "--rounds", "1", "--round-s", "0.01"]
+    command += ["--max-tags", "100", "--results", str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert "What was measured" in done.stdout and "which no gate judges" in done.stderr
+    pools = json.loads((tmp_path / "draws.json").read_text())["software"]["blas"]
+    assert pools and all(pool["num_threads"] == 1 for pool in pools)
