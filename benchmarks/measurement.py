@@ -35,6 +35,8 @@ class Measurement:
     """Why it must not be judged; empty if it may."""
     samples: dict[str, Any] = field(default_factory=dict)
     """Raw, for the JSON."""
+    is_exact: bool = False
+    """One value is enough: it does not vary."""
 
     @classmethod
     def ratio(
@@ -59,7 +61,7 @@ class Measurement:
         cls, name: str, value: float, unit: str, what: str = "", samples: dict[str, Any] | None = None
     ) -> Measurement:
         """A figure that does not vary, as a number of bytes."""
-        return cls(name, _what(name, what), unit, [value] * MIN_ROUNDS, "", samples or {})
+        return cls(name, _what(name, what), unit, [value], "", samples or {}, is_exact=True)
 
     @classmethod
     def missing(cls, name: str, reason: str, what: str = "") -> Measurement:
@@ -78,7 +80,7 @@ class Measurement:
 
     def verdict(self) -> tuple[str, str]:
         """`OK`, `SHORT`, `NOT_MEASURED` or `NO_GATE`, and why."""
-        return judge(self.gate, self.values, self.reason)
+        return judge(self.gate, self.values, self.reason, 1 if self.is_exact else MIN_ROUNDS)
 
     def as_json(self) -> dict[str, Any]:
         """A result for the record."""
@@ -100,7 +102,7 @@ class Measurement:
         }
 
 
-def judge(gate: Gate | None, values: list[float], complaint: str) -> tuple[str, str]:
+def judge(gate: Gate | None, values: list[float], complaint: str, min_rounds: int = MIN_ROUNDS) -> tuple[str, str]:
     """A verdict and its reason. What was disturbed, cut down, or scatters across the gate is no verdict on the code."""
     if not values:
         return NOT_MEASURED, complaint or "no round counted"
@@ -108,8 +110,8 @@ def judge(gate: Gate | None, values: list[float], complaint: str) -> tuple[str, 
         return NO_GATE, complaint
     if complaint:
         return NOT_MEASURED, complaint
-    if len(values) < MIN_ROUNDS:
-        return NOT_MEASURED, f"{len(values)} rounds counted, {MIN_ROUNDS} are needed"
+    if len(values) < min_rounds:
+        return NOT_MEASURED, f"{len(values)} rounds counted, {min_rounds} are needed"
     spread = spread_of(values)
     if spread.straddles(gate.gate) and spread.relative > WIDE:
         return NOT_MEASURED, f"quartiles {spread.low_quartile:.3g} to {spread.high_quartile:.3g} straddle the gate"

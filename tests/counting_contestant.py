@@ -8,7 +8,7 @@ from benchmarks.contestant import Prepared
 
 
 def prepare(settings: dict[str, Any]) -> Prepared:
-    """`mode`: count, noise (prints to standard output), fail, die or refuse."""
+    """`mode`: count, noise (prints to standard output), fail, die, hang or refuse."""
     mode = settings["mode"]
     if mode == "refuse":
         raise RuntimeError("no such library here")
@@ -21,6 +21,8 @@ def prepare(settings: dict[str, Any]) -> Prepared:
             raise ValueError("no such row")
         if mode == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if mode == "hang":
+            signal.pause()
         sum(range(1000))
         return settings["units"]
 

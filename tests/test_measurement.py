@@ -1,8 +1,13 @@
 """Rounds, ratios, verdicts: the pure parts of the benchmarks, and contestants that run, fail and die."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
+from scripted_trunk import ROOT
+from worker_system import wait_for_exit
 
 from benchmarks.contestant_process import ContestantLost, LocalContestant, ProcessContestant
 from benchmarks.gates import GATES, HIGHER, LOWER, gates_of
@@ -170,6 +175,37 @@ def test_a_contestant_that_fails_or_dies_is_lost_at_once(mode, says):
         with pytest.raises(ContestantLost, match=says):
             contestant.end()
     assert contestant.process.returncode is not None
+
+
+def test_a_contestant_that_hangs_is_given_up_and_killed(monkeypatch):
+    monkeypatch.setattr("benchmarks.contestant_process._ROUND_EXTRA_S", 0.1)
+    monkeypatch.setattr("benchmarks.contestant_process._EXIT_LIMIT_S", 0.1)
+    with ProcessContestant(MODULE, {"mode": "hang", "units": 1}) as contestant:
+        contestant.begin(0.01)
+        with pytest.raises(ContestantLost, match="no answer"):
+            contestant.end()
+    assert contestant.process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_benchmark_leaves_no_contestant_behind():
+    script = (
+        "from benchmarks.contestant_process import ProcessContestant\n"
+        f"hung = ProcessContestant({MODULE!r}, {{'mode': 'hang', 'units': 1}})\n"
+        "hung.begin(0.01)\n"
+        "print(hung.process.pid, flush=True)\n"
+        "hung.end()\n"
+    )
+    benchmark = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    pid = int(benchmark.stdout.readline())
+    benchmark.kill()
+    benchmark.wait(20)
+    assert wait_for_exit([pid]) == []
+    benchmark.stdout.close()
+
+
+def test_what_does_not_vary_is_judged_by_one_value():
+    assert Measurement.value("bfloat16_memory", 0.5, "x").verdict()[0] == OK
+    assert Measurement.value("bfloat16_memory", 0.6, "x").verdict()[0] == SHORT
 
 
 def test_a_contestant_that_cannot_be_prepared_leaves_no_process():
