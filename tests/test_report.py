@@ -23,8 +23,15 @@ MEASURED = re.compile(
 """A number that somebody measured: with decimals, or with a unit."""
 
 
-def measured_section(readme):
-    return readme.split("## Measured\n")[1].split("\n## ")[0]
+UNMEASURED = {
+    "3.11": "a version of Python",
+    "2.0": "a licence",
+    "3.0": "a licence",
+    "4.0": "a licence",
+    "10 GiB": "quoted from a paper",
+    "2510.11168": "that paper",
+}
+"""Numbers of this form that README may quote without a result, and what they are."""
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +45,8 @@ def test_the_generated_parts_of_readme_say_what_the_results_say(records):
 
 
 def test_people_write_no_measured_figure_beside_the_generated_parts():
-    written = outside_parts(measured_section(README.read_text()))
-    assert MEASURED.findall(written) == [], "figures belong into a generated part: benchmarks/readme_parts.py"
+    prose = re.sub(r"```.*?```", "", outside_parts(README.read_text()), flags=re.DOTALL)
+    assert set(MEASURED.findall(prose)) - set(UNMEASURED) == set(), "put figures into benchmarks/readme_parts.py"
 
 
 @pytest.mark.parametrize("text", ["4.3 ms", "P@5 .733", "1,706 MiB", "0.4%", "takes 31 s", "1.2x", "up to 12 times"])
