@@ -82,7 +82,7 @@ def _program(dim: int, is_float32: bool) -> tuple[Rewrite, str]:
     if compiler is None:
         return _compile_numba(dim, is_float32), "Numba copy of ceiling.c, no C compiler found"
     try:
-        library = ctypes.CDLL(str(_compiled(compiler, dim)))
+        library = _load(compiler, dim)
     except (OSError, subprocess.SubprocessError) as error:
         words = getattr(error, "stderr", None) or error
         return _compile_numba(dim, is_float32), f"Numba copy of ceiling.c, {compiler} failed: {words}"
@@ -97,10 +97,18 @@ def _program(dim: int, is_float32: bool) -> tuple[Rewrite, str]:
     return rewrite, f"ceiling.c, {_version(compiler)}, {' '.join(FLAGS[:2])}"
 
 
-def _compiled(compiler: str, dim: int) -> Path:
+def _load(compiler: str, dim: int) -> ctypes.CDLL:
+    """The program for one dim; it stays in memory where no folder can keep it."""
+    folder = cache_directory()
+    if folder is not None:
+        return ctypes.CDLL(str(_compiled(compiler, dim, folder)))
+    with tempfile.TemporaryDirectory(prefix="hybrid-ceiling-") as temporary:
+        return ctypes.CDLL(str(_compiled(compiler, dim, Path(temporary))))
+
+
+def _compiled(compiler: str, dim: int, folder: Path) -> Path:
     """The shared library for one dim, compiled once for each source, compiler and CPU."""
     key = "\0".join((SOURCE.read_text(), _version(compiler), *FLAGS, _cpu_flags(), str(dim)))
-    folder = cache_directory() or Path(tempfile.mkdtemp(prefix="hybrid-ceiling-"))
     library = folder / f"ceiling-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not library.exists():
         unfinished = library.with_suffix(f".{os.getpid()}")

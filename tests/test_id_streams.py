@@ -88,12 +88,22 @@ def rewritten(dtype, a, b):
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 @pytest.mark.parametrize("ahead", [1, 4, 100])
 def test_the_c_program_rewrites_every_row_of_the_stream(dtype, ahead):
-    library = ctypes.CDLL(str(ceiling._compiled("cc", D)))
+    library = ceiling._load("cc", D)
     function = library.rewrite_float32 if dtype == np.float32 else library.rewrite_bfloat16
     rows_ND = rows_of(dtype)
     pointers = (ctypes.c_void_p(rows_ND.ctypes.data), ctypes.c_void_p(IDS.ctypes.data))
     function(*pointers, ctypes.c_int64(len(IDS)), ctypes.c_int64(ahead), ctypes.c_float(2.0), ctypes.c_float(4.0))
     np.testing.assert_array_equal(as_float32(rows_ND), rewritten(dtype, 2.0, 4.0))
+
+
+@needs_compiler
+def test_the_c_program_is_compiled_once_and_works_where_no_folder_can_keep_it(tmp_path, monkeypatch):
+    library = ceiling._compiled("cc", D, tmp_path)
+    made = library.stat().st_mtime_ns
+    assert ceiling._compiled("cc", D, tmp_path) == library and library.stat().st_mtime_ns == made
+    assert ceiling._compiled("cc", 2 * D, tmp_path) != library and len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(ceiling, "cache_directory", lambda: None)
+    assert ceiling._load("cc", D).rewrite_float32
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
