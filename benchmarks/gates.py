@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 HIGHER, LOWER = "at least", "at most"
+OK, SHORT, NOT_MEASURED, NO_GATE = "ok", "short", "not measured", "no gate"
+"""Verdicts; `NO_GATE`: a figure that is shown and not judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

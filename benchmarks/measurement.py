@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.gates import GATES, HIGHER, Gate
+from benchmarks.gates import GATES, HIGHER, NO_GATE, NOT_MEASURED, OK, SHORT, Gate
 from benchmarks.spread import Spread, spread_of
 from benchmarks.turns import Turns
 
-OK, SHORT, NOT_MEASURED, NO_GATE = "ok", "short", "not measured", "no gate"
 MIN_ROUNDS = 9
 """Rounds that must count before a gate is judged."""
 WIDE = 0.10

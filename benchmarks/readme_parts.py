@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import gpu_only_report, head_report
+from benchmarks.gates import NOT_MEASURED
 from benchmarks.markdown import markdown_table
-from benchmarks.measurement import NOT_MEASURED
 from benchmarks.verdict_table import verdicts_markdown
 from benchmarks.verdicts import newest_verdicts, tally
 from workers.errors import DataError

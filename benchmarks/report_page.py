@@ -10,7 +10,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from benchmarks.measurement import NOT_MEASURED, OK, SHORT
+from benchmarks.gates import NOT_MEASURED, OK, SHORT
 from benchmarks.report_plots import gates_plot, inline, tags_plot
 from benchmarks.verdict_table import HEADER, verdict_cells
 from benchmarks.verdicts import newest_verdicts

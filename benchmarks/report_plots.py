@@ -12,8 +12,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.gates import HIGHER
-from benchmarks.measurement import NOT_MEASURED, OK, SHORT
+from benchmarks.gates import HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.spread import spread_of
 from benchmarks.verdict_table import shown
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.gates import NO_GATE, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
-from benchmarks.measurement import NO_GATE, NOT_MEASURED, OK, SHORT, Measurement
 from benchmarks.record import surroundings
 
 HEADER = ("figure", "value", "quartiles", "gate", "ambition", "verdict")
@@ -20,14 +20,13 @@ _FILE_WIDTH = 160
 _STYLE = {OK: "green", SHORT: "bold red", NOT_MEASURED: "bold yellow", NO_GATE: "dim"}
 
 
-def print_verdicts(measurements: Iterable[Measurement], console: Console | None = None) -> None:
-    """Print all rows; without colour where there is no terminal."""
+def print_verdicts(results: Iterable[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print a row for each result of `Measurement.as_json`; without colour where there is no terminal."""
     console = console or Console()
     if not console.is_terminal:
         console.width = _FILE_WIDTH
     table = Table(*HEADER, title="What was measured")
-    for measurement in measurements:
-        result = measurement.as_json()
+    for result in results:
         cells = [Text(cell) for cell in verdict_cells(result)]
         cells[-1].stylize(_STYLE[result["verdict"]])
         table.add_row(*cells)

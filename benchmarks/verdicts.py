@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.gates import GATES
-from benchmarks.measurement import NOT_MEASURED, OK, SHORT, Measurement
+from benchmarks.gates import GATES, NOT_MEASURED, OK, SHORT
+from benchmarks.measurement import Measurement
 
 Result = Mapping[str, Any]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gates import GATES
-from benchmarks.measurement import NOT_MEASURED, OK, Measurement
+from benchmarks.gates import GATES, NOT_MEASURED, OK
+from benchmarks.measurement import Measurement
 from benchmarks.readme_parts import PARTS, fill, outside_parts
 from benchmarks.record import RESULTS, Record, read_record
 from benchmarks.report import README, REPORT, report_of

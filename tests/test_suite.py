@@ -12,8 +12,11 @@ from rich.console import Console
 from scripted_trunk import ROOT
 
 from benchmarks import suite
-from benchmarks.gates import GATES
-from benchmarks.measurement import MIN_ROUNDS, NO_GATE, NOT_MEASURED, OK, SHORT, Measurement
+from benchmarks.contestant_process import ContestantLost
+from benchmarks.gates import GATES, NO_GATE, NOT_MEASURED, OK, SHORT
+from benchmarks.measurement import MIN_ROUNDS, Measurement
+from benchmarks.progress import Progress
+from benchmarks.record import RESULTS
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.verdict_table import print_verdicts
 
@@ -55,9 +58,21 @@ def test_only_a_missed_gate_fails_the_run(scripted, tmp_path, measured, status, 
 
 
 def test_a_gate_that_its_suite_forgets_is_shown():
-    measured = suite.with_missing("scaling", [made_up("two_workers", [2.0] * 9)], quick=True)
+    measured = suite.measured_by(
+        "scaling", lambda *_: [made_up("two_workers", [2.0] * 9)], SuiteOptions(is_quick=True), Progress()
+    )
     assert [m.name for m in measured] == ["two_workers", "two_workers_hot"]
     assert measured[1].verdict()[0] == NOT_MEASURED
+
+
+@pytest.mark.parametrize("error", [ContestantLost("gone.\nIts last words"), MemoryError("too large")])
+def test_a_suite_that_fails_leaves_its_gates_unmeasured_and_lets_others_run(error):
+    def measure(options, progress):
+        raise error
+
+    measured = suite.measured_by("scaling", measure, SuiteOptions(is_quick=True), Progress())
+    assert [m.verdict()[0] for m in measured] == [NOT_MEASURED] * 2
+    assert all(str(error).partition("\n")[0] in m.verdict()[1] for m in measured)
 
 
 def test_the_table_shows_losses_and_what_was_not_measured_as_plainly_as_wins():
@@ -67,7 +82,7 @@ def test_the_table_shows_losses_and_what_was_not_measured_as_plainly_as_wins():
         made_up("two_workers_hot", [0.7] * 9),
         Measurement.missing("gensim", "gensim is not installed"),
     ]
-    print_verdicts(rows, Console(file=screen))
+    print_verdicts([row.as_json() for row in rows], Console(file=screen))
     text = screen.getvalue()
     assert f"{OK}: reaches the ambition" in text and f"{SHORT}: 58% of the way" in text
     assert "NOT MEASURED: gensim is not installed" in text and "≥ 1.5" in text
@@ -77,6 +92,12 @@ def test_a_run_that_was_cut_down_is_never_judged():
     assert SuiteOptions(max_tags=1000).reduction and SuiteOptions(rounds=MIN_ROUNDS - 1).reduction
     assert SuiteOptions().reduction == ""
     assert SuiteOptions(max_tags=1000).tags(10**6) == 1000 and SuiteOptions().tags(10**6) == 10**6
+
+
+def test_only_whole_runs_write_where_readme_looks():
+    assert suite.results_folder(SuiteOptions()) == RESULTS
+    for options in (SuiteOptions(is_quick=True), SuiteOptions(max_tags=9), SuiteOptions(rounds=2)):
+        assert suite.results_folder(options) == suite.SCRATCH
 
 
 def test_help_lists_the_gates_of_the_quick_run(monkeypatch, capsys):
