@@ -1,6 +1,6 @@
 """A worker's step on a made-up stream, without a wire: what the wide engine does for one chunk after the other."""
 
-# Shapes: B examples, D dim, P positives of an example.
+# Shapes: B examples, D dim, P positives of an example, T ids of an example.
 
 import numpy as np
 
@@ -21,14 +21,17 @@ class EngineWork:
     Args:
         matrix: from `make_matrix`, or attached to one.
         config: of the head.
-        stream: its first `POSITIVES` columns are the positives; negatives are drawn by the engine, as in a run.
+        stream: its first columns are the positives; negatives are drawn by the engine, as in a run.
         worker_index: see `WideEngine`; also makes the features and draws of several workers differ.
+        positives: how many columns.
     """
 
-    def __init__(self, matrix: TagMatrix, config: HeadConfig, stream: IdStream, worker_index: int = 0) -> None:
+    def __init__(
+        self, matrix: TagMatrix, config: HeadConfig, stream: IdStream, worker_index: int = 0, positives: int = POSITIVES
+    ) -> None:
         self._engine = WideEngine(matrix, config, worker_index)
-        self.chunks = make_chunks(stream, config, matrix.dim, seed=worker_index)
-        self.units_per_step = float(stream.batches[0].shape[0] * (POSITIVES + config.negatives))
+        self.chunks = make_chunks(stream, config, matrix.dim, seed=worker_index, positives=positives)
+        self.units_per_step = float(stream.batches[0].shape[0] * (positives + config.negatives))
         self._next = 0
 
     def step(self) -> float:
@@ -38,12 +41,12 @@ class EngineWork:
         return self.units_per_step
 
 
-def make_chunks(stream: IdStream, config: HeadConfig, dim: int, seed: int) -> list[Chunk]:
+def make_chunks(stream: IdStream, config: HeadConfig, dim: int, seed: int, positives: int = POSITIVES) -> list[Chunk]:
     """A chunk for each batch of the stream, with its positives as the true tags and features like layer norm's."""
     rng = np.random.default_rng(seed)
     chunks = []
     for step, ids_BT in enumerate(stream.batches):
-        pos_BP = ids_BT[:, :POSITIVES]
+        pos_BP = ids_BT[:, :positives]
         true_rows = [np.unique(pos_P) for pos_P in pos_BP]
         chunks.append(
             Chunk(
@@ -52,7 +55,7 @@ def make_chunks(stream: IdStream, config: HeadConfig, dim: int, seed: int) -> li
                 seed=seed,
                 features_BD=rng.standard_normal((len(pos_BP), dim), dtype=np.float32),
                 pos_ids=np.ascontiguousarray(pos_BP).ravel(),
-                pos_offsets=np.arange(0, pos_BP.size + 1, POSITIVES, dtype=np.int32),
+                pos_offsets=np.arange(0, pos_BP.size + 1, positives, dtype=np.int32),
                 pos_weights=None,
                 items_B=None,
                 true_ids=np.concatenate(true_rows),
@@ -65,23 +68,35 @@ def make_chunks(stream: IdStream, config: HeadConfig, dim: int, seed: int) -> li
     return chunks
 
 
-def make_matrix(num_tags: int, config: HeadConfig, *, dim: int = DIM, hot_rows: int | None = None) -> TagMatrix:
-    """A matrix whose negatives follow the stream's law: Zipf(0.75), or uniform on `hot_rows` rows.
+def make_matrix(
+    num_tags: int,
+    config: HeadConfig,
+    *,
+    dim: int = DIM,
+    hot_rows: int | None = None,
+    exponent: float = NEGATIVE_EXPONENT,
+) -> TagMatrix:
+    """A matrix whose negatives follow the stream's law: Zipf(0.75) or another, or uniform on `hot_rows` rows.
 
     Raises:
         MemoryError: the machine cannot hold it.
     """
-    counts_N = zipf_counts(num_tags, NEGATIVE_EXPONENT)
+    counts_N = zipf_counts(num_tags, exponent)
     if hot_rows is not None:
         counts_N = (np.arange(num_tags) < hot_rows).astype(np.int64)
     return TagMatrix.create(num_tags, dim, config=config, counts=counts_N)
 
 
 def work_on(
-    matrix: TagMatrix, config: HeadConfig = PRIVATE, *, index: int = 0, hot_rows: int | None = None
+    matrix: TagMatrix,
+    config: HeadConfig = PRIVATE,
+    *,
+    index: int = 0,
+    hot_rows: int | None = None,
+    positives: int = POSITIVES,
 ) -> EngineWork:
     """Work on the stream that belongs to a matrix of `make_matrix`, once done so that everything is compiled."""
-    stream = make_stream(matrix.num_tags, hot_rows=hot_rows, seed=index)
-    work = EngineWork(matrix, config, stream, index)
+    stream = make_stream(matrix.num_tags, batch=config.chunk_size, positives=positives, hot_rows=hot_rows, seed=index)
+    work = EngineWork(matrix, config, stream, index, positives)
     work.step()
     return work

@@ -89,11 +89,10 @@ _ROWS = (
     ),
     _at_least(
         "shared_over_torch",
-        "kernels",
-        "shared kernel, 1,024 negatives: rate over torch's GEMMs, one thread",
+        "peers",
+        "shared kernel, 1,024 negatives: rate over torch's GEMMs with autograd, one thread",
         2.5,
         4.0,
-        quick=True,
     ),
     _at_least("two_workers", "scaling", "2 workers on one matrix: row rate over 1 worker's", 1.5, 1.85, quick=True),
     _at_least(
