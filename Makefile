@@ -67,7 +67,7 @@ setup-peers: .venv-peers/.installed ## create .venv-peers with the rivals of ben
 	$(PEERS_PIP) fasttext || echo "fastText could not be compiled (is there a C++ compiler?): it will not be measured"
 	@touch $@
 
-bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU cores, ten minutes: ARGS=
+bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU cores, four minutes: ARGS=
 	$(BIN)/python -m benchmarks.suite peers $(ARGS)
 
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device: ARGS=

@@ -48,7 +48,10 @@ PEERS = (
     Peer(
         name="pbg_comparator",
         module="pbg_comparator",
-        forms={"PyTorch-BigGraph": {"chunk": PRIVATE.chunk_size, "negatives": SHARED_NEGATIVES}},
+        forms={
+            "PyTorch-BigGraph": {"chunk": PRIVATE.chunk_size, "negatives": SHARED_NEGATIVES},
+            "PyTorch-BigGraph in its own shape, 50 edges with 100 negatives": {"chunk": 50, "negatives": 100},
+        },
         head=_SHARED,
         positives=1,
         unit=_PAIR,

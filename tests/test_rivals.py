@@ -136,7 +136,7 @@ def test_hogwild_counts_the_work_of_all_its_processes_and_leaves_none_behind():
 def test_a_rival_of_the_environment_of_its_own_works(peer):
     if not PEERS_PYTHON.exists():
         pytest.skip(f"no rivals are installed: {HOW_TO_INSTALL}")
-    (settings,) = peer.forms.values()
+    settings = next(iter(peer.forms.values()))
     size = {"num_tags": 20_000, "dim": 64}  # fastText fails with few labels
     with ProcessContestant(f"benchmarks.rivals.{peer.module}", {**size, **settings}, python=PEERS_PYTHON) as contestant:
         contestant.begin(0.05)

@@ -61,11 +61,8 @@ def _model(num_words: int, dim: int, negatives: int) -> Word2Vec:
     counts_N = zipf_counts(num_words, POSITIVE_EXPONENT)
     model.build_vocab_from_freq({str(i): int(count) for i, count in enumerate(counts_N)}, corpus_count=1)
     rng = np.random.default_rng(0)
-    for matrix in (
-        model.wv.vectors,
-        model.syn1neg,
-    ):  # written, so that no page is new later
-        rng.standard_normal(out=matrix, dtype=np.float32)
+    for matrix in (model.wv.vectors, model.syn1neg):
+        rng.standard_normal(out=matrix, dtype=np.float32)  # also touches every page, before anything is timed
         matrix *= ROW_SCALE / dim**0.5
     return model
 
