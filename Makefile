@@ -15,9 +15,10 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench-gpu-only bench-head bench-workers bench-row-lr
+.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-workers bench-row-lr
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -50,6 +51,25 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench-quick: setup ## the gates that three minutes are enough for: ARGS=
+	$(BIN)/python -m benchmarks.suite quick $(ARGS)
+
+bench: setup ## all gates of one machine, half an hour: ARGS=
+	$(BIN)/python -m benchmarks.suite full $(ARGS)
+
+setup-peers: .venv-peers/.installed ## create .venv-peers with the rivals of bench-peers
+
+# torchbiggraph asks for versions of 2019; the tools that the part measured here imports are named instead.
+.venv-peers/.installed: constraints-peers.txt
+	@$(PYTHON) -m venv .venv-peers
+	$(PEERS_PIP) torch fbgemm-gpu-cpu gensim attrs h5py setuptools tqdm
+	$(PEERS_PIP) --no-deps torchbiggraph
+	$(PEERS_PIP) fasttext || echo "fastText could not be compiled (is there a C++ compiler?): it will not be measured"
+	@touch $@
+
+bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU cores, four minutes: ARGS=
+	$(BIN)/python -m benchmarks.suite peers $(ARGS)
+
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device: ARGS=
 	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
 
@@ -63,6 +83,9 @@ bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
 bench-row-lr: setup ## try the same row learning rates on the hybrid and its rivals: ARGS=
 	$(BIN)/python -m benchmarks.row_lr_search $(ARGS)
 
-clean: ## remove .venv and what tools left behind; runs/ and prepared data stay
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+report: setup ## make report.html and README's tables from the results
+	$(BIN)/python -m benchmarks.report
+
+clean: ## remove .venv, .venv-peers and what tools left behind; runs/ and prepared data stay
+	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

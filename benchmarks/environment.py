@@ -16,6 +16,16 @@ def restart_if_blas_is_forced() -> None:
         os.execve(sys.executable, sys.orig_argv, clean(os.environ))
 
 
+def restart_with_one_thread() -> None:
+    """Start this program again in the environment of contestants, if it is not in it: some of them are functions of it.
+
+    BLAS and OpenMP have read how many threads to use by the time that Python code runs.
+    """
+    environment = contestant_environment(threads=1)
+    if os.environ != environment:
+        os.execve(sys.executable, sys.orig_argv, environment)
+
+
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without `FORCED_BLAS`."""
     return {name: value for name, value in environment.items() if name not in FORCED_BLAS}
@@ -25,4 +35,11 @@ def trunk_environment(workers: int, device: str) -> dict[str, str]:
     """For a process that trains: as many CPU threads as the launcher gives a trunk beside so many workers."""
     environment = clean(os.environ)
     set_threads(environment, plan_threads(available_cores(), workers, device, asked=0))
+    return environment
+
+
+def contestant_environment(threads: int) -> dict[str, str]:
+    """For a process that is measured: so many threads of everything."""
+    environment = clean(os.environ)
+    set_threads(environment, threads)
     return environment

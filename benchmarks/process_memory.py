@@ -43,16 +43,20 @@ class PeakMemory:
     """Samples the sum of Pss in a thread while a block runs; `peak` is the sample with the largest sum.
 
     Sampling slows what it watches, so nothing is timed meanwhile.
+
+    Args:
+        pid: whose, with its descendants; None: this process.
     """
 
-    def __init__(self) -> None:
-        self.peak = pss_bytes()
+    def __init__(self, pid: int | None = None) -> None:
+        self._pid = pid
+        self.peak = pss_bytes(pid)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def _sample(self) -> None:
         while not self._is_over.wait(_PERIOD_S):
-            self.peak = larger(self.peak, pss_bytes())
+            self.peak = larger(self.peak, pss_bytes(self._pid))
 
     def __enter__(self) -> "PeakMemory":
         self._thread.start()
@@ -63,7 +67,7 @@ class PeakMemory:
     ) -> None:
         self._is_over.set()
         self._thread.join()
-        self.peak = larger(self.peak, pss_bytes())
+        self.peak = larger(self.peak, pss_bytes(self._pid))
 
 
 def larger(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

@@ -74,7 +74,8 @@ def surroundings(record: Mapping[str, Any]) -> str:
     commit = (software["commit"] or "no commit")[:10] + (" with changes" if software["is_modified"] else "")
     blas = {pool["architecture"] for pool in software["blas"] if "architecture" in pool}
     return (
-        f"{machine['cpu']}, {machine['cores']} cores{gpu}; load {machine['load_average'][0]:.1f} at the start; "
+        f"{machine['cpu']}, {machine['cores']} cores{gpu}; load {machine['load_average'][0]:.1f} at the start, "
+        f"{record['load_average_at_end'][0]:.1f} at the end; "
         f"torch {software['versions']['torch']}, BLAS for {', '.join(sorted(blas)) or 'unknown'}; "
         f"{commit}, {record['started']}."
     )

@@ -1,0 +1,124 @@
+"""A measured figure, judged by its gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.gates import GATES, HIGHER, NO_GATE, NOT_MEASURED, OK, SHORT, Gate
+from benchmarks.spread import Spread, spread_of
+from benchmarks.turns import Turns
+
+MIN_ROUNDS = 9
+"""Rounds that must count before a gate is judged."""
+WIDE = 0.10
+"""A spread, relative to its median, that makes a value whose quartiles straddle the gate worthless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A figure with everything that it came from.
+
+    Make one with `ratio`, `times`, `value` or `missing`.
+    """
+
+    name: str
+    """Of a gate in `benchmarks.gates`, or any other: then it is shown without a verdict."""
+    what: str
+    unit: str
+    """`x` for ratios, or `ns` and so on."""
+    values: list[float]
+    """One per round that counted; empty if nothing was measured."""
+    reason: str = ""
+    """Why it must not be judged; empty if it may."""
+    samples: dict[str, Any] = field(default_factory=dict)
+    """Raw, for the JSON."""
+    is_exact: bool = False
+    """One value is enough: it does not vary."""
+
+    @classmethod
+    def ratio(
+        cls, name: str, turns: Turns, over: str, under: str, what: str = "", facts: Mapping[str, Any] | None = None
+    ) -> Measurement:
+        """Time per unit of contestant `over`, divided by that of `under`, round by round.
+
+        So "how many times faster than X is Y" is `over="X", under="Y"`, and "how much longer" the reverse. Facts, as
+        which pages the memory had, stand beside the samples.
+        """
+        ratios = [high / low for high, low in zip(turns.ns_per_unit(over), turns.ns_per_unit(under), strict=True)]
+        samples = {"over": over, "under": under, "facts": dict(facts or {}), **turns.as_json()}
+        return cls(name, _what(name, what), "x", ratios, turns.complaint, samples)
+
+    @classmethod
+    def times(cls, name: str, turns: Turns, contestant: str, what: str, *, unit: str = "ns") -> Measurement:
+        """Nanoseconds per unit of one contestant, to be read beside ratios; samples are with the ratio."""
+        return cls(name, what, unit, turns.ns_per_unit(contestant), turns.complaint)
+
+    @classmethod
+    def value(
+        cls, name: str, value: float, unit: str, what: str = "", samples: dict[str, Any] | None = None
+    ) -> Measurement:
+        """A figure that does not vary, as a number of bytes."""
+        return cls(name, _what(name, what), unit, [value], "", samples or {}, is_exact=True)
+
+    @classmethod
+    def missing(cls, name: str, reason: str, what: str = "") -> Measurement:
+        """Something that cannot be measured here, with the reason."""
+        return cls(name, _what(name, what), "x", [], reason)
+
+    @property
+    def gate(self) -> Gate | None:
+        """What it is judged by."""
+        return GATES.get(self.name)
+
+    @property
+    def spread(self) -> Spread | None:
+        """None if there are no values."""
+        return spread_of(self.values) if self.values else None
+
+    def verdict(self) -> tuple[str, str]:
+        """`OK`, `SHORT`, `NOT_MEASURED` or `NO_GATE`, and why."""
+        return judge(self.gate, self.values, self.reason, 1 if self.is_exact else MIN_ROUNDS)
+
+    def as_json(self) -> dict[str, Any]:
+        """A result for the record."""
+        gate, (verdict, why) = self.gate, self.verdict()
+        return {
+            "name": self.name,
+            "what": self.what,
+            "unit": self.unit,
+            "value": self.spread.median if self.spread else None,
+            "spread": self.spread._asdict() if self.spread else None,
+            "rounds": len(self.values),
+            "direction": gate.direction if gate else None,
+            "gate": gate.gate if gate else None,
+            "ambition": gate.ambition if gate else None,
+            "verdict": verdict,
+            "reason": why,
+            "values": self.values,
+            "samples": self.samples,
+        }
+
+
+def judge(gate: Gate | None, values: list[float], complaint: str, min_rounds: int = MIN_ROUNDS) -> tuple[str, str]:
+    """A verdict and its reason. What was disturbed, cut down, or scatters across the gate is no verdict on the code."""
+    if not values:
+        return NOT_MEASURED, complaint or "no round counted"
+    if gate is None:
+        return NO_GATE, complaint
+    if complaint:
+        return NOT_MEASURED, complaint
+    if len(values) < min_rounds:
+        return NOT_MEASURED, f"{len(values)} rounds counted, {min_rounds} are needed"
+    spread = spread_of(values)
+    if spread.straddles(gate.gate) and spread.relative > WIDE:
+        return NOT_MEASURED, f"quartiles {spread.low_quartile:.3g} to {spread.high_quartile:.3g} straddle the gate"
+    if gate.holds(spread.median):
+        return OK, "reaches the ambition" if gate.is_ambitious(spread.median) else ""
+    share = spread.median / gate.gate if gate.direction == HIGHER else gate.gate / spread.median
+    return SHORT, f"{100 * share:.0f}% of the way"
+
+
+def _what(name: str, what: str) -> str:
+    return what or GATES[name].what

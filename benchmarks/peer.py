@@ -1,0 +1,111 @@
+"""A rival, and how it is compared with a worker's step."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contestant_process import ROOT, ContestantLost, ProcessContestant
+from benchmarks.engine_work import DIM
+from benchmarks.id_streams import NEGATIVE_EXPONENT, POSITIVES
+from benchmarks.measurement import Measurement
+from benchmarks.progress import Progress
+from benchmarks.rivals.same_start import LEARNING_RATE
+from benchmarks.suite_options import SuiteOptions
+from benchmarks.turns import Turns, take_turns
+from workers.config import HeadConfig
+from workers.settings import to_plain
+
+NUM_TAGS = 1_000_000
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+HOW_TO_INSTALL = "make setup-peers"
+OURS = "ours"
+_RIVALS = "benchmarks.rivals"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A rival in one or several forms, the first of which is judged, and what a worker does meanwhile."""
+
+    name: str
+    """Of the gate."""
+    module: str
+    """In `benchmarks.rivals`."""
+    forms: Mapping[str, Mapping[str, Any]]
+    """What each form is, to the settings that it needs beside `num_tags` and `dim`."""
+    head: HeadConfig
+    """Ours: the kernel and optimizer that do the same."""
+    positives: int = POSITIVES
+    exponent: float = NEGATIVE_EXPONENT
+    """Of the law that our negatives are drawn by."""
+    has_own_environment: bool = True
+    """False for torch, which is here anyway."""
+    is_always_busy: bool = True
+    """False if it computes in a process of its own, whose CPU time its contestant does not see."""
+    unit: str = "a row-update"
+
+    @property
+    def python(self) -> Path:
+        """The interpreter that has its library."""
+        return PEERS_PYTHON if self.has_own_environment else Path(sys.executable)
+
+
+def same_head(head: HeadConfig) -> dict[str, Any]:
+    """Settings for `engine_contestant`, learning as slowly as everybody."""
+    return to_plain(head) | {"row_lr": LEARNING_RATE}
+
+
+def compare(peer: Peer, options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """Let the forms of a rival and a worker take turns, each a process that stays, with one thread."""
+    progress.stage(peer.name)
+    if not peer.python.exists():
+        return [not_installed(peer.name)]
+    size = {"num_tags": options.tags(NUM_TAGS), "dim": DIM}
+    ours = size | {"head": same_head(peer.head), "positives": peer.positives, "exponent": peer.exponent}
+    try:
+        with ExitStack() as stack:
+            contestants = {OURS: stack.enter_context(ProcessContestant("benchmarks.engine_contestant", ours))}
+            for form, settings in peer.forms.items():
+                contestants[form] = stack.enter_context(_rival(peer, {**size, **settings}))
+            turns = take_turns(
+                contestants,
+                rounds=options.rounds,
+                round_s=options.round_s,
+                progress=progress,
+                reduction=options.reduction,
+            )
+            facts = {name: contestant.facts for name, contestant in contestants.items()}
+    except ContestantLost as error:
+        return [Measurement.missing(peer.name, first_words(error))]
+    return _measurements(peer, turns, facts)
+
+
+def not_installed(name: str) -> Measurement:
+    """For a rival whose environment is not there."""
+    return Measurement.missing(name, f"the rivals' libraries are not installed: {HOW_TO_INSTALL}")
+
+
+def first_words(error: ContestantLost) -> str:
+    """What was lost and why, without the child's last words, in one line."""
+    return str(error).partition(" Its last words:")[0]
+
+
+def _rival(peer: Peer, settings: Mapping[str, Any]) -> ProcessContestant:
+    return ProcessContestant(
+        f"{_RIVALS}.{peer.module}", settings, python=peer.python, is_always_busy=peer.is_always_busy
+    )
+
+
+def _measurements(peer: Peer, turns: Turns, facts: Mapping[str, Any]) -> list[Measurement]:
+    judged, *others = peer.forms
+    return [
+        Measurement.ratio(peer.name, turns, over=judged, under=OURS, facts=facts),
+        *(
+            Measurement.ratio(f"{peer.name}, {form}", turns, over=form, under=OURS, what=f"the same against {form}")
+            for form in others
+        ),
+        *(Measurement.times(f"{peer.name}_ns, {form}", turns, form, f"{form}: {peer.unit}") for form in peer.forms),
+        Measurement.times(f"{peer.name}_ns", turns, OURS, f"ours against {judged}: {peer.unit}"),
+    ]

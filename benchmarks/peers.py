@@ -1,0 +1,81 @@
+"""Suite: the wide engine against every rival that runs on CPU cores, on the same ids, one core each.
+
+How the work of each is counted, and where it does less or more than ours, is said in its module of `benchmarks.rivals`.
+"""
+
+from dataclasses import replace
+
+from benchmarks import dense_peer, hogwild_peer
+from benchmarks.engine_work import PRIVATE
+from benchmarks.measurement import Measurement
+from benchmarks.peer import Peer, compare
+from benchmarks.progress import Progress
+from benchmarks.rivals.forms import AUTOGRAD, BY_HAND
+from benchmarks.suite_options import SuiteOptions
+
+TITLE = "The wide engine against its peers: 1M tags, D = 256, float32, the same ids, one core each but where it is said"
+SHARED_NEGATIVES = 1024
+_PRIVATE_SGD = replace(PRIVATE, row_optimizer="sgd")
+_SHARED = replace(PRIVATE, private_negatives=False, negatives=SHARED_NEGATIVES)
+_FASTTEXT_EXPONENT = 0.5
+_PAIR = "a pair of example and tag"
+
+PEERS = (
+    Peer(
+        name="gensim",
+        module="gensim_word2vec",
+        forms={"gensim": {"negatives": PRIVATE.negatives}},
+        head=_PRIVATE_SGD,
+        positives=1,
+    ),
+    Peer(
+        name="fasttext",
+        module="fasttext_supervised",
+        forms={"fastText": {"negatives": PRIVATE.negatives, "lines": 500_000}},
+        head=_PRIVATE_SGD,
+        positives=1,
+        exponent=_FASTTEXT_EXPONENT,
+        is_always_busy=False,
+    ),
+    Peer(
+        name="torch_sparse_sgd",
+        module="torch_sparse",
+        forms={"torch with autograd": {"form": AUTOGRAD}, "torch by hand": {"form": BY_HAND}},
+        head=_PRIVATE_SGD,
+        has_own_environment=False,
+    ),
+    Peer(name="fbgemm", module="fbgemm_tbe", forms={"fbgemm": {}}, head=PRIVATE),
+    Peer(
+        name="pbg_comparator",
+        module="pbg_comparator",
+        forms={
+            "PyTorch-BigGraph": {"chunk": PRIVATE.chunk_size, "negatives": SHARED_NEGATIVES},
+            "PyTorch-BigGraph in its own shape, 50 edges with 100 negatives": {"chunk": 50, "negatives": 100},
+        },
+        head=_SHARED,
+        positives=1,
+        unit=_PAIR,
+    ),
+    Peer(
+        name="shared_over_torch",
+        module="torch_shared",
+        forms={
+            "torch GEMMs with autograd": {"form": AUTOGRAD, "negatives": SHARED_NEGATIVES},
+            "torch GEMMs by hand": {"form": BY_HAND, "negatives": SHARED_NEGATIVES},
+        },
+        head=replace(_SHARED, row_optimizer="sgd"),
+        has_own_environment=False,
+        unit=_PAIR,
+    ),
+)
+
+
+def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """One rival after the other; each has its turns with a worker of its own."""
+    measured = [measurement for peer in PEERS for measurement in compare(peer, options, progress)]
+    measured += hogwild_peer.measure(_PRIVATE_SGD, options, progress)
+    return (
+        measured
+        + dense_peer.measure_step(_PRIVATE_SGD, options, progress)
+        + dense_peer.measure_memory(PRIVATE, options, progress)
+    )

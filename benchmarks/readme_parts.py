@@ -1,0 +1,146 @@
+"""The parts of README that are made from results: `<!-- benchmark: NAME -->` to `<!-- end -->`."""
+
+import re
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks import gpu_only_report, head_report
+from benchmarks.gates import NOT_MEASURED
+from benchmarks.markdown import markdown_table
+from benchmarks.verdict_table import verdicts_markdown
+from benchmarks.verdicts import newest_verdicts, tally
+from workers.errors import DataError
+
+Records = Mapping[str, Mapping[str, Any]]
+_PART = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_MIB = 1 << 20
+
+
+def fill(readme: str, records: Records) -> str:
+    """README with every part made again.
+
+    Raises:
+        DataError: a part has an unknown name, or the results that it needs are not there.
+    """
+
+    def made(match: re.Match[str]) -> str:
+        start, name, end = match.groups()
+        if name not in PARTS:
+            raise DataError(f"README has a part {name!r}; known are {', '.join(PARTS)}.")
+        try:
+            return f"{start}{PARTS[name](records).strip()}\n{end}"
+        except KeyError as e:
+            raise DataError(f"README's part {name!r} needs {e}, which no results hold; run that benchmark.") from e
+
+    return _PART.sub(made, readme)
+
+
+def outside_parts(text: str) -> str:
+    """The text that people wrote."""
+    return _PART.sub("", text)
+
+
+def gates_part(records: Records) -> str:
+    """Verdicts on all gates; those that were not measured are named below, with what is known of them."""
+    results = newest_verdicts(records.values())
+    judged = [result for result in results if result["verdict"] != NOT_MEASURED]
+    parts = [tally(results), *([verdicts_markdown(judged)] if judged else [])]
+    missing: dict[str, list[str]] = {}
+    for result in results:
+        if result["verdict"] == NOT_MEASURED:
+            missing.setdefault(result["reason"], []).append(result["what"])
+    parts += [f"Not measured ({reason}): {'; '.join(figures)}." for reason, figures in missing.items()]
+    return "\n\n".join(parts)
+
+
+def quality_part(records: Records) -> str:
+    """Held-out measures of finished runs, popularity in brackets."""
+    record, rows = records["run_quality"], []
+    for result in record["results"]:
+        for split, table in result["tables"].items():
+            if split != "valid":
+                cells = [f"{table[m]:.3f} ({table['popularity'][m]:.3f})" for m in ("P@1", "P@5", "PSP@5", "mAP")]
+                rows.append([f"{result['name']}: {split}, {table['items']:,} pictures", *cells])
+    minutes = _range([result["training_s"] / 60 for result in record["results"]], ".1f")
+    waited = _range([100 * statistics.mean(result["wait_fraction"]) for result in record["results"]], ".1f")
+    text = (
+        f"Runs with default settings, {minutes} minutes of training, {_machine(record)}. The trunk waited for workers "
+        f"{waited}% of the time. In brackets popularity, which predicts the most frequent tags for everybody."
+    )
+    return f"{text}\n\n{markdown_table(['data', 'P@1', 'P@5', 'PSP@5', 'mAP, word -> pictures'], rows)}"
+
+
+def workers_part(records: Records) -> str:
+    """How quality differs between numbers of workers."""
+    by_workers: dict[int, list[float]] = {}
+    for result in records["worker_quality"]["results"]:
+        by_workers.setdefault(result["settings"]["workers"], []).append(result["final"]["P@5"])
+    means = [statistics.mean(values) for values in by_workers.values()]
+    every = [value for values in by_workers.values() for value in values]
+    return (
+        f"{len(every)} trainings of the same length, with {', '.join(map(str, sorted(by_workers)))} workers "
+        f"(`make bench-workers`): mean P@5 on validation pictures differs by {100 * (max(means) - min(means)):.2f} "
+        f"points between numbers of workers. Single runs went from {min(every):.3f} to {max(every):.3f}: a few "
+        "subjects come in many variants of skin tone and gender."
+    )
+
+
+def head_part(records: Records) -> str:
+    """Time and memory of the head alone."""
+    scaling, (memory,) = records["head_scaling"], records["head_memory"]["results"]
+    results = sorted(scaling["results"], key=lambda result: result["num_tags"])
+    times = [
+        f"{statistics.median(result['round_step_ms']):.1f} ms at {result['num_tags']:,} tags ("
+        f"{statistics.median(grown):.1f} times)"
+        for result, grown in zip(results, head_report.growth(scaling, "round_step_ms"), strict=True)
+    ]
+    settings, rows_mib = scaling["settings"], (memory["rows_bytes"] + memory["state_bytes"]) / _MIB
+    return (
+        f"A step of the head alone (`make bench-head`; {settings['batch_size']} examples of dim {settings['dim']}, "
+        f"{results[0]['head_config']['negatives']:,} shared negatives per chunk) takes {', '.join(times)}. A trunk in "
+        f"training with {memory['workers']} workers at {memory['num_tags']:,} tags takes "
+        f"{memory['memory_bytes']['Pss'] / _MIB:,.0f} MiB (sum of Pss), {rows_mib:,.0f} of which are rows and state."
+    )
+
+
+def gpu_only_part(records: Records) -> str:
+    """Every contender at every size, and how often the hybrid loses."""
+    record, rows = records["gpu_only"], []
+    for num_tags, results in gpu_only_report.by_size(record).items():
+        for i, result in enumerate(results):
+            found = gpu_only_report.measured(result, results)
+            paces = [f"{found[name]:,.0f}" for name in ("examples/s", "memory, MiB")]
+            rows.append([f"{num_tags:,}" if i == 0 else "", result["contender"], *paces, *_measures(found)])
+    table = markdown_table(["tags", "contender", "examples/s", "memory, MiB", "P@5", "mAP"], rows)
+    lost: dict[str, list[str]] = {}
+    for size, measure in (line.partition(":")[0].split(", ", 1) for line in gpu_only_report.losses(record)):
+        lost.setdefault(size, []).append(measure)
+    losses = [f"At {size} the best hybrid loses in {'; '.join(measures)}." for size, measures in lost.items()]
+    text = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}:"
+    return "\n\n".join([text, table, " ".join(losses) or "The hybrid loses nowhere in these runs."])
+
+
+def _measures(found: Mapping[str, float | None]) -> list[str]:
+    return [f"{found[name]:.3f}" for name in ("P@5", "mAP")]
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    machine = record["machine"]
+    gpu = f"with {machine['gpu']}" if machine["gpu"] else "without a GPU"
+    return f"on {machine['cores']} cores of {machine['cpu']} {gpu}"
+
+
+def _range(values: list[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
+PARTS: dict[str, Callable[[Records], str]] = {
+    "gates": gates_part,
+    "run_quality": quality_part,
+    "worker_quality": workers_part,
+    "head": head_part,
+    "gpu_only": gpu_only_part,
+}
+"""Name in README -> what makes it."""

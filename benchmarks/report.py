@@ -1,0 +1,32 @@
+"""Makes the pages of all results, `benchmarks/report.html` and README's tables: `python -m benchmarks.report`."""
+
+from pathlib import Path
+
+from benchmarks.readme_parts import fill
+from benchmarks.record import RESULTS
+from benchmarks.report_page import report_page
+from benchmarks.result_pages import page_of, read_records, write_pages
+from hybrid.whole_file import write_whole
+
+REPORT = RESULTS.parent / "report.html"
+README = RESULTS.parents[1] / "README.md"
+
+
+def main() -> None:
+    """Everything that is made from results."""
+    write_pages()
+    write_whole(REPORT, report_of(RESULTS))
+    write_whole(README, fill(README.read_text(encoding="utf-8"), read_records()))
+    print(REPORT, README, sep="\n")
+
+
+def report_of(folder: Path) -> str:
+    """The report on the results in a folder."""
+    records = read_records(folder)
+    pages = {name: page_of(name, record, folder) for name, record in records.items()}
+    plots = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}
+    return report_page(records, pages, plots)
+
+
+if __name__ == "__main__":
+    main()

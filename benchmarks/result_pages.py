@@ -1,0 +1,55 @@
+"""The page in Markdown that stands beside every JSON of results."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import gpu_only_report, head_report, row_lr_search, run_quality, worker_quality
+from benchmarks.record import RESULTS, read_record
+from benchmarks.verdict_table import verdict_page
+from hybrid.whole_file import write_whole
+from workers.errors import DataError
+
+Record = Mapping[str, Any]
+Page = Callable[[Record], str]
+
+_PAGES: dict[str, Page] = {
+    "gpu_only": gpu_only_report.report_text,
+    "head_memory": head_report.memory_text,
+    "head_scaling": head_report.scaling_text,
+    "row_lr_search": row_lr_search.report_text,
+    "run_quality": run_quality.report_text,
+    "worker_quality": worker_quality.report_text,
+}
+
+
+def read_records(folder: Path = RESULTS) -> dict[str, Record]:
+    """All results of a folder, by name of their file."""
+    return {path.stem: read_record(path) for path in sorted(folder.glob("*.json"))}
+
+
+def is_judged(record: Record) -> bool:
+    """Whether its results are measurements with verdicts."""
+    return bool(record["results"]) and all("verdict" in result for result in record["results"])
+
+
+def page_of(name: str, record: Record, folder: Path = RESULTS) -> str:
+    """The page, made from the JSON; of a suite that is not known here, the page that it wrote itself.
+
+    Raises:
+        DataError: there is none.
+    """
+    if is_judged(record):
+        return verdict_page(record)
+    if name in _PAGES:
+        return _PAGES[name](record)
+    page = folder / f"{name}.md"
+    if not page.exists():
+        raise DataError(f"{name}.json has no page {page}; add its maker to benchmarks/result_pages.py.")
+    return page.read_text(encoding="utf-8")
+
+
+def write_pages(folder: Path = RESULTS) -> None:
+    """Make all pages again from the JSON."""
+    for name, record in read_records(folder).items():
+        write_whole(folder / f"{name}.md", page_of(name, record, folder))

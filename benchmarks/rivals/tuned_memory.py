@@ -1,0 +1,21 @@
+"""What a careful user of torch sets for memory: huge pages for large tensors, freed temporaries kept for the next."""
+
+import ctypes
+import os
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_NEVER_BYTES = (1 << 31) - 1
+_KEPT_BYTES = 1 << 28
+
+
+def tune_memory() -> None:
+    """For this process; call it before the first tensor is made, when torch looks at the environment.
+
+    Without it each step's temporaries are mapped, faulted in page by page and unmapped again. NumPy asks for huge pages
+    by itself.
+    """
+    os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent outside glibc
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER_BYTES)

@@ -1,0 +1,82 @@
+"""Suite: one worker to two on one matrix, and ten thousand tags to ten million."""
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+
+from benchmarks.contestant_process import LocalContestant, ProcessContestant
+from benchmarks.engine_work import DIM, PRIVATE, make_matrix, work_on
+from benchmarks.id_streams import make_stream
+from benchmarks.measurement import Measurement
+from benchmarks.progress import Progress
+from benchmarks.suite_options import SuiteOptions
+from benchmarks.turns import Contestant, Together, Turns, take_turns
+from workers.matrix import TagMatrix
+from workers.settings import to_plain
+
+TITLE = "More workers, more tags: private kernel with 20 negatives, 256 examples a chunk, D = 256, float32"
+NUM_TAGS, HOT_ROWS = 1_000_000, 100
+SIZES = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "10M": 10_000_000}
+
+
+def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """The gates of two workers, and without haste those of the sizes."""
+    measured = two_workers(options, progress, hot_rows=None) + two_workers(options, progress, hot_rows=HOT_ROWS)
+    return measured if options.is_quick else measured + sizes(options, progress)
+
+
+def two_workers(options: SuiteOptions, progress: Progress, *, hot_rows: int | None) -> list[Measurement]:
+    """One worker alone, and both at once, in turns; each a process that stays."""
+    name = "two_workers" if hot_rows is None else "two_workers_hot"
+    if len(os.sched_getaffinity(0)) < 2:
+        return [Measurement.missing(name, "this process may use one core only")]
+    num_tags = options.tags(NUM_TAGS) if hot_rows is None else hot_rows
+    progress.stage(f"two workers on {num_tags:,} tags")
+    with ExitStack() as stack:
+        matrix = stack.enter_context(closing(make_matrix(num_tags, PRIVATE, hot_rows=hot_rows)))
+        workers = [stack.enter_context(worker_process(matrix, index, hot_rows)) for index in range(2)]
+        turns = _turns({"solo": workers[0], "both": Together(workers)}, options, progress)
+        facts = _facts(matrix) | {"stream": make_stream(num_tags, num_batches=1, hot_rows=hot_rows).description}
+    alone = "a row-update by one worker" + ("" if hot_rows is None else f", all on {hot_rows} rows")
+    return [
+        Measurement.ratio(name, turns, over="solo", under="both", facts=facts),
+        Measurement.times(f"{name}_solo", turns, "solo", alone),
+    ]
+
+
+def worker_process(matrix: TagMatrix, index: int, hot_rows: int | None = None) -> ProcessContestant:
+    """A worker process on a matrix of this one, without a wire."""
+    settings = {"fd": matrix.fd, "head": to_plain(PRIVATE), "index": index, "hot_rows": hot_rows}
+    return ProcessContestant("benchmarks.engine_contestant", settings, fds=[matrix.fd])
+
+
+def sizes(options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """The same step on matrices of several sizes, in turns."""
+    missing, contestants, facts = [], {}, {}
+    with ExitStack() as stack:
+        for name, num_tags in SIZES.items():
+            progress.stage(f"a matrix of {options.tags(num_tags):,} tags")
+            try:
+                matrix = stack.enter_context(closing(make_matrix(options.tags(num_tags), PRIVATE)))
+            except MemoryError as error:
+                missing.append(Measurement.missing(f"step_{name}", str(error), f"a row-update at {name} tags"))
+                continue
+            contestants[name] = LocalContestant(work_on(matrix).step)
+            facts[name] = _facts(matrix)
+        turns = _turns(contestants, options, progress)
+    measured = [Measurement.times(f"step_{name}", turns, name, f"a row-update at {name} tags") for name in contestants]
+    pairs = {("step_1m_over_10k", "1M", "10K"): "", ("step_10m_over_1m", "10M", "1M"): "worker step at 10M: over 1M"}
+    for (name, over, under), what in pairs.items():
+        if {over, under} <= set(contestants):
+            measured.append(Measurement.ratio(name, turns, over, under, what, facts))
+    return measured + missing
+
+
+def _turns(contestants: Mapping[str, Contestant], options: SuiteOptions, progress: Progress) -> Turns:
+    return take_turns(
+        contestants, rounds=options.rounds, round_s=options.round_s, progress=progress, reduction=options.reduction
+    )
+
+
+def _facts(matrix: TagMatrix) -> dict[str, str]:
+    return {"memory": f"{matrix.num_tags:,} tags x {DIM}, {matrix.huge_pages}"}

@@ -1,0 +1,117 @@
+"""Runs suites, writes their JSON and tables, prints the verdicts: `python -m benchmarks.suite --help`.
+
+A suite is a module of `benchmarks/` with a sentence `TITLE` and a function
+
+    measure(options: SuiteOptions, progress: Progress) -> list[Measurement]
+
+listed in `PROGRAMS`. The exit status is 1 if a gate is missed; what was not measured is shown, and fails nothing.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.environment import restart_with_one_thread
+from benchmarks.gates import GATES, SHORT, gates_of
+from benchmarks.measurement import MIN_ROUNDS, Measurement
+from benchmarks.progress import Progress
+from benchmarks.record import RESULTS, Record, read_record
+from benchmarks.suite_options import DEFAULT_ROUND_S, SuiteOptions
+from benchmarks.verdict_table import print_verdicts, verdict_page
+from hybrid.whole_file import write_whole
+from workers.errors import HybridError
+
+Measure = Callable[[SuiteOptions, Progress], list[Measurement]]
+
+SCRATCH = Path("runs") / "bench"
+PROGRAMS = {
+    "quick": ("draws", "transport", "scaling"),
+    "full": ("draws", "transport", "scaling", "peers"),
+}
+"""Which suites a program runs, in order. `quick` also tells them to measure only what its gates need."""
+
+
+def main() -> None:
+    """Run what was asked for."""
+    restart_with_one_thread()
+    asked = _parse()
+    options = SuiteOptions(
+        is_quick=asked.program == "quick", rounds=asked.rounds, round_s=asked.round_s, max_tags=asked.max_tags
+    )
+    suites = PROGRAMS.get(asked.program, (asked.program,))
+    results = asked.results or results_folder(options)
+    status = run(suites, options, results)
+    if results == RESULTS:
+        report.main()
+    sys.exit(status)
+
+
+def results_folder(options: SuiteOptions) -> Path:
+    """Where results go by default: beside those that README quotes, unless the run was quick or cut down."""
+    return SCRATCH if options.is_quick or options.reduction else RESULTS
+
+
+def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
+    """Run suites one after the other; each leaves `NAME.json` and `NAME.md`, at the end one table is printed.
+
+    Returns:
+        The exit status: 1 if a gate is missed.
+    """
+    progress, all_measured = Progress(), []
+    for name in suites:
+        judged = [gate.name for gate in gates_of(name, quick=options.is_quick)]
+        progress.stage(f"{name}, for the gates {', '.join(judged)}" if judged else f"{name}, which no gate judges")
+        module = importlib.import_module(f"benchmarks.{name}")
+        record = Record(name, module.TITLE, asdict(options))
+        measured = measured_by(name, module.measure, options, progress)
+        for measurement in measured:
+            record.add(measurement.as_json())
+        path = record.write(results)
+        write_whole(path.with_suffix(".md"), verdict_page(read_record(path)))
+        all_measured += measured
+    print_verdicts(measurement.as_json() for measurement in all_measured)
+    return int(any(measurement.verdict()[0] == SHORT for measurement in all_measured))
+
+
+def measured_by(suite: str, measure: Measure, options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """What a suite measured, and a row for each of its gates of which it said nothing, or which its failure prevented.
+
+    A contestant that is lost, or memory that is short, ends the suite and not the run.
+    """
+    try:
+        measured, reason = measure(options, progress), "the suite does not measure it"
+    except (HybridError, MemoryError) as error:
+        progress.stage(f"{suite} failed: {error}")
+        measured, reason = [], f"the suite failed: {error}".partition("\n")[0]
+    found = {measurement.name for measurement in measured}
+    absent = [gate.name for gate in gates_of(suite, quick=options.is_quick) if gate.name not in found]
+    return measured + [Measurement.missing(name, reason) for name in absent]
+
+
+def _parse() -> argparse.Namespace:
+    quick = "; ".join(gate.what for gate in GATES.values() if gate.is_quick)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.suite",
+        description="Run suites, write JSON and tables, print the verdicts.",
+        epilog=f"Gates of the quick run: {quick}.",
+    )
+    every = sorted({name for names in PROGRAMS.values() for name in names})
+    parser.add_argument("program", choices=[*PROGRAMS, *every], help="a program, or one suite")
+    parser.add_argument("--rounds", type=int, default=MIN_ROUNDS, help="rounds that shall count")
+    parser.add_argument("--round-s", type=float, default=DEFAULT_ROUND_S, help="seconds per contestant and round")
+    parser.add_argument("--max-tags", type=int, default=None, help="cut matrices down, to try a suite out")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help=f"folder for JSON and tables; by default {SCRATCH} for quick and reduced runs, else benchmarks/results, "
+        "and then `make report` is done too",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

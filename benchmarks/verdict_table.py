@@ -1,0 +1,67 @@
+"""The table at the end of every suite: value, spread, gate, ambition, verdict."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.gates import NO_GATE, NOT_MEASURED, OK, SHORT
+from benchmarks.markdown import markdown_table
+from benchmarks.record import surroundings
+
+HEADER = ("figure", "value", "quartiles", "gate", "ambition", "verdict")
+_HOW = (
+    "Contestants take turns within a round; a value is the median of the rounds, a ratio is taken within each round. "
+    "Rounds in which the machine had other things to do do not count."
+)
+_FILE_WIDTH = 160
+_STYLE = {OK: "green", SHORT: "bold red", NOT_MEASURED: "bold yellow", NO_GATE: "dim"}
+
+
+def print_verdicts(results: Iterable[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print a row for each result of `Measurement.as_json`; without colour where there is no terminal."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    table = Table(*HEADER, title="What was measured")
+    for result in results:
+        cells = [Text(cell) for cell in verdict_cells(result)]
+        cells[-1].stylize(_STYLE[result["verdict"]])
+        table.add_row(*cells)
+    console.print(table)
+
+
+def verdicts_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """The same of results from JSON, as Markdown."""
+    return markdown_table(HEADER, [verdict_cells(result) for result in results])
+
+
+def verdict_page(record: Mapping[str, Any]) -> str:
+    """The page of a suite, in Markdown, from its JSON."""
+    table = verdicts_markdown(record["results"])
+    return f"# {record['title']}\n\n{table}\n\n{_HOW}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+
+
+def verdict_cells(result: Mapping[str, Any]) -> list[str]:
+    """One row, as text."""
+    spread, sign = result["spread"], {"at least": "≥ ", "at most": "≤ "}.get(result["direction"] or "", "")
+    value = shown(result["value"], result["unit"]) if spread else "—"
+    quartiles = f"{shown(spread['low_quartile'])} to {shown(spread['high_quartile'])}" if spread else "—"
+    bounds = [f"{sign}{result[k]:,g}" if result[k] is not None else "" for k in ("gate", "ambition")]
+    verdict = "" if result["verdict"] == NO_GATE else result["verdict"]
+    if result["verdict"] == NOT_MEASURED:
+        verdict = verdict.upper()
+    return [result["what"], value, quartiles, *bounds, ": ".join(filter(None, (verdict, result["reason"])))]
+
+
+def shown(value: float, unit: str = "") -> str:
+    """A number with three significant digits and its unit.
+
+    Example:
+        >>> shown(0.7449, "x"), shown(3012.4, "x"), shown(41.26, "ns")
+        ('0.745x', '3,012x', '41.3 ns')
+    """
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text}{'' if unit in ('', 'x') else ' '}{unit}"

@@ -1,0 +1,143 @@
+"""Rivals do the work that they are counted for; one that is not installed is named with the command that brings it."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from benchmarks import dense_peer, hogwild_peer, peers
+from benchmarks.contestant_process import ContestantLost, ProcessContestant
+from benchmarks.engine_work import make_matrix, work_on
+from benchmarks.gates import gates_of
+from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, make_stream
+from benchmarks.measurement import NOT_MEASURED
+from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, first_words
+from benchmarks.progress import Progress
+from benchmarks.rivals import torch_dense, torch_shared, torch_sparse
+from benchmarks.rivals.fasttext_supervised import write_lines
+from benchmarks.rivals.forms import ALL_LOGITS
+from benchmarks.rivals.same_start import LEARNING_RATE
+from benchmarks.rivals.start_tensors import random_features, random_rows
+from benchmarks.suite_options import SuiteOptions
+from workers.matrix import NEGATIVES as DRAWN
+
+N, D = 300, 8
+QUICK = SuiteOptions(rounds=1, round_s=0.01, max_tags=N)
+
+
+@pytest.fixture
+def start():
+    torch.manual_seed(0)
+    return random_rows(N, D) * 20, random_features(BATCH, D)
+
+
+def test_each_gate_of_the_suite_is_measured_by_exactly_one_rival():
+    names = [peer.name for peer in peers.PEERS] + [hogwild_peer.NAME, dense_peer.STEP, dense_peer.MEMORY]
+    assert sorted(names) == sorted(gate.name for gate in gates_of("peers", quick=False))
+
+
+def test_a_missing_environment_is_not_measured_and_names_the_command(monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.peer.PEERS_PYTHON", tmp_path / "python")
+    for peer in peers.PEERS:
+        if peer.has_own_environment:
+            (measured,) = compare(peer, QUICK, Progress())
+            assert measured.verdict()[0] == NOT_MEASURED and HOW_TO_INSTALL in measured.reason
+
+
+def test_a_rival_whose_library_is_missing_is_not_measured_and_named():
+    peer = dataclasses.replace(peers.PEERS[0], module="no_such_rival", has_own_environment=False)
+    (measured,) = compare(peer, QUICK, Progress())
+    assert measured.verdict()[0] == NOT_MEASURED and "no_such_rival" in measured.reason and "\n" not in measured.reason
+
+
+def test_words_of_a_lost_contestant_are_cut_to_its_error():
+    assert first_words(ContestantLost("contestant x: ImportError: y. Its last words:\nTraceback ...")) == (
+        "contestant x: ImportError: y."
+    )
+
+
+def test_torch_by_hand_does_what_autograd_does(start):
+    rows_ND, features_BD = start
+    ids_BT = torch.from_numpy(make_stream(N, num_batches=1).batches[0]).long()
+    users, hands = torch_sparse.Autograd(rows_ND.clone()), torch_sparse.ByHand(rows_ND.clone())
+    torch.testing.assert_close(hands(features_BD, ids_BT), users(features_BD, ids_BT))
+    moves = users.rows.weight.detach() - rows_ND, hands.rows_ND - rows_ND
+    assert moves[0].abs().max() > LEARNING_RATE / 10
+    torch.testing.assert_close(moves[1], moves[0], rtol=1e-3, atol=2e-6)
+
+
+def test_torch_with_shared_negatives_by_hand_does_what_autograd_does(start):
+    rows_ND, features_BD = start
+    ((pos_BP, neg_K), *_) = torch_shared.make_batches(N, BATCH, POSITIVES, 64)
+    users, hands = torch_shared.Autograd(rows_ND.clone()), torch_shared.ByHand(rows_ND.clone())
+    torch.testing.assert_close(hands(features_BD, pos_BP, neg_K), users(features_BD, pos_BP, neg_K))
+    moves = users.rows.weight.detach() - rows_ND, hands.rows_ND - rows_ND
+    torch.testing.assert_close(moves[1], moves[0], rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_chunks_of_the_dense_layer_learn_what_the_whole_learns(optimizer):
+    features_BD, pos_BP = random_features(16, D), torch.randint(N, (16, POSITIVES))
+    layers = [torch_dense.Autograd(N, D, size, optimizer) for size in (N, 70)]
+    with torch.no_grad():
+        torch.cat([*layers[1].rows], out=layers[0].rows[0].data)
+    grads = [layer(features_BD, pos_BP) for layer in layers]
+    torch.testing.assert_close(grads[1], grads[0])
+    torch.testing.assert_close(torch.cat([*layers[1].rows]), layers[0].rows[0])
+
+
+def test_chunks_that_are_stepped_at_once_give_the_feature_gradient_of_the_rows_before(monkeypatch):
+    monkeypatch.setattr(torch_dense, "CHUNK_TAGS", 70)
+    features_BD, pos_BP = random_features(16, D), torch.randint(N, (16, POSITIVES))
+    users, hands = torch_dense.Autograd(N, D, N, "sgd"), torch_dense.SteppedChunks(N, D)
+    hands.rows_ND.copy_(users.rows[0].detach())
+    before_ND = hands.rows_ND.clone()
+    torch.testing.assert_close(hands(features_BD, pos_BP), users(features_BD, pos_BP))
+    moved_N = (hands.rows_ND - before_ND).square().mean(1).sqrt()  # the first step of row-wise Adagrad: lr, in the mean
+    torch.testing.assert_close(moved_N, torch.full((N,), LEARNING_RATE), rtol=1e-2, atol=0)
+
+
+def test_dense_contestant_counts_what_it_is_told():
+    settings = {"num_tags": N, "dim": D, "batch": 4, "threads": 1, "form": ALL_LOGITS, "optimizer": "sgd", "units": 100}
+    assert torch_dense.prepare(settings).step() == 100
+
+
+@pytest.mark.parametrize("positives", [1, POSITIVES])
+def test_the_engine_draws_and_writes_what_it_is_counted_for(positives):
+    matrix = make_matrix(N, peers.PEERS[0].head)
+    work = work_on(matrix, peers.PEERS[0].head, positives=positives)
+    before = int(matrix.worker_stats_WS[0, DRAWN])
+    units = work.step()
+    assert units == BATCH * (positives + NEGATIVES)
+    assert int(matrix.worker_stats_WS[0, DRAWN]) - before == BATCH * NEGATIVES
+    assert len(work.chunks[0].pos_ids) == BATCH * positives
+    matrix.close()
+
+
+def test_fasttext_lines_hold_every_label_once_and_then_five_to_a_line(tmp_path):
+    first = write_lines(tmp_path / "lines.txt", N, num_lines=50)
+    text = (tmp_path / "lines.txt").read_text()
+    vocabulary, lines = text[:first], text[first:].splitlines()
+    assert vocabulary.split()[:-1] == [f"__label__{i}" for i in range(N)] and vocabulary.endswith(" w0\n")
+    assert len(lines) == 50 and all(len(line.split()) == 1 + POSITIVES for line in lines)
+
+
+def test_hogwild_counts_the_work_of_all_its_processes_and_leaves_none_behind():
+    settings = {"num_tags": N, "dim": D, "processes": 2}
+    with ProcessContestant("benchmarks.rivals.torch_hogwild", settings, is_always_busy=False) as contestant:
+        contestant.begin(0.01)
+        units = contestant.end().units
+        assert units % (2 * BATCH * (POSITIVES + NEGATIVES)) == 0 and units > 0
+    assert contestant.process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", [p for p in peers.PEERS if p.has_own_environment], ids=lambda peer: peer.name)
+def test_a_rival_of_the_environment_of_its_own_works(peer):
+    if not PEERS_PYTHON.exists():
+        pytest.skip(f"no rivals are installed: {HOW_TO_INSTALL}")
+    settings = next(iter(peer.forms.values()))
+    size = {"num_tags": 20_000, "dim": 64}  # fastText fails with few labels
+    with ProcessContestant(f"benchmarks.rivals.{peer.module}", {**size, **settings}, python=PEERS_PYTHON) as contestant:
+        contestant.begin(0.05)
+        assert contestant.facts and contestant.end().units > 0

@@ -1,0 +1,132 @@
+"""The runner of the benchmarks: JSON, tables, exit status, and the real suites made tiny."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+from rich.console import Console
+from scripted_trunk import ROOT
+
+from benchmarks import suite
+from benchmarks.contestant_process import ContestantLost
+from benchmarks.gates import GATES, NO_GATE, NOT_MEASURED, OK, SHORT
+from benchmarks.measurement import MIN_ROUNDS, Measurement
+from benchmarks.progress import Progress
+from benchmarks.record import RESULTS
+from benchmarks.suite_options import SuiteOptions
+from benchmarks.verdict_table import print_verdicts
+
+
+def made_up(name, values, **fields):
+    return Measurement(name, "what it is", "x", values, **fields)
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """A suite `scripted` that measures what the test says."""
+    module = types.ModuleType("benchmarks.scripted")
+    module.TITLE = "Scripted"
+    monkeypatch.setitem(sys.modules, "benchmarks.scripted", module)
+
+    def measures(*measured):
+        module.measure = lambda options, progress: list(measured)
+
+    return measures
+
+
+@pytest.mark.parametrize(
+    ("measured", "status"),
+    [
+        (made_up("two_workers", [1.6] * 9), 0),
+        (made_up("two_workers", [1.1] * 9), 1),
+        (made_up("two_workers", [1.1] * 9, reason="busy machine"), 0),
+        (Measurement.missing("two_workers", "one core only"), 0),
+        (made_up("no_such_gate", [0.0] * 9), 0),
+    ],
+)
+def test_only_a_missed_gate_fails_the_run(scripted, tmp_path, measured, status, capsys):
+    scripted(measured)
+    assert suite.run(["scripted"], SuiteOptions(), tmp_path) == status
+    result = json.loads((tmp_path / "scripted.json").read_text())["results"][0]
+    assert result["verdict"] == measured.verdict()[0] and result["values"] == measured.values
+    assert measured.verdict()[1] in (tmp_path / "scripted.md").read_text()
+    assert measured.what.split()[0] in capsys.readouterr().out
+
+
+def test_a_gate_that_its_suite_forgets_is_shown():
+    measured = suite.measured_by(
+        "scaling", lambda *_: [made_up("two_workers", [2.0] * 9)], SuiteOptions(is_quick=True), Progress()
+    )
+    assert [m.name for m in measured] == ["two_workers", "two_workers_hot"]
+    assert measured[1].verdict()[0] == NOT_MEASURED
+
+
+@pytest.mark.parametrize("error", [ContestantLost("gone.\nIts last words"), MemoryError("too large")])
+def test_a_suite_that_fails_leaves_its_gates_unmeasured_and_lets_others_run(error):
+    def measure(options, progress):
+        raise error
+
+    measured = suite.measured_by("scaling", measure, SuiteOptions(is_quick=True), Progress())
+    assert [m.verdict()[0] for m in measured] == [NOT_MEASURED] * 2
+    assert all(str(error).partition("\n")[0] in m.verdict()[1] for m in measured)
+
+
+def test_the_table_shows_losses_and_what_was_not_measured_as_plainly_as_wins():
+    screen = io.StringIO()
+    rows = [
+        made_up("two_workers", [1.9] * 9),
+        made_up("two_workers_hot", [0.7] * 9),
+        Measurement.missing("gensim", "gensim is not installed"),
+    ]
+    print_verdicts([row.as_json() for row in rows], Console(file=screen))
+    text = screen.getvalue()
+    assert f"{OK}: reaches the ambition" in text and f"{SHORT}: 58% of the way" in text
+    assert "NOT MEASURED: gensim is not installed" in text and "≥ 1.5" in text
+
+
+def test_a_run_that_was_cut_down_is_never_judged():
+    assert SuiteOptions(max_tags=1000).reduction and SuiteOptions(rounds=MIN_ROUNDS - 1).reduction
+    assert SuiteOptions().reduction == ""
+    assert SuiteOptions(max_tags=1000).tags(10**6) == 1000 and SuiteOptions().tags(10**6) == 10**6
+
+
+def test_only_whole_runs_write_where_readme_looks():
+    assert suite.results_folder(SuiteOptions()) == RESULTS
+    for options in (SuiteOptions(is_quick=True), SuiteOptions(max_tags=9), SuiteOptions(rounds=2)):
+        assert suite.results_folder(options) == suite.SCRATCH
+
+
+def test_help_lists_the_gates_of_the_quick_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["suite", "--help"])
+    with pytest.raises(SystemExit):
+        suite._parse()
+    words = "".join(capsys.readouterr().out.split())
+    quick = [gate for gate in GATES.values() if gate.is_quick]
+    assert quick and all("".join(gate.what.split()) in words for gate in quick)
+
+
+@pytest.mark.parametrize("name", ["draws", "transport", pytest.param("scaling", marks=pytest.mark.slow)])
+def test_a_real_suite_runs_end_to_end(name, tmp_path, capsys):
+    options = SuiteOptions(rounds=2, round_s=0.02, max_tags=1000)
+    assert suite.run([name], options, tmp_path) == 0
+    results = json.loads((tmp_path / f"{name}.json").read_text())["results"]
+    rounds = [result["samples"]["rounds"] for result in results if result["samples"]]
+    assert rounds and all(len(of_one) >= 2 for of_one in rounds)
+    samples = [sample for of_one in rounds for round_ in of_one for sample in round_["samples"].values()]
+    assert all(sample["units"] > 0 and sample["seconds"] > 0 for sample in samples)
+    assert {result["verdict"] for result in results} <= {NOT_MEASURED, NO_GATE}
+    assert name in capsys.readouterr().err
+
+
+def test_the_program_runs_in_the_environment_of_contestants(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "Haswell", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "benchmarks.suite", "draws", "--rounds", "1", "--round-s", "0.01"]
+    command += ["--max-tags", "100", "--results", str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert "What was measured" in done.stdout and "which no gate judges" in done.stderr
+    pools = json.loads((tmp_path / "draws.json").read_text())["software"]["blas"]
+    assert pools and all(pool["num_threads"] == 1 for pool in pools)
