@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.dense_head import DenseHead
+from benchmarks.partial_head import PartialHead
 from benchmarks.paused_budget import PausedBudget
 from benchmarks.rival_head import RivalHead, Setting
 from benchmarks.rival_pipeline import RivalPipeline
 from benchmarks.sampled_head import SampledHead
+from benchmarks.softmax_head import SoftmaxHead
 from benchmarks.true_tags import TrueTags
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.view import View
@@ -29,7 +31,12 @@ from workers.pool import WorkerPool
 
 WORKERS_START_S = 300.0
 """The first start on a machine compiles kernels."""
-RIVALS: dict[str, type[RivalHead]] = {"dense": DenseHead, "sampled": SampledHead}
+RIVALS: dict[str, Callable[[Setting], RivalHead]] = {
+    "dense": DenseHead,
+    "softmax": SoftmaxHead,
+    "sampled": SampledHead,
+    "partial": PartialHead,
+}
 Ranking = Callable[[], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Gives the rows, and what is added to row . features to rank tags."""
 
