@@ -17,7 +17,6 @@ from benchmarks.rival_pipeline import RivalPipeline
 from benchmarks.sampled_head import SampledHead
 from benchmarks.softmax_head import SoftmaxHead
 from benchmarks.true_tags import TrueTags
-from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.view import View
 from hybrid.device import choose_device, choose_precision
 from hybrid.head import WideHead
@@ -69,8 +68,7 @@ def _trainer(settings: CurveSettings, view: View, head: WideHead) -> tuple[Train
     config = settings.run_config
     torch.manual_seed(settings.seed)
     trunk, num_items = build_trunk(config.trunk, config.data.image_size), len(view.train_items)
-    augmenter = Augmenter(Augmentation(), config.data.image_size, settings.seed, choose_device(settings.device))
-    trainer = Trainer(trunk, head, config.train, num_items=num_items, prepare=augmenter, device=settings.device)
+    trainer = Trainer(trunk, head, config.train, num_items=num_items, device=settings.device)
     budget = PausedBudget(epochs=config.train.epochs, minutes=config.train.minutes, num_items=num_items)
     trainer.budget = budget
     return trainer, budget
