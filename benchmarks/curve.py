@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.contender import Ranking, open_contender, training_counts
 from benchmarks.curve_settings import CurveSettings
+from benchmarks.fastest_threads import candidates, use_fastest_threads
 from benchmarks.paused_budget import PausedBudget
 from benchmarks.process_memory import PeakMemory, larger, pss_bytes
 from hybrid.augment import Augmentation, Augmenter
@@ -71,12 +72,25 @@ class Curve:
         return self._result()
 
     def _warm_up(self) -> None:
-        with contextlib.closing(self._epoch()) as epoch, PeakMemory() as memory:
-            for _ in range(WARM_UP_STEPS):
-                self.trainer.step(*next(epoch))
+        with contextlib.closing(self._epoch()) as epoch:
+            if self.settings.kind != "hybrid" and self.trainer.device.type == "cpu":
+                use_fastest_threads(lambda: self._trunk_pass(next(epoch)[0]), candidates())
+            with PeakMemory() as memory:
+                for _ in range(WARM_UP_STEPS):
+                    self.trainer.step(*next(epoch))
         self._memory = memory.peak
         progress = self.trainer.progress
         progress.step = progress.num_examples = 0
+
+    def _trunk_pass(self, images: torch.Tensor) -> None:
+        """The trunk's part of a step, without a step of its optimizer or of the rows."""
+        trainer = self.trainer
+        is_mixed = trainer.precision != torch.float32
+        trainer.trunk.train()
+        with torch.autocast(trainer.device.type, trainer.precision, enabled=is_mixed):
+            features_BD = trainer.trunk(images)
+        features_BD.float().square().mean().backward()
+        trainer.optimizer.zero_grad(set_to_none=True)
 
     def _epoch(self) -> Generator[tuple[torch.Tensor, ItemNumbers], None, None]:
         """Batches prepared ahead in a thread, for every contender as in `hybrid train`."""

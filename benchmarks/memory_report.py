@@ -1,0 +1,64 @@
+"""Table of the sizes that fit, tried on this machine and predicted for cards."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.curve_settings import RIVAL_NAMES
+from benchmarks.markdown import markdown_table
+from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags
+from benchmarks.record import read_record, surroundings
+from hybrid.whole_file import write_whole
+
+TOLERANCE = 0.1
+"""A prediction that is further from the finding than this is wrong."""
+CARDS_GIB, DIMS = (8, 24, 80), (128, 256, 512)
+_NAMES = {"hybrid": "hybrid (host memory)", **RIVAL_NAMES}
+
+
+def write_memory_limits(path: Path) -> Path:
+    """Write the tables beside the JSON; returns their path."""
+    table = path.with_suffix(".md")
+    write_whole(table, report_text(read_record(path)))
+    return table
+
+
+def report_text(record: Mapping[str, Any]) -> str:
+    """What was tried, then what cards would hold."""
+    first = record["results"][0]
+    limit, shape = first["limit_bytes"] / 2**30, first["shape"]
+    rows = [_row(result) for result in record["results"]]
+    tried = markdown_table(["", "predicted tags", "found: fits", "found: full", "prediction against finding"], rows)
+    return (
+        f"# {record['title']}\n\n## Tried: {limit:g} GiB of address space beside a tiny layer's\n\n{tried}\n\n"
+        f"D = {shape['dim']}, {shape['batch_size']} examples a step, float32 on the CPU, synthetic tags, one step each, "
+        f"found by bisection. A prediction more than {TOLERANCE:.0%} off is wrong. The hybrid's matrix is host memory "
+        "that workers share, so here it is limited like the others'; beside a GPU it is not on the card at all.\n\n"
+        f"## Predicted: the most tags on a card, millions\n\n{_cards()}\n\n"
+        f"{StepShape.on_card(DIMS[0]).batch_size} examples a step, products in bfloat16, the layer and its optimizer "
+        "alone: trunk, activations and data come on top. Of the hybrid a card holds the features of a batch, and "
+        "nothing that grows with the tags: the last row says what so much *host* memory holds.\n\n"
+        f"{surroundings(record)}\n\n`{record['command']}`\n"
+    )
+
+
+def _row(result: Mapping[str, Any]) -> list[str]:
+    is_wrong = " **wrong**" if abs(result["error"]) > TOLERANCE else ""
+    numbers = [f"{result[name]:,}" for name in ("predicted_num_tags", "fits_num_tags", "full_num_tags")]
+    return [_NAMES[result["contender"]], *numbers, f"{100 * result['error']:+.1f}%{is_wrong}"]
+
+
+def _cards() -> str:
+    header = ["", *(f"{gib} GiB, D = {dim}" for gib in CARDS_GIB for dim in DIMS)]
+    rows = []
+    for kind in [*(kind for kind in NEEDS if kind != "hybrid"), "hybrid"]:
+        cells = [f"{_largest(kind, dim, gib) / 1e6:,.1f}" for gib in CARDS_GIB for dim in DIMS]
+        rows.append([_NAMES[kind], *cells])
+    return markdown_table(header, rows)
+
+
+def _largest(kind: str, dim: int, gib: int) -> int:
+    """On a card, or for the hybrid in so much host memory."""
+    if kind == "hybrid":
+        return largest_num_tags(kind, StepShape(dim=dim), gib * 2**30, of=lambda need: need.host)
+    return largest_num_tags(kind, StepShape.on_card(dim), gib * 2**30, of=lambda need: need.device)
