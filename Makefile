@@ -17,7 +17,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench-gpu-only bench-head bench-workers bench-row-lr
+.PHONY: help setup train test test-all lint clean bench-gpu-only bench-head bench-workers bench-row-lr bench-memory
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -50,7 +50,7 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench-gpu-only: setup ## compare with the whole matrix on the trunk's device: ARGS=
+bench-gpu-only: setup ## compare with the whole matrix on the trunk's device, at most 90 minutes: ARGS="--continue"
 	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
 
 bench-head: setup ## time and memory of the wide head alone, up to a million tags
@@ -60,8 +60,11 @@ bench-head: setup ## time and memory of the wide head alone, up to a million tag
 bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
 	$(BIN)/python -m benchmarks.worker_quality $(ARGS)
 
-bench-row-lr: setup ## try the same row learning rates on the hybrid and its rivals: ARGS=
+bench-row-lr: setup ## search row learning rates for the hybrid and its rivals alike: ARGS="--continue"
 	$(BIN)/python -m benchmarks.row_lr_search $(ARGS)
+
+bench-memory: setup ## the most tags that each contender can hold, predicted and tried: ARGS=
+	$(BIN)/python -m benchmarks.memory_limits $(ARGS)
 
 clean: ## remove .venv and what tools left behind; runs/ and prepared data stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

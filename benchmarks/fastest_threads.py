@@ -22,7 +22,7 @@ def candidates() -> list[int]:
 
 
 def use_fastest_threads(step: Callable[[], object], tried: list[int]) -> int:
-    """Set torch to the number of threads, of those tried in turns, with the lowest median time of a step; returns it."""
+    """Set torch to that number of threads, of those tried in turns, whose median step is shortest; returns it."""
     step_s: dict[int, list[float]] = {threads: [] for threads in tried}
     for _ in range(_ROUNDS if len(tried) > 1 else 0):
         for threads in tried:

@@ -22,6 +22,8 @@ from workers.settings import to_plain
 
 NAME = "memory_limits"
 _TRIAL_LIMIT_S = 300
+_DOWN, _UP = (0.9, 0.3, 0.1, 0.03, 0.01), (1.1, 3.0, 10.0, 30.0, 100.0)
+"""Where a bisection looks for its ends, as factors of the prediction."""
 _ENDED_BY_ALLOCATION = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 """What becomes of C and C++ code whose allocation fails unchecked."""
 
@@ -75,22 +77,25 @@ def measure(kind: str, shape: StepShape, limit_bytes: int, step: float) -> dict[
 def bisect(fits: Callable[[int], bool], guess: int, step: float) -> tuple[int, int]:
     """A number that fits and one that does not, at most `step` of the guess apart.
 
-    Begins with 10% beside the guess, so that a good guess needs few trials, and moves outwards while it must.
+    Begins 10% beside the guess, so that a good one needs few trials, and moves outwards while it must.
 
     Raises:
         RunError: nothing fits, or everything does, a hundred times away from the guess.
     """
-    low, high, width = 0, 0, 0.1
-    while not low or not high:
-        if not low and (below := int(guess * max(0.01, 1 - width))) and fits(below):
-            low = below
-        if not high and not fits(above := int(guess * min(100.0, 1 + width))):
-            high = above
-        if width > 100:
-            raise RunError(
-                f"the prediction of {guess:,} tags is wrong by more than a hundred times, or every trial fails"
-            )
-        width *= 3
+    low, high = 0, 0
+    for factor in _DOWN:
+        num_tags = int(guess * factor)
+        if num_tags and fits(num_tags):
+            low = num_tags
+            break
+        high = num_tags
+    for factor in _UP:
+        if high or not low:
+            break
+        num_tags = int(guess * factor)
+        low, high = (num_tags, 0) if fits(num_tags) else (low, num_tags)
+    if not low or not high:
+        raise RunError(f"{guess:,} tags were predicted; the truth is a hundred times away, or every trial ends alike")
     while high - low > step * guess:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

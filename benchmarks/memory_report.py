@@ -31,9 +31,9 @@ def report_text(record: Mapping[str, Any]) -> str:
     tried = markdown_table(["", "predicted tags", "found: fits", "found: full", "prediction against finding"], rows)
     return (
         f"# {record['title']}\n\n## Tried: {limit:g} GiB of address space beside a tiny layer's\n\n{tried}\n\n"
-        f"D = {shape['dim']}, {shape['batch_size']} examples a step, float32 on the CPU, synthetic tags, one step each, "
-        f"found by bisection. A prediction more than {TOLERANCE:.0%} off is wrong. The hybrid's matrix is host memory "
-        "that workers share, so here it is limited like the others'; beside a GPU it is not on the card at all.\n\n"
+        f"D = {shape['dim']}, {shape['batch_size']} examples a step, float32 on the CPU, synthetic tags, one step "
+        f"each, found by bisection. A prediction more than {TOLERANCE:.0%} off is wrong. The hybrid's matrix is host "
+        "memory that workers share, so here it is limited like the others; beside a GPU it is not on the card.\n\n"
         f"## Predicted: the most tags on a card, millions\n\n{_cards()}\n\n"
         f"{StepShape.on_card(DIMS[0]).batch_size} examples a step, products in bfloat16, the layer and its optimizer "
         "alone: trunk, activations and data come on top. Of the hybrid a card holds the features of a batch, and "
