@@ -1,6 +1,7 @@
 """One training with its measurements: `python -m benchmarks.curve SETTINGS` prints the result as JSON."""
 
 import contextlib
+import itertools
 import json
 import statistics
 import sys
@@ -72,12 +73,13 @@ class Curve:
         return self._result()
 
     def _warm_up(self) -> None:
-        with contextlib.closing(self._epoch()) as epoch:
+        endless = (batch for _ in itertools.count() for batch in self._batches(epoch=0))  # a tiny set ends too soon
+        with contextlib.closing(prefetched(endless)) as prepared:
             if self.settings.kind != "hybrid" and self.trainer.device.type == "cpu":
-                use_fastest_threads(lambda: self._trunk_pass(next(epoch)[0]), candidates())
+                use_fastest_threads(lambda: self._trunk_pass(next(prepared)[0]), candidates())
             with PeakMemory() as memory:
                 for _ in range(WARM_UP_STEPS):
-                    self.trainer.step(*next(epoch))
+                    self.trainer.step(*next(prepared))
         self._memory = memory.peak
         progress = self.trainer.progress
         progress.step = progress.num_examples = 0

@@ -10,7 +10,7 @@ from workers.errors import DataError
 from workers.settings import from_plain
 
 _SAME_MACHINE = ("cpu", "cores", "memory_gib", "gpu", "system")
-_SAME_SOFTWARE = ("commit", "versions", "blas")
+_SAME_SOFTWARE = ("commit", "versions")
 
 
 class FinishedCurves:
