@@ -94,7 +94,7 @@ def _rates(record: Result) -> str:
     """What the sign behind some learning rates means."""
     unsearched = {r["row_lr_origin"] for r in record["results"]} - {"searched"} if _has_origins(record) else set()
     signs = f" (*: {', '.join(sorted(unsearched))})" if unsearched else ""
-    return f"Learning rates of the rows are each contender's own, found by the same search{signs}."
+    return f"Learning rates of the rows are each contender's own, found by the same search where one was made{signs}."
 
 
 def _has_origins(record: Result) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.curve_settings import KINDS
 from benchmarks.environment import clean, restart_if_blas_is_forced
-from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags
+from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags, on_cards
 from benchmarks.memory_report import TOLERANCE, write_memory_limits
 from benchmarks.memory_trial import FITS, FULL, TrialSettings
 from benchmarks.record import RESULTS, Record
@@ -70,6 +70,7 @@ def measure(kind: str, shape: StepShape, limit_bytes: int, step: float) -> dict[
         "fits_num_tags": low,
         "full_num_tags": high,
         "error": predicted / found - 1,
+        "on_cards": on_cards(kind),
         "samples": trials,
     }
 

@@ -2,6 +2,7 @@
 
 # Shapes: B examples, D dim, N tags, n tags of a dense chunk, S tags of a sample, C chunks of K negatives, P positives.
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from workers.matrix import matrix_spec
 
 _FLOAT, _LONG = 4, 8
 _MOST_TAGS = 1 << 40
+CARDS_GIB, DIMS = (8, 24, 80), (128, 256, 512)
+"""What `on_cards` predicts for."""
 _COUNTS = 2 * _LONG
 """Per tag: counts and marginal, which every contender keeps in host memory."""
 _CREATING = 40
@@ -140,3 +143,15 @@ def largest_num_tags(kind: str, shape: StepShape, limit_bytes: float, *, of: Cal
         else:
             too_many = middle
     return fits
+
+
+def on_cards(kind: str) -> dict[str, int]:
+    """The most tags by card and dim; of the hybrid, in so much host memory, since it has nothing to put on a card."""
+    found = {}
+    for gib, dim in itertools.product(CARDS_GIB, DIMS):
+        if kind == "hybrid":
+            shape, of = StepShape(dim=dim), lambda need: need.host
+        else:
+            shape, of = StepShape.on_card(dim), lambda need: need.device
+        found[f"{gib} GiB, D = {dim}"] = largest_num_tags(kind, shape, gib * 2**30, of=of)
+    return found

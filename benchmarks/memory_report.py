@@ -1,18 +1,17 @@
 """Table of the sizes that fit, tried on this machine and predicted for cards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.curve_settings import RIVAL_NAMES
 from benchmarks.markdown import markdown_table
-from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags
+from benchmarks.memory_model import DIMS, StepShape
 from benchmarks.record import read_record, surroundings
 from hybrid.whole_file import write_whole
 
 TOLERANCE = 0.1
 """A prediction that is further from the finding than this is wrong."""
-CARDS_GIB, DIMS = (8, 24, 80), (128, 256, 512)
 _NAMES = {"hybrid": "hybrid (host memory)", **RIVAL_NAMES}
 
 
@@ -34,7 +33,7 @@ def report_text(record: Mapping[str, Any]) -> str:
         f"D = {shape['dim']}, {shape['batch_size']} examples a step, float32 on the CPU, synthetic tags, one step "
         f"each, found by bisection. A prediction more than {TOLERANCE:.0%} off is wrong. The hybrid's matrix is host "
         "memory that workers share, so here it is limited like the others; beside a GPU it is not on the card.\n\n"
-        f"## Predicted: the most tags on a card, millions\n\n{_cards()}\n\n"
+        f"## Predicted: the most tags on a card, millions\n\n{_cards(record['results'])}\n\n"
         f"{StepShape.on_card(DIMS[0]).batch_size} examples a step, products in bfloat16, the layer and its optimizer "
         "alone: trunk, activations and data come on top. Of the hybrid a card holds the features of a batch, and "
         "nothing that grows with the tags: the last row says what so much *host* memory holds.\n\n"
@@ -48,17 +47,8 @@ def _row(result: Mapping[str, Any]) -> list[str]:
     return [_NAMES[result["contender"]], *numbers, f"{100 * result['error']:+.1f}%{is_wrong}"]
 
 
-def _cards() -> str:
-    header = ["", *(f"{gib} GiB, D = {dim}" for gib in CARDS_GIB for dim in DIMS)]
-    rows = []
-    for kind in [*(kind for kind in NEEDS if kind != "hybrid"), "hybrid"]:
-        cells = [f"{_largest(kind, dim, gib) / 1e6:,.1f}" for gib in CARDS_GIB for dim in DIMS]
-        rows.append([_NAMES[kind], *cells])
-    return markdown_table(header, rows)
-
-
-def _largest(kind: str, dim: int, gib: int) -> int:
-    """On a card, or for the hybrid in so much host memory."""
-    if kind == "hybrid":
-        return largest_num_tags(kind, StepShape(dim=dim), gib * 2**30, of=lambda need: need.host)
-    return largest_num_tags(kind, StepShape.on_card(dim), gib * 2**30, of=lambda need: need.device)
+def _cards(results: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each contender, the hybrid's last."""
+    ordered = sorted(results, key=lambda result: result["contender"] == "hybrid")
+    rows = [[_NAMES[r["contender"]], *(f"{n / 1e6:,.1f}" for n in r["on_cards"].values())] for r in ordered]
+    return markdown_table(["", *results[0]["on_cards"]], rows)
