@@ -18,7 +18,7 @@ INSTALLED := .venv/.installed
 PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-workers bench-row-lr
+.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-workers bench-row-lr bench-memory
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -70,7 +70,7 @@ setup-peers: .venv-peers/.installed ## create .venv-peers with the rivals of ben
 bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU cores, four minutes: ARGS=
 	$(BIN)/python -m benchmarks.suite peers $(ARGS)
 
-bench-gpu-only: setup ## compare with the whole matrix on the trunk's device: ARGS=
+bench-gpu-only: setup ## compare with the whole matrix on the trunk's device, at most 90 minutes: ARGS="--continue"
 	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
 
 bench-head: setup ## time and memory of the wide head alone, up to a million tags
@@ -80,8 +80,11 @@ bench-head: setup ## time and memory of the wide head alone, up to a million tag
 bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
 	$(BIN)/python -m benchmarks.worker_quality $(ARGS)
 
-bench-row-lr: setup ## try the same row learning rates on the hybrid and its rivals: ARGS=
+bench-row-lr: setup ## search row learning rates for the hybrid and its rivals alike: ARGS="--continue"
 	$(BIN)/python -m benchmarks.row_lr_search $(ARGS)
+
+bench-memory: setup ## the most tags that each contender can hold, predicted and tried: ARGS=
+	$(BIN)/python -m benchmarks.memory_limits $(ARGS)
 
 report: setup ## make report.html and README's tables from the results
 	$(BIN)/python -m benchmarks.report

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.dense_head import DenseHead
+from benchmarks.partial_head import PartialHead
 from benchmarks.paused_budget import PausedBudget
 from benchmarks.rival_head import RivalHead, Setting
 from benchmarks.rival_pipeline import RivalPipeline
 from benchmarks.sampled_head import SampledHead
+from benchmarks.softmax_head import SoftmaxHead
 from benchmarks.true_tags import TrueTags
-from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.view import View
 from hybrid.device import choose_device, choose_precision
 from hybrid.head import WideHead
@@ -29,7 +30,12 @@ from workers.pool import WorkerPool
 
 WORKERS_START_S = 300.0
 """The first start on a machine compiles kernels."""
-RIVALS: dict[str, type[RivalHead]] = {"dense": DenseHead, "sampled": SampledHead}
+RIVALS: dict[str, Callable[[Setting], RivalHead]] = {
+    "dense": DenseHead,
+    "softmax": SoftmaxHead,
+    "sampled": SampledHead,
+    "partial": PartialHead,
+}
 Ranking = Callable[[], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Gives the rows, and what is added to row . features to rank tags."""
 
@@ -62,8 +68,7 @@ def _trainer(settings: CurveSettings, view: View, head: WideHead) -> tuple[Train
     config = settings.run_config
     torch.manual_seed(settings.seed)
     trunk, num_items = build_trunk(config.trunk, config.data.image_size), len(view.train_items)
-    augmenter = Augmenter(Augmentation(), config.data.image_size, settings.seed, choose_device(settings.device))
-    trainer = Trainer(trunk, head, config.train, num_items=num_items, prepare=augmenter, device=settings.device)
+    trainer = Trainer(trunk, head, config.train, num_items=num_items, device=settings.device)
     budget = PausedBudget(epochs=config.train.epochs, minutes=config.train.minutes, num_items=num_items)
     trainer.budget = budget
     return trainer, budget

@@ -1,9 +1,11 @@
 """One training with its measurements: `python -m benchmarks.curve SETTINGS` prints the result as JSON."""
 
+import contextlib
+import itertools
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ import torch
 
 from benchmarks.contender import Ranking, open_contender, training_counts
 from benchmarks.curve_settings import CurveSettings
+from benchmarks.fastest_threads import candidates, use_fastest_threads
 from benchmarks.paused_budget import PausedBudget
 from benchmarks.process_memory import PeakMemory, larger, pss_bytes
+from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
 from hybrid.data.view import View
@@ -20,6 +24,7 @@ from hybrid.device import describe
 from hybrid.evaluation import evaluate
 from hybrid.features import item_features
 from hybrid.order import epoch_order
+from hybrid.prefetch import prefetched
 from hybrid.ranking import LiveRows
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trainer import StepReport, Trainer
@@ -47,6 +52,7 @@ class Curve:
         self.settings, self.view, self.trainer = settings, view, trainer
         self._ranking, self._budget = ranking, budget
         self._config = settings.run_config
+        self._augmenter = Augmenter(Augmentation(), self._config.data.image_size, settings.seed, trainer.device)
         self._points: list[dict[str, float]] = []
         self._step_s: list[float] = []
         self._phase_s: dict[str, float] = {}
@@ -59,25 +65,46 @@ class Curve:
         self._warm_up()
         with self._budget.running():
             while self.trainer.fraction < 1:
-                self.trainer.fit(self._epoch(), self._after_step)
+                with contextlib.closing(self._epoch()) as epoch:
+                    self.trainer.fit(epoch, self._after_step)
                 self.trainer.progress.epoch += 1
         if len(self._points) < self.settings.measurements:
             self._measure(self._last_report)
         return self._result()
 
     def _warm_up(self) -> None:
-        epoch = self._epoch()
-        with PeakMemory() as memory:
-            for _ in range(WARM_UP_STEPS):
-                self.trainer.step(*next(epoch))
+        endless = (batch for _ in itertools.count() for batch in self._batches(epoch=0))  # a tiny set ends too soon
+        with contextlib.closing(prefetched(endless)) as prepared:
+            if self.settings.kind != "hybrid" and self.trainer.device.type == "cpu":
+                use_fastest_threads(lambda: self._trunk_pass(next(prepared)[0]), candidates())
+            with PeakMemory() as memory:
+                for _ in range(WARM_UP_STEPS):
+                    self.trainer.step(*next(prepared))
         self._memory = memory.peak
         progress = self.trainer.progress
         progress.step = progress.num_examples = 0
 
-    def _epoch(self) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
-        order = epoch_order(np.asarray(self.view.train_items), self.settings.seed, self.trainer.progress.epoch)
+    def _trunk_pass(self, images: torch.Tensor) -> None:
+        """The trunk's part of a step, without a step of its optimizer or of the rows."""
+        trainer = self.trainer
+        is_mixed = trainer.precision != torch.float32
+        trainer.trunk.train()
+        with torch.autocast(trainer.device.type, trainer.precision, enabled=is_mixed):
+            features_BD = trainer.trunk(images)
+        features_BD.float().square().mean().backward()
+        trainer.optimizer.zero_grad(set_to_none=True)
+
+    def _epoch(self) -> Generator[tuple[torch.Tensor, ItemNumbers], None, None]:
+        """Batches prepared ahead in a thread, for every contender as in `hybrid train`."""
+        return prefetched(self._batches(self.trainer.progress.epoch))
+
+    def _batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
+        torch.set_num_threads(1)  # of this thread alone: two teams of threads would spin on the same cores
+        seed, device = self.settings.seed, self.trainer.device
+        order = epoch_order(np.asarray(self.view.train_items), seed, epoch)
         for items, images in batches(self.view, order, self._config.train.batch_size, 0):
-            yield torch.from_numpy(images), ItemNumbers(items)
+            self._augmenter.reseed(seed, epoch, int(items[0]))
+            yield self._augmenter(torch.from_numpy(images).to(device, non_blocking=True)), ItemNumbers(items)
 
     def _after_step(self, report: StepReport) -> None:
         self._last_report = report
@@ -125,6 +152,7 @@ class Curve:
             "device": describe(self.trainer.device),
             "precision": str(self.trainer.precision),
             "trunk_threads": torch.get_num_threads(),
+            "batches": "ahead in a thread",
             "num_tags": len(self.view.marginal),
             "num_train_items": len(self.view.train_items),
             "examples_per_s": self.trainer.progress.num_examples / self._last_s,

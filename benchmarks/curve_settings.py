@@ -6,9 +6,15 @@ from launch.config import DEVICES, DataConfig, RunConfig, TrainConfig, TrunkConf
 from workers.config import HeadConfig
 from workers.settings import check, check_choice
 
-KINDS = ("hybrid", "dense", "sampled")
-ROW_LR = {"hybrid": 0.03, "dense": 0.1, "sampled": 0.1}
-"""The best of `benchmarks.row_lr_search` for each; what is used unless an option says otherwise."""
+RIVAL_NAMES = {
+    "dense": "dense BCE in chunks",
+    "softmax": "dense softmax in chunks",
+    "sampled": "torch sampled",
+    "partial": "10% of the classes",
+}
+KINDS = ("hybrid", *RIVAL_NAMES)
+ROW_LR = {"hybrid": 0.03, "dense": 0.1, "softmax": 0.1, "sampled": 0.1, "partial": 0.1}
+"""Where `benchmarks.row_lr_search` has not been, see `benchmarks.tuned_rates`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +22,7 @@ class CurveSettings:
     """One contender on one size of vocabulary, with a budget."""
 
     kind: str
-    """`hybrid`, `dense` or `sampled`."""
+    """`hybrid`, or a rival: `dense`, `softmax`, `sampled`, `partial`."""
     workers: int = 0
     """Worker processes; 0 for the rivals."""
     max_tags: int = 0
@@ -48,7 +54,7 @@ class CurveSettings:
         """The contender's name in tables and plots."""
         if self.kind == "hybrid":
             return f"hybrid, {self.workers} worker{'s' if self.workers > 1 else ''}"
-        return {"dense": "dense BCE in chunks", "sampled": "torch sampled"}[self.kind]
+        return RIVAL_NAMES[self.kind]
 
     @property
     def run_config(self) -> RunConfig:

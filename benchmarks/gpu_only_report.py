@@ -12,6 +12,7 @@ from matplotlib import pyplot
 
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, read_record, surroundings
+from benchmarks.rival_verdicts import JUDGED, LEVEL, best, standing, verdicts
 from hybrid.whole_file import write_whole
 
 Result = Mapping[str, Any]
@@ -19,6 +20,8 @@ LEVEL_SHARE = 0.9
 """Time to quality is time to this share of the best final P@5 of that size."""
 MEASURES = ("examples/s", "step, median ms", "step, p90 ms", "memory, MiB", "P@5", "mAP", "time to quality, s")
 HIGHER_IS_BETTER = ("examples/s", "P@5", "mAP")
+IN_TRUNKS_THREAD = "in the trunk's thread"
+AGAINST = "best hybrid against it, P@5 / mAP"
 _MIB = 1 << 20
 
 
@@ -32,11 +35,11 @@ def write_report(path: Path) -> tuple[Path, Path]:
 
 
 def report_text(record: Result) -> str:
-    """The whole page: tables by size, where the hybrid loses, where it was measured."""
-    parts = [f"# {record['title']}"]
+    """The whole page: who is ahead, tables by size, where the hybrid loses, where it was measured."""
+    parts = [f"# {record['title']}", _verdict_section(record)]
     for num_tags, results in by_size(record).items():
         popularity = results[0]["final"]["popularity"]["P@5"]
-        header = ["", *MEASURES, *(["GPU memory, MiB"] if results[0]["gpu_memory_bytes"] else [])]
+        header = ["", "row lr", *MEASURES, AGAINST, *(["GPU memory, MiB"] if results[0]["gpu_memory_bytes"] else [])]
         table = markdown_table(header, [_row(result, results) for result in results])
         parts.append(f"## {num_tags:,} tags (popularity: P@5 {popularity:.3f})\n\n{table}")
     lost = losses(record)
@@ -44,8 +47,9 @@ def report_text(record: Result) -> str:
     parts.append(f"## Where the hybrid loses\n\n{listed}")
     first = record["results"][0]
     parts.append(
-        "Same trunk, data, seed, batch, augmentation, schedule and training time; the learning rates of the rows are "
-        "each contender's own. P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: "
+        "Same trunk, data, seed, batch, augmentation, schedule and training time; batches are prepared "
+        f"{first.get('batches', IN_TRUNKS_THREAD)} for all. {_rates(record)} "
+        "P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: "
         "largest sum of Pss over all processes of the training, file pages of the data included; `hybrid train` has "
         "one small process more, the launcher. Time to quality: seconds to the first measurement with "
         f"{LEVEL_SHARE:.0%} of the best final P@5 of that size. "
@@ -53,6 +57,48 @@ def report_text(record: Result) -> str:
     )
     parts.append(f"{surroundings(record)}\n\n`{record['command']}`")
     return "\n\n".join(parts) + "\n"
+
+
+def _verdict_section(record: Result) -> str:
+    """The hybrid against the best rival, at equal seconds; a loss is called one."""
+    rows = []
+    for num_tags, results in by_size(record).items():
+        for verdict in verdicts(num_tags, results):
+            (our_name, ours), (their_name, theirs) = verdict.ours, verdict.theirs
+            cells = [f"{ours:.3f} ({our_name})", f"{theirs:.3f} ({their_name})", f"{100 * (ours - theirs):+.1f}"]
+            rows.append([f"{num_tags:,} tags, {verdict.measure}", *cells, f"**{verdict.word}**"])
+    if not rows:
+        return "## The hybrid against the best rival\n\nNot measured: one side is missing."
+    seconds = max(result["points"][-1]["seconds"] for result in record["results"])
+    table = markdown_table(["", "best hybrid", "best rival", "points", "the hybrid is"], rows)
+    rule = (
+        f"After {seconds:.0f} s of training each. Level: at most {100 * LEVEL:.0f} points apart, about two standard "
+        "deviations of the difference between two runs that differ in seed and number of workers alone. Both sides "
+        "show their best; the rivals choose from more."
+    )
+    return f"## The hybrid against the best rival\n\n{table}\n\n{rule}"
+
+
+def _against(result: Result, of_same_size: list[Result]) -> str:
+    """How the best hybrid of that size stands to this rival."""
+    if result["settings"]["kind"] == "hybrid":
+        return ""
+    words = []
+    for measure in JUDGED:
+        ours = best(of_same_size, measure, of_rivals=False)
+        words.append(standing(ours[1], result["points"][-1][measure]) if ours else "not measured")
+    return " / ".join(words)
+
+
+def _rates(record: Result) -> str:
+    """What the sign behind some learning rates means."""
+    unsearched = {r["row_lr_origin"] for r in record["results"]} - {"searched"} if _has_origins(record) else set()
+    signs = f" (*: {', '.join(sorted(unsearched))})" if unsearched else ""
+    return f"Learning rates of the rows are each contender's own, found by the same search where one was made{signs}."
+
+
+def _has_origins(record: Result) -> bool:
+    return all("row_lr_origin" in result for result in record["results"])
 
 
 def _threads(record: Result) -> str:
@@ -110,7 +156,9 @@ def _row(result: Result, of_same_size: list[Result]) -> list[str]:
     name = result["contender"] + (f", seed {result['settings']['seed']}" if len(seeds) > 1 else "")
     cells = [_shown(measure, value) for measure, value in measured(result, of_same_size).items()]
     gpu = result["gpu_memory_bytes"]
-    return [name, *cells, *([f"{gpu / _MIB:,.0f}"] if gpu else [])]
+    sign = "" if result.get("row_lr_origin", "searched") == "searched" else "*"
+    row_lr = f"{result['settings']['row_lr']:g}{sign}"
+    return [name, row_lr, *cells, _against(result, of_same_size), *([f"{gpu / _MIB:,.0f}"] if gpu else [])]
 
 
 def _shown(name: str, value: float | None) -> str:

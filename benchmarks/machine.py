@@ -49,7 +49,8 @@ def _cpu_model() -> str:
 
 
 def _is_modified() -> bool | None:
-    status = _git("status", "--porcelain", "--untracked-files=no")
+    """Whether code differs from the commit; results do as soon as a benchmark has written some."""
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!results")
     return None if status is None else bool(status)
 
 

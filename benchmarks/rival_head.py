@@ -1,9 +1,9 @@
 """An output layer that lives on the trunk's device, in the trunk's process."""
 
-# Shapes: B examples, D dim, N tags.
+# Shapes: B examples, D dim, N tags, X entries (example, true tag).
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.true_tags import TrueTags
 from workers.config import HeadConfig
+from workers.objectives import initial_bias_N
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,15 @@ class Setting:
         generator = torch.Generator().manual_seed(self.seed)
         rows_ND = torch.randn(len(self.counts_N), self.dim, generator=generator)
         return rows_ND.mul_(self.config.init_scale / self.dim**0.5).to(self.device)
+
+    def log_marginal_N(self) -> NDArray[np.float32]:
+        """Where the biases of a softmax say "no information", float32 `[N]`."""
+        softmax = replace(self.config, objective="sampled-softmax")
+        return initial_bias_N(softmax, self.marginal_N, np.zeros(0))  # log q has no part in it
+
+    def only_seen(self, score_bias_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """-inf in the place of tags that training never saw: they are not ranked."""
+        return np.where(np.asarray(self.counts_N) > 0, score_bias_N, -np.inf).astype(np.float32)
 
 
 class RivalHead(nn.Module):
@@ -69,3 +79,9 @@ class RivalHead(nn.Module):
     @abstractmethod
     def for_ranking(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rows `[N, D]` and what is added to row . features to rank tags, `[N]`, in host memory."""
+
+
+def softmax_targets(example_X: Tensor, num_examples: int) -> tuple[Tensor, Tensor]:
+    """What a softmax aims at: 1 / |T(x)| of each pair's example `[X]`, and 1 for examples with true tags `[B, 1]`."""
+    count_B = torch.bincount(example_X, minlength=num_examples)
+    return 1.0 / count_B[example_X], (count_B > 0).float()[:, None]

@@ -1,69 +1,136 @@
-"""Row learning rates tried alike for the hybrid and its rivals: `python -m benchmarks.row_lr_search --help`."""
+"""The best row learning rate of every contender, by the same procedure: `python -m benchmarks.row_lr_search --help`."""
 
 import argparse
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.curve_process import run_in_process
-from benchmarks.curve_settings import KINDS, CurveSettings
+from benchmarks.curve_settings import KINDS, ROW_LR, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
+from benchmarks.finished_curves import FinishedCurves
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, Record, read_record, surroundings
+from benchmarks.tuned_rates import SEARCH_NAME, score
 from hybrid.device import choose_device
 from hybrid.whole_file import write_whole
 from launch.config import DEVICES, default_num_workers
+from workers.errors import RunError
+from workers.settings import to_plain
 
-NAME = "row_lr_search"
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def main() -> None:
-    """Train every contender with every rate on every size, write JSON after each, then the table."""
+    """Search for every contender on every size, write JSON after each trial, then the table."""
     restart_if_blas_is_forced()
     options = _options()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    record = Record(NAME, "Validation P@5 / mAP by row learning rate, the same trials for all contenders", settings)
-    for max_tags in options.tags:
-        for row_lr in options.rates:
-            for kind in KINDS:
-                curve = CurveSettings(
-                    kind=kind,
-                    workers=default_num_workers() if kind == "hybrid" else 0,
-                    max_tags=max_tags,
-                    max_items=options.max_items,
-                    seconds=options.seconds,
-                    row_lr=row_lr,
-                    measurements=1,
-                    device=choose_device(options.device).type,
-                )
-                record.add(run_in_process(curve))
-                path = record.write(options.results)
+    record = Record(SEARCH_NAME, "Validation P@5 / mAP by row learning rate, the same search for all", settings)
+    path = options.results / f"{SEARCH_NAME}.json"
+    base = CurveSettings(
+        kind="dense",
+        max_items=options.max_items,
+        seconds=options.seconds,
+        measurements=1,
+        device=choose_device(options.device).type,
+    )
+    finished = FinishedCurves(record, path, lambda curve: _is_trial(curve, base)) if options.is_continued else None
+    for max_tags, kind in itertools.product(options.tags, options.contenders):
+        workers = default_num_workers() if kind == "hybrid" else 0
+        curve = replace(base, kind=kind, workers=workers, max_tags=max_tags)
+        trials = Trials(curve, record, options.results, finished)
+        print(f"{max_tags or 'all'} tags, {curve.name}: {search(trials.score_of, ROW_LR[kind]):g}", flush=True)
     table = path.with_suffix(".md")
     write_whole(table, report_text(read_record(path)))
     print(path, table, sep="\n")
 
 
+class Trials:
+    """Trainings of one contender on one size that differ in the row learning rate; each is recorded at once.
+
+    Args:
+        curve: what they have in common.
+        record: takes the results.
+        folder: of the record's file.
+        finished: results of an earlier start that need no repetition.
+    """
+
+    def __init__(self, curve: CurveSettings, record: Record, folder: Path, finished: FinishedCurves | None) -> None:
+        self._curve, self._record, self._folder, self._finished = curve, record, folder, finished
+
+    def score_of(self, row_lr: float) -> float:
+        """The score after training with that rate; -inf if the training failed, as one that diverges does."""
+        curve = replace(self._curve, row_lr=row_lr)
+        result = self._finished.get(curve) if self._finished else None
+        if result is None:
+            try:
+                result = run_in_process(curve)
+            except RunError as e:
+                result = {"contender": curve.name, "settings": to_plain(curve), "final": None, "error": str(e)}
+            self._record.add(result)
+            self._record.write(self._folder)
+        return score(result)
+
+
+def search(trial: Callable[[float], float], start: float) -> float:
+    """The rate of `RATES` whose neighbours both score less: climbs from `start`, at least 3 trials unless at an end."""
+    scores: dict[float, float] = {}
+    at = RATES.index(start)
+    while True:
+        for i in range(max(at - 1, 0), min(at + 2, len(RATES))):
+            if RATES[i] not in scores:
+                scores[RATES[i]] = trial(RATES[i])
+        best = max(scores, key=lambda rate: scores[rate])
+        if RATES[at] == best:
+            return best
+        at = RATES.index(best)
+
+
+def _is_trial(curve: CurveSettings, base: CurveSettings) -> bool:
+    """Whether a curve differs from `base` in nothing but what is searched over."""
+    varied = replace(base, kind=curve.kind, workers=curve.workers, max_tags=curve.max_tags, row_lr=curve.row_lr)
+    return curve == varied
+
+
 def report_text(record: Mapping[str, Any]) -> str:
-    """A row per contender and size, a column per rate."""
-    results = record["results"]
-    rates = sorted({result["settings"]["row_lr"] for result in results})
-    found = {(r["num_tags"], r["contender"], r["settings"]["row_lr"]): r["final"] for r in results}
+    """A row per contender and size, a column per rate, the best one in bold."""
+    by_row: dict[tuple[int, str], dict[float, Mapping[str, Any]]] = {}
+    for result in record["results"]:
+        row = result["settings"].get("max_tags", 0), result["contender"]
+        by_row.setdefault(row, {})[result["settings"]["row_lr"]] = result
+    rates = sorted({rate for trials in by_row.values() for rate in trials})
     rows = []
-    for num_tags, contender in dict.fromkeys((result["num_tags"], result["contender"]) for result in results):
-        finals = [found.get((num_tags, contender, rate)) for rate in rates]
-        cells = [f"{final['P@5']:.3f} / {final['mAP']:.3f}" if final else "" for final in finals]
-        rows.append([f"{num_tags:,} tags, {contender}", *cells])
+    for (max_tags, contender), trials in by_row.items():
+        best = max(score(trial) for trial in trials.values())
+        size = f"{max_tags:,} tags" if max_tags else "all tags"
+        rows.append([f"{size}, {contender}", *(_cell(trials.get(rate), best) for rate in rates)])
     table = markdown_table(["", *(f"{rate:g}" for rate in rates)], rows)
-    return f"# {record['title']}\n\n{table}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+    rule = "Best: the largest P@5 + mAP (bold); each search climbs until both neighbours of a rate are worse."
+    return f"# {record['title']}\n\n{table}\n\n{rule}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+
+
+def _cell(trial: Mapping[str, Any] | None, best: float) -> str:
+    if trial is None:
+        return ""
+    if trial["final"] is None:
+        return "failed"
+    shown = f"{trial['final']['P@5']:.3f} / {trial['final']['mAP']:.3f}"
+    return f"**{shown}**" if score(trial) == best else shown
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.row_lr_search", description=__doc__)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.003, 0.01, 0.03, 0.1])
-    parser.add_argument("--tags", type=int, nargs="+", default=[10_000, 0], help="sizes of vocabulary; 0: all")
-    parser.add_argument("--seconds", type=float, default=50.0, help="training time of each trial")
+    parser.add_argument("--tags", type=int, nargs="+", default=[10_000, 100_000, 0], help="sizes of vocabulary; 0: all")
+    parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--seconds", type=float, default=40.0, help="training time of each trial (40: about an hour)")
     parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
     parser.add_argument("--device", default="auto", choices=DEVICES)
+    parser.add_argument(
+        "--continue", dest="is_continued", action="store_true", help="keep the trials that an earlier start finished"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
     return parser.parse_args()
 

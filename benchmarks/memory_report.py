@@ -1,0 +1,54 @@
+"""Table of the sizes that fit, tried on this machine and predicted for cards."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.curve_settings import RIVAL_NAMES
+from benchmarks.markdown import markdown_table
+from benchmarks.memory_model import DIMS, StepShape
+from benchmarks.record import read_record, surroundings
+from hybrid.whole_file import write_whole
+
+TOLERANCE = 0.1
+"""A prediction that is further from the finding than this is wrong."""
+_NAMES = {"hybrid": "hybrid (host memory)", **RIVAL_NAMES}
+
+
+def write_memory_limits(path: Path) -> Path:
+    """Write the tables beside the JSON; returns their path."""
+    table = path.with_suffix(".md")
+    write_whole(table, report_text(read_record(path)))
+    return table
+
+
+def report_text(record: Mapping[str, Any]) -> str:
+    """What was tried, then what cards would hold."""
+    first = record["results"][0]
+    limit, shape = first["limit_bytes"] / 2**30, first["shape"]
+    rows = [_row(result) for result in record["results"]]
+    tried = markdown_table(["", "predicted tags", "found: fits", "found: full", "prediction against finding"], rows)
+    return (
+        f"# {record['title']}\n\n## Tried: {limit:g} GiB of address space beside a tiny layer's\n\n{tried}\n\n"
+        f"D = {shape['dim']}, {shape['batch_size']} examples a step, float32 on the CPU, synthetic tags, one step "
+        f"each, found by bisection. A prediction more than {TOLERANCE:.0%} off is wrong. The hybrid's matrix is host "
+        "memory that workers share, so here it is limited like the others; beside a GPU it is not on the card.\n\n"
+        f"## Predicted: the most tags on a card, millions\n\n{_cards(record['results'])}\n\n"
+        f"{StepShape.on_card(DIMS[0]).batch_size} examples a step, products in bfloat16, the layer and its optimizer "
+        "alone: trunk, activations and data come on top. Of the hybrid a card holds the features of a batch, and "
+        "nothing that grows with the tags: the last row says what so much *host* memory holds.\n\n"
+        f"{surroundings(record)}\n\n`{record['command']}`\n"
+    )
+
+
+def _row(result: Mapping[str, Any]) -> list[str]:
+    is_wrong = " **wrong**" if abs(result["error"]) > TOLERANCE else ""
+    numbers = [f"{result[name]:,}" for name in ("predicted_num_tags", "fits_num_tags", "full_num_tags")]
+    return [_NAMES[result["contender"]], *numbers, f"{100 * result['error']:+.1f}%{is_wrong}"]
+
+
+def _cards(results: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each contender, the hybrid's last."""
+    ordered = sorted(results, key=lambda result: result["contender"] == "hybrid")
+    rows = [[_NAMES[r["contender"]], *(f"{n / 1e6:,.1f}" for n in r["on_cards"].values())] for r in ordered]
+    return markdown_table(["", *results[0]["on_cards"]], rows)

@@ -1,0 +1,56 @@
+"""Which row learning rate each contender trains with."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.curve_settings import ROW_LR
+from benchmarks.record import read_record
+
+SEARCH_NAME = "row_lr_search"
+"""Of the search's program and of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunedRate:
+    """A row learning rate, and where it comes from."""
+
+    row_lr: float
+    origin: str
+    """`searched`, `not searched at this size`, or `given`."""
+
+
+def score(result: Mapping[str, Any]) -> float:
+    """What the search maximises, on validation pictures: P@5, which frequent tags decide, plus mAP, of all tags.
+
+    -inf for a training that failed.
+    """
+    final = result["final"]
+    return -math.inf if final is None else final["P@5"] + final["mAP"]
+
+
+def searched_rates(path: Path) -> dict[tuple[str, int], float]:
+    """The best rate by (kind, `max_tags`) of what `benchmarks.row_lr_search` wrote; nothing if it never ran.
+
+    Raises:
+        DataError: the file is no record.
+    """
+    best: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for result in read_record(path)["results"] if path.exists() else ():
+        key = result["settings"]["kind"], result["settings"]["max_tags"]
+        if result["final"] is None:
+            continue
+        if key not in best or score(result) > score(best[key]):
+            best[key] = result
+    return {key: result["settings"]["row_lr"] for key, result in best.items()}
+
+
+def tuned_rate(kind: str, max_tags: int, given: float | None, searched: Mapping[tuple[str, int], float]) -> TunedRate:
+    """The rate that was given, else the one that was searched for exactly this size, else `ROW_LR`."""
+    if given is not None:
+        return TunedRate(given, "given")
+    if (kind, max_tags) in searched:
+        return TunedRate(searched[kind, max_tags], "searched")
+    return TunedRate(ROW_LR[kind], "not searched at this size")

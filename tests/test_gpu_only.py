@@ -1,0 +1,228 @@
+"""The comparison with one process: its plan, its continuation, its search for rates, its verdicts."""
+
+import argparse
+import json
+import math
+import statistics
+
+import pytest
+import torch
+
+from benchmarks import gpu_only_report, rival_verdicts, row_lr_search
+from benchmarks.curve_settings import KINDS, ROW_LR, CurveSettings
+from benchmarks.fastest_threads import use_fastest_threads
+from benchmarks.finished_curves import FinishedCurves
+from benchmarks.gpu_only_plan import LIMIT_MINUTES, default_workers, minutes, plan, plan_text
+from benchmarks.record import RESULTS, Record, read_record
+from benchmarks.tuned_rates import searched_rates, tuned_rate
+from workers.errors import DataError
+from workers.settings import to_plain
+
+
+def options(**changed):
+    given = {f"{kind}_row_lr": None for kind in KINDS}
+    defaults = {
+        "seconds": 240.0,
+        "tags": [10_000, 100_000, 0],
+        "workers": [1, 8],
+        "contenders": list(KINDS),
+        "seeds": [0],
+        "max_items": 0,
+        "measurements": 6,
+        "device": "cpu",
+        "row_lr_from": RESULTS / "no_such_file.json",
+    }
+    return argparse.Namespace(**(defaults | given | changed))
+
+
+def result_of(curve, p5=0.5, mean_ap=0.1):
+    return {
+        "contender": curve.name,
+        "settings": to_plain(curve),
+        "num_tags": curve.max_tags or 999,
+        "points": [{"seconds": 10.0, "P@5": p5, "mAP": mean_ap}],
+        "final": {"P@5": p5, "mAP": mean_ap},
+    }
+
+
+def clean_record(name="gpu_only"):
+    """A record as if made from a commit without changes, whatever the state of this checkout."""
+    record = Record(name, "A title", {})
+    record.content["software"] |= {"commit": "abc", "is_modified": False}
+    return record
+
+
+def test_the_default_plan_has_every_contender_on_every_size_within_its_limit():
+    curves = list(plan(options()))
+    assert len(default_workers()) == 2 and default_workers()[0] == 1
+    assert {(c.max_tags, c.kind, c.workers) for c in curves} == {
+        (tags, kind, workers)
+        for tags in (10_000, 100_000, 0)
+        for kind in KINDS
+        for workers in ((1, 8) if kind == "hybrid" else (0,))
+    }
+    assert len(curves) == len(set(curves)) == 18
+    assert [c.max_tags for c in curves] == sorted((c.max_tags for c in curves), key=[10_000, 100_000, 0].index)
+    assert 18 * 4 < minutes(curves) <= LIMIT_MINUTES
+
+
+def test_the_plan_says_rates_their_origin_and_the_time_that_is_left():
+    planned = plan(options(tags=[10], workers=[2], softmax_row_lr=0.5))
+    text = plan_text(planned, num_finished=1, missing=list(planned)[1:])
+    assert "10 tags, seed 0, dense softmax in chunks: row learning rate 0.5 (given)" in text
+    assert "hybrid, 2 workers: row learning rate 0.03 (not searched at this size); finished" in text
+    assert "4 curves to train, 1 finished: about 19 minutes." in text
+    assert "more than the 90" in plan_text(plan(options(seeds=[0, 1])), 0, list(plan(options(seeds=[0, 1]))))
+
+
+@pytest.fixture
+def cut_short(tmp_path):
+    """The file of a benchmark that finished the first two curves of its plan."""
+    planned, record = plan(options()), clean_record()
+    for curve in list(planned)[:2]:
+        record.add(result_of(curve))
+    return planned, record.write(tmp_path)
+
+
+def test_a_benchmark_goes_on_with_the_curves_that_are_missing(cut_short):
+    planned, path = cut_short
+    record = clean_record()
+    finished = FinishedCurves(record, path, lambda curve: curve in planned)
+    assert [curve for curve in planned if finished.get(curve)] == list(planned)[:2]
+    assert len(finished) == 2 and record.content["results"] == read_record(path)["results"]
+    assert record.content["continues"] == [read_record(path)["started"]]
+    assert len(FinishedCurves(clean_record(), path.with_name("none.json"), lambda curve: True)) == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("software", {"commit": "def"}, "commit was 'def', now it is 'abc'"),
+        ("software", {"is_modified": True}, "nobody knows whether the same code"),
+        ("software", {"versions": {"torch": "0"}}, "versions was"),
+        ("machine", {"cores": 1024}, "cores was 1024"),
+    ],
+)
+def test_curves_of_other_code_or_another_machine_are_refused_and_left_alone(cut_short, part, change, said):
+    planned, path = cut_short
+    content = json.loads(path.read_text())
+    content[part] |= change
+    path.write_text(json.dumps(content))
+    before, record = path.read_bytes(), clean_record()
+    with pytest.raises(DataError, match=said):
+        FinishedCurves(record, path, lambda curve: curve in planned)
+    assert record.content["results"] == [] and path.read_bytes() == before
+
+
+def test_curves_of_other_settings_are_refused(cut_short):
+    _, path = cut_short
+    for other in (options(seconds=10.0), options(hybrid_row_lr=0.01)):
+        planned = plan(other)
+        with pytest.raises(DataError, match="does not belong here"):
+            FinishedCurves(clean_record(), path, lambda curve, planned=planned: curve in planned)
+
+
+def test_searched_rates_win_by_both_measures_together_and_only_at_their_size(tmp_path):
+    record = clean_record("row_lr_search")
+    for row_lr, p5, mean_ap in [(0.01, 0.40, 0.10), (0.03, 0.39, 0.15), (0.1, 0.45, 0.05)]:
+        curve = CurveSettings(kind="dense", seconds=1.0, max_tags=10, row_lr=row_lr)
+        record.add(result_of(curve, p5, mean_ap))
+    failed = to_plain(CurveSettings(kind="dense", seconds=1.0, max_tags=10, row_lr=1.0))
+    record.add({"contender": "dense BCE in chunks", "settings": failed, "final": None})
+    path = record.write(tmp_path)
+    searched = searched_rates(path)
+    assert searched == {("dense", 10): 0.03} and searched_rates(tmp_path / "none.json") == {}
+    rates = [tuned_rate("dense", 10, None, searched), tuned_rate("dense", 10, 0.7, searched)]
+    assert [(rate.row_lr, rate.origin) for rate in rates] == [(0.03, "searched"), (0.7, "given")]
+    assert tuned_rate("dense", 0, None, searched).row_lr == ROW_LR["dense"]
+    assert "not searched" in tuned_rate("dense", 0, None, searched).origin
+    table = row_lr_search.report_text(read_record(path))
+    assert "| 10 tags, dense BCE in chunks | 0.400 / 0.100 | **0.390 / 0.150** | 0.450 / 0.050 | failed |" in table
+
+
+@pytest.mark.parametrize("best", row_lr_search.RATES)
+@pytest.mark.parametrize("start", sorted(set(ROW_LR.values())))
+def test_the_search_climbs_to_a_rate_whose_neighbours_are_worse(best, start):
+    tried = []
+
+    def trial(row_lr):
+        tried.append(row_lr)
+        return -abs(math.log(row_lr / best))
+
+    assert row_lr_search.search(trial, start) == best
+    assert len(tried) == len(set(tried)) and start in tried
+    steps = abs(row_lr_search.RATES.index(best) - row_lr_search.RATES.index(start))
+    assert len(tried) <= 3 + steps, "nothing is tried beyond the neighbours of the path"
+
+
+def test_a_search_ends_where_all_other_rates_fail():
+    assert row_lr_search.search(lambda row_lr: 0.5 if row_lr == 0.1 else -math.inf, 0.1) == 0.1
+
+
+def results_of(finals):
+    """Results by kind, workers: P@5."""
+    return [
+        result_of(CurveSettings(kind=kind, workers=workers, seconds=1.0, seed=seed), p5=p5)
+        for (kind, workers, seed), p5 in finals.items()
+    ]
+
+
+@pytest.mark.parametrize(("ours", "word"), [(0.521, "ahead"), (0.519, "level"), (0.481, "level"), (0.479, "behind")])
+def test_small_differences_are_level_and_losses_are_called_so(ours, word):
+    results = results_of({("hybrid", 1, 0): 0.1, ("hybrid", 2, 0): ours, ("dense", 0, 0): 0.5, ("sampled", 0, 0): 0.2})
+    verdict = rival_verdicts.verdicts(10, results)[0]
+    assert (verdict.measure, verdict.word) == ("P@5", word)
+    assert verdict.ours == ("hybrid, 2 workers", ours) and verdict.theirs == ("dense BCE in chunks", 0.5)
+
+
+def test_seeds_are_averaged_before_the_best_is_chosen():
+    results = results_of({("hybrid", 1, 0): 0.5, ("dense", 0, 0): 0.9, ("dense", 0, 1): 0.1, ("sampled", 0, 0): 0.6})
+    assert rival_verdicts.verdicts(10, results)[0].theirs == ("torch sampled", 0.6)
+    assert rival_verdicts.verdicts(10, results[1:]) == []
+
+
+def test_level_is_about_two_deviations_of_runs_that_differ_by_luck():
+    results = read_record(RESULTS / "worker_quality.json")["results"]
+    for measure in rival_verdicts.JUDGED:
+        deviation = statistics.stdev(result["final"][measure] for result in results) * 2**0.5
+        assert 1.5 * deviation <= rival_verdicts.LEVEL <= 3 * deviation
+
+
+def test_the_page_begins_with_who_is_ahead_and_marks_rates_that_nobody_searched(tmp_path):
+    record = clean_record()
+    for result in results_of({("hybrid", 1, 0): 0.4, ("dense", 0, 0): 0.5, ("softmax", 0, 0): 0.39}):
+        shown = {
+            "device": "cpu",
+            "precision": "torch.float32",
+            "trunk_threads": 2,
+            "examples_per_s": 1.0,
+            "step_ms": {"median": 1.0, "p90": 1.0},
+            "memory_bytes": {"Pss": 1 << 20},
+            "gpu_memory_bytes": None,
+            "row_lr_origin": "searched" if result["settings"]["kind"] == "hybrid" else "not searched at this size",
+        }
+        record.add(result | shown | {"final": result["final"] | {"popularity": {"P@5": 0.3, "mAP": 0.1}}})
+    text = gpu_only_report.report_text(read_record(record.write(tmp_path)))
+    assert "| 999 tags, P@5 | 0.400 (hybrid, 1 worker) | 0.500 (dense BCE in chunks) | -10.0 | **behind** |" in text
+    assert text.index("**behind**") < text.index("## 999 tags")
+    assert "| hybrid, 1 worker | 0.03 |" in text and "| dense BCE in chunks | 0.03* |" in text
+    assert "behind / level |" in text and "level / level |" in text and "*: not searched at this size" in text
+
+
+def test_the_thread_count_with_the_shortest_step_is_kept(monkeypatch):
+    before, clock = torch.get_num_threads(), iter(range(10**6))
+    spent = {1: 5, 2: 1, 3: 9}
+    now = [0.0]
+
+    def step():
+        next(clock)
+        now[0] += spent[torch.get_num_threads()]
+
+    monkeypatch.setattr("benchmarks.fastest_threads.time.perf_counter", lambda: now[0])
+    try:
+        assert use_fastest_threads(step, [1, 2, 3]) == 2 == torch.get_num_threads()
+        steps = next(clock)
+        assert use_fastest_threads(step, [1]) == 1 == torch.get_num_threads()
+        assert next(clock) == steps + 1, "a single candidate needs no trial"
+    finally:
+        torch.set_num_threads(before)
