@@ -17,7 +17,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench bench-quick report bench-gpu-only bench-head bench-workers bench-row-lr
+.PHONY: help setup train test test-all lint clean bench bench-quick report bench-gpu-only bench-head bench-workers bench-row-lr bench-pipeline bench-auto
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -68,6 +68,13 @@ bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
 
 bench-row-lr: setup ## try the same row learning rates on the hybrid and its rivals: ARGS=
 	$(BIN)/python -m benchmarks.row_lr_search $(ARGS)
+
+bench-pipeline: setup ## how long a trunk of modelled latency waits for workers: ARGS=
+	$(BIN)/python -m benchmarks.suite pipeline_efficiency $(ARGS)
+	$(BIN)/python -m benchmarks.pipeline_plot
+
+bench-auto: setup ## what --negatives auto buys at equal training time, 3 seeds, an hour: ARGS="--minutes 3 --seeds 0"
+	$(BIN)/python -m benchmarks.auto_negatives $(ARGS)
 
 report: setup ## make report.html and README's tables from the results
 	$(BIN)/python -m benchmarks.report

@@ -30,7 +30,7 @@ Measure = Callable[[SuiteOptions, Progress], list[Measurement]]
 SCRATCH = Path("runs") / "bench"
 PROGRAMS = {
     "quick": ("draws", "transport", "scaling"),
-    "full": ("draws", "transport", "scaling"),
+    "full": ("draws", "transport", "scaling", "pipeline_efficiency"),
 }
 """Which suites a program runs, in order. `quick` also tells them to measure only what its gates need."""
 
