@@ -56,7 +56,7 @@ def _measurement(name: str, waiting: Waiting, turns: Turns) -> Measurement:
             "step_ms": 1000 * statistics.median(sum(phases.values()) for phases in waiting.phases),
             "worker_ms_of_steps": [round(1000 * seconds, 3) for seconds in waiting.worker_s],
             "wait_ms_of_steps": [round(1000 * phases["wait"], 3) for phases in waiting.phases],
-            **({"turns": turns.as_json()} if is_gated else {}),
+            **(turns.as_json() if is_gated else {}),
         },
     )
 

@@ -86,9 +86,9 @@ class Waiting:
         self._sample = Sample(0.0, 1.0, 1.0)
 
     def begin(self, seconds: float) -> None:
-        """Make steps until the time is over."""
+        """Make steps until the time is over, one at least."""
         start_s, waited_s, elapsed_s = time.perf_counter(), 0.0, 0.0
-        while elapsed_s < seconds:
+        while not elapsed_s or elapsed_s < seconds:
             phases, worker_s = self.rig.step(self.negatives)
             self.phases.append(phases)
             self.worker_s.append(worker_s)
