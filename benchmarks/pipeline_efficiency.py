@@ -1,6 +1,7 @@
 """Suite: how long the trunk waits for workers, by how long they need for a micro-batch."""
 
 import statistics
+from typing import Any
 
 from benchmarks.measurement import Measurement
 from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, PipelineRig, Waiting
@@ -56,9 +57,15 @@ def _measurement(name: str, waiting: Waiting, turns: Turns) -> Measurement:
             "step_ms": 1000 * statistics.median(sum(phases.values()) for phases in waiting.phases),
             "worker_ms_of_steps": [round(1000 * seconds, 3) for seconds in waiting.worker_s],
             "wait_ms_of_steps": [round(1000 * phases["wait"], 3) for phases in waiting.phases],
-            **(turns.as_json() if is_gated else {}),
+            **_rounds_of(name, turns),
         },
     )
+
+
+def _rounds_of(name: str, turns: Turns) -> dict[str, Any]:
+    """All rounds, with the samples of one contestant."""
+    whole = turns.as_json()
+    return whole | {"rounds": [one | {"samples": {name: one["samples"][name]}} for one in whole["rounds"]]}
 
 
 def _off_target(worker_ms: float, is_gated: bool) -> str:

@@ -3,14 +3,14 @@
 import math
 
 _TOLERANCE = 0.5
-"""Cores that may be missing: the trunk's use is a mean over the step, and it seldom computes while workers do."""
+"""Cores that may be missing: the trunk's demand is a mean over the step, and it seldom computes while workers do."""
 _RETURN = 0.25
 """Cores by which the verdict must be wrong before it changes back."""
 _SMOOTHING = 0.5
 
 
 class CoreSharing:
-    """Judges by measured use, not by the kind of device: with a GPU the host may be busy, on a CPU it may idle.
+    """Judges by measured demand, not by the kind of device: with a GPU the host may be busy, on a CPU it may idle.
 
     Cores are shared if the trunk leaves fewer than the workers that serve a micro-batch at the same time need, which is
     one each.
@@ -29,7 +29,7 @@ class CoreSharing:
     def __init__(self, cores: int) -> None:
         self.cores = cores
         self.trunk_cores: float | None = None
-        """Running mean of the cores that the trunk keeps busy while it does not wait; None before the first update."""
+        """Running mean of the cores that the trunk wants while it does not wait; None before the first update."""
         self._is_shared = False
 
     def update(self, trunk_cores: float, workers_at_once: int) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hybrid.auto_negatives import AutoNegatives, Measurement
+from hybrid.core_demand import CoreDemand
 from hybrid.core_sharing import CoreSharing
 from hybrid.head import WideHead
 from hybrid.shadow import TrunkWork, shadow_s
@@ -30,7 +31,7 @@ class _Window:
     phases: list[Mapping[str, float]] = field(default_factory=list)
     chunk_s: list[float] = field(default_factory=list)
     step_s: float = 0.0
-    cpu_s: float = 0.0
+    core_s: float = 0.0
     host_wait_s: float = 0.0
 
     @property
@@ -46,8 +47,8 @@ class _Window:
 
     @property
     def trunk_cores(self) -> float:
-        """Cores that the trunk's process kept busy while it did not wait."""
-        return self.cpu_s / max(self.step_s - self.host_wait_s, 1e-9)
+        """Cores that the trunk's process wanted while it did not wait for workers."""
+        return self.core_s / max(self.step_s - self.host_wait_s, 1e-9)
 
 
 class NegativesTuner:
@@ -77,7 +78,8 @@ class NegativesTuner:
         self._is_shared = False
         self._workers = 0
         self._window = _Window()
-        self._start_s = self._start_cpu_s = 0.0
+        self._demand = CoreDemand()
+        self._start_s = 0.0
         self._figures: dict[str, float] = {}
         tell(
             f"negatives: from {self._auto.negatives:,}, between {lowest:,} and {highest:,}, "
@@ -86,7 +88,8 @@ class NegativesTuner:
 
     def begin_step(self) -> None:
         """The trunk starts a step."""
-        self._start_s, self._start_cpu_s = time.perf_counter(), time.process_time()
+        self._start_s = time.perf_counter()
+        self._demand.begin()
 
     def end_step(
         self,
@@ -103,7 +106,7 @@ class NegativesTuner:
             device_s: the same on the trunk's device, if it has a clock of its own; empty if not known yet.
             chunk_s: that workers computed on each chunk.
         """
-        step_s, cpu_s = time.perf_counter() - self._start_s, time.process_time() - self._start_cpu_s
+        step_s, core_s = time.perf_counter() - self._start_s, self._demand.seconds()
         workers = sum(worker.state == "ready" for worker in self._head.router.workers())
         if workers != self._workers:
             self._workers, self._window = workers, _Window()
@@ -115,7 +118,7 @@ class NegativesTuner:
         window.phases.append(phases)
         window.chunk_s += chunk_s
         window.step_s += step_s
-        window.cpu_s += cpu_s
+        window.core_s += core_s
         window.host_wait_s += host_s.get("wait", 0.0)
         if window.is_full:
             self._window = _Window()
@@ -155,7 +158,7 @@ class NegativesTuner:
         if is_shared == self._is_shared:
             return
         self._is_shared = is_shared
-        use = f"the trunk keeps {window.trunk_cores:.1f} of {self._sharing.cores} cores busy, and {workers_at_once}"
+        use = f"the trunk wants {window.trunk_cores:.1f} of {self._sharing.cores} cores, and {workers_at_once}"
         if is_shared:
             why = "workers at a time want one each, so more of them would slow the trunk"
             self._tell(f"negatives stay at {self._head.num_negatives:,}: {use} {why}")

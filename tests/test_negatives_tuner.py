@@ -19,9 +19,10 @@ class Bench:
     """A tuner on a head without workers, and the clocks by which it is fooled."""
 
     def __init__(self, monkeypatch, *, cores=8, workers=1, head=None, num_tags=10**6, **train):
-        self.now_s = self.cpu_s = 0.0
-        clocks = SimpleNamespace(perf_counter=lambda: self.now_s, process_time=lambda: self.cpu_s)
-        monkeypatch.setattr(hybrid.negatives_tuner, "time", clocks)
+        self.now_s = self.core_s = 0.0
+        demand = SimpleNamespace(begin=lambda: None, seconds=lambda: self.core_s)
+        monkeypatch.setattr(hybrid.negatives_tuner, "time", SimpleNamespace(perf_counter=lambda: self.now_s))
+        monkeypatch.setattr(hybrid.negatives_tuner, "CoreDemand", lambda: demand)
         self.workers, self.told = workers, []
         config = head or HeadConfig()
         ready, starting = SimpleNamespace(state="ready"), SimpleNamespace(state="starting")
@@ -35,7 +36,7 @@ class Bench:
         self.tuner.begin_step()
         step_s = 0.13
         self.now_s += step_s
-        self.cpu_s += cores * step_s
+        self.core_s = cores * step_s
         chunk_s = 1e-6 * chunk_us_per_negative * self.head.num_negatives
         self.tuner.end_step(examples, host or TRUNK_S, device, [chunk_s] * CHUNKS)
 
@@ -121,7 +122,7 @@ def test_on_shared_cores_it_declines_and_says_why(monkeypatch):
     bench = Bench(monkeypatch, cores=2, workers=2)
     assert bench.steps(cores=1.3) == 1024
     assert bench.told[1:] == [
-        "negatives stay at 1,024: the trunk keeps 1.3 of 2 cores busy, and 2 workers at a time want one each, "
+        "negatives stay at 1,024: the trunk wants 1.3 of 2 cores, and 2 workers at a time want one each, "
         "so more of them would slow the trunk"
     ]
 
@@ -137,7 +138,7 @@ def test_cores_of_a_trunk_that_waits_are_not_taken_for_idle(monkeypatch):
     """It used 0.65 cores over a step of which it waited for half: 1.3 while it worked."""
     bench = Bench(monkeypatch, cores=2, workers=2)
     assert bench.steps(cores=0.65, host={**TRUNK_S, "wait": 0.065}) == 1024
-    assert "keeps 1.3 of 2 cores" in bench.told[1]
+    assert "wants 1.3 of 2 cores" in bench.told[1]
 
 
 def test_what_it_will_do_is_said_at_the_start(monkeypatch):
