@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SPIN_S = 0.0005
-"""The end of a pause is waited for actively: a sleeping thread wakes up late."""
+_SPIN_S = 0.002
+"""The end of a pause is waited for actively: a sleeping thread wakes up late, on some machines by a millisecond."""
 
 
 def pause(seconds: float) -> None:
