@@ -18,7 +18,7 @@ INSTALLED := .venv/.installed
 PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-workers bench-row-lr bench-memory
+.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-workers bench-row-lr bench-memory bench-pipeline bench-auto
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -85,6 +85,12 @@ bench-row-lr: setup ## search row learning rates for the hybrid and its rivals a
 
 bench-memory: setup ## the most tags that each contender can hold, predicted and tried: ARGS=
 	$(BIN)/python -m benchmarks.memory_limits $(ARGS)
+bench-pipeline: setup ## how long a trunk of modelled latency waits for workers: ARGS=
+	$(BIN)/python -m benchmarks.suite pipeline_efficiency $(ARGS)
+	$(BIN)/python -m benchmarks.pipeline_plot
+
+bench-auto: setup ## what --negatives auto buys at equal training time, 3 seeds, an hour: ARGS="--minutes 3 --seeds 0"
+	$(BIN)/python -m benchmarks.auto_negatives $(ARGS)
 
 report: setup ## make report.html and README's tables from the results
 	$(BIN)/python -m benchmarks.report

@@ -111,6 +111,13 @@ _ROWS = (
         1.05,
         quick=True,
     ),
+    _at_most(
+        "pipeline_waiting",
+        "pipeline_efficiency",
+        "trunk of 20 ms forward and 40 ms backward, workers that need 5 ms a micro-batch: share of time waited",
+        0.02,
+        0.01,
+    ),
     _at_least("gensim", "peers", "against gensim Word2Vec (sg, 20 negatives), one core: our rate over its", 1.7, 3.0),
     _at_least("fasttext", "peers", "against fastText (supervised, ns), one core: our rate over its", 12.0, 25.0),
     _at_least(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_only_report, head_report, row_lr_search, run_quality, worker_quality
+from benchmarks import auto_negatives_report, gpu_only_report, head_report, row_lr_search, run_quality, worker_quality
 from benchmarks.record import RESULTS, read_record
 from benchmarks.verdict_table import verdict_page
 from hybrid.whole_file import write_whole
@@ -14,6 +14,7 @@ Record = Mapping[str, Any]
 Page = Callable[[Record], str]
 
 _PAGES: dict[str, Page] = {
+    "auto_negatives": auto_negatives_report.report_text,
     "gpu_only": gpu_only_report.report_text,
     "head_memory": head_report.memory_text,
     "head_scaling": head_report.scaling_text,

@@ -29,8 +29,8 @@ Measure = Callable[[SuiteOptions, Progress], list[Measurement]]
 
 SCRATCH = Path("runs") / "bench"
 PROGRAMS = {
-    "quick": ("draws", "transport", "scaling"),
-    "full": ("draws", "transport", "scaling", "peers"),
+    "quick": ("kernels", "draws", "transport", "scaling"),
+    "full": ("kernels", "draws", "transport", "scaling", "pipeline_efficiency", "peers"),
 }
 """Which suites a program runs, in order. `quick` also tells them to measure only what its gates need."""
 

@@ -1,8 +1,8 @@
-"""Loss and measures over a run, drawn as SVG that takes its colours from the page around it."""
+"""Loss, measures and negatives over a run, drawn as SVG that takes its colours from the page around it."""
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 SHOWN = ("P@5", "mAP")
 """Measures that are drawn over time."""
 MOST_POINTS = 600
+_WIDTHS = (6.4, 9.6, 12.8)
+"""Of a drawing with one, two, three panels."""
 _INK, _SOFT, _LINE, _TRUE, _OTHER = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {_INK: "--ink", _SOFT: "--soft", _LINE: "--line", _TRUE: "--true", _OTHER: "--other"}
 """Colours that stand for variables of the page's style, so that one drawing suits light and dark."""
@@ -32,22 +34,28 @@ _STYLE: dict[Any, Any] = {
 
 
 def curves_svg(lines: Sequence[dict[str, Any]]) -> str:
-    """The training loss, and the measures on validation images where they were taken; '' without any loss.
+    """The training loss; measures on validation images where they were taken; the negatives where their number changed.
 
     Args:
-        lines: of `metrics.jsonl`: kind `train` with `loss`, kind `valid` with the measures.
+        lines: of `metrics.jsonl`: kind `train` with `loss` and `negatives`, kind `valid` with the measures.
+
+    Returns:
+        '' without any loss.
     """
     steps, losses = _series(lines, "train", "loss")
     if len(steps) == 0:
         return ""
     measures = {name: _series(lines, "valid", name) for name in SHOWN}
-    has_measures = any(len(at) > 1 for at, _ in measures.values())
+    negatives = _series(lines, "train", "negatives")
+    panels: list[Callable[[Axes], None]] = [lambda axes: _draw_loss(axes, steps, losses)]
+    if any(len(at) > 1 for at, _ in measures.values()):
+        panels.append(lambda axes: _draw_measures(axes, measures))
+    if len(np.unique(negatives[1])) > 1:
+        panels.append(lambda axes: _draw_negatives(axes, *negatives))
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(9.6 if has_measures else 6.4, 3.0), layout="constrained")
-        axes = figure.subplots(1, 2 if has_measures else 1, squeeze=False)[0]
-        _draw_loss(axes[0], steps, losses)
-        if has_measures:
-            _draw_measures(axes[1], measures)
+        figure = Figure(figsize=(_WIDTHS[len(panels) - 1], 3.0), layout="constrained")
+        for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            draw(axes)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _themed(out.getvalue())
@@ -67,6 +75,14 @@ def _draw_measures(axes: Axes, measures: dict[str, tuple[NDArray, NDArray]]) -> 
     axes.set_ylim(bottom=0)
     axes.margins(x=0.12)
     _dress(axes, "On validation images")
+
+
+def _draw_negatives(axes: Axes, steps: NDArray, negatives: NDArray) -> None:
+    """Doublings are equally high: what follows worker time follows it in proportion."""
+    axes.step(steps, negatives, where="post", color=_TRUE, linewidth=1.8)
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    _dress(axes, "Negatives per draw")
 
 
 def _dress(axes: Axes, title: str) -> None:

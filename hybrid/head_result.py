@@ -19,6 +19,8 @@ class HeadResult:
     """Loss of each example."""
     feature_grad_BD: npt.NDArray[np.float32]
     """Gradient of each example's own loss by its features."""
+    chunk_s: tuple[float, ...] = ()
+    """Seconds that a worker computed on each chunk."""
 
     @classmethod
     def of(cls, replies: Sequence[Reply], dim: int) -> "HeadResult":
@@ -28,4 +30,5 @@ class HeadResult:
         return cls(
             np.concatenate([reply.loss_B for reply in replies]),
             np.concatenate([reply.feature_grad_BD for reply in replies]),
+            tuple((reply.draw_ns + reply.kernel_ns) * 1e-9 for reply in replies),
         )

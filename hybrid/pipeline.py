@@ -11,7 +11,8 @@ batch.
 
 # Shapes: B examples of a micro-batch, D dim.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from workers.router import Ticket
@@ -44,6 +46,7 @@ class Pipeline:
         precision: dtype of autocast; float32 turns autocast off.
         timer: receives the phases `forward`, `ship`, `wait`, `backward`.
         pos_weights: `[N]` weight of each tag's positive terms, or None.
+        spans: receives the phases `forward` and `backward` as a CUDA device sees them, or None.
     """
 
     def __init__(
@@ -54,9 +57,12 @@ class Pipeline:
         precision: torch.dtype,
         timer: PhaseTimer,
         pos_weights: npt.NDArray[np.float32] | None = None,
+        spans: DeviceSpans | None = None,
     ) -> None:
-        self.trunk, self.head, self.timer = trunk, head, timer
+        self.trunk, self.head, self.timer, self.spans = trunk, head, timer, spans
         self.precision, self.pos_weights = precision, pos_weights
+        self.chunk_s: tuple[float, ...] = ()
+        """Seconds that workers computed on each chunk of the latest step."""
 
     def accumulate(self, microbatches: Sequence[MicroBatch]) -> float:
         """Add the gradient of the mean loss over all examples to the trunk's weights; rows learn on the way.
@@ -65,6 +71,7 @@ class Pipeline:
             The mean loss.
         """
         num_examples = sum(len(part.images) for part in microbatches)
+        self.chunk_s = ()
         features, tickets, to_ship, first_chunk = [], [], None, 0
         for part in microbatches:
             features_BD = self._forward(part.images)
@@ -86,7 +93,7 @@ class Pipeline:
 
     def _forward(self, images: Tensor) -> Tensor:
         device_type, is_mixed = images.device.type, self.precision != torch.float32
-        with self.timer.phase("forward"), torch.autocast(device_type, self.precision, enabled=is_mixed):
+        with self._phase("forward"), torch.autocast(device_type, self.precision, enabled=is_mixed):
             return self.trunk(images)
 
     def _shipper(self, departure: "_Departure", tags: Any, first_chunk: int) -> Callable[[], Ticket]:
@@ -101,11 +108,18 @@ class Pipeline:
     def _backward(self, features_BD: Tensor, ticket: Ticket, num_examples: int) -> float:
         with self.timer.phase("wait"):
             result = self.head.collect(ticket)
-        with self.timer.phase("backward"):
+        self.chunk_s += result.chunk_s
+        with self._phase("backward"):
             grad_BD = torch.from_numpy(result.feature_grad_BD).div_(num_examples)
             if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
                 features_BD.backward(grad_BD.to(features_BD.device, features_BD.dtype, non_blocking=True))
         return float(result.loss_B.sum())
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        """A phase in which the trunk computes: on the host's clock, and on the device's if there is one."""
+        with self.timer.phase(name), self.spans.phase(name) if self.spans is not None else nullcontext():
+            yield
 
 
 class _Departure:

@@ -69,7 +69,7 @@ class Reporter:
         """Write what has gathered since the last line."""
         if self._last is None or not self._written.steps:
             return
-        sums, counters = self._written, self._router.counters
+        sums, counters, tuner = self._written, self._router.counters, self._trainer.tuner
         self._metrics.write(
             self._trainer.progress.step,
             "train",
@@ -86,6 +86,8 @@ class Reporter:
                 "workers": sum(worker.state == "ready" for worker in self._router.workers()),
                 "max_staleness_chunks": counters.max_staleness_chunks,
                 "chunks_resent": counters.chunks_resent,
+                "negatives": self._trainer.head.num_negatives,
+                **({} if tuner is None else tuner.figures()),
             },
         )
         self._written = _Sums()

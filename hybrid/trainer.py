@@ -1,5 +1,6 @@
 """The training loop: batches through the pipeline, the trunk's optimizer, schedules, a budget."""
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,13 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.device import choose_device, choose_precision
+from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
+from hybrid.negatives_tuner import NegativesTuner
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
 from hybrid.schedule import Budget, warmup_cosine
 from hybrid.tag_batch import TagBatch
 from launch.config import TrainConfig
 from workers.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -29,6 +34,8 @@ class Progress:
     epoch: int = 0
     num_examples_of_epoch: int = 0
     used_s: float = 0.0
+    num_negatives: int | None = None
+    """Where `train.auto_negatives` is; None where the number is fixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,8 @@ class Trainer:
         precision: `auto`, `float32` or `bfloat16`.
         num_items: items in an epoch; needed for a budget in epochs.
         pos_weights: `[N]` weight of each tag's positive terms, or None.
+        progress: of a training that goes on; None starts one.
+        tell: takes remarks for people; they are logged if nobody else wants them.
 
     Example:
         >>> from launch.config import TrainConfig
@@ -83,6 +92,7 @@ class Trainer:
         precision: str = "auto",
         pos_weights: npt.NDArray[np.float32] | None = None,
         progress: Progress | None = None,
+        tell: Callable[[str], None] = logger.info,
     ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
@@ -91,7 +101,11 @@ class Trainer:
         self.progress = progress or Progress()
         self.timer = PhaseTimer()
         self.optimizer = make_optimizer(self.trunk, config)
-        self.pipeline = Pipeline(self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights)
+        self.tuner = self._make_tuner(tell) if config.auto_negatives else None
+        spans = DeviceSpans() if self.tuner is not None and self.device.type == "cuda" else None
+        self.pipeline = Pipeline(
+            self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights, spans=spans
+        )
         self.budget = Budget(
             epochs=config.epochs, minutes=config.minutes, num_items=num_items, used_s=self.progress.used_s
         )
@@ -119,6 +133,8 @@ class Trainer:
     def step(self, images: Any, tags: Any) -> StepReport:
         """One optimizer step on one batch."""
         self.budget.start()
+        if self.tuner is not None:
+            self.tuner.begin_step()
         fraction = self.fraction
         factor = warmup_cosine(fraction, self.config.warmup_fraction)
         self._set_learning_rates(factor)
@@ -131,6 +147,9 @@ class Trainer:
             if self.config.clip_norm > 0:
                 nn.utils.clip_grad_norm_(self.trunk.parameters(), self.config.clip_norm)
             self.optimizer.step()
+        seconds = self.timer.take()
+        if self.tuner is not None:
+            self._tune(self.tuner, len(images), seconds)
         self._advance(len(images))
         return StepReport(
             loss,
@@ -139,8 +158,18 @@ class Trainer:
             self.head.row_lr,
             fraction,
             sum(-(-len(part.images) // self.head.config.chunk_size) for part in parts),
-            seconds=self.timer.take(),
+            seconds=seconds,
         )
+
+    def _make_tuner(self, tell: Callable[[str], None]) -> NegativesTuner:
+        if self.progress.num_negatives is not None:
+            self.head.num_negatives = self.progress.num_negatives
+        return NegativesTuner(self.head, self.config, tell)
+
+    def _tune(self, tuner: NegativesTuner, num_examples: int, seconds: dict[str, float]) -> None:
+        spans = self.pipeline.spans
+        tuner.end_step(num_examples, seconds, None if spans is None else spans.end_step(), self.pipeline.chunk_s)
+        self.progress.num_negatives = self.head.num_negatives
 
     def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:
         with self.timer.phase("augment"):

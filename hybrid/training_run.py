@@ -84,6 +84,7 @@ class TrainingRun:
             precision=config.trunk.precision,
             pos_weights=self.loss_weight_N,
             progress=progress,
+            tell=lambda text: self.supervision.tell("note", text=text),
         )
         self.augmenter = Augmenter(Augmentation(), config.data.image_size, train.seed, trainer.device)
         self.head.step = progress.step

@@ -94,6 +94,14 @@ class TrainConfig:
     """M: slices of a batch that are in flight between trunk and workers."""
     positives: int = 64
     """P: positives drawn per example and step (all, if it has fewer)."""
+    auto_negatives: bool = False
+    """Start from `head.negatives` and draw as many as workers can serve while the trunk computes."""
+    negatives_target: float = 0.9
+    """Share of what hides behind the trunk that workers shall fill, with `auto_negatives`."""
+    min_negatives: int = 64
+    """Lower bound of `auto_negatives`."""
+    max_negatives: int = 16_384
+    """Upper bound of `auto_negatives`."""
     epochs: float | None = None
     """Budget in passes over the training items; exclusive with `minutes`."""
     minutes: float | None = None
@@ -124,6 +132,7 @@ class TrainConfig:
             "between 1 and train.batch_size",
         )
         check(self.positives >= 1, "train.positives", self.positives, "at least 1")
+        self._check_negatives()
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "minutes", DEFAULT_MINUTES)
         check(
@@ -141,6 +150,22 @@ class TrainConfig:
         check_choice("train.tag_loss_weight", self.tag_loss_weight, TAG_LOSS_WEIGHTS)
         check(0 <= self.seed < 2**63, "train.seed", self.seed, "between 0 and 2**63 - 1")
         check(self.checkpoint_minutes > 0, "train.checkpoint_minutes", self.checkpoint_minutes, "positive")
+
+    def _check_negatives(self) -> None:
+        check(0 < self.negatives_target <= 1, "train.negatives_target", self.negatives_target, "above 0 and at most 1")
+        check(self.min_negatives >= 1, "train.min_negatives", self.min_negatives, "at least 1")
+        check(
+            self.max_negatives >= self.min_negatives,
+            "train.max_negatives",
+            self.max_negatives,
+            "at least train.min_negatives",
+        )
+        check(
+            not self.auto_negatives or self.microbatches >= 2,
+            "train.microbatches",
+            self.microbatches,
+            "at least 2 with train.auto_negatives: nothing hides behind the trunk of a single one",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,8 @@ from launch.resolve import flatten
 from workers.config import OBJECTIVES, ROW_DTYPES, ROW_OPTIMIZERS
 from workers.settings import to_plain
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True, slots=True)
 class TrainOption:
@@ -25,6 +27,21 @@ class TrainOption:
     def parameter(self) -> str:
         """The name under which click passes it."""
         return self.flag.removeprefix("--").replace("-", "_")
+
+
+class NumberOrAuto(click.ParamType):
+    """A whole number, or the word `auto`."""
+
+    name = "INTEGER|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """`auto` as it is, anything else as a number; a usage error otherwise."""
+        if value == AUTO or isinstance(value, int):
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor {AUTO!r}.", param, ctx)
 
 
 OPTIONS = (
@@ -49,7 +66,12 @@ OPTIONS = (
     TrainOption("--batch-size", "train.batch_size", int, "Examples per step."),
     TrainOption("--microbatches", "train.microbatches", int, "Slices of a batch in flight between trunk and workers."),
     TrainOption("--positives", "train.positives", int, "True tags drawn per example and step."),
-    TrainOption("--negatives", "head.negatives", int, "Negatives drawn per chunk (per example if private)."),
+    TrainOption(
+        "--negatives",
+        "head.negatives",
+        NumberOrAuto(),
+        "Negatives drawn per chunk (per example if private); auto: as many as workers serve while the trunk computes.",
+    ),
     TrainOption("--negative-weight", "head.negative_weight", float, "Weight of the negatives in negative sampling."),
     TrainOption("--alpha", "head.alpha", float, "Negatives are drawn in proportion to count ** alpha."),
     TrainOption("--objective", "head.objective", click.Choice(OBJECTIVES), "What the head minimises."),
@@ -79,5 +101,10 @@ def train_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys of the options that were given."""
-    return {o.key: parameters[o.parameter] for o in OPTIONS if parameters.get(o.parameter) is not None}
+    """Dotted keys of the options that were given; a number of negatives also ends what `auto` in a file asked for."""
+    settings = {o.key: parameters[o.parameter] for o in OPTIONS if parameters.get(o.parameter) is not None}
+    if (negatives := settings.get("head.negatives")) is not None:
+        settings["train.auto_negatives"] = negatives == AUTO
+        if negatives == AUTO:
+            del settings["head.negatives"]
+    return settings

@@ -91,6 +91,8 @@ def test_train_has_every_named_option():
         (["data", "prep", "emoji"], "Did you mean 'prepare'?"),
         (["data", "prepare", "emojis"], "emoji or folder:PATH"),
         (["train", "--minutes", "0"], "train.minutes = 0.0, but it must be positive"),
+        (["train", "--negatives", "many"], "'many' is neither a whole number nor 'auto'"),
+        (["train", "--negatives", "auto", "--microbatches", "1"], "at least 2 with train.auto_negatives"),
         (["train", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
         (["scale", "last", "0"], "1<=x<=256"),
         (["train", "--resume", "last", "--run-dir", "x"], "leave out --run-dir"),

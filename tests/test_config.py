@@ -16,7 +16,7 @@ from launch.resolve import (
     resolve_resumed,
 )
 from launch.runs import write_config
-from launch.train_options import OPTIONS
+from launch.train_options import OPTIONS, given_settings
 from workers.config import HeadConfig
 from workers.errors import ConfigError, RunError
 
@@ -168,6 +168,9 @@ def test_known_settings_are_those_of_the_dataclasses():
         (TrainConfig, "positives", 0),
         (TrainConfig, "warmup_fraction", 1.0),
         (TrainConfig, "checkpoint_minutes", 0.0),
+        (TrainConfig, "negatives_target", 1.1),
+        (TrainConfig, "min_negatives", 0),
+        (TrainConfig, "max_negatives", 63),
         (HeadConfig, "negatives", 0),
         (HeadConfig, "objective", "softmax"),
         (RunConfig, "workers", 257),
@@ -178,7 +181,31 @@ def test_values_outside_their_rules_are_refused_by_name(settings_type, field, va
         settings_type(**{field: value})
 
 
+def test_a_single_micro_batch_has_no_shadow():
+    with pytest.raises(ConfigError, match=r"train\.microbatches = 1, but it must be at least 2 with"):
+        TrainConfig(microbatches=1, auto_negatives=True)
+
+
 def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
     for cores, workers in ((1, 2), (2, 2), (4, 3), (9, 8), (64, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
         assert default_num_workers() == workers
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("auto", {"train.auto_negatives": True}),
+        (512, {"train.auto_negatives": False, "head.negatives": 512}),
+        (None, {}),
+    ],
+)
+def test_negatives_are_a_number_or_follow_the_trunk(given, expected):
+    assert given_settings({"negatives": given}) == expected
+
+
+def test_a_number_of_negatives_ends_what_a_file_asked_for(tmp_path):
+    file = toml(tmp_path, "[train]\nauto_negatives = true\n")
+    assert resolve(file).train.auto_negatives
+    config = resolve(file, given_settings({"negatives": 99}))
+    assert config.head.negatives == 99 and not config.train.auto_negatives

@@ -278,3 +278,34 @@ def test_settings_that_cannot_work_end_in_one_clear_message(folder, tmp_path):
         assert told in result.stderr, result.stderr
         assert "Traceback" not in result.stderr
     assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.slow
+def test_negatives_follow_a_trunk_that_waits_and_a_resumed_run_goes_on_with_them(folder, tmp_path):
+    """A trunk that sleeps leaves its cores to the worker, whose time it hides whatever the machine."""
+    (tmp_path / "my_trunks.py").write_text(
+        "import time, torch\n"
+        "class Sleepy(torch.nn.Sequential):\n"
+        "    def forward(self, images):\n"
+        "        time.sleep(0.05)\n"
+        "        features = super().forward(images)\n"
+        "        if features.requires_grad:\n"
+        "            features.register_hook(lambda grad: time.sleep(0.1))\n"
+        "        return features\n"
+        "def sleepy(dim, image_size):\n"
+        "    return Sleepy(torch.nn.Flatten(), torch.nn.Linear(3 * image_size**2, dim), torch.nn.LayerNorm(dim))\n"
+    )
+    run = tmp_path / "run"
+    settings = {"trunk": "my_trunks:sleepy", "workers": 1, "run_dir": run, "negatives": "auto", "epochs": 4}
+    options = train_options(folder / "shapes", **settings)
+    bounds = ("train.min_negatives=2", "train.max_negatives=7", "head.negatives=3")
+    result = hybrid(tmp_path, *options, *(text for bound in bounds for text in ("--set", bound)))
+    assert result.returncode == 0, result.stderr
+    assert "negatives: from 3, between 2 and 7" in result.stderr + result.stdout
+    train = lines_of(run, "train")
+    assert train[0]["negatives"] == 3 and train[-1]["negatives"] == 7
+    assert train[-1]["shadow_ms"] > 49 and train[-1]["shadow_fill"] < 0.9
+    assert last_state(run)["num_negatives"] == 7
+    again = hybrid(tmp_path, "train", "--resume", run, "--epochs", "5")
+    assert again.returncode == 0, again.stderr
+    assert lines_of(run, "train")[-1]["negatives"] == 7

@@ -154,6 +154,16 @@ def test_curves_take_their_colours_from_the_page():
     assert curves_svg(lines(3)).startswith("<svg")
 
 
+def test_negatives_are_drawn_where_their_number_changed():
+    """A number that stands still, or runs from before it was logged, have no panel."""
+    found = lines()
+    assert "Negatives" not in curves_svg(found)
+    still = [line | {"negatives": 1024} for line in found]
+    assert "Negatives" not in curves_svg(still)
+    changed = [line | {"negatives": 64 * (1 + number)} for number, line in enumerate(found)]
+    assert "Negatives" in curves_svg(changed)
+
+
 def test_smoothing_is_a_running_mean():
     values = np.random.default_rng(0).random(120)
     assert smoothed(values) == pytest.approx([values[max(0, i - 1) : i + 1].mean() for i in range(120)])

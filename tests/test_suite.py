@@ -109,7 +109,15 @@ def test_help_lists_the_gates_of_the_quick_run(monkeypatch, capsys):
     assert quick and all("".join(gate.what.split()) in words for gate in quick)
 
 
-@pytest.mark.parametrize("name", ["draws", "transport", pytest.param("scaling", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "draws",
+        "transport",
+        pytest.param("scaling", marks=pytest.mark.slow),
+        pytest.param("pipeline_efficiency", marks=pytest.mark.slow),
+    ],
+)
 def test_a_real_suite_runs_end_to_end(name, tmp_path, capsys):
     options = SuiteOptions(rounds=2, round_s=0.02, max_tags=1000)
     assert suite.run([name], options, tmp_path) == 0

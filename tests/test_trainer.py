@@ -11,6 +11,7 @@ from torch import nn
 
 import hybrid.schedule
 from hybrid.head import WideHead
+from hybrid.negatives_tuner import NegativesTuner
 from hybrid.trainer import Progress, Trainer, make_optimizer
 from hybrid.trunks import build_trunk
 from launch.config import TrainConfig, TrunkConfig
@@ -27,7 +28,7 @@ def shared_head():
 
 @pytest.fixture
 def head(shared_head):
-    shared_head.step = 0
+    shared_head.step, shared_head.num_negatives = 0, shared_head.config.negatives
     return shared_head
 
 
@@ -180,3 +181,38 @@ def test_a_resumed_training_is_where_it_was(head):
     assert report.fraction == 0.75
     assert (progress.step, progress.num_examples, progress.num_examples_of_epoch) == (5, 70, 30)
     assert progress.used_s >= 30.0
+
+
+def test_negatives_that_follow_the_trunk_are_part_of_the_progress(head, monkeypatch):
+    monkeypatch.setattr("hybrid.negatives_tuner._WINDOW_S", 0.0)
+    trainer = make_trainer(head, auto_negatives=True, min_negatives=4, max_negatives=24)
+    trainer.tuner = NegativesTuner(head, trainer.config, lambda text: None, cores=64)
+    numbers = []
+    for seed in range(40):
+        trainer.step(*make_batch(seed=seed))
+        numbers.append(head.num_negatives)
+        assert trainer.progress.num_negatives == head.num_negatives
+    assert all(4 <= number <= 24 for number in numbers)
+    figures = trainer.tuner.figures()
+    assert figures["shadow_ms"] > 0 and figures["worker_ms"] > 0 and figures["trunk_cores"] > 0
+
+
+def test_a_resumed_training_draws_as_many_negatives_as_before(head):
+    told = []
+    Trainer(
+        nn.Linear(INPUTS, D),
+        head,
+        TrainConfig(auto_negatives=True, min_negatives=4, epochs=1.0),
+        num_items=40,
+        device="cpu",
+        progress=Progress(num_negatives=21),
+        tell=told.append,
+    )
+    assert head.num_negatives == 21
+    assert told[0].startswith("negatives: from 21, between 4 and 30")
+
+
+def test_a_fixed_number_of_negatives_stays(head):
+    trainer = make_trainer(head)
+    trainer.step(*make_batch())
+    assert trainer.tuner is None and trainer.progress.num_negatives is None and head.num_negatives == 8

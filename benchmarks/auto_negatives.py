@@ -1,0 +1,108 @@
+"""What `--negatives auto` buys at equal training time: `python -m benchmarks.auto_negatives --help`."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.auto_negatives_report import MEASURES, write_report
+from benchmarks.environment import clean, restart_if_blas_is_forced
+from benchmarks.record import RESULTS, Record
+from benchmarks.waiting_trunk import BACKWARD_S, FORWARD_S
+from hybrid.metrics_log import read_metrics
+from hybrid.rundir import open_run
+from launch.config import TrainConfig
+from workers.config import HeadConfig
+from workers.errors import RunError
+
+NAME = "auto_negatives"
+AUTO = "auto"
+_ROOT = Path(__file__).resolve().parent.parent
+_LIMIT_S, _LIMIT_PER_BUDGET = 1800.0, 3.0
+_SERIES = ("used_s", "negatives", "loss", "wait_fraction", "examples_per_s", "shadow_ms", "worker_ms", "trunk_cores")
+
+
+def main() -> None:
+    """Train every contender with every seed, write JSON after each, then table and plot."""
+    restart_if_blas_is_forced()
+    options = _options()
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    title = (
+        f"Emoji at equal training time: cnn-small that waits {1000 * FORWARD_S:g} ms more in each forward pass and "
+        f"{1000 * BACKWARD_S:g} ms in each backward pass of a micro-batch"
+    )
+    record = Record(NAME, title, settings)
+    for seed in options.seeds:
+        for negatives in [*options.negatives, AUTO]:
+            record.add(trained(str(negatives), seed, options))
+            path = record.write(options.results)
+    print(path, *write_report(path), sep="\n")
+
+
+def trained(negatives: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One run of `hybrid train`, and what it left behind; `auto` starts from the smallest fixed number.
+
+    Raises:
+        RunError: the run failed, or took far longer than its budget.
+    """
+    with tempfile.TemporaryDirectory(prefix="hybrid-bench-") as folder:
+        directory = Path(folder) / "run"
+        command = _command(negatives, seed, options, directory)
+        limit_s = _LIMIT_S + _LIMIT_PER_BUDGET * 60 * options.minutes
+        try:
+            subprocess.run(command, cwd=_ROOT, env=clean(os.environ), stdout=sys.stderr, check=True, timeout=limit_s)
+        except subprocess.SubprocessError as e:
+            raise RunError(f"the run with {negatives} negatives failed: {e}. Standard error above says why.") from e
+        return {"negatives": negatives, "seed": seed, **measured(directory)}
+
+
+def measured(directory: Path) -> dict[str, Any]:
+    """Pace, and the measures on validation pictures; the test pictures are not for choosing settings."""
+    run = open_run(directory)
+    lines = [line for line in read_metrics(run.metrics_file) if line["kind"] == "train"]
+    table = run.results()["valid"]
+    return {
+        "steps": lines[-1]["step"],
+        "training_s": lines[-1]["used_s"],
+        "examples": lines[-1]["step"] * TrainConfig().batch_size,
+        "final": {name: table[name] for name in MEASURES},
+        "popularity": {name: table["popularity"][name] for name in MEASURES},
+        "samples": {name: [line.get(name) for line in lines] for name in _SERIES},
+    }
+
+
+def _command(negatives: str, seed: int, options: argparse.Namespace, directory: Path) -> list[str]:
+    given: dict[str, object] = {
+        "trunk": "benchmarks.waiting_trunk:waiting_cnn_small",
+        "negatives": negatives,
+        "workers": options.workers,
+        "minutes": options.minutes,
+        "seed": seed,
+        "max-tags": options.max_tags,
+        "max-items": options.max_items,
+        "run-dir": directory,
+    }
+    start = ["--set", f"head.negatives={min(options.negatives)}"] if negatives == AUTO else []
+    named = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "launch", "train", *named, *start]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.auto_negatives", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--negatives", type=int, nargs="+", default=[64, 128, HeadConfig().negatives], help="fixed numbers, beside auto"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="of each training; the trunk needs a core now and then")
+    parser.add_argument("--max-tags", type=int, default=0, help="keep only so many of the most frequent tags; 0: all")
+    parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON, table and plot")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Draws waiting against worker time, from the JSON: `python -m benchmarks.pipeline_plot [JSON]`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot
+
+from benchmarks.pipeline_rig import MICROBATCHES
+from benchmarks.record import RESULTS, read_record
+from hybrid.shadow import TrunkWork, shadow_s, waiting_s
+from workers.errors import DataError
+
+
+def main() -> None:
+    """Write the plot beside the JSON."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "pipeline_efficiency.json"
+    print(write_plot(path))
+
+
+def write_plot(path: Path) -> Path:
+    """Measured shares as points, the model as a curve, the shadow as a vertical line; returns the plot's path.
+
+    Raises:
+        DataError: there is no record, or the machine was so busy that nothing in it counts.
+    """
+    results = [result for result in read_record(path)["results"] if result["spread"]]
+    if not results:
+        raise DataError(f"{path}: no round counts, since the machine was busy. Measure again when it is idle.")
+    work = trunk_work(results[0])
+    worker_ms = [result["samples"]["worker_ms"] for result in results]
+    shares, lows, highs = (
+        np.array([100 * result["spread"][name] for result in results])
+        for name in ("median", "low_quartile", "high_quartile")
+    )
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    modelled_ms = np.linspace(0, 1.1 * max(worker_ms), 400)
+    axes.plot(modelled_ms, [100 * modelled_share(ms / 1000, work) for ms in modelled_ms], color="0.6", label="model")
+    axes.errorbar(worker_ms, shares, [shares - lows, highs - shares], fmt="o", color="C0", capsize=3, label="measured")
+    knee_ms = 1000 * shadow_s(work, MICROBATCHES)
+    axes.axvline(knee_ms, color="C3", linestyle="--", label=f"shadow of the trunk: {knee_ms:.1f} ms")
+    axes.set_xlabel("worker time per micro-batch, ms")
+    axes.set_ylabel("time that the trunk waits, %")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    plot = path.with_suffix(".svg")
+    figure.savefig(plot, metadata={"Date": None})
+    pyplot.close(figure)
+    return plot
+
+
+def trunk_work(result: Mapping[str, Any]) -> TrunkWork:
+    """The trunk's measured work on a micro-batch."""
+    trunk_ms = result["samples"]["trunk_ms"]
+    return TrunkWork(**{f"{name}_s": ms / 1000 for name, ms in trunk_ms.items()})
+
+
+def modelled_share(worker_s: float, work: TrunkWork) -> float:
+    """The share of the time that the trunk should wait."""
+    waited_s = waiting_s(worker_s, work, MICROBATCHES)
+    return waited_s / (MICROBATCHES * (work.forward_s + work.ship_s + work.backward_s) + waited_s)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The trunk of modelled latency and the plot of what waits beside it."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import benchmarks.latency_trunk
+from benchmarks.latency_trunk import LatencyTrunk
+from benchmarks.measurement import Measurement
+from benchmarks.pipeline_efficiency import GATED_MS, _measurement, _off_target
+from benchmarks.pipeline_plot import modelled_share, trunk_work, write_plot
+from benchmarks.pipeline_rig import Waiting
+from benchmarks.record import Record
+from benchmarks.turns import take_turns
+from benchmarks.waiting_trunk import BACKWARD_S, FORWARD_S, WaitingTrunk, waiting_cnn_small
+from hybrid.shadow import shadow_s
+from hybrid.trunks import build_trunk
+from launch.config import TrunkConfig
+from workers.errors import DataError
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """The seconds that would have been slept."""
+    asked = []
+    monkeypatch.setattr(benchmarks.latency_trunk, "pause", asked.append)
+    return asked
+
+
+class ScriptedRig:
+    """Steps of known phases, without a clock or workers."""
+
+    def __init__(self, wait_s, worker_s):
+        self.wait_s, self.worker_s = wait_s, worker_s
+
+    def step(self, negatives):
+        return {"forward": 0.02, "ship": 0.002, "backward": 0.04, "wait": self.wait_s}, self.worker_s
+
+
+class Quiet:
+    def stage(self, *_):
+        pass
+
+    round = stage
+
+
+def test_a_pause_is_not_shorter_than_asked():
+    start_s = benchmarks.latency_trunk.time.perf_counter()
+    benchmarks.latency_trunk.pause(0.003)
+    assert benchmarks.latency_trunk.time.perf_counter() - start_s >= 0.003
+    benchmarks.latency_trunk.pause(0.0)
+
+
+def test_latency_changes_neither_features_nor_gradients(pauses):
+    torch.manual_seed(0)
+    inputs, grad = torch.randn(5, 8), torch.randn(5, 8)
+    trunk = LatencyTrunk(8, forward_s=0.01, backward_s=0.02)
+    with torch.no_grad():
+        trunk.scale_D.uniform_(1, 2)
+    features = trunk(inputs)
+    assert torch.equal(features, inputs * trunk.scale_D) and pauses == [0.01]
+    features.backward(grad)
+    torch.testing.assert_close(trunk.scale_D.grad, (inputs * grad).sum(0))
+    assert pauses == [0.01, 0.02]
+
+
+def test_each_micro_batch_takes_its_own_time(pauses):
+    trunk = LatencyTrunk(4, 0.1, 0.2)
+    parts = [trunk(torch.ones(2, 4)) for _ in range(3)]
+    for part in parts:
+        part.sum().backward()
+    assert pauses == [0.1] * 3 + [0.2] * 3
+
+
+def test_a_waiting_trunk_waits_in_training_alone(pauses):
+    torch.manual_seed(0)
+    inner = nn.Linear(3, 4)
+    trunk, inputs = WaitingTrunk(inner, 0.1, 0.2), torch.randn(2, 3)
+    assert torch.equal(trunk.eval()(inputs), inner(inputs)) and pauses == []
+    trunk.train()(inputs).sum().backward()
+    assert pauses == [0.1, 0.2] and inner.weight.grad is not None
+
+
+def test_the_waiting_trunk_can_be_named_on_the_command_line(pauses):
+    trunk = build_trunk(TrunkConfig(factory="benchmarks.waiting_trunk:waiting_cnn_small", dim=8), 32)
+    assert type(trunk) is type(waiting_cnn_small(8, 32))
+    trunk(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert pauses == [FORWARD_S, BACKWARD_S]
+
+
+def measured(wait_ms, worker_ms):
+    waiting = Waiting(ScriptedRig(wait_ms / 1000, worker_ms / 1000), negatives=99)
+    name = f"{worker_ms:g} ms"
+    turns = take_turns({name: waiting}, rounds=2, round_s=0.0, progress=Quiet())
+    return _measurement(name, waiting, turns)
+
+
+def test_what_is_measured_is_the_share_of_time_waited():
+    """Scripted steps take no time, so the share of real time is huge; the phases of the steps are what was scripted."""
+    found = measured(3.0, 7.5)
+    assert found.name == "pipeline_waiting_7.5_ms" and found.gate is None
+    samples = found.samples
+    assert samples["negatives"] == 99 and samples["worker_ms"] == pytest.approx(7.5)
+    assert samples["trunk_ms"] == pytest.approx({"forward": 10.0, "ship": 1.0, "backward": 20.0})
+    assert set(samples["wait_ms_of_steps"]) == {3.0}
+
+
+def test_the_gate_is_on_workers_of_its_speed():
+    assert measured(0.1, GATED_MS).gate is not None
+    assert _off_target(9.0, True) == "workers needed 9.0 ms a micro-batch, not 5 ms"
+    assert _off_target(9.0, False) == _off_target(5.5, True) == ""
+
+
+def test_the_model_waits_beyond_the_shadow():
+    work = trunk_work({"samples": {"trunk_ms": {"forward": 10.0, "ship": 1.0, "backward": 20.0}}})
+    assert modelled_share(shadow_s(work, 2), work) == 0.0
+    assert modelled_share(0.021, work) == pytest.approx(0.011 / 0.073)  # 10 + 1 hide; beyond 20 B waits too: 1
+
+
+def test_the_plot_shows_the_knee(tmp_path):
+    record = Record("pipeline_efficiency", "Waiting", {})
+    trunk_ms = {"forward": 10.0, "ship": 1.0, "backward": 20.0}
+    for worker_ms, share in ((5.0, 0.002), (20.0, 0.1)):
+        samples = {"worker_ms": worker_ms, "trunk_ms": trunk_ms}
+        record.add(Measurement("some", "what", "", [share] * 9, "", samples).as_json())
+    plot = write_plot(record.write(tmp_path))
+    assert plot.name == "pipeline_efficiency.svg" and plot.read_text().count("<svg") == 1
+
+
+def test_without_rounds_that_count_there_is_no_plot(tmp_path):
+    record = Record("pipeline_efficiency", "Waiting", {})
+    record.add(Measurement("some", "what", "", [], "busy machine").as_json())
+    with pytest.raises(DataError, match="no round counts"):
+        write_plot(record.write(tmp_path))
+    assert json.loads((tmp_path / "pipeline_efficiency.json").read_text())["results"][0]["values"] == []
