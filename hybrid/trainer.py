@@ -16,6 +16,7 @@ from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
 from hybrid.schedule import Budget, warmup_cosine
 from hybrid.tag_batch import TagBatch
+from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
 from workers.errors import DataError
 
@@ -43,7 +44,8 @@ class StepReport:
     num_chunks: int
     """Chunks that were in flight between trunk and workers at the same time."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock seconds by phase: load, augment, forward, ship, wait, backward, optimizer."""
+    """Wall-clock seconds by phase since the last report: load, augment, forward, ship, wait, backward, optimizer, what
+    the caller does between steps by its own names, and `other`. They add up to the time that went by."""
 
 
 class Trainer:
@@ -58,6 +60,8 @@ class Trainer:
         precision: `auto`, `float32` or `bfloat16`.
         num_items: items in an epoch; needed for a budget in epochs.
         pos_weights: `[N]` weight of each tag's positive terms, or None.
+        progress: where to go on from; None begins.
+        trace: gets the phases of each step; None traces nothing.
 
     Example:
         >>> from launch.config import TrainConfig
@@ -83,13 +87,14 @@ class Trainer:
         precision: str = "auto",
         pos_weights: npt.NDArray[np.float32] | None = None,
         progress: Progress | None = None,
+        trace: TrunkTrace | None = None,
     ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.trunk, self.head, self.config = trunk.to(self.device), head, config
         self.prepare = prepare or (lambda images: images)
         self.progress = progress or Progress()
-        self.timer = PhaseTimer()
+        self.timer = PhaseTimer(trace)
         self.optimizer = make_optimizer(self.trunk, config)
         self.pipeline = Pipeline(self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights)
         self.budget = Budget(
@@ -124,7 +129,8 @@ class Trainer:
         self._set_learning_rates(factor)
         self.trunk.train()
         self.head.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        with self.timer.phase("optimizer"):
+            self.optimizer.zero_grad(set_to_none=True)
         parts = self._cut(images, tags)
         loss = self.pipeline.accumulate(parts)
         with self.timer.phase("optimizer"):
@@ -139,7 +145,7 @@ class Trainer:
             self.head.row_lr,
             fraction,
             sum(-(-len(part.images) // self.head.config.chunk_size) for part in parts),
-            seconds=self.timer.take(),
+            seconds=self.timer.take(self.progress.step - 1),
         )
 
     def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:

@@ -20,9 +20,26 @@ BIAS, ROW_ACC, BIAS_ACC, LOG_Q = 0, 1, 2, 3
 """Columns of `tag_state_N4`: the scalars of a row in one cache line."""
 
 MAX_WORKERS = 256
-SERVED, APPLIED, EXAMPLES, ROWS_WRITTEN, HITS, NEGATIVES, BUSY_NS, STALENESS = range(8)
+(
+    SERVED,
+    APPLIED,
+    EXAMPLES,
+    ROWS_WRITTEN,
+    HITS,
+    NEGATIVES,
+    BUSY_NS,
+    STALENESS,
+    WAIT_NS,
+    RECEIVE_NS,
+    DRAW_NS,
+    KERNEL_NS,
+    REPLY_NS,
+    WARM_UP_NS,
+    COMPILED,
+) = range(15)
 """Columns of `worker_stats_WS`: chunks answered, chunks that wrote, examples, row writes, accidental hits, negatives
-drawn, nanoseconds at work, summed staleness in chunks."""
+drawn, nanoseconds at work, summed staleness in chunks; nanoseconds of each phase (`workers.phase_clock`); nanoseconds
+from WELCOME to READY, and how many kernels had to be compiled in them, of the latest worker in this place."""
 
 _INIT_BLOCK_ROWS = 16_384
 
