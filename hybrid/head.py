@@ -91,7 +91,7 @@ class WideHead(nn.Module):
     ) -> None:
         config = _configured(config, settings)
         counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
-        matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed)
+        matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed, in_background=True)
         self._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
 
     def _start(

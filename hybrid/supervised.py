@@ -56,7 +56,6 @@ def run_train(
 
     While it trains it keeps to `cores`, if any are given; for the rest, when the workers rest, it uses all.
     """
-    from hybrid.finish import finish_run
     from hybrid.training_run import TrainingRun
     from workers.matrix import TagMatrix
     from workers.trace import TraceWindow
@@ -69,6 +68,10 @@ def run_train(
             stack.enter_context(contextlib.closing(training))
             is_done = training.train()
         if is_done:
+            from hybrid.finish import (
+                finish_run,  # late: it loads what draws figures, which the first step need not await
+            )
+
             finish_run(
                 training.run,
                 training.config,

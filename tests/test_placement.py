@@ -116,7 +116,7 @@ def test_a_machine_that_tells_nothing_still_has_its_cores(tmp_path, monkeypatch)
         ("0::/of/the/host\n", {"cpu.max": "400000 100000"}, 4.0),  # a container sees its own group at the top
         ("0::/a\n", {"a/cpu.max": "max 100000"}, None),
         ("0::/a\n", {"a/cpu.max": "nonsense"}, None),
-        ("4:memory:/x\n2:cpu,cpuacct:/x\n", {f"cpu,cpuacct/x/{QUOTA}": "50000", f"cpu,cpuacct/x/{PERIOD}": "100000"}, 0.5),
+        ("4:memory:/x\n2:cpu,b:/x\n", {f"cpu,b/x/{QUOTA}": "50000", f"cpu,b/x/{PERIOD}": "100000"}, 0.5),
         ("1:cpu:/y\n0::/\n", {f"cpu/{QUOTA}": "-1", f"cpu/{PERIOD}": "100000"}, None),
         ("", {}, None),
     ],

@@ -8,11 +8,15 @@ but never holds NaN. Everything else is written once, before a worker starts, bu
 worker writes its own row alone.
 """
 
+import threading
+import time
+
 import numpy as np
 
 from workers import objectives
 from workers.config import HeadConfig
 from workers.errors import DataError, MatrixMismatch
+from workers.fresh_rows import fill_rows
 from workers.memory import ArraySpec, SharedArrays
 from workers.sampler import build_table, sampling_probabilities
 
@@ -41,7 +45,7 @@ MAX_WORKERS = 256
 drawn, nanoseconds at work, summed staleness in chunks; nanoseconds of each phase (`workers.phase_clock`); nanoseconds
 from WELCOME to READY, and how many kernels had to be compiled in them, of the latest worker in this place."""
 
-_INIT_BLOCK_ROWS = 16_384
+_LOOK_S = 0.005
 
 
 def matrix_spec(num_tags: int, dim: int, num_items: int = 0, num_true: int = 0) -> dict[str, ArraySpec]:
@@ -54,6 +58,7 @@ def matrix_spec(num_tags: int, dim: int, num_items: int = 0, num_true: int = 0) 
         "item_offsets": ArraySpec("<i8", (num_items + 1,)),  # CSR of the true tags of each item
         "item_tags": ArraySpec("<i4", (num_true,)),  # ascending within an item
         "worker_stats_WS": ArraySpec("<i8", (MAX_WORKERS, 16)),
+        "is_filled": ArraySpec("<i8", (1,)),  # 1 when rows and their state are ready to be used
     }
 
 
@@ -70,6 +75,8 @@ class TagMatrix:
         self.item_tags = arrays["item_tags"]
         self.worker_stats_WS = arrays["worker_stats_WS"]
         self.num_tags, self.dim = self.rows_ND.shape
+        self._is_filled_1 = arrays["is_filled"]
+        self._is_closing = threading.Event()
 
     @classmethod
     def create(
@@ -83,6 +90,7 @@ class TagMatrix:
         item_offsets: np.ndarray | None = None,
         item_tags: np.ndarray | None = None,
         seed: int = 0,
+        in_background: bool = False,
     ) -> "TagMatrix":
         """Allocate a fresh matrix: small random rows, biases that say "no information", the sampler's table.
 
@@ -95,6 +103,8 @@ class TagMatrix:
             item_offsets: int64 [I + 1], where each item's true tags start; None: chunks carry their true tags.
             item_tags: int32, the true tags of all items, ascending within each.
             seed: of the rows; equal seeds give equal rows.
+            in_background: return while a thread still fills the rows, so that workers can start meanwhile; they are
+                ready only when it is done (`wait_filled`).
 
         Raises:
             DataError: counts, marginal or true tags do not fit.
@@ -109,7 +119,16 @@ class TagMatrix:
         matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
         bias_N = objectives.initial_bias_N(config, marginal_N / marginal_N.sum(), matrix.log_q_N)
         matrix.tag_state_N4[:, BIAS] = bias_N
-        _fill_rows(matrix.rows_ND, config.init_scale / dim**0.5, seed)
+
+        def fill() -> None:
+            fill_rows(matrix.rows_ND, config.init_scale / dim**0.5, seed, matrix._is_closing.is_set)
+            if not matrix._is_closing.is_set():
+                matrix.mark_filled()
+
+        if in_background:
+            threading.Thread(target=fill, name="fill-rows", daemon=True).start()
+        else:
+            fill()
         return matrix
 
     @classmethod
@@ -136,7 +155,7 @@ class TagMatrix:
             matrix.tag_state_N4[:, LOG_Q] = np.log(q_N)
         build_table(q_N, matrix.alias_cells_N2)
         matrix.counts_N[:], matrix.item_offsets[:], matrix.item_tags[:] = counts_N, offsets, tags
-        matrix.worker_stats_WS[:] = 0
+        matrix.worker_stats_WS[:] = matrix.arrays["is_filled"][:] = 0
         return matrix
 
     @classmethod
@@ -196,8 +215,25 @@ class TagMatrix:
         """What added to scores gives log p(t|x), see `objectives.log_probability_correction_N`."""
         return objectives.log_probability_correction_N(config, self.log_q_N, self.counts_N, loss_weight_N)
 
+    def mark_filled(self) -> None:
+        """Rows, biases and accumulators hold what they shall begin with: workers may use them."""
+        self._is_filled_1[0] = 1
+
+    def wait_filled(self, limit_s: float) -> None:
+        """Wait until `mark_filled` was called, in whichever process.
+
+        Raises:
+            MatrixMismatch: it was not, within the limit.
+        """
+        deadline = time.monotonic() + limit_s
+        while self._is_filled_1[0] != 1:
+            if time.monotonic() > deadline:
+                raise MatrixMismatch(f"the owner of the tag matrix has not filled its rows within {limit_s:.0f} s")
+            time.sleep(_LOOK_S)  # shared memory can only be looked at
+
     def close(self) -> None:
         """Let go of the memory; arrays taken from it before stay valid. Idempotent."""
+        self._is_closing.set()  # a thread that still fills rows ends with its present block
         self.arrays.close()
 
 
@@ -221,11 +257,3 @@ def _checked_truth(offsets: np.ndarray | None, tags: np.ndarray | None, num_tags
         if len(np.setdiff1d(falls, offsets, assume_unique=False)):
             raise DataError("item_tags must ascend within each item, each tag once")
     return offsets, tags
-
-
-def _fill_rows(rows_ND: np.ndarray, deviation: float, seed: int) -> None:
-    rng = np.random.Generator(np.random.SFC64(seed))
-    for start in range(0, len(rows_ND), _INIT_BLOCK_ROWS):  # a block stays in cache between its draw and its scaling
-        block = rows_ND[start : start + _INIT_BLOCK_ROWS]
-        rng.standard_normal(out=block, dtype=np.float32)
-        block *= np.float32(deviation)

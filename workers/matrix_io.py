@@ -94,6 +94,7 @@ def load_matrix(
     matrix.tag_state_N4[:, :LOG_Q] = saved.checked("tag_state.npy")[:, :LOG_Q]
     for name, start, stop in saved.shards():
         matrix.rows_ND[start:stop] = saved.checked(name)
+    matrix.mark_filled()
     return matrix
 
 

@@ -19,6 +19,7 @@ from workers.warm_up import warm_up_in_turn
 from workers.worker_trace import WorkerTrace
 
 _WELCOME_PATIENCE_S = 1.0
+_FILL_LIMIT_S = 300.0
 _MIN_HEARTBEAT_S, _MAX_HEARTBEAT_S = 0.05, 60.0
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def serve(endpoint: str, matrix: TagMatrix, me: WorkerIdentity, window: TraceWin
             engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
             with clock.warming_up():
                 warm_up_in_turn(engine.warm_up)
+            matrix.wait_filled(_FILL_LIMIT_S)
             talk.say("READY")  # 3
             _log.info("ready; %s", warm_up_report(matrix.worker_stats_WS[me.index : me.index + 1]))
             _answer_chunks(talk, engine, welcome.fields["heartbeat_s"])
