@@ -1,9 +1,8 @@
 """The supervisor of one run: owns shared memory, run directory and the lifetimes of all its processes."""
 
 import contextlib
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from launch.config import RunConfig
 from launch.control import ControlServer
 from launch.placement import Placement, place_run, set_threads
 from launch.profile import open_profile
+from launch.recorder import Recorder
 from launch.resources import Endpoints, Prepared, make_matrix
-from launch.runs import RunRecord, latest_checkpoint, step_of, write_record
+from launch.runs import latest_checkpoint, step_of
 from launch.snapshot import Snapshot
 from launch.start_up import StartUp
 from launch.stop_signals import StopSignals
@@ -86,7 +86,8 @@ class Supervisor:
             self._open_control(endpoints, stack)
             self.view.start()
             stack.callback(lambda: self.view.stop(self.snapshot))
-            stack.enter_context(self._recording(endpoints.control))
+            self._recorder = Recorder(self.directory, self.snapshot, endpoints.control)
+            stack.enter_context(self._recorder.until_the_end(Interrupted, lambda: self._stop_sent_s is not None))
             self._prepare(endpoints)
             self._train(endpoints, stack)
 
@@ -95,26 +96,6 @@ class Supervisor:
         self._control = ControlServer(endpoints.control, handlers)
         stack.callback(self._control.close)
         self.snapshot.workers_wanted = self.config.workers
-
-    @contextlib.contextmanager
-    def _recording(self, control: str) -> Iterator[None]:
-        """Keep run.json true: `preparing` and `training` while it runs, then how it ended."""
-        self._record = RunRecord(pid=os.getpid(), control=control, started=time.time(), state="preparing")
-        write_record(self.directory, self._record)
-        try:
-            yield
-        except Interrupted:
-            self._enter("stopped")
-            raise
-        except BaseException:
-            self._enter("failed")
-            raise
-        self._enter("stopped" if self._stop_sent_s is not None else "finished")
-
-    def _enter(self, state: str) -> None:
-        self.snapshot.state = state
-        self._record = replace(self._record, state=state)
-        write_record(self.directory, self._record)
 
     def _prepare(self, endpoints: Endpoints) -> None:
         self.snapshot.show("prepare", "preparing the data")
@@ -144,7 +125,7 @@ class Supervisor:
             window=window,
         )
         stack.callback(self._close_pool)
-        self._enter("training")
+        self._recorder.enter("training")
         self.snapshot.show("start", "starting the trunk")
         environment = child_environment()
         set_threads(environment, placement.threads)

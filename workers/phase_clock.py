@@ -19,8 +19,8 @@ compute and update; encode and send."""
 class PhaseClock:
     """Charges a worker's time to phases: each interval begins where the last one ended, so they leave nothing out.
 
-    Costs three readings of the clock and five additions a chunk (about 2 us); what the engine measured is not measured
-    again.
+    Costs three readings of the clock and five additions a chunk, a few microseconds; what the engine measured is not
+    measured again. A chunk that is traced costs its worker some 0.1 ms more, after its reply has left.
 
     Args:
         stats_S: this worker's row of `worker_stats_WS`.
@@ -31,7 +31,8 @@ class PhaseClock:
     """
 
     def __init__(self, stats_S: np.ndarray, trace: WorkerTrace | None = None) -> None:
-        self._stats, self._trace = stats_S, trace
+        self._stats = stats_S.data  # adding to a cell takes a fifth of the time that it takes through NumPy
+        self._trace = trace
         self._now_ns = time.perf_counter_ns()
 
     @contextmanager
