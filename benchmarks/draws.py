@@ -8,9 +8,9 @@ from benchmarks.measurement import Measurement
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.turns import take_turns
-from workers.sampler import build_table, draw_ids, sampling_probabilities
+from workers.sampler import build_groups, draw_ids, sampling_probabilities
 
-TITLE = "Time to draw a negative from the alias table, one core"
+TITLE = "Time to draw a negative, one core"
 SIZES = {"10K": 10_000, "1M": 1_000_000, "10M": 10_000_000}
 _DRAWS = 256 * 20
 
@@ -19,7 +19,7 @@ def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """One contestant per size; negatives follow Zipf(0.75) in order of frequency."""
     contestants = {}
     for name, num_tags in SIZES.items():
-        progress.stage(f"alias table of {name} tags")
+        progress.stage(f"the sampler of {name} tags")
         contestants[name] = LocalContestant(Drawer(options.tags(num_tags)).step)
     turns = take_turns(
         contestants, rounds=options.rounds, round_s=options.round_s, progress=progress, reduction=options.reduction
@@ -33,12 +33,12 @@ class Drawer:
     """Draws as a worker does for a chunk of 256 examples with 20 private negatives."""
 
     def __init__(self, num_tags: int) -> None:
-        self._cells_N2 = np.empty((num_tags, 2), np.uint32)
-        build_table(sampling_probabilities(zipf_counts(num_tags), 1.0), self._cells_N2)
+        counts_N = zipf_counts(num_tags)
+        self._groups_G4, self._members = build_groups(counts_N, sampling_probabilities(counts_N, 1.0))
         self._ids, self._key = np.empty(_DRAWS, np.int32), 0
 
     def step(self) -> float:
         """One chunk's draws."""
         self._key += 1
-        draw_ids(self._cells_N2, np.uint64(self._key), self._ids)
+        draw_ids(self._groups_G4, self._members, np.uint64(self._key), self._ids)
         return float(_DRAWS)

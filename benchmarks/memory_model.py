@@ -10,7 +10,7 @@ from benchmarks.chunked_head import CPU_LOGITS, CUDA_LOGITS
 from benchmarks.partial_head import SAMPLE_RATE
 from launch.config import TrainConfig
 from workers.config import HeadConfig
-from workers.matrix import matrix_spec
+from workers.matrix import Sizes, matrix_spec
 
 _FLOAT, _LONG = 4, 8
 _MOST_TAGS = 1 << 40
@@ -75,7 +75,8 @@ class Need:
 
 def hybrid(num_tags: int, shape: StepShape) -> Need:
     """The matrix that workers share: host memory, whatever device the trunk has, which holds features alone."""
-    matrix = sum(spec.num_bytes for spec in matrix_spec(num_tags, shape.dim).values())
+    sizes = Sizes(num_tags, shape.dim, HeadConfig().row_dtype, num_groups=1, num_members=0, num_items=0, num_true=0)
+    matrix = sum(spec.num_bytes for spec in matrix_spec(sizes).values())
     return Need(temporaries=2 * shape.batch_size * shape.dim * _FLOAT, host=matrix + num_tags * (_LONG + _CREATING))
 
 
@@ -100,7 +101,7 @@ def sampled(num_tags: int, shape: StepShape) -> Need:
         rows=num_tags * shape.dim * _FLOAT,
         state=num_tags * _FLOAT * (shape.dim + 2 + num_chunks),
         temporaries=_SPARSE_COPIES * lookups * shape.dim * _FLOAT,
-        host=num_tags * (_COUNTS + 2 * _LONG),  # log q, alias cells
+        host=num_tags * (_COUNTS + _LONG),  # log q
     )
 
 

@@ -51,7 +51,7 @@ class PipelineRig:
         """Seconds by phase of one step, and those that workers computed on each micro-batch."""
         self.head.num_negatives = negatives
         self.pipeline.accumulate(self._batches[self.head.step % _BATCHES])
-        return self.timer.take(), sum(self.pipeline.chunk_s) / (MICROBATCHES * self.workers)
+        return self.timer.take(self.head.step), sum(self.pipeline.chunk_s) / (MICROBATCHES * self.workers)
 
     def negatives_for(self, worker_s: Iterable[float]) -> list[int]:
         """Numbers of negatives with which workers need about so long per micro-batch; a line through two of them."""

@@ -1,6 +1,5 @@
 """The last part of a run: what was learned is measured, indexed and shown."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from hybrid.temperature import save_temperature
 from hybrid.trainer import Trainer
 from hybrid.whole_file import write_whole
 from launch.config import RunConfig
+from workers.cores import available_cores
 
 EXAMPLE_PIXELS = 256
 
@@ -32,7 +32,7 @@ def finish_run(
     metrics: MetricsLog,
 ) -> None:
     """Evaluate the held-out items, save the index of their pictures, write the gallery; report all to the launcher."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))  # the workers rest
+    torch.set_num_threads(available_cores())  # the workers rest
     head = trainer.head
     rows = head.matrix
     tables, index = measure_splits(

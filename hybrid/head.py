@@ -3,7 +3,6 @@
 # Shapes: B examples, D dim, N tags, k results.
 
 import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from hybrid.ranking import Ranker
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import TagBatch
 from workers.config import HeadConfig
+from workers.cores import available_cores
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ConfigError, DataError, WorkerLost
 from workers.matrix import TagMatrix
@@ -92,7 +92,7 @@ class WideHead(nn.Module):
     ) -> None:
         config = _configured(config, settings)
         counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
-        matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed)
+        matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed, in_background=True)
         self._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
 
     def _start(
@@ -106,7 +106,7 @@ class WideHead(nn.Module):
         log_dir: Path | None,
     ) -> None:
         """Own a pool of workers on a matrix that is already there; whatever fails, nothing is left behind."""
-        num_workers = min(len(os.sched_getaffinity(0)), 8) if workers is None else workers
+        num_workers = min(available_cores(), 8) if workers is None else workers
         with contextlib.ExitStack() as undo:
             undo.callback(matrix.close)
             endpoint = make_endpoint()

@@ -72,13 +72,15 @@ class Pipeline:
         """
         num_examples = sum(len(part.images) for part in microbatches)
         self.chunk_s = ()
-        features, tickets, to_ship, first_chunk = [], [], None, 0
-        for part in microbatches:
-            features_BD = self._forward(part.images)
+        features, tickets, to_ship, first_chunk, ranges = [], [], None, 0, []
+        for number, part in enumerate(microbatches):
+            features_BD = self._forward(part.images, number)
             departure = _Departure(features_BD)
             features.append(features_BD)
-            ship = self._shipper(departure, part.tags, first_chunk)
-            first_chunk += -(-len(features_BD) // self.head.config.chunk_size)
+            chunks = range(first_chunk, first_chunk - (-len(features_BD) // self.head.config.chunk_size))
+            ship = self._shipper(departure, part.tags, number, chunks)
+            first_chunk = chunks.stop
+            ranges.append(chunks)
             if departure.is_ready:
                 tickets.append(ship())
                 continue
@@ -87,38 +89,48 @@ class Pipeline:
             to_ship = ship  # the next forward pass is queued on the device before this copy is waited for
         if to_ship is not None:
             tickets.append(to_ship())
-        loss_sum = sum(self._backward(f, t, num_examples) for f, t in zip(features, tickets, strict=True))
+        parts = enumerate(zip(features, tickets, ranges, strict=True))
+        loss_sum = sum(self._backward(f, t, num_examples, number, chunks) for number, (f, t, chunks) in parts)
         self.head.step += 1
         return loss_sum / num_examples
 
-    def _forward(self, images: Tensor) -> Tensor:
+    def _forward(self, images: Tensor, number: int) -> Tensor:
         device_type, is_mixed = images.device.type, self.precision != torch.float32
-        with self._phase("forward"), torch.autocast(device_type, self.precision, enabled=is_mixed):
+        autocast = torch.autocast(device_type, self.precision, enabled=is_mixed)
+        with self._phase("forward", number), autocast:
             return self.trunk(images)
 
-    def _shipper(self, departure: "_Departure", tags: Any, first_chunk: int) -> Callable[[], Ticket]:
+    def _shipper(self, departure: "_Departure", tags: Any, number: int, chunks: range) -> Callable[[], Ticket]:
         def ship() -> Ticket:
-            with self.timer.phase("ship"):
+            with self.timer.phase("ship", microbatch=number):
+                features_BD = departure.wait()
+                if self.timer.trace is not None:
+                    self.timer.trace.shipped(chunks)
                 return self.head.submit(
-                    departure.wait(), tags, update=True, pos_weights=self.pos_weights, first_chunk=first_chunk
+                    features_BD, tags, update=True, pos_weights=self.pos_weights, first_chunk=chunks.start
                 )
 
         return ship
 
-    def _backward(self, features_BD: Tensor, ticket: Ticket, num_examples: int) -> float:
-        with self.timer.phase("wait"):
+    def _backward(self, features_BD: Tensor, ticket: Ticket, num_examples: int, number: int, chunks: range) -> float:
+        with self.timer.phase("wait", microbatch=number):
             result = self.head.collect(ticket)
+            if self.timer.trace is not None:
+                self.timer.trace.collected(chunks)
         self.chunk_s += result.chunk_s
-        with self._phase("backward"):
+        with self._phase("backward", number):
             grad_BD = torch.from_numpy(result.feature_grad_BD).div_(num_examples)
             if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
                 features_BD.backward(grad_BD.to(features_BD.device, features_BD.dtype, non_blocking=True))
         return float(result.loss_B.sum())
 
     @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
+    def _phase(self, name: str, number: int) -> Iterator[None]:
         """A phase in which the trunk computes: on the host's clock, and on the device's if there is one."""
-        with self.timer.phase(name), self.spans.phase(name) if self.spans is not None else nullcontext():
+        with (
+            self.timer.phase(name, microbatch=number),
+            self.spans.phase(name) if self.spans is not None else nullcontext(),
+        ):
             yield
 
 

@@ -7,6 +7,7 @@ import torch
 from hybrid.metrics_log import MetricsLog
 from hybrid.supervision import Supervision
 from hybrid.trainer import StepReport, Trainer
+from hybrid.worker_phases import WorkerPhases, mean_shares
 from workers.router import Router
 
 SHOW_S = 0.5
@@ -33,8 +34,14 @@ class _Sums:
 
     @property
     def wait_fraction(self) -> float:
-        """Share of the steps' time that the trunk waited for workers."""
-        return self.phase_s.get("wait", 0.0) / max(sum(self.phase_s.values()), 1e-9)
+        """Share of the time that the trunk waited for workers."""
+        return self.phase_fraction.get("wait", 0.0)
+
+    @property
+    def phase_fraction(self) -> dict[str, float]:
+        """Share of the time by phase of the trunk."""
+        total_s = max(sum(self.phase_s.values()), 1e-9)
+        return {name: seconds / total_s for name, seconds in self.phase_s.items()}
 
     @property
     def examples_per_s(self) -> float:
@@ -52,24 +59,29 @@ class Reporter:
         self._trainer, self._router = trainer, router
         self._supervision, self._metrics = supervision, metrics
         self._shown, self._written = _Sums(), _Sums()
+        matrix = trainer.head.matrix
+        self._phases_shown, self._phases_written = WorkerPhases(matrix), WorkerPhases(matrix)
         self._last: StepReport | None = None
 
     def add(self, report: StepReport) -> None:
         """Take one step's report."""
+        is_first = self._last is None
         self._last = report
         now_s = time.monotonic()
         self._shown.add(report)
         self._written.add(report)
-        if now_s - self._shown.start_s >= SHOW_S or self._trainer.progress.step == 1:
+        if now_s - self._shown.start_s >= SHOW_S or is_first:
             self._show(report)
-        if now_s - self._written.start_s >= WRITE_S or self._trainer.progress.step == 1:
+        if now_s - self._written.start_s >= WRITE_S or is_first:
             self.flush()
 
     def flush(self) -> None:
         """Write what has gathered since the last line."""
         if self._last is None or not self._written.steps:
             return
-        sums, counters, tuner = self._written, self._router.counters, self._trainer.tuner
+        sums, counters, workers = self._written, self._router.counters, self._router.workers()
+        shares = self._phases_written.take([worker.index for worker in workers])
+        tuner = self._trainer.tuner
         self._metrics.write(
             self._trainer.progress.step,
             "train",
@@ -83,7 +95,9 @@ class Reporter:
                 "wait_fraction": sums.wait_fraction,
                 "phase_ms": {name: 1000 * s / sums.steps for name, s in sums.phase_s.items()},
                 "threads": torch.get_num_threads(),
-                "workers": sum(worker.state == "ready" for worker in self._router.workers()),
+                "workers": sum(worker.state == "ready" for worker in workers),
+                "worker_phase_fraction": mean_shares(shares),
+                "worker_phase_fraction_by_place": {str(place): share for place, share in shares.items()},
                 "max_staleness_chunks": counters.max_staleness_chunks,
                 "chunks_resent": counters.chunks_resent,
                 "negatives": self._trainer.head.num_negatives,
@@ -94,6 +108,8 @@ class Reporter:
 
     def _show(self, report: StepReport) -> None:
         trainer, sums, counters = self._trainer, self._shown, self._router.counters
+        workers = self._router.workers()
+        shares = self._phases_shown.take([worker.index for worker in workers])
         remaining_s = trainer.budget.remaining_s(trainer.progress.num_examples)
         self._supervision.tell(
             "step",
@@ -105,6 +121,7 @@ class Reporter:
             row_lr=report.row_lr,
             in_flight=report.num_chunks,
             wait_fraction=sums.wait_fraction,
+            phase_fraction=sums.phase_fraction,
             negatives=trainer.head.num_negatives,
             fraction=min(report.fraction, 1.0),
             eta_s=remaining_s if remaining_s < float("inf") else 0.0,
@@ -113,8 +130,14 @@ class Reporter:
             device=str(trainer.device),
             threads=torch.get_num_threads(),
             workers=[
-                {"name": w.name, "state": str(w.state), "rows_per_s": w.rows_per_s, "in_flight": w.in_flight}
-                for w in self._router.workers()
+                {
+                    "name": w.name,
+                    "state": str(w.state),
+                    "rows_per_s": w.rows_per_s,
+                    "in_flight": w.in_flight,
+                    "phase_fraction": shares[w.index],
+                }
+                for w in workers
             ],
         )
         self._shown = _Sums()

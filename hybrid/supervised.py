@@ -12,6 +12,7 @@ from hybrid.data.view import write_head_arrays
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
 from hybrid.whole_file import write_whole
+from workers.cores import of_text, pinned
 from workers.endpoint import remove_endpoint
 from workers.lifeline import watch_owner
 
@@ -40,25 +41,46 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
         write_whole(directory / "prepared.json", json.dumps(prepared, indent=1) + "\n")
 
 
-def run_train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endpoint: str, resume: Path | None) -> None:
-    """Train a run to the end of its budget, then show what it learned; or until the launcher asks to stop."""
-    from hybrid.finish import finish_run
+def run_train(
+    directory: Path,
+    link: str,
+    lifeline_fd: int,
+    matrix_fd: int,
+    endpoint: str,
+    *,
+    resume: Path | None,
+    trace: str | None,
+    cores: str,
+) -> None:
+    """Train a run to the end of its budget, then show what it learned; or until the launcher asks to stop.
+
+    While it trains it keeps to `cores`, if any are given; for the rest, when the workers rest, it uses all.
+    """
     from hybrid.training_run import TrainingRun
     from workers.matrix import TagMatrix
+    from workers.trace import TraceWindow
 
-    with _supervised(link, lifeline_fd) as supervision:
-        training = TrainingRun(RunDirectory(directory), TagMatrix.attach(matrix_fd), endpoint, supervision, resume)
-        with contextlib.closing(training):
-            if training.train():
-                finish_run(
-                    training.run,
-                    training.config,
-                    training.view,
-                    training.trainer,
-                    training.loss_weight_N,
-                    supervision,
-                    training.metrics,
-                )
+    window = None if trace is None else TraceWindow.of_text(trace)
+    with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
+        run, matrix = RunDirectory(directory), TagMatrix.attach(matrix_fd)
+        with pinned(of_text(cores)):
+            training = TrainingRun(run, matrix, endpoint, supervision, resume=resume, window=window)
+            stack.enter_context(contextlib.closing(training))
+            is_done = training.train()
+        if is_done:
+            from hybrid.finish import (
+                finish_run,  # late: it loads what draws figures, which the first step need not await
+            )
+
+            finish_run(
+                training.run,
+                training.config,
+                training.view,
+                training.trainer,
+                training.loss_weight_N,
+                supervision,
+                training.metrics,
+            )
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
 from hybrid.schedule import Budget, warmup_cosine
 from hybrid.tag_batch import TagBatch
+from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
 from workers.errors import DataError
 
@@ -50,7 +51,8 @@ class StepReport:
     num_chunks: int
     """Chunks that were in flight between trunk and workers at the same time."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock seconds by phase: load, augment, forward, ship, wait, backward, optimizer."""
+    """Wall-clock seconds by phase since the last report: load, augment, forward, ship, wait, backward, optimizer, what
+    the caller does between steps by its own names, and `other`. They add up to the time that went by."""
 
 
 class Trainer:
@@ -67,6 +69,7 @@ class Trainer:
         pos_weights: `[N]` weight of each tag's positive terms, or None.
         progress: of a training that goes on; None starts one.
         tell: takes remarks for people; they are logged if nobody else wants them.
+        trace: gets the phases of each step; None traces nothing.
 
     Example:
         >>> from launch.config import TrainConfig
@@ -93,13 +96,14 @@ class Trainer:
         pos_weights: npt.NDArray[np.float32] | None = None,
         progress: Progress | None = None,
         tell: Callable[[str], None] = logger.info,
+        trace: TrunkTrace | None = None,
     ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.trunk, self.head, self.config = trunk.to(self.device), head, config
         self.prepare = prepare or (lambda images: images)
         self.progress = progress or Progress()
-        self.timer = PhaseTimer()
+        self.timer = PhaseTimer(trace)
         self.optimizer = make_optimizer(self.trunk, config)
         self.tuner = self._make_tuner(tell) if config.auto_negatives else None
         spans = DeviceSpans() if self.tuner is not None and self.device.type == "cuda" else None
@@ -140,14 +144,15 @@ class Trainer:
         self._set_learning_rates(factor)
         self.trunk.train()
         self.head.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        with self.timer.phase("optimizer"):
+            self.optimizer.zero_grad(set_to_none=True)
         parts = self._cut(images, tags)
         loss = self.pipeline.accumulate(parts)
         with self.timer.phase("optimizer"):
             if self.config.clip_norm > 0:
                 nn.utils.clip_grad_norm_(self.trunk.parameters(), self.config.clip_norm)
             self.optimizer.step()
-        seconds = self.timer.take()
+        seconds = self.timer.take(self.progress.step)
         if self.tuner is not None:
             self._tune(self.tuner, len(images), seconds)
         self._advance(len(images))

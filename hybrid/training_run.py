@@ -26,11 +26,14 @@ from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trainer import Progress, StepReport, Trainer
+from hybrid.trunk_trace import TrunkTrace
 from hybrid.trunks import build_trunk, prepare_images
 from hybrid.validation import Validation
 from launch.config import RunConfig
 from workers.matrix import TagMatrix
+from workers.phase_clock import warm_up_report
 from workers.tag_weights import inverse_frequency_weights
+from workers.trace import TraceWindow
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +50,18 @@ class TrainingRun:
         endpoint: where the workers connect.
         supervision: the link to the launcher.
         resume: the checkpoint to go on from, or None.
+        window: which steps to trace; None traces nothing.
     """
 
     def __init__(
-        self, run: RunDirectory, matrix: TagMatrix, endpoint: str, supervision: Supervision, resume: Path | None
+        self,
+        run: RunDirectory,
+        matrix: TagMatrix,
+        endpoint: str,
+        supervision: Supervision,
+        *,
+        resume: Path | None = None,
+        window: TraceWindow | None = None,
     ) -> None:
         self.run, self.supervision = run, supervision
         self.config: RunConfig = run.config()
@@ -63,7 +74,7 @@ class TrainingRun:
             matrix, endpoint, supervision, self.config.head, positives=train.positives, seed=train.seed
         )
         supervision.serve(self.head.router)
-        self.trainer = self._make_trainer(resume)
+        self.trainer = self._make_trainer(resume, None if window is None else TrunkTrace(window))
         self.metrics = MetricsLog(
             run.metrics_file, run.tensorboard, resume_step=None if resume is None else self.trainer.progress.step
         )
@@ -71,7 +82,7 @@ class TrainingRun:
         self.validation = Validation(self.trainer, self.view, self.config, self.metrics)
         self._saved_s = time.monotonic()
 
-    def _make_trainer(self, resume: Path | None) -> Trainer:
+    def _make_trainer(self, resume: Path | None, trace: TrunkTrace | None) -> Trainer:
         config, train = self.config, self.config.train
         checkpoint = None if resume is None else open_checkpoint(resume)
         progress = Progress() if checkpoint is None else Progress(**checkpoint.progress)
@@ -85,6 +96,7 @@ class TrainingRun:
             pos_weights=self.loss_weight_N,
             progress=progress,
             tell=lambda text: self.supervision.tell("note", text=text),
+            trace=trace,
         )
         self.augmenter = Augmenter(Augmentation(), config.data.image_size, train.seed, trainer.device)
         self.head.step = progress.step
@@ -107,8 +119,10 @@ class TrainingRun:
         Returns:
             Whether the budget was spent.
         """
-        self.head.router.wait_ready(1, WORKERS_START_S)
-        trainer = self.trainer
+        trainer, router = self.trainer, self.head.router
+        router.wait_ready(1, WORKERS_START_S)
+        ready = [w.index for w in router.workers() if w.state == "ready"]
+        self.supervision.tell("note", text=warm_up_report(self.head.matrix.worker_stats_WS[ready]))
         threads = torch.get_num_threads()
         self.supervision.tell(
             "note", text=f"trunk on {describe(trainer.device)}, {trainer.precision}, {threads} CPU threads"
@@ -159,9 +173,11 @@ class TrainingRun:
 
     def _after_step(self, report: StepReport) -> None:
         self.reporter.add(report)
-        self.validation.after_step()
+        with self.trainer.timer.phase("validate"):
+            self.validation.after_step()
         if time.monotonic() - self._saved_s > self.config.train.checkpoint_minutes * 60:
-            self.save()
+            with self.trainer.timer.phase("save"):
+                self.save()
 
     def _should_stop(self) -> bool:
         return self.supervision.stop_asked

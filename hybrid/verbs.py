@@ -40,11 +40,22 @@ def prepare(directory: Path, link: str, lifeline_fd: int) -> None:
 @click.option("--matrix-fd", type=int, required=True)
 @click.option("--endpoint", required=True)
 @click.option("--resume", type=click.Path(path_type=Path))
-def train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endpoint: str, resume: Path | None) -> None:
+@click.option("--trace")
+@click.option("--cores", default="")
+def train(
+    directory: Path,
+    link: str,
+    lifeline_fd: int,
+    matrix_fd: int,
+    endpoint: str,
+    resume: Path | None,
+    trace: str | None,
+    cores: str,
+) -> None:
     """Train a run."""
     from hybrid.supervised import run_train
 
-    run_train(directory, link, lifeline_fd, matrix_fd, endpoint, resume)
+    run_train(directory, link, lifeline_fd, matrix_fd, endpoint, resume=resume, trace=trace, cores=cores)
 
 
 @verbs.command()

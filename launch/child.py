@@ -63,6 +63,12 @@ class Child:
             return "\n".join(file.read().decode(errors="replace").rstrip().splitlines()[-lines:])
         return ""
 
+    def failure(self, code: int) -> str:
+        """How it ended and what it said, for whoever started the run."""
+        tail = self.log_tail()
+        said = f" It said:\n\n{tail}\n" if tail else ""
+        return f"{self.log.stem} ended with {exit_reason(code)}.{said}\nThe whole log: {self.log}"
+
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)

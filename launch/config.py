@@ -1,9 +1,9 @@
 """The settings of a run: one nested frozen dataclass, composed of what each component owns."""
 
-import os
 from dataclasses import dataclass, field
 
 from workers.config import HeadConfig
+from workers.cores import available_cores, has_accelerator
 from workers.settings import check, check_choice
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -14,8 +14,10 @@ DEFAULT_MINUTES = 7.5
 
 
 def default_num_workers() -> int:
-    """`max(2, min(cores - 1, 8))`, of the cores that this process may use."""
-    return max(2, min(len(os.sched_getaffinity(0)) - 1, 8))
+    """Two to eight, of the cores that may be used: all but one beside an accelerator, else the quarter that a trunk on
+    the CPU can spare."""
+    cores = available_cores()
+    return max(2, min(cores - 1 if has_accelerator() else cores // 4, 8))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +180,11 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     workers: int = field(default_factory=default_num_workers)
     """Worker processes at the start; `hybrid scale` changes it while a run goes on."""
+    pin: bool = False
+    """Keep the trunk and each worker to cores of their own."""
+    profile_steps: int = 0
+    """Steps of which a trace is written; 0 writes none."""
 
     def __post_init__(self) -> None:
         check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256")
+        check(0 <= self.profile_steps <= 10_000, "profile_steps", self.profile_steps, "between 0 and 10,000")

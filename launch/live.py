@@ -1,7 +1,7 @@
 """The live view of a run in a terminal."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -11,11 +11,20 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.figures import count, duration, rate, share, sparkline
+from launch.phase_bar import phase_bar
 from launch.snapshot import Snapshot
 
 _REFRESH_S = 0.25
-_FRAME_LINES = 14  # lines of the view that are not workers
+_FRAME_LINES = 16  # lines of the view that are not workers
 _MIN_WORKER_LINES = 4
+_WORKER_SHARES = {
+    "busy": ("receive", "draw", "kernel", "reply"),
+    "receive": ("receive",),
+    "draw": ("draw",),
+    "kernel": ("kernel",),
+    "reply": ("reply",),
+}
+"""Column -> phases of a worker whose shares it adds up."""
 _STATE_STYLES = {"ready": "green", "busy": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
 
 
@@ -60,8 +69,8 @@ def render(snapshot: Snapshot, height: int) -> RenderableType:
 
 
 def _header(snapshot: Snapshot) -> RenderableType:
-    line = Table.grid(expand=True)
-    line.add_column(no_wrap=True, overflow="ellipsis")
+    line = Table.grid(expand=True, padding=(0, 2, 0, 0), pad_edge=False)
+    line.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     line.add_column(justify="right", no_wrap=True)
     title = Text.assemble(("hybrid ", "bold"), (snapshot.source, "bold cyan"), "  ", (snapshot.run, "dim"))
     line.add_row(title, Text.assemble((snapshot.state, "bold"), f"  {duration(snapshot.elapsed_s)}"))
@@ -91,7 +100,7 @@ def _progress(snapshot: Snapshot) -> RenderableType:
 
 def _figures(snapshot: Snapshot) -> RenderableType:
     step = snapshot.step
-    table = Table.grid(padding=(0, 3, 0, 0))
+    table = Table.grid(padding=(0, 2, 0, 0))
     for style in ("dim", "bold", "dim", "bold", "dim", "bold"):
         table.add_column(style=style, no_wrap=True)
     loss = f"{step['loss']:.4f}"
@@ -99,7 +108,7 @@ def _figures(snapshot: Snapshot) -> RenderableType:
         "step", count(step["step"]), "examples/s", rate(step["examples_per_s"]), "negatives", count(step["negatives"])
     )
     table.add_row(
-        "loss", loss, "waited for workers", share(step["wait_fraction"]), "chunks in flight", count(step["in_flight"])
+        "loss", loss, "trunk waited", share(step["wait_fraction"]), "chunks in flight", count(step["in_flight"])
     )
     table.add_row(
         "lr trunk",
@@ -113,30 +122,42 @@ def _figures(snapshot: Snapshot) -> RenderableType:
         "lr rows", f"{step['row_lr']:.2e}", "workers lost", count(snapshot.workers_lost), "trunk on", Text(_place(step))
     )
     curve = Text.assemble(("loss  ", "dim"), (sparkline(snapshot.losses.points, 60), "cyan"))
-    return Group(table, curve)
+    parts: list[RenderableType] = [table, curve]
+    if phase_fraction := step.get("phase_fraction"):
+        parts.append(phase_bar(phase_fraction))
+    return Group(*parts)
 
 
 def _place(step: Mapping[str, Any]) -> str:
     """Device and threads of the trunk, where it says them."""
-    threads = f", {count(step['threads'])} threads" if "threads" in step else ""
-    return f"{step.get('device', '-')}{threads}"
+    threads = step.get("threads")
+    shown = "" if threads is None else f", {count(threads)} thread{'' if threads == 1 else 's'}"
+    return f"{step.get('device', '-')}{shown}"
 
 
 def _workers(snapshot: Snapshot, lines: int) -> RenderableType:
     workers = snapshot.step["workers"]
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(f"worker ({len(workers)} of {snapshot.workers_wanted})", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("rows/s", justify="right", no_wrap=True)
-    table.add_column("in flight", justify="right", no_wrap=True)
+    for name in ("rows/s", "in flight", *_WORKER_SHARES):
+        table.add_column(name, justify="right", no_wrap=True)
     shown = workers if len(workers) <= lines else workers[: lines - 1]
     for worker in shown:
         state = Text(worker["state"], style=_STATE_STYLES.get(worker["state"], ""))
-        table.add_row(Text(worker["name"]), state, rate(worker["rows_per_s"]), count(worker["in_flight"]))
+        numbers = (rate(worker["rows_per_s"]), count(worker["in_flight"]))
+        table.add_row(Text(worker["name"]), state, *numbers, *_shares([worker]))
     if rest := workers[len(shown) :]:
-        rows_per_s = rate(sum(worker["rows_per_s"] for worker in rest))
-        table.add_row(f"{len(rest)} more", "", rows_per_s, count(sum(worker["in_flight"] for worker in rest)))
+        numbers = (rate(sum(w["rows_per_s"] for w in rest)), count(sum(w["in_flight"] for w in rest)))
+        table.add_row(f"{len(rest)} more", "", *numbers, *_shares(rest))
     return table
+
+
+def _shares(workers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The mean share of their time in each of `_WORKER_SHARES`; `-` where a worker tells none."""
+    told = [worker["phase_fraction"] for worker in workers if worker.get("phase_fraction")]
+    sums = [[sum(one[phase] for phase in phases) for one in told] for phases in _WORKER_SHARES.values()]
+    return [share(sum(column) / len(column)) if column else "-" for column in sums]
 
 
 def _footer(snapshot: Snapshot) -> RenderableType:

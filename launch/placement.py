@@ -1,25 +1,24 @@
-"""How many CPU threads the trunk computes with."""
+"""How many CPU threads the trunk computes with, and which cores trunk and workers keep to."""
 
-import os
 from collections.abc import MutableMapping
+from dataclasses import dataclass
+
+from launch.config import RunConfig
+from launch.topology import Cpu, Topology
+from workers.cores import as_text
+from workers.cores import available_cores as available_cores
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def available_cores() -> int:
-    """Cores that this process may use: affinity counts, so a container's share of a large machine is seen."""
-    return len(os.sched_getaffinity(0))
-
-
 def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
-    """CPU threads of the trunk.
+    """CPU threads of the trunk; with one thread for each worker they are no more than the cores, wherever that can be.
 
-    Each worker computes on one thread, and only while a chunk is with it. On a machine without an accelerator the trunk
-    is the larger consumer by far, yet it must not take every core: convolutions go backward in step, their threads
-    spinning at barriers, and one thread that a worker pushes off its core stops all of them (two cores, two workers:
-    1,107 examples/s with one thread, 863 with two; on a machine that others use too, 794 and 25). So a quarter of the
-    cores, at least one where there are two, is left to workers and to the preparation of batches. With an accelerator
-    the trunk's threads only prepare batches, and the workers' cores are left to the workers.
+    On a machine without an accelerator the trunk is the larger consumer by far, yet it must not take every core:
+    convolutions go backward in step, their threads spinning at barriers, and one thread that a worker pushes off its
+    core stops all of them (two cores, two workers: 1,107 examples/s with one thread, 863 with two; on a machine that
+    others use too, 794 and 25). So the workers' cores are theirs, and at least a quarter of all cores is left to them
+    and to the preparation of batches. With an accelerator the trunk's threads only prepare batches.
 
     Args:
         cores: cores that may be used.
@@ -30,16 +29,16 @@ def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
     Example:
         >>> plan_threads(cores=2, workers=2, device="auto", asked=0)
         1
-        >>> plan_threads(cores=16, workers=8, device="cuda", asked=0)
-        8
+        >>> plan_threads(cores=16, workers=2, device="cpu", asked=0), plan_threads(16, 8, "cpu", 0)
+        (12, 8)
+        >>> plan_threads(cores=16, workers=2, device="cuda", asked=0)
+        14
         >>> plan_threads(cores=16, workers=8, device="cpu", asked=3)
         3
     """
     if asked > 0:
         return asked
-    if device == "cuda":
-        return max(1, cores - workers)
-    reserved = max(1, cores // 4) if workers else 0
+    reserved = workers if device == "cuda" or not workers else max(workers, cores // 4)
     return max(1, cores - reserved)
 
 
@@ -47,3 +46,93 @@ def set_threads(environment: MutableMapping[str, str], threads: int) -> None:
     """Set the thread counts that torch, BLAS and numba read once, when they are loaded."""
     for name in _THREAD_VARIABLES:
         environment[name] = str(threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which logical CPUs each process keeps to; no CPUs at all: wherever the system likes."""
+
+    threads: int
+    """CPU threads of the trunk."""
+    trunk: tuple[int, ...] = ()
+    workers: tuple[int, ...] = ()
+    """The worker in place i, and whoever replaces it, keeps to CPU `workers[i % len(workers)]`."""
+    memory: tuple[int, ...] = ()
+    """Where to fill the tag matrix: the kernel puts a page on the node of whoever touches it first."""
+    remarks: tuple[str, ...] = ()
+    """What to tell the user."""
+
+
+def place(topology: Topology, threads: int, workers: int) -> Placement:
+    """Give the trunk and each worker cores of their own, as far as there are enough.
+
+    Physical cores come first, their second hyperthreads last. The trunk takes the first ones; workers take what is
+    left in turn, beginning on the NUMA node that has most of it. On a single core all share it.
+
+    Args:
+        topology: what may be used.
+        threads: CPU threads of the trunk.
+        workers: worker processes.
+
+    Example:
+        >>> cpus = tuple(Cpu(number, physical=number % 4, node=0) for number in range(8))
+        >>> place(Topology(cpus, num_usable=8), threads=2, workers=3)
+        Placement(threads=2, trunk=(0, 1), workers=(2, 3, 4, 5, 6, 7), memory=(),
+                  remarks=('pinned: trunk to cores 0-1, workers to 2-4',))
+    """
+    turns = _turns(topology.cpus)
+    usable = sorted(topology.cpus, key=lambda cpu: (turns[cpu], cpu.node, cpu.number))[: topology.num_usable]
+    trunk = usable[: min(threads, max(1, len(usable) - 1))]
+    rest = usable[len(trunk) :] or usable
+    nodes = [cpu.node for cpu in rest]
+    home = max(sorted(set(nodes)), key=nodes.count)
+    rest.sort(key=lambda cpu: (turns[cpu], cpu.node != home, cpu.node, cpu.number))
+    return Placement(
+        threads,
+        tuple(cpu.number for cpu in trunk),
+        tuple(cpu.number for cpu in rest),
+        tuple(cpu.number for cpu in topology.cpus if cpu.node == home) if len(topology.nodes) > 1 else (),
+        _remarks(topology, trunk, rest[:workers], threads, workers),
+    )
+
+
+def place_run(config: RunConfig, topology: Topology) -> Placement:
+    """Threads and cores of a run as its settings want them."""
+    threads = plan_threads(topology.num_usable, config.workers, config.trunk.device, config.trunk.threads)
+    if config.pin:
+        return place(topology, threads, config.workers)
+    if len(topology.nodes) < 2:
+        return Placement(threads)
+    counts = ", ".join(f"{node}: {count} cores" for node, count in topology.nodes.items())
+    remark = (
+        f"NUMA nodes: {counts}. A page of the tag matrix lies where the launcher ran when it filled it; "
+        "--pin fills it on the workers' node"
+    )
+    return Placement(threads, remarks=(remark,))
+
+
+def _remarks(topology: Topology, trunk: list[Cpu], own: list[Cpu], threads: int, workers: int) -> tuple[str, ...]:
+    remarks = [f"pinned: trunk to cores {_text(trunk)}, workers to {_text(own)}"]
+    if threads + workers > topology.num_usable:
+        remarks.append(
+            f"trunk threads ({threads}) and workers ({workers}) share {topology.num_usable} cores: "
+            "fewer --workers or --trunk-threads would give each its own"
+        )
+    if len(topology.nodes) > 1:
+        nodes = as_text({cpu.node for cpu in own})
+        remarks.append(f"NUMA: the tag matrix is filled, hence lies, on node {own[0].node}; workers are on {nodes}")
+    return tuple(remarks)
+
+
+def _turns(cpus: tuple[Cpu, ...]) -> dict[Cpu, int]:
+    """0 for one logical CPU of each physical core, 1 for the second of each, and so on."""
+    turns: dict[Cpu, int] = {}
+    on_core: dict[int, int] = {}
+    for cpu in sorted(cpus):
+        turns[cpu] = on_core.get(cpu.physical, 0)
+        on_core[cpu.physical] = turns[cpu] + 1
+    return turns
+
+
+def _text(cpus: list[Cpu]) -> str:
+    return as_text([cpu.number for cpu in cpus])

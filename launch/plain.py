@@ -8,6 +8,7 @@ from launch.figures import count, duration, rate, share
 from launch.snapshot import Snapshot
 
 _INTERVAL_S = 5.0
+_LEAST_SHOWN = 0.001
 
 
 class PlainView:
@@ -66,8 +67,17 @@ def describe(status: Mapping[str, Any]) -> str:
 def describe_at_length(status: Mapping[str, Any]) -> str:
     """Several lines about a run that goes on: where, what, each worker, the last remarks."""
     lines = [f"{status['run']}, for {duration(status['elapsed_s'])}", describe(status)]
+    if phase_fraction := status.get("phase_fraction"):
+        lines.append(f"  trunk: {_phases(phase_fraction)}")
     for worker in status["workers"]:
         rows_per_s = rate(worker["rows_per_s"])
-        lines.append(f"  {worker['name']}: {worker['state']}, {rows_per_s} rows/s, in flight {worker['in_flight']}")
+        told = f"; {_phases(worker['phase_fraction'])}" if worker.get("phase_fraction") else ""
+        numbers = f"{rows_per_s} rows/s, in flight {worker['in_flight']}"
+        lines.append(f"  {worker['name']}: {worker['state']}, {numbers}{told}")
     lines += [f"  note: {text}" for text in status["notes"]]
     return "\n".join(lines)
+
+
+def _phases(phase_fraction: Mapping[str, float]) -> str:
+    """`forward 31.0%, wait 2.0%`, in the order given, without what is next to nothing."""
+    return ", ".join(f"{name} {share(part)}" for name, part in phase_fraction.items() if part >= _LEAST_SHOWN)

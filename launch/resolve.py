@@ -18,6 +18,8 @@ Flat = dict[str, Any]
 CHANGEABLE_ON_RESUME = frozenset(
     {
         "workers",
+        "pin",
+        "profile_steps",
         "data.cache_dir",
         "data.loader_processes",
         "trunk.device",

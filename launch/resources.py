@@ -88,7 +88,12 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None) 
         if config.train.tag_loss_weight == "inverse-frequency":  # biases start where the weighted loss has its rest
             arrays["marginal"] = arrays["marginal"] * inverse_frequency_weights(arrays["counts"], prepared.num_train)
         return TagMatrix.create(
-            prepared.num_tags, config.trunk.dim, config=config.head, seed=config.train.seed, **arrays
+            prepared.num_tags,
+            config.trunk.dim,
+            config=config.head,
+            seed=config.train.seed,
+            in_background=True,
+            **arrays,
         )
     matrix = load_matrix(
         checkpoint / "matrix", config.head, item_offsets=arrays["item_offsets"], item_tags=arrays["item_tags"]

@@ -175,6 +175,11 @@ def latest_checkpoint(directory: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def step_of(checkpoint: Path | None) -> int:
+    """The step that a checkpoint's name tells, after which a run goes on; 0 without a checkpoint."""
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
+
+
 def _newest(folder: Path) -> Path:
     started = []
     for path in _runs(folder):

@@ -1,24 +1,28 @@
 """The supervisor of one run: owns shared memory, run directory and the lifetimes of all its processes."""
 
 import contextlib
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from launch.child import Child, child_environment, exit_reason
+from launch.child import Child, child_environment
 from launch.config import RunConfig
 from launch.control import ControlServer
-from launch.placement import available_cores, plan_threads, set_threads
+from launch.placement import Placement, place_run, set_threads
+from launch.profile import open_profile
+from launch.recorder import Recorder
 from launch.resources import Endpoints, Prepared, make_matrix
-from launch.runs import RunRecord, latest_checkpoint, write_record
+from launch.runs import latest_checkpoint, step_of
 from launch.snapshot import Snapshot
+from launch.start_up import StartUp
 from launch.stop_signals import StopSignals
+from launch.topology import read_topology
 from launch.views import View
+from workers.cores import as_text, pinned
 from workers.errors import RunError
 from workers.lifeline import Lifeline
 from workers.link import Link, Message
@@ -59,6 +63,8 @@ class Supervisor:
         self.directory, self.config, self.resume = directory, config, resume
         self.view, self.snapshot = view, snapshot
         self._signals = StopSignals()
+        self._start_up = StartUp()
+        self._placement: Placement | None = None
         self._stop_sent_s: float | None = None
         self._heard_s = time.monotonic()
         self._link: Link | None = None
@@ -80,7 +86,8 @@ class Supervisor:
             self._open_control(endpoints, stack)
             self.view.start()
             stack.callback(lambda: self.view.stop(self.snapshot))
-            stack.enter_context(self._recording(endpoints.control))
+            self._recorder = Recorder(self.directory, self.snapshot, endpoints.control)
+            stack.enter_context(self._recorder.until_the_end(Interrupted, lambda: self._stop_sent_s is not None))
             self._prepare(endpoints)
             self._train(endpoints, stack)
 
@@ -90,51 +97,50 @@ class Supervisor:
         stack.callback(self._control.close)
         self.snapshot.workers_wanted = self.config.workers
 
-    @contextlib.contextmanager
-    def _recording(self, control: str) -> Iterator[None]:
-        """Keep run.json true: `preparing` and `training` while it runs, then how it ended."""
-        self._record = RunRecord(pid=os.getpid(), control=control, started=time.time(), state="preparing")
-        write_record(self.directory, self._record)
-        try:
-            yield
-        except Interrupted:
-            self._enter("stopped")
-            raise
-        except BaseException:
-            self._enter("failed")
-            raise
-        self._enter("stopped" if self._stop_sent_s is not None else "finished")
-
-    def _enter(self, state: str) -> None:
-        self.snapshot.state = state
-        self._record = replace(self._record, state=state)
-        write_record(self.directory, self._record)
-
     def _prepare(self, endpoints: Endpoints) -> None:
         self.snapshot.show("prepare", "preparing the data")
+        self._start_up.reach("launcher")
         self._run_child("prepare", [], endpoints, environment=child_environment(), pass_fds=())
+        self._start_up.reach("data")
 
     def _train(self, endpoints: Endpoints, stack: contextlib.ExitStack) -> None:
         prepared = Prepared.read(self.directory)
         checkpoint = latest_checkpoint(self.directory) if self.resume else None
-        matrix = self._make_matrix(prepared, checkpoint)
+        self._placement = placement = place_run(self.config, read_topology())
+        for remark in placement.remarks:
+            self._note(remark)
+        with pinned(placement.memory):
+            matrix = self._make_matrix(prepared, checkpoint)
         stack.callback(matrix.close)
-        self._pool = WorkerPool(matrix, endpoints.head, self.config.workers, log_dir=self.directory / "log")
+        profile = open_profile(self.directory, self.config.profile_steps, step_of(checkpoint))
+        if profile is not None:
+            stack.callback(lambda: self._note(profile.merge()))  # called when all who write to it have ended
+        window = profile.window if profile else None
+        self._pool = WorkerPool(
+            matrix,
+            endpoints.head,
+            self.config.workers,
+            log_dir=self.directory / "log",
+            cores=placement.workers,
+            window=window,
+        )
         stack.callback(self._close_pool)
-        self._enter("training")
+        self._recorder.enter("training")
         self.snapshot.show("start", "starting the trunk")
         environment = child_environment()
-        trunk = self.config.trunk
-        set_threads(environment, plan_threads(available_cores(), self.config.workers, trunk.device, trunk.threads))
-        arguments = ["--matrix-fd", str(matrix.fd), "--endpoint", endpoints.head]
+        set_threads(environment, placement.threads)
+        arguments = ["--matrix-fd", str(matrix.fd), "--endpoint", endpoints.head, "--cores", as_text(placement.trunk)]
         if checkpoint is not None:
             arguments += ["--resume", str(checkpoint)]
+        if window is not None:
+            arguments += ["--trace", window.text]
         self._run_child("train", arguments, endpoints, environment=environment, pass_fds=(matrix.fd,))
 
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
         self.snapshot.show("matrix", f"making the tag matrix, {prepared.num_tags:,} x {self.config.trunk.dim}")
         self.view.update(self.snapshot, force=True)
         matrix = make_matrix(self.config, prepared, checkpoint)
+        self._start_up.reach("tag matrix")
         self._note(f"{prepared.num_train:,} training images, {prepared.num_tags:,} tags; {matrix.huge_pages}")
         if checkpoint is not None:
             self._note(f"resuming from {checkpoint.name}")
@@ -186,7 +192,7 @@ class Supervisor:
             self._serve()
             self._obey_stop(child, can_finish=can_finish)
         if code != 0:
-            raise RunError(_failure(child, code))
+            raise RunError(child.failure(code))
 
     def _serve(self) -> None:
         assert self._control is not None and self._link is not None, "opened before a child is started"
@@ -204,6 +210,9 @@ class Supervisor:
         elif message["kind"] == "kill" and self._pool is not None:
             self._pool.kill(message["worker"])
         else:
+            if message["kind"] == "step" and not self.snapshot.step:
+                self._start_up.reach("trunk and workers")
+                self._note(self._start_up.report)
             self.snapshot.take(message)
 
     def _tell_losses(self, lost: list[str]) -> None:
@@ -246,7 +255,9 @@ class Supervisor:
             self.config = replace(self.config, workers=wanted)
         else:
             self._scale(self._pool, wanted)
-        self._note(f"scaled from {before} to {wanted} workers")
+        cores = self._placement.workers if self._placement else ()
+        shared = f"; they share cores {as_text(cores)}" if cores and wanted > len(cores) else ""
+        self._note(f"scaled from {before} to {wanted} workers{shared}")
         return {"before": before, "workers": wanted}
 
     def _scale(self, pool: WorkerPool, wanted: int) -> None:
@@ -262,9 +273,3 @@ class Supervisor:
         if self._pool is not None:
             self._pool.close(_POOL_CLOSE_S)
             self._pool = None
-
-
-def _failure(child: Child, code: int) -> str:
-    tail = child.log_tail()
-    said = f" It said:\n\n{tail}\n" if tail else ""
-    return f"{child.log.stem} ended with {exit_reason(code)}.{said}\nThe whole log: {child.log}"

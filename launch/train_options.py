@@ -59,6 +59,9 @@ OPTIONS = (
         "Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid.",
     ),
     TrainOption("--workers", "workers", int, "Worker processes; `hybrid scale` changes it during the run."),
+    TrainOption(
+        "--profile-steps", "profile_steps", int, "Trace so many steps into trace.json; 0 traces none. See --profile."
+    ),
     TrainOption("--dim", "trunk.dim", int, "Length of the features and of each row."),
     TrainOption("--trunk", "trunk.factory", str, "cnn-small, resnet18, or module:factory."),
     TrainOption("--trunk-threads", "trunk.threads", int, "CPU threads of the trunk; 0 chooses."),

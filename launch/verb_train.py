@@ -10,6 +10,9 @@ from launch.run_argument import RUN
 from launch.runs import create_run
 from launch.train_options import given_settings, train_options
 
+PROFILE_STEPS = 100
+"""What `--profile` traces: seconds of most runs, and a file of some megabytes."""
+
 _EPILOG = """\b
 Examples:
   hybrid train
@@ -27,6 +30,10 @@ a second Ctrl-C ends everything at once.
 @click.command(epilog=_EPILOG)
 @train_options
 @click.option("--private-negatives", is_flag=True, help="Draw negatives for each example instead of for each chunk.")
+@click.option("--pin/--no-pin", "pin", default=None, help="Keep the trunk and each worker to cores of their own.")
+@click.option(
+    "--profile", is_flag=True, help=f"Trace {PROFILE_STEPS} steps into trace.json, which ui.perfetto.dev opens."
+)
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Directory of the run. [default: runs/DATE-NAME]")
 @click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run from its last checkpoint.")
 @click.option(
@@ -38,6 +45,8 @@ a second Ctrl-C ends everything at once.
 def train(
     context: click.Context,
     private_negatives: bool,
+    pin: bool | None,
+    profile: bool,
     run_dir: Path | None,
     resume: Path | None,
     file: Path | None,
@@ -47,6 +56,10 @@ def train(
 ) -> None:
     """Train a trunk and a tag matrix; show metrics and a gallery at the end."""
     named = given_settings(options)
+    if pin is not None:
+        named["pin"] = pin
+    if profile:
+        named.setdefault("profile_steps", PROFILE_STEPS)
     if private_negatives:
         named["head.private_negatives"] = True
     if resume is not None and run_dir is not None:

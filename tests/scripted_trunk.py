@@ -221,6 +221,8 @@ def _main() -> None:
         parser.add_argument("--matrix-fd", type=int, required=True)
         parser.add_argument("--endpoint", required=True)
         parser.add_argument("--resume")
+        parser.add_argument("--cores")
+        parser.add_argument("--trace")
     script = json.loads(os.environ["SCRIPT"])
     {"prepare": _prepare, "train": _train}[verb](parser.parse_args(), script)
 

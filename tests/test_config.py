@@ -187,9 +187,12 @@ def test_a_single_micro_batch_has_no_shadow():
 
 
 def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
-    for cores, workers in ((1, 2), (2, 2), (4, 3), (9, 8), (64, 8)):
+    monkeypatch.setattr("workers.cores.cpu_quota", lambda root: None)
+    for cores, beside_gpu, on_cpu in ((1, 2, 2), (2, 2, 2), (4, 3, 2), (9, 8, 2), (16, 8, 4), (64, 8, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
-        assert default_num_workers() == workers
+        for has_accelerator, workers in ((True, beside_gpu), (False, on_cpu)):
+            monkeypatch.setattr("launch.config.has_accelerator", lambda found=has_accelerator: found)
+            assert default_num_workers() == workers
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ POPULARITY = {"P@5": 0.399, "mAP": 0.01}
 TABLE = {"P@5": 0.713, "mAP": 0.187, "mAP bounds": [2, 50], "items": 1467, "popularity": POPULARITY}
 
 
+SHARES = {"wait": 0.25, "receive": 0.05, "draw": 0.125, "kernel": 0.5, "reply": 0.075}
+
+
 def worker(index, **changes):
     return {"name": f"worker-{index}-1", "state": "ready", "rows_per_s": 2e6, "in_flight": 3, **changes}
 
@@ -64,6 +67,26 @@ def test_the_live_view_shows_every_figure(training):
         assert shown in text
 
 
+def test_the_live_view_shows_where_time_goes(training):
+    trunk = {"load": 0.0004, "forward": 0.25, "wait": 0.021, "backward": 0.6, "other": 0.1286}
+    first, second = worker(0, phase_fraction=SHARES), worker(1)  # the second one tells nothing
+    training.step = {**training.step, "phase_fraction": trunk, "workers": [first, second]}
+    text = drawn(training, width=80)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert text.index("backward 60.0%") < text.index("forward 25.0%") < text.index("other 12.9%")
+    assert "load" not in text  # next to nothing
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("worker-")}
+    assert rows["worker-0-1"][-5:] == ["75.0%", "5.0%", "12.5%", "50.0%", "7.5%"]
+    assert rows["worker-1-1"][-5:] == ["-"] * 5
+
+
+def test_the_shares_of_workers_that_have_no_line_are_averaged(training):
+    busy, idle = worker(0, phase_fraction=SHARES), worker(1, phase_fraction={**dict.fromkeys(SHARES, 0.0), "wait": 1.0})
+    training.step = {**training.step, "workers": [worker(0)] * 3 + [busy, idle] * 50}
+    (line,) = (line for line in drawn(training, height=20).splitlines() if "100 more" in line)
+    assert line.split()[-5:] == ["37.5%", "2.5%", "6.2%", "25.0%", "3.8%"]
+
+
 def test_before_the_first_step_the_phase_is_shown():
     snapshot = Snapshot(run="runs/x", source="emoji")
     assert "starting" in drawn(snapshot)
@@ -76,8 +99,8 @@ def test_many_workers_fit_in_a_low_terminal_and_are_summed(training):
     training.step = {**training.step, "workers": [worker(i) for i in range(200)]}
     text = drawn(training, height=24)
     assert len(text.splitlines()) <= 24
-    assert "191 more" in text
-    assert "382 M" in text
+    assert "193 more" in text
+    assert "386 M" in text
 
 
 def test_a_narrow_terminal_breaks_nothing(training):
@@ -128,6 +151,10 @@ def test_plain_lines_come_at_once_for_news_and_then_every_few_seconds(training, 
 def test_status_is_told_in_words_and_as_json(training):
     training.note("a remark")
     status = json.loads(to_json(training.plain()))
+    shares = {"forward": 0.3, "wait": 0.0001, "backward": 0.6999}
+    told = describe_at_length({**status, "phase_fraction": shares, "workers": [worker(0, phase_fraction=SHARES)]})
+    assert "  trunk: forward 30.0%, backward 70.0%\n" in told
+    assert "in flight 3; wait 25.0%, receive 5.0%, draw 12.5%, kernel 50.0%, reply 7.5%\n" in told
     assert describe(status).startswith("training: step 1,234 (43.0%), loss 3.2500, 812 examples/s")
     told = describe_at_length(status)
     assert "worker-1-1: starting, 2.00 M rows/s, in flight 3" in told

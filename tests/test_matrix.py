@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.special import expit
 from wide_cases import make_config, make_matrix
 
 from workers.errors import DataError, MatrixMismatch
+from workers.fresh_rows import fill_rows
 from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix
 from workers.memory import SharedArrays
 from workers.objectives import UNSEEN_BIAS
@@ -191,3 +193,54 @@ def test_bfloat16_rows_take_half_the_memory_and_start_alike():
     assert (rounded.num_tags, rounded.dim) == (exact.num_tags, exact.dim)
     np.testing.assert_allclose(rounded.rows_ND, exact.rows_ND, rtol=2**-8)
     assert np.array_equal(rounded.rows(70, 90), rounded.rows_ND[70:90])
+
+
+def test_rows_do_not_depend_on_the_number_of_threads(monkeypatch):
+    filled = []
+    for cores in (1, 3):
+        monkeypatch.setattr("workers.fresh_rows.available_cores", lambda cores=cores: cores)
+        rows_ND = np.full((40_000, 4), np.nan, np.float32)
+        fill_rows(rows_ND, 0.5, seed=7)
+        filled.append(rows_ND)
+    np.testing.assert_array_equal(*filled)
+    first, second = filled[0][:16_384], filled[0][16_384:32_768]
+    assert not np.array_equal(first, second)  # blocks are not copies of each other
+    assert filled[0].std() == pytest.approx(0.5, rel=0.02) and abs(filled[0].mean()) < 0.01
+
+
+def test_a_matrix_filled_in_the_background_is_the_same_and_says_when(monkeypatch):
+    config = make_config()
+    expected = TagMatrix.create(20_000, 8, config=config, seed=3)
+    expected.wait_filled(limit_s=0.0)
+    may_go_on = threading.Event()
+
+    def late(*args):
+        assert may_go_on.wait(60)
+        fill_rows(*args)
+
+    monkeypatch.setattr("workers.matrix.fill_rows", late)
+    matrix = TagMatrix.create(20_000, 8, config=config, seed=3, in_background=True)
+    other = TagMatrix.attach(matrix.fd)  # as a worker sees it
+    with pytest.raises(MatrixMismatch, match="has not filled its rows"):
+        other.wait_filled(limit_s=0.0)
+    may_go_on.set()
+    other.wait_filled(limit_s=60.0)
+    np.testing.assert_array_equal(other.rows_ND, expected.rows_ND)
+
+
+def test_closing_a_matrix_ends_its_filling(monkeypatch):
+    config = make_config()
+    stopped = threading.Event()
+
+    def endless(rows_ND, deviation, seed, should_stop):
+        while not should_stop():
+            rows_ND[0] = 1.0
+        stopped.set()
+
+    monkeypatch.setattr("workers.matrix.fill_rows", endless)
+    matrix = TagMatrix.create(100, 8, config=config, in_background=True)
+    other = TagMatrix.attach(matrix.fd)
+    matrix.close()
+    assert stopped.wait(60)
+    with pytest.raises(MatrixMismatch):
+        other.wait_filled(limit_s=0.0)

@@ -13,7 +13,6 @@ from scripted_trunk import PROGRAM, only_run, processes_of, run_launcher, start_
 import launch.child
 import launch.supervisor
 from launch.config import RunConfig, TrunkConfig
-from launch.placement import plan_threads
 from launch.runs import create_run, is_alive, read_record
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
@@ -293,19 +292,3 @@ def prepare_once(supervisor):
 
 def assert_nothing_is_left_but_this(folder):
     wait_until(lambda: not set(processes_of(folder)) - {os.getpid()}, "all processes to be gone", limit_s=10.0)
-
-
-@pytest.mark.parametrize(
-    ("cores", "workers", "device", "asked", "threads"),
-    [
-        (2, 2, "auto", 0, 1),
-        (2, 0, "cpu", 0, 2),
-        (8, 7, "cpu", 0, 6),
-        (1, 8, "cpu", 0, 1),
-        (16, 8, "cuda", 0, 8),
-        (4, 8, "cuda", 0, 1),
-        (16, 8, "cpu", 3, 3),
-    ],
-)
-def test_threads_of_the_trunk(cores, workers, device, asked, threads):
-    assert plan_threads(cores, workers, device, asked) == threads

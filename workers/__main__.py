@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+from workers.cores import of_text, pin
 from workers.endpoint import remove_endpoint
 from workers.lifeline import watch_owner
 
@@ -18,12 +19,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     watch_owner(options.lifeline_fd, functools.partial(_leave_as_orphan, options.endpoint), options.owner_pid)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.name} %(levelname)s %(name)s: %(message)s")
+    pin(of_text(options.cores))
 
     from workers.matrix import TagMatrix  # compiled numerics: half a second, during which the lifeline already watches
+    from workers.trace import TraceWindow
     from workers.worker import WorkerIdentity, serve
 
     matrix = TagMatrix.attach(options.matrix_fd)
-    serve(options.endpoint, matrix, WorkerIdentity(options.name, options.index, os.getpid()))
+    window = TraceWindow.of_text(options.trace) if options.trace else None
+    serve(options.endpoint, matrix, WorkerIdentity(options.name, options.index, os.getpid()), window)
 
 
 def _parse() -> argparse.Namespace:
@@ -34,6 +38,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--owner-pid", type=int, default=None, help="process id of the owner, if it is the parent")
     parser.add_argument("--index", type=int, required=True, help="place in the pool, taken over by a replacement")
     parser.add_argument("--name", required=True, help="never used twice")
+    parser.add_argument("--cores", default="", help="keep to these cores")
+    parser.add_argument("--trace", help="FIRST:NUMBER:FOLDER: trace these steps of the trunk into this folder")
     return parser.parse_args()
 
 

@@ -8,6 +8,8 @@ but never holds NaN. Everything else is written once, before a worker starts, bu
 worker writes its own row alone.
 """
 
+import threading
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -15,17 +17,35 @@ import numpy as np
 from workers import objectives
 from workers.config import HeadConfig
 from workers.errors import DataError, MatrixMismatch
+from workers.fresh_rows import fill_rows
 from workers.memory import ArraySpec, SharedArrays
-from workers.rows import dim_of, pack, row_dtype_of, stored_form, unpack
+from workers.rows import dim_of, row_dtype_of, stored_form, unpack
 from workers.sampler import build_groups, sampling_probabilities
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 
 MAX_WORKERS = 256
-SERVED, APPLIED, EXAMPLES, ROWS_WRITTEN, HITS, NEGATIVES, BUSY_NS, STALENESS = range(8)
+(
+    SERVED,
+    APPLIED,
+    EXAMPLES,
+    ROWS_WRITTEN,
+    HITS,
+    NEGATIVES,
+    BUSY_NS,
+    STALENESS,
+    WAIT_NS,
+    RECEIVE_NS,
+    DRAW_NS,
+    KERNEL_NS,
+    REPLY_NS,
+    WARM_UP_NS,
+    COMPILED,
+) = range(15)
 """Columns of `worker_stats_WS`: chunks answered, chunks that wrote, examples, row writes, accidental hits, negatives
-drawn, nanoseconds at work, summed staleness in chunks."""
+drawn, nanoseconds at work, summed staleness in chunks; nanoseconds of each phase (`workers.phase_clock`); nanoseconds
+from WELCOME to READY, and how many kernels had to be compiled in them, of the latest worker in this place."""
 
-_INIT_BLOCK_ROWS = 16_384
+_LOOK_S = 0.005
 
 
 class Sizes(NamedTuple):
@@ -53,6 +73,7 @@ def matrix_spec(sizes: Sizes) -> dict[str, ArraySpec]:
         "item_offsets": ArraySpec("<i8", (num_items + 1,)),  # CSR of the true tags of each item
         "item_tags": ArraySpec("<i4", (num_true,)),  # ascending within an item
         "worker_stats_WS": ArraySpec("<i8", (MAX_WORKERS, 16)),
+        "is_filled": ArraySpec("<i8", (1,)),  # 1 when rows and their state are ready to be used
     }
 
 
@@ -70,6 +91,8 @@ class TagMatrix:
         self.item_tags = arrays["item_tags"]
         self.worker_stats_WS = arrays["worker_stats_WS"]
         self.num_tags, self.dim = len(self.rows_NS), dim_of(self.rows_NS)
+        self._is_filled_1 = arrays["is_filled"]
+        self._is_closing = threading.Event()
 
     @classmethod
     def create(
@@ -83,6 +106,7 @@ class TagMatrix:
         item_offsets: np.ndarray | None = None,
         item_tags: np.ndarray | None = None,
         seed: int = 0,
+        in_background: bool = False,
     ) -> "TagMatrix":
         """Allocate a fresh matrix: small random rows, biases that say "no information", the sampler's table.
 
@@ -95,6 +119,8 @@ class TagMatrix:
             item_offsets: int64 [I + 1], where each item's true tags start; None: chunks carry their true tags.
             item_tags: int32, the true tags of all items, ascending within each.
             seed: of the rows; equal seeds give equal rows.
+            in_background: return while a thread still fills the rows, so that workers can start meanwhile; they are
+                ready only when it is done (`wait_filled`).
 
         Raises:
             DataError: counts, marginal or true tags do not fit.
@@ -109,7 +135,16 @@ class TagMatrix:
         matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
         bias_N = objectives.initial_bias_N(config, marginal_N / marginal_N.sum(), matrix.log_q_N)
         matrix.tag_state_N4[:, BIAS] = bias_N
-        matrix._fill_rows(config.init_scale / dim**0.5, seed)
+
+        def fill() -> None:
+            fill_rows(matrix.rows_NS, config.init_scale / dim**0.5, seed, matrix._is_closing.is_set)
+            if not matrix._is_closing.is_set():
+                matrix.mark_filled()
+
+        if in_background:
+            threading.Thread(target=fill, name="fill-rows", daemon=True).start()
+        else:
+            fill()
         return matrix
 
     @classmethod
@@ -138,7 +173,7 @@ class TagMatrix:
             matrix.tag_state_N4[:, LOG_Q] = np.log(q_N)
         matrix.sampler_groups_G4[:], matrix.sampler_members[:] = groups_G4, members
         matrix.counts_N[:], matrix.item_offsets[:], matrix.item_tags[:] = counts_N, offsets, tags
-        matrix.worker_stats_WS[:] = 0
+        matrix.worker_stats_WS[:] = matrix.arrays["is_filled"][:] = 0
         return matrix
 
     @classmethod
@@ -208,18 +243,25 @@ class TagMatrix:
         """What added to scores gives log p(t|x), see `objectives.log_probability_correction_N`."""
         return objectives.log_probability_correction_N(config, self.log_q_N, self.counts_N, loss_weight_N)
 
-    def _fill_rows(self, deviation: float, seed: int) -> None:
-        rng, row_dtype = np.random.Generator(np.random.SFC64(seed)), row_dtype_of(self.rows_NS)
-        block_nD = np.empty((_INIT_BLOCK_ROWS, self.dim), np.float32)
-        for start in range(0, self.num_tags, _INIT_BLOCK_ROWS):  # a block stays in cache between draw and scaling
-            rows_nS = self.rows_NS[start : start + _INIT_BLOCK_ROWS]
-            drawn_nD = block_nD[: len(rows_nS)]
-            rng.standard_normal(out=drawn_nD, dtype=np.float32)
-            drawn_nD *= np.float32(deviation)
-            rows_nS[:] = pack(drawn_nD, row_dtype)
+    def mark_filled(self) -> None:
+        """Rows, biases and accumulators hold what they shall begin with: workers may use them."""
+        self._is_filled_1[0] = 1
+
+    def wait_filled(self, limit_s: float) -> None:
+        """Wait until `mark_filled` was called, in whichever process.
+
+        Raises:
+            MatrixMismatch: it was not, within the limit.
+        """
+        deadline = time.monotonic() + limit_s
+        while self._is_filled_1[0] != 1:
+            if time.monotonic() > deadline:
+                raise MatrixMismatch(f"the owner of the tag matrix has not filled its rows within {limit_s:.0f} s")
+            time.sleep(_LOOK_S)  # shared memory can only be looked at
 
     def close(self) -> None:
         """Let go of the memory; arrays taken from it before stay valid. Idempotent."""
+        self._is_closing.set()  # a thread that still fills rows ends with its present block
         self.arrays.close()
 
 

@@ -99,6 +99,7 @@ def load_matrix(
         rows_nS = saved.checked(name)
         is_same = config.row_dtype == saved.config.row_dtype
         matrix.rows_NS[start:stop] = rows_nS if is_same else pack(unpack(rows_nS), config.row_dtype)
+    matrix.mark_filled()
     return matrix
 
 

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from workers.errors import WorkerLost
 from workers.lifeline import Lifeline
 from workers.matrix import MAX_WORKERS, SERVED, TagMatrix
 from workers.settings import check
+from workers.trace import TraceWindow
 from workers.worker_log import WorkerLog
 
 _LEAVE_LIMIT_S = 60.0
@@ -67,12 +69,24 @@ class WorkerPool:
         endpoint: where the trunk listens, now or soon.
         num_workers: how many to start.
         log_dir: each worker appends to `worker-INDEX.log` in it; None keeps only the last words of those that crash.
+        cores: the worker in place i, and whoever replaces it, keeps to core `cores[i % len(cores)]`; empty: to none.
+        window: which steps the workers trace; None traces nothing.
 
     Concurrency: for one thread. In a process forked from the owner, `close` does nothing.
     """
 
-    def __init__(self, matrix: TagMatrix, endpoint: str, num_workers: int, *, log_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        matrix: TagMatrix,
+        endpoint: str,
+        num_workers: int,
+        *,
+        log_dir: Path | None = None,
+        cores: Sequence[int] = (),
+        window: TraceWindow | None = None,
+    ) -> None:
         self._matrix, self._endpoint, self._log_dir = matrix, endpoint, log_dir
+        self._cores, self._window = cores, window
         self._owner_pid = os.getpid()
         self._lifeline = Lifeline()
         self._workers: dict[str, PooledWorker] = {}
@@ -162,6 +176,10 @@ class WorkerPool:
         command = [sys.executable, "-P", "-m", "workers", "--name", name, "--index", str(index)]
         command += ["--endpoint", self._endpoint, "--owner-pid", str(self._owner_pid)]
         command += ["--matrix-fd", str(self._matrix.fd), "--lifeline-fd", str(self._lifeline.read_fd)]
+        if self._cores:
+            command += ["--cores", str(self._cores[index % len(self._cores)])]
+        if self._window is not None:
+            command += ["--trace", self._window.text]
         log = WorkerLog(self._log_dir, index)
         process = subprocess.Popen(
             command,

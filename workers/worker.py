@@ -11,11 +11,15 @@ from workers.engine import WideEngine
 from workers.errors import HybridError, MatrixMismatch, ProtocolError
 from workers.lines import WorkerLine
 from workers.matrix import TagMatrix
+from workers.phase_clock import PhaseClock, warm_up_report
 from workers.protocol import Message
 from workers.settings import from_plain
+from workers.trace import TraceWindow
 from workers.warm_up import warm_up_in_turn
+from workers.worker_trace import WorkerTrace
 
 _WELCOME_PATIENCE_S = 1.0
+_FILL_LIMIT_S = 300.0
 _MIN_HEARTBEAT_S, _MAX_HEARTBEAT_S = 0.05, 60.0
 
 _log = logging.getLogger(__name__)
@@ -30,22 +34,32 @@ class WorkerIdentity:
     pid: int
 
 
-def serve(endpoint: str, matrix: TagMatrix, me: WorkerIdentity) -> None:
+def serve(endpoint: str, matrix: TagMatrix, me: WorkerIdentity, window: TraceWindow | None = None) -> None:
     """Serve the trunk at `endpoint`; returns when it sends DRAIN. The numbers are those of `workers.protocol`.
+
+    Args:
+        endpoint: of the trunk.
+        matrix: the shared matrix.
+        me: who serves.
+        window: which steps to trace; None traces nothing.
 
     Raises:
         MatrixMismatch: the trunk works with another matrix.
     """
-    talk = _Talk(WorkerLine(endpoint, me.name))
+    trace = None if window is None else WorkerTrace(window, me.name, me.index)
+    clock = PhaseClock(matrix.worker_stats_WS[me.index], trace)
+    talk = _Talk(WorkerLine(endpoint, me.name), clock)
     is_done = False
     try:
         talk.say("HELLO", name=me.name, index=me.index, pid=me.pid, matrix=matrix.fingerprint)  # 1
         welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
         if welcome.kind == "WELCOME":
             engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
-            warm_up_in_turn(engine.warm_up)
+            with clock.warming_up():
+                warm_up_in_turn(engine.warm_up)
+            matrix.wait_filled(_FILL_LIMIT_S)
             talk.say("READY")  # 3
-            _log.info("ready")
+            _log.info("ready; %s", warm_up_report(matrix.worker_stats_WS[me.index : me.index + 1]))
             _answer_chunks(talk, engine, welcome.fields["heartbeat_s"])
         talk.say("BYE")  # 8
         is_done = True
@@ -60,14 +74,17 @@ def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> Non
         message = talk.hear({"CHUNK", "DRAIN"}, patience_s, on_idle=lambda: talk.say("HEARTBEAT"))
         if message.kind == "DRAIN":
             return
-        talk.send(_answer(engine, message))
+        talk.send(_answer(engine, message, talk.clock))
+        talk.clock.answered(message.fields["step"], message.fields["chunk"])
 
 
-def _answer(engine: WideEngine, message: Message) -> Message:
+def _answer(engine: WideEngine, message: Message, clock: PhaseClock) -> Message:
     """REPLY, or REFUSED with the error that names the field. Any other exception is a defect and ends the worker."""
     tag = message.fields["tag"]
     try:
-        return reply_message(tag, engine.apply(chunk_of(message)))
+        reply = engine.apply(chunk_of(message))
+        clock.computed(reply)
+        return reply_message(tag, reply)
     except HybridError as error:
         _log.warning("refused a chunk: %s", error)
         return refusal_message(tag, error)
@@ -76,8 +93,8 @@ def _answer(engine: WideEngine, message: Message) -> Message:
 class _Talk:
     """Checked messages on the worker's line."""
 
-    def __init__(self, line: WorkerLine) -> None:
-        self.line = line
+    def __init__(self, line: WorkerLine, clock: PhaseClock) -> None:
+        self.line, self.clock = line, clock
 
     def say(self, kind: str, **fields: object) -> None:
         """Send a message without arrays."""
@@ -95,6 +112,7 @@ class _Talk:
         """
         while True:
             frames = self.line.receive(patience_s)
+            self.clock.waited()
             if frames is None:
                 on_idle()
                 continue

@@ -3,7 +3,6 @@
 # Shapes: B items, S side in pixels, C channels.
 
 import logging
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hybrid.data.store import ImageStore
 from hybrid.data.view import View
+from workers.cores import available_cores
 from workers.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ Batch = tuple[np.ndarray, np.ndarray, dict[int, str]]
 
 def default_loader_processes() -> int:
     """Half of the cores that this process may use, at least 1 and at most 8: the other half trains."""
-    return min(max(1, len(os.sched_getaffinity(0)) // 2), _MAX_PROCESSES)
+    return min(max(1, available_cores() // 2), _MAX_PROCESSES)
 
 
 def batches(

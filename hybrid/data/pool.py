@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from workers.cores import available_cores
 from workers.errors import DataError
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ _TASKS_AHEAD = 4
 
 def num_processes() -> int:
     """As many as the cores that this process may use, at most 16."""
-    return min(len(os.sched_getaffinity(0)), 16)
+    return min(available_cores(), 16)
 
 
 def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

@@ -1,0 +1,50 @@
+"""Keeping run.json true while a run goes on."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from launch.runs import RunRecord, write_record
+from launch.snapshot import Snapshot
+
+
+class Recorder:
+    """Writes the state of a run into its directory, and into what is shown, whenever it changes.
+
+    Args:
+        directory: of the run.
+        snapshot: what is shown.
+        control: endpoint of the control socket.
+    """
+
+    def __init__(self, directory: Path, snapshot: Snapshot, control: str) -> None:
+        self._directory, self._snapshot = directory, snapshot
+        self._record = RunRecord(pid=os.getpid(), control=control, started=time.time(), state="preparing")
+        write_record(directory, self._record)
+
+    def enter(self, state: str) -> None:
+        """The run is in this state from here on."""
+        self._snapshot.state = state
+        self._record = replace(self._record, state=state)
+        write_record(self._directory, self._record)
+
+    @contextlib.contextmanager
+    def until_the_end(self, stopping: type[Exception], was_stopped: Callable[[], bool]) -> Iterator[None]:
+        """Record how what runs inside ends.
+
+        Args:
+            stopping: raised when the run ends early because it was asked to.
+            was_stopped: whether a run that ended in order had been asked to.
+        """
+        try:
+            yield
+        except stopping:
+            self.enter("stopped")
+            raise
+        except BaseException:
+            self.enter("failed")
+            raise
+        self.enter("stopped" if was_stopped() else "finished")
