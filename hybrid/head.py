@@ -21,13 +21,14 @@ from hybrid.loss_of_workers import LossOfWorkers
 from hybrid.ranking import Ranker
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import TagBatch
-from workers.config import HeadConfig
+from workers.config import DEFAULT_TRANSPORT, HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ConfigError, DataError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows, save_matrix
 from workers.membership import Membership
 from workers.pool import WorkerPool
+from workers.ring import Ring, make_ring
 from workers.router import Router, Ticket
 from workers.rows import unpack
 from workers.settings import check, nearest
@@ -58,6 +59,7 @@ class WideHead(nn.Module):
             each bias at "no information", and leave tags with count 0 out of rankings. Without them all tags are alike.
         positives: true tags drawn per example and call; an example with fewer uses all of them.
         seed: of initial rows and of all draws.
+        transport: `ring`, features and gradients pass through shared memory, or `zmq`, through sockets.
         log_dir: a folder for the workers' logs; None discards what they say below warnings.
 
     Raises:
@@ -87,13 +89,14 @@ class WideHead(nn.Module):
         tag_counts: npt.ArrayLike | None = None,
         positives: int = DEFAULT_POSITIVES,
         seed: int = 0,
+        transport: str = DEFAULT_TRANSPORT,
         log_dir: Path | None = None,
         **settings: Any,
     ) -> None:
         config = _configured(config, settings)
         counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
         matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed)
-        self._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
+        self._start(matrix, workers, config, positives=positives, seed=seed, transport=transport, log_dir=log_dir)
 
     def _start(
         self,
@@ -103,24 +106,36 @@ class WideHead(nn.Module):
         *,
         positives: int,
         seed: int,
+        transport: str,
         log_dir: Path | None,
     ) -> None:
         """Own a pool of workers on a matrix that is already there; whatever fails, nothing is left behind."""
         num_workers = min(len(os.sched_getaffinity(0)), 8) if workers is None else workers
         with contextlib.ExitStack() as undo:
             undo.callback(matrix.close)
+            ring = make_ring(transport, config.chunk_size, matrix.dim)
+            if ring is not None:
+                undo.callback(ring.close)
             endpoint = make_endpoint()
             undo.callback(remove_endpoint, endpoint)
-            pool = WorkerPool(matrix, endpoint, num_workers, log_dir=log_dir)
+            pool = WorkerPool(matrix, endpoint, num_workers, ring=ring, log_dir=log_dir)
             undo.callback(pool.close)
-            self._join(matrix, endpoint, pool, config, positives=positives, seed=seed)
+            self._join(matrix, endpoint, pool, config, ring, positives=positives, seed=seed)
             undo.callback(self.router.close)
             self.router.wait_ready(num_workers, START_TIMEOUT_S)
             self._pool, self._endpoint = pool, endpoint
             undo.pop_all()
 
     def _join(
-        self, matrix: TagMatrix, endpoint: str, membership: Membership, config: HeadConfig, *, positives: int, seed: int
+        self,
+        matrix: TagMatrix,
+        endpoint: str,
+        membership: Membership,
+        config: HeadConfig,
+        ring: Ring | None,
+        *,
+        positives: int,
+        seed: int,
     ) -> None:
         super().__init__()
         self.config = config
@@ -130,15 +145,24 @@ class WideHead(nn.Module):
         self.num_negatives = config.negatives
         self.step = 0
         self.is_closed = False
-        self.router = Router(endpoint, head=config, matrix=matrix, membership=membership)
+        self.router = Router(endpoint, head=config, matrix=matrix, membership=membership, ring=ring)
+        self._ring = ring
 
     @classmethod
     def attached(
-        cls, matrix: TagMatrix, endpoint: str, membership: Membership, config: HeadConfig, *, positives: int, seed: int
+        cls,
+        matrix: TagMatrix,
+        endpoint: str,
+        membership: Membership,
+        config: HeadConfig,
+        ring: Ring | None = None,
+        *,
+        positives: int,
+        seed: int,
     ) -> "WideHead":
-        """A head on a matrix and workers that another process owns, as in `hybrid train`."""
+        """A head on a matrix, a ring and workers that another process owns, as in `hybrid train`."""
         head = cls.__new__(cls)
-        head._join(matrix, endpoint, membership, config, positives=positives, seed=seed)
+        head._join(matrix, endpoint, membership, config, ring, positives=positives, seed=seed)
         return head
 
     def forward(self, features_BD: Tensor, tags: Any, pos_weights: npt.NDArray[np.float32] | None = None) -> Tensor:
@@ -208,7 +232,8 @@ class WideHead(nn.Module):
 
     def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
         """Wait for a ticket's replies and put them together in the order of the examples."""
-        return HeadResult.of(self.router.collect(ticket, timeout_s), self.dim)
+        self.router.collect(ticket, timeout_s)
+        return HeadResult.of(ticket, self.dim)
 
     def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
         """The k best tags of each example, exactly, over all rows.
@@ -252,6 +277,7 @@ class WideHead(nn.Module):
         *,
         positives: int = DEFAULT_POSITIVES,
         seed: int = 0,
+        transport: str = DEFAULT_TRANSPORT,
         log_dir: Path | None = None,
     ) -> "WideHead":
         """A head with the rows, optimizer state and settings of `save`.
@@ -262,7 +288,7 @@ class WideHead(nn.Module):
         config = open_rows(folder).config
         matrix = load_matrix(folder, config)
         head = cls.__new__(cls)
-        head._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
+        head._start(matrix, workers, config, positives=positives, seed=seed, transport=transport, log_dir=log_dir)
         return head
 
     def close(self) -> None:
@@ -275,6 +301,8 @@ class WideHead(nn.Module):
         if self._endpoint is not None:
             remove_endpoint(self._endpoint)
             self._endpoint = None
+        if self._ring is not None:
+            self._ring.close()
         self.matrix.close()
 
     def __enter__(self) -> "WideHead":

@@ -2,13 +2,12 @@
 
 # Shapes: B examples, D dim.
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from workers.chunk import Reply
+from workers.router import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,6 @@ class HeadResult:
     """Gradient of each example's own loss by its features."""
 
     @classmethod
-    def of(cls, replies: Sequence[Reply], dim: int) -> "HeadResult":
-        """Join replies; none at all belong to a batch without examples."""
-        if not replies:
-            return cls(np.empty(0, np.float32), np.empty((0, dim), np.float32))
-        return cls(
-            np.concatenate([reply.loss_B for reply in replies]),
-            np.concatenate([reply.feature_grad_BD for reply in replies]),
-        )
+    def of(cls, ticket: Ticket, dim: int) -> "HeadResult":
+        """What a collected ticket holds, uncopied."""
+        return cls(ticket.loss_B, ticket.feature_grads.reshape(-1, dim))

@@ -40,7 +40,7 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
         write_whole(directory / "prepared.json", json.dumps(prepared, indent=1) + "\n")
 
 
-def run_train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endpoint: str, resume: Path | None) -> None:
+def run_train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, ring_fd: int | None, endpoint: str, resume: Path | None) -> None:
     """Train a run to the end of its budget, then show what it learned; or until the launcher asks to stop."""
     from hybrid.finish import finish_run
     from hybrid.training_run import TrainingRun

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
-from workers.config import HeadConfig
+from workers.config import DEFAULT_TRANSPORT, TRANSPORTS, HeadConfig
 from workers.settings import check, check_choice
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -153,6 +153,9 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     workers: int = field(default_factory=default_num_workers)
     """Worker processes at the start; `hybrid scale` changes it while a run goes on."""
+    transport: str = DEFAULT_TRANSPORT
+    """How features and gradients pass between trunk and workers: `ring` (shared memory) or `zmq` (sockets)."""
 
     def __post_init__(self) -> None:
         check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256")
+        check_choice("transport", self.transport, TRANSPORTS)

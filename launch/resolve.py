@@ -18,6 +18,7 @@ Flat = dict[str, Any]
 CHANGEABLE_ON_RESUME = frozenset(
     {
         "workers",
+        "transport",
         "data.cache_dir",
         "data.loader_processes",
         "trunk.device",

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from workers.lifeline import Lifeline
 from workers.link import Link, Message
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
+from workers.ring import Ring, make_ring
 
 _TICK_MS = 100
 _STOP_SILENCE_S = 300.0  # a trunk that is stopping says what it does; silence this long means that it hangs
@@ -119,17 +120,21 @@ class Supervisor:
         checkpoint = latest_checkpoint(self.directory) if self.resume else None
         matrix = self._make_matrix(prepared, checkpoint)
         stack.callback(matrix.close)
-        self._pool = WorkerPool(matrix, endpoints.head, self.config.workers, log_dir=self.directory / "log")
+        ring = self._make_ring(stack)
+        self._pool = WorkerPool(matrix, endpoints.head, self.config.workers, ring=ring, log_dir=self.directory / "log")
         stack.callback(self._close_pool)
         self._enter("training")
         self.snapshot.show("start", "starting the trunk")
         environment = child_environment()
         trunk = self.config.trunk
         set_threads(environment, plan_threads(available_cores(), self.config.workers, trunk.device, trunk.threads))
-        arguments = ["--matrix-fd", str(matrix.fd), "--endpoint", endpoints.head]
+        arguments, inherited = ["--matrix-fd", str(matrix.fd), "--endpoint", endpoints.head], [matrix.fd]
+        if ring is not None:
+            arguments += ["--ring-fd", str(ring.fd)]
+            inherited.append(ring.fd)
         if checkpoint is not None:
             arguments += ["--resume", str(checkpoint)]
-        self._run_child("train", arguments, endpoints, environment=environment, pass_fds=(matrix.fd,))
+        self._run_child("train", arguments, endpoints, environment=environment, pass_fds=inherited)
 
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
         self.snapshot.show("matrix", f"making the tag matrix, {prepared.num_tags:,} x {self.config.trunk.dim}")
@@ -140,6 +145,15 @@ class Supervisor:
             self._note(f"resuming from {checkpoint.name}")
         return matrix
 
+    def _make_ring(self, stack: contextlib.ExitStack) -> Ring | None:
+        ring = make_ring(self.config.transport, self.config.head.chunk_size, self.config.trunk.dim)
+        if ring is None:
+            self._note("transport zmq: features and gradients go over ZeroMQ")
+            return None
+        stack.callback(ring.close)
+        self._note(f"transport ring: {ring.num_berths} chunks at a time pass through shared memory")
+        return ring
+
     def _run_child(
         self,
         verb: str,
@@ -147,7 +161,7 @@ class Supervisor:
         endpoints: Endpoints,
         *,
         environment: Mapping[str, str],
-        pass_fds: tuple[int, ...],
+        pass_fds: Sequence[int],
     ) -> None:
         """Run a verb of the deep side to its end, serving everybody meanwhile."""
         lifeline, link = Lifeline(), Link.bind(endpoints.link(verb))

@@ -8,7 +8,7 @@ import click
 
 from launch.config import DEVICES, TAG_LOSS_WEIGHTS, RunConfig
 from launch.resolve import flatten
-from workers.config import OBJECTIVES, ROW_DTYPES, ROW_OPTIMIZERS
+from workers.config import OBJECTIVES, ROW_DTYPES, ROW_OPTIMIZERS, TRANSPORTS
 from workers.settings import to_plain
 
 
@@ -42,6 +42,12 @@ OPTIONS = (
         "Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid.",
     ),
     TrainOption("--workers", "workers", int, "Worker processes; `hybrid scale` changes it during the run."),
+    TrainOption(
+        "--transport",
+        "transport",
+        click.Choice(TRANSPORTS),
+        "How arrays pass between trunk and workers: through shared memory, or all over ZeroMQ.",
+    ),
     TrainOption("--dim", "trunk.dim", int, "Length of the features and of each row."),
     TrainOption("--trunk", "trunk.factory", str, "cnn-small, resnet18, or module:factory."),
     TrainOption("--trunk-threads", "trunk.threads", int, "CPU threads of the trunk; 0 chooses."),

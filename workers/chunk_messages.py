@@ -1,6 +1,6 @@
 """Chunks, replies and refusals as messages of the wire protocol."""
 
-import dataclasses
+from typing import Any
 
 from workers.chunk import Chunk, Reply
 from workers.errors import ChunkError, HybridError, MatrixMismatch, ProtocolError
@@ -9,26 +9,31 @@ from workers.protocol import MAX_TEXT, SCHEMA, Message
 _REFUSALS: dict[str, type[HybridError]] = {e.__name__: e for e in (ChunkError, ProtocolError, MatrixMismatch)}
 
 
+_ENVELOPE = frozenset({"tag", "berth"})
+"""Fields of a message that are not the chunk's, nor the reply's."""
+_CHUNK_SCALARS = tuple(name for name in SCHEMA["CHUNK"].fields if name not in _ENVELOPE)
+_CHUNK_ARRAYS = tuple(SCHEMA["CHUNK"].arrays)
+_ABSENT = {name: None for name, spec in SCHEMA["CHUNK"].arrays.items() if spec.optional}
+_REPLY_SCALARS = tuple(name for name in SCHEMA["REPLY"].fields if name not in _ENVELOPE)
+
+
 def chunk_message(tag: int, chunk: Chunk) -> Message:
     """CHUNK: the chunk's scalars as fields and its arrays as arrays; arrays that are None are left out."""
-    scalars = {name: getattr(chunk, name) for name in SCHEMA["CHUNK"].fields if name != "tag"}
-    scalars["row_lr"] = float(chunk.row_lr)
-    arrays = {name: getattr(chunk, name) for name in SCHEMA["CHUNK"].arrays}
-    return Message("CHUNK", {"tag": tag, **scalars}, {k: a for k, a in arrays.items() if a is not None})
+    fields = {"tag": tag, "berth": None, **{name: getattr(chunk, name) for name in _CHUNK_SCALARS}}
+    fields["row_lr"] = float(chunk.row_lr)
+    arrays = {name: array for name in _CHUNK_ARRAYS if (array := getattr(chunk, name)) is not None}
+    return Message("CHUNK", fields, arrays)
 
 
 def chunk_of(message: Message) -> Chunk:
     """The chunk of a CHUNK message. Its values are not checked yet: `WideEngine.apply` does."""
-    absent = {name: None for name, spec in SCHEMA["CHUNK"].arrays.items() if spec.optional}
-    scalars = {name: value for name, value in message.fields.items() if name != "tag"}
-    return Chunk(**{**absent, **scalars, **message.arrays})
+    return Chunk(**{**_ABSENT, **_contents(message), **message.arrays})
 
 
-def reply_message(tag: int, reply: Reply) -> Message:
-    """REPLY: what the worker computed for the chunk with this tag."""
-    values = {f.name: getattr(reply, f.name) for f in dataclasses.fields(reply)}
-    arrays = {name: values.pop(name) for name in SCHEMA["REPLY"].arrays}
-    return Message("REPLY", {"tag": tag, **{name: int(value) for name, value in values.items()}}, arrays)
+def reply_message(tag: int, reply: Reply, berth: int | None = None) -> Message:
+    """REPLY: what the worker computed for the chunk with this tag, which came in this berth."""
+    fields = {"tag": tag, "berth": berth, **{name: int(getattr(reply, name)) for name in _REPLY_SCALARS}}
+    return Message("REPLY", fields, {"loss_B": reply.loss_B, "feature_grad_BD": reply.feature_grad_BD})
 
 
 def reply_of(message: Message, chunk: Chunk) -> Reply:
@@ -40,8 +45,7 @@ def reply_of(message: Message, chunk: Chunk) -> Reply:
     for name, shape in (("loss_B", chunk.features_BD.shape[:1]), ("feature_grad_BD", chunk.features_BD.shape)):
         if message.arrays[name].shape != shape:
             raise ProtocolError(f"{name}: shape {message.arrays[name].shape}, expected {shape} as its chunk has.")
-    scalars = {name: value for name, value in message.fields.items() if name != "tag"}
-    return Reply(**{**scalars, **message.arrays})
+    return Reply(**{**_contents(message), **message.arrays})
 
 
 def refusal_message(tag: int | None, error: HybridError) -> Message:
@@ -52,3 +56,7 @@ def refusal_message(tag: int | None, error: HybridError) -> Message:
 def error_of(message: Message) -> HybridError:
     """The error in a REFUSED message; an error of a type that this side does not know becomes a ProtocolError."""
     return _REFUSALS.get(message.fields["error"], ProtocolError)(message.fields["message"])
+
+
+def _contents(message: Message) -> dict[str, Any]:
+    return {name: value for name, value in message.fields.items() if name not in _ENVELOPE}

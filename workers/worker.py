@@ -5,13 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.chunk_messages import chunk_of, error_of, refusal_message, reply_message
-from workers.codec import Frame, decode, encode, tag_of
+from workers.codec import Frame, check_outgoing, decode, encode_into, tag_of
 from workers.config import HeadConfig
 from workers.engine import WideEngine
 from workers.errors import HybridError, MatrixMismatch, ProtocolError
 from workers.lines import WorkerLine
 from workers.matrix import TagMatrix
 from workers.protocol import Message
+from workers.ring import Ring
 from workers.settings import from_plain
 from workers.warm_up import warm_up_in_turn
 
@@ -30,16 +31,23 @@ class WorkerIdentity:
     pid: int
 
 
-def serve(endpoint: str, matrix: TagMatrix, me: WorkerIdentity) -> None:
+def serve(endpoint: str, matrix: TagMatrix, ring: Ring | None, me: WorkerIdentity) -> None:
     """Serve the trunk at `endpoint`; returns when it sends DRAIN. The numbers are those of `workers.protocol`.
+
+    Args:
+        endpoint: where the trunk listens.
+        matrix: that of the trunk.
+        ring: that of the trunk, if arrays pass through one.
+        me: who this is.
 
     Raises:
         MatrixMismatch: the trunk works with another matrix.
     """
-    talk = _Talk(WorkerLine(endpoint, me.name))
+    talk = _Talk(WorkerLine(endpoint, me.name), ring)
     is_done = False
     try:
-        talk.say("HELLO", name=me.name, index=me.index, pid=me.pid, matrix=matrix.fingerprint)  # 1
+        about = {"matrix": matrix.fingerprint, "ring": ring and ring.identity}
+        talk.say("HELLO", name=me.name, index=me.index, pid=me.pid, **about)  # 1
         welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
         if welcome.kind == "WELCOME":
             engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
@@ -65,9 +73,9 @@ def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> Non
 
 def _answer(engine: WideEngine, message: Message) -> Message:
     """REPLY, or REFUSED with the error that names the field. Any other exception is a defect and ends the worker."""
-    tag = message.fields["tag"]
+    tag, berth = message.fields["tag"], message.fields["berth"]
     try:
-        return reply_message(tag, engine.apply(chunk_of(message)))
+        return reply_message(tag, engine.apply(chunk_of(message)), berth)
     except HybridError as error:
         _log.warning("refused a chunk: %s", error)
         return refusal_message(tag, error)
@@ -76,8 +84,8 @@ def _answer(engine: WideEngine, message: Message) -> Message:
 class _Talk:
     """Checked messages on the worker's line."""
 
-    def __init__(self, line: WorkerLine) -> None:
-        self.line = line
+    def __init__(self, line: WorkerLine, ring: Ring | None) -> None:
+        self.line, self._ring = line, ring
 
     def say(self, kind: str, **fields: object) -> None:
         """Send a message without arrays."""
@@ -85,7 +93,10 @@ class _Talk:
 
     def send(self, message: Message) -> None:
         """Send, or drop after a while: then the trunk misses an answer and sends the chunk to somebody else."""
-        if not self.line.send(encode(message)):
+        check_outgoing(message)
+        berth = message.fields.get("berth")
+        room = None if berth is None or self._ring is None else self._ring.replies_RP[berth]
+        if not self.line.send(encode_into(room, message)):
             _log.warning("dropped a %s: the trunk takes nothing", message.kind)
 
     def hear(self, kinds: set[str], patience_s: float, on_idle: Callable[[], None]) -> Message:
@@ -105,7 +116,7 @@ class _Talk:
     def _checked(self, frames: list[Frame]) -> Message | None:
         """The message in these frames; None, after a refusal, if it is not one for a worker."""
         try:
-            message = decode(frames)
+            message = decode(frames, None if self._ring is None else self._ring.requests_RQ)
             if message.kind == "REFUSED":
                 self._refused(message)
                 return None
