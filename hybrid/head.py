@@ -3,7 +3,6 @@
 # Shapes: B examples, D dim, N tags, k results.
 
 import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,17 +17,16 @@ from torch import Tensor, nn
 from hybrid.chunking import ChunkRules, check_batch
 from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import LossOfWorkers
+from hybrid.own_workers import OwnWorkers
 from hybrid.ranking import Ranker
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import TagBatch
 from workers.config import DEFAULT_TRANSPORT, HeadConfig
-from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ConfigError, DataError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows, save_matrix
 from workers.membership import Membership
-from workers.pool import WorkerPool
-from workers.ring import Ring, make_ring
+from workers.ring import Ring
 from workers.router import Router, Ticket
 from workers.rows import unpack
 from workers.settings import check, nearest
@@ -76,8 +74,7 @@ class WideHead(nn.Module):
         (torch.Size([4, 8]), torch.Size([4, 5]))
     """
 
-    _pool: WorkerPool | None = None
-    _endpoint: str | None = None
+    _own: OwnWorkers | None = None
 
     def __init__(
         self,
@@ -96,34 +93,16 @@ class WideHead(nn.Module):
         config = _configured(config, settings)
         counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
         matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed)
-        self._start(matrix, workers, config, positives=positives, seed=seed, transport=transport, log_dir=log_dir)
+        own = OwnWorkers(matrix, workers, config, transport, log_dir)
+        self._start(own, config, positives=positives, seed=seed)
 
-    def _start(
-        self,
-        matrix: TagMatrix,
-        workers: int | None,
-        config: HeadConfig,
-        *,
-        positives: int,
-        seed: int,
-        transport: str,
-        log_dir: Path | None,
-    ) -> None:
-        """Own a pool of workers on a matrix that is already there; whatever fails, nothing is left behind."""
-        num_workers = min(len(os.sched_getaffinity(0)), 8) if workers is None else workers
+    def _start(self, own: OwnWorkers, config: HeadConfig, *, positives: int, seed: int) -> None:
         with contextlib.ExitStack() as undo:
-            undo.callback(matrix.close)
-            ring = make_ring(transport, config.chunk_size, matrix.dim)
-            if ring is not None:
-                undo.callback(ring.close)
-            endpoint = make_endpoint()
-            undo.callback(remove_endpoint, endpoint)
-            pool = WorkerPool(matrix, endpoint, num_workers, ring=ring, log_dir=log_dir)
-            undo.callback(pool.close)
-            self._join(matrix, endpoint, pool, config, ring, positives=positives, seed=seed)
+            undo.callback(own.close)
+            self._join(own.matrix, own.endpoint, own.pool, config, own.ring, positives=positives, seed=seed)
             undo.callback(self.router.close)
-            self.router.wait_ready(num_workers, START_TIMEOUT_S)
-            self._pool, self._endpoint = pool, endpoint
+            self.router.wait_ready(own.num_workers, START_TIMEOUT_S)
+            self._own = own
             undo.pop_all()
 
     def _join(
@@ -146,7 +125,6 @@ class WideHead(nn.Module):
         self.step = 0
         self.is_closed = False
         self.router = Router(endpoint, head=config, matrix=matrix, membership=membership, ring=ring)
-        self._ring = ring
 
     @classmethod
     def attached(
@@ -260,9 +238,9 @@ class WideHead(nn.Module):
 
     def scale(self, workers: int) -> None:
         """Change the number of worker processes; nothing in flight is lost."""
-        if self._pool is None:
+        if self._own is None or self.is_closed:
             raise ConfigError("this head's workers belong to a run; use `hybrid scale RUN N`.")
-        for name in self._pool.scale(workers):
+        for name in self._own.pool.scale(workers):
             self.router.drain(name)
 
     def save(self, folder: str | Path) -> None:
@@ -288,21 +266,16 @@ class WideHead(nn.Module):
         config = open_rows(folder).config
         matrix = load_matrix(folder, config)
         head = cls.__new__(cls)
-        head._start(matrix, workers, config, positives=positives, seed=seed, transport=transport, log_dir=log_dir)
+        own = OwnWorkers(matrix, workers, config, transport, log_dir)
+        head._start(own, config, positives=positives, seed=seed)
         return head
 
     def close(self) -> None:
         """Stop the workers and give the shared memory back; safe to call twice."""
         self.is_closed = True
         self.router.close()
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-        if self._endpoint is not None:
-            remove_endpoint(self._endpoint)
-            self._endpoint = None
-        if self._ring is not None:
-            self._ring.close()
+        if self._own is not None:
+            self._own.close()
         self.matrix.close()
 
     def __enter__(self) -> "WideHead":

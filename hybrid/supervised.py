@@ -40,14 +40,24 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
         write_whole(directory / "prepared.json", json.dumps(prepared, indent=1) + "\n")
 
 
-def run_train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, ring_fd: int | None, endpoint: str, resume: Path | None) -> None:
+def run_train(
+    directory: Path,
+    link: str,
+    lifeline_fd: int,
+    matrix_fd: int,
+    ring_fd: int | None,
+    endpoint: str,
+    resume: Path | None,
+) -> None:
     """Train a run to the end of its budget, then show what it learned; or until the launcher asks to stop."""
     from hybrid.finish import finish_run
     from hybrid.training_run import TrainingRun
     from workers.matrix import TagMatrix
+    from workers.ring import Ring
 
     with _supervised(link, lifeline_fd) as supervision:
-        training = TrainingRun(RunDirectory(directory), TagMatrix.attach(matrix_fd), endpoint, supervision, resume)
+        matrix, ring = TagMatrix.attach(matrix_fd), None if ring_fd is None else Ring.attach(ring_fd)
+        training = TrainingRun(RunDirectory(directory), matrix, ring, endpoint, supervision, resume)
         with contextlib.closing(training):
             if training.train():
                 finish_run(

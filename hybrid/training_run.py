@@ -30,6 +30,7 @@ from hybrid.trunks import build_trunk, prepare_images
 from hybrid.validation import Validation
 from launch.config import RunConfig
 from workers.matrix import TagMatrix
+from workers.ring import Ring
 from workers.tag_weights import inverse_frequency_weights
 
 logger = logging.getLogger(__name__)
@@ -44,13 +45,20 @@ class TrainingRun:
     Args:
         run: the directory; its config.toml says everything else.
         matrix: the shared matrix, freshly made or as the checkpoint to resume from holds it.
+        ring: through which arrays pass to the workers; None: all of them go over ZeroMQ.
         endpoint: where the workers connect.
         supervision: the link to the launcher.
         resume: the checkpoint to go on from, or None.
     """
 
     def __init__(
-        self, run: RunDirectory, matrix: TagMatrix, endpoint: str, supervision: Supervision, resume: Path | None
+        self,
+        run: RunDirectory,
+        matrix: TagMatrix,
+        ring: Ring | None,
+        endpoint: str,
+        supervision: Supervision,
+        resume: Path | None,
     ) -> None:
         self.run, self.supervision = run, supervision
         self.config: RunConfig = run.config()
@@ -60,7 +68,7 @@ class TrainingRun:
         train = self.config.train
         torch.manual_seed(train.seed)
         self.head = WideHead.attached(
-            matrix, endpoint, supervision, self.config.head, positives=train.positives, seed=train.seed
+            matrix, endpoint, supervision, self.config.head, ring, positives=train.positives, seed=train.seed
         )
         supervision.serve(self.head.router)
         self.trainer = self._make_trainer(resume)

@@ -38,13 +38,22 @@ def prepare(directory: Path, link: str, lifeline_fd: int) -> None:
 @LINK
 @LIFELINE
 @click.option("--matrix-fd", type=int, required=True)
+@click.option("--ring-fd", type=int, default=None)
 @click.option("--endpoint", required=True)
 @click.option("--resume", type=click.Path(path_type=Path))
-def train(directory: Path, link: str, lifeline_fd: int, matrix_fd: int, endpoint: str, resume: Path | None) -> None:
+def train(
+    directory: Path,
+    link: str,
+    lifeline_fd: int,
+    matrix_fd: int,
+    ring_fd: int | None,
+    endpoint: str,
+    resume: Path | None,
+) -> None:
     """Train a run."""
     from hybrid.supervised import run_train
 
-    run_train(directory, link, lifeline_fd, matrix_fd, endpoint, resume)
+    run_train(directory, link, lifeline_fd, matrix_fd, ring_fd, endpoint, resume)
 
 
 @verbs.command()

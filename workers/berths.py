@@ -43,7 +43,7 @@ class Berths:
             frames = encode_into(self._requests_RQ[berth], lent)
         if len(frames) > 1 and not self._has_warned:
             self._has_warned = True
-            reason = "no berth is free" if berth is None else f"a berth holds {self._requests_RQ.shape[1]} bytes"
+            reason = "no berth is free" if berth is None else "a berth is too small"
             _log.warning("sent arrays of a chunk as frames: %s. This is said once, and counted.", reason)
         return frames, berth
 

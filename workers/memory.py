@@ -88,7 +88,9 @@ class SharedArrays:
         if _PREFIX.size + len(packed) > HEADER_BYTES:
             raise ValueError(f"the description of {len(spec)} arrays takes {len(packed)} bytes, more than one page")
         available = available_bytes()
-        if reserve and available is not None and num_bytes > available:  # or else the kernel kills us, or somebody, in the middle
+        if (
+            reserve and available is not None and num_bytes > available
+        ):  # or else the kernel kills us, or somebody, in the middle
             raise MemoryError(
                 f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
                 "use fewer tags or a smaller dim"

@@ -7,21 +7,18 @@ is whose, only the trunk knows (`workers.berths`).
 Concurrency: nothing is locked. What survives stopped, killed and late workers: a berth is free, or one worker's from
 the CHUNK that names it until that worker answers this chunk, says BYE, or is known to be dead. Only the trunk writes
 requests, only that worker writes the reply, and the reply is read only after the answer that names tag and berth. So
-nothing is read while it is written; a worker that is lost and may wake up keeps its berths from everybody until it dies.
+nothing is read while it is written; a lost worker that may wake up keeps its berths from everybody until it dies.
 
 Legend: R berths, Q bytes of a request part, P bytes of a reply part.
 """
 
 import mmap
 
-import numpy as np
-
 from workers.config import TRANSPORTS
 from workers.errors import ConfigError, MatrixMismatch
 from workers.memory import ArraySpec, SharedArrays
 from workers.protocol import ALIGNMENT_BYTES
 from workers.settings import check_choice
-
 
 _TAG_BYTES_PER_EXAMPLE = 4096
 """Room for positives, their weights and true ids; what needs more goes as frames. Unused pages are never taken."""

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workers.chunk import Chunk, Reply
-from workers.berths import Berths
-from workers.chunk_messages import error_of, refusal_message, reply_of
-from workers.codec import Frame, decode, encode, encode_into
+from workers.chunk_messages import error_of, refusal_message
+from workers.codec import Frame, encode
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint as make_endpoint
 from workers.endpoint import remove_endpoint as remove_endpoint
-from workers.errors import HybridError, MatrixMismatch, ProtocolError, WorkerLost
-from workers.flights import Flights
+from workers.errors import MatrixMismatch, ProtocolError, WorkerLost
+from workers.exchange import Exchange
 from workers.flights import Ticket as Ticket
 from workers.lines import TrunkLine
 from workers.matrix import MAX_WORKERS, TagMatrix
@@ -28,7 +27,6 @@ from workers.ring import Ring, check_reach
 from workers.router_counters import RouterCounters
 from workers.settings import check, to_plain
 
-_MAX_IN_FLIGHT_PER_WORKER = 64
 _MEMBERSHIP_POLL_S = 0.05
 _LATE_REPLIES_S = 0.2
 _ABSENCE_S = 1.0
@@ -75,10 +73,10 @@ class Router:
         self._welcome = encode(Message("WELCOME", {"head": to_plain(head), "heartbeat_s": heartbeat_s}))
         self.counters = RouterCounters()
         self._peers = Peers()
-        self._flights, self._berths = Flights(), Berths(ring)
         self._leaving: set[str] = set()  # told to drain before they said HELLO
         self._serviced_s = self._membership_polled_s = time.monotonic()
         self._line = TrunkLine(endpoint)
+        self._exchange = Exchange(self._line, ring)
         self.endpoint = self._line.endpoint
 
     # What a trunk calls.
@@ -104,7 +102,7 @@ class Router:
         Raises:
             ProtocolError: an array has the wrong type or number of dimensions.
         """
-        ticket = self._flights.submit(chunks)
+        ticket = self._exchange.submit(chunks)
         self.counters.chunks_submitted += len(chunks)
         self.service()
         return ticket
@@ -119,7 +117,7 @@ class Router:
         try:
             self._serve_until(lambda: ticket.is_done, timeout_s, f"the replies to {len(ticket.tags)} chunks")
         finally:
-            self._flights.give_up(ticket)  # of a complete ticket nothing is left
+            self._exchange.give_up(ticket)  # of a complete ticket nothing is left
         if ticket.error is not None:
             raise ticket.error
         return [reply for reply in ticket.replies if reply is not None]
@@ -158,7 +156,7 @@ class Router:
     @property
     def num_in_flight(self) -> int:
         """Chunks submitted that nobody has answered yet."""
-        return len(self._flights)
+        return len(self._exchange)
 
     def close(self) -> None:
         """Close the socket; whoever owns the workers ends them. Safe to call twice."""
@@ -190,26 +188,10 @@ class Router:
     # Sending.
 
     def _dispatch(self, now_s: float) -> None:
-        takers = self._peers.in_state(State.READY)
-        while takers and (waiting := self._flights.first_waiting()) is not None:
-            tag, flight = waiting
-            peer = min(takers, key=lambda p: (len(p.in_flight), p.progress_s, p.index))  # of equals, the longest idle
-            if len(peer.in_flight) < _MAX_IN_FLIGHT_PER_WORKER and self._send_chunk(peer, tag, flight.message, now_s):
-                self._flights.depart(peer.name)
-            else:  # full; or unreachable, then it falls silent and is dealt with as such
-                takers.remove(peer)
+        self._exchange.dispatch(self._peers.in_state(State.READY), now_s, self.counters)
         for peer in self._peers.in_state(State.DRAINING):
             if not peer.knows_it_leaves:
                 self._tell_to_leave(peer)
-
-    def _send_chunk(self, peer: Peer, tag: int, message: Message, now_s: float) -> bool:
-        frames, berth = self._berths.load(message) if peer.has_ring else (encode_into(None, message), None)
-        if not self._line.send(peer.name, frames):
-            self._berths.give_back([berth])
-            return False
-        peer.sent(tag, berth, now_s)
-        self.counters.chunks_in_frames += peer.has_ring and len(frames) > 1
-        return True
 
     def _tell_to_leave(self, peer: Peer) -> None:
         peer.knows_it_leaves = self._line.send(peer.name, encode(Message("DRAIN")))
@@ -235,7 +217,7 @@ class Router:
     def _bury(self, name: str, now_s: float) -> None:
         """Its death is known: it writes into no berth any more, but its last answers may still be on their way."""
         self._lose(name, now_s, "died")
-        self._berths.bury(name)
+        self._exchange.bury(name)
         if name in self._peers:
             self._peers[name].is_dead = True
 
@@ -246,18 +228,14 @@ class Router:
 
     def _forget(self, peer: Peer) -> None:
         del self._peers[peer.name]
-        self.counters.chunks_resent += self._flights.requeue(peer.name, peer.in_flight)
-        if peer.may_be_awake:
-            self._berths.keep(peer.name, peer.in_flight.values())
-        else:
-            self._berths.give_back(peer.in_flight.values())
+        self.counters.chunks_resent += self._exchange.leave(peer)
 
     # Receiving; the numbers are those of `workers.protocol`.
 
     def _take(self, name: str, frames: list[Frame], now_s: float) -> None:
         peer = self._peers.get(name)
         try:
-            message = decode(frames, None if self._ring is None else self._ring.replies_RP)
+            message = self._exchange.decode(frames)
             if message.kind == "HELLO":
                 self._greet(name, message, now_s)  # 1
             elif peer is None:
@@ -303,36 +281,11 @@ class Router:
             if peer.state is State.STARTING:
                 peer.become_ready(now_s)
         elif message.kind in ("REPLY", "REFUSED"):  # 5
-            self._take_answer(peer, message, now_s)
+            if message.fields["tag"] is None:
+                self._ignore(peer.name, f"REFUSED: {error_of(message)}")
+            else:
+                self._exchange.take_answer(peer, message, now_s, self.counters)
         elif message.kind == "BYE":  # 8
             self._forget(peer)
         elif message.kind != "HEARTBEAT":  # 6
             raise ProtocolError(f"kind: {message.kind} goes from trunk to worker only.")
-
-    def _take_answer(self, peer: Peer, message: Message, now_s: float) -> None:
-        tag = message.fields["tag"]
-        if tag is None:
-            return self._ignore(peer.name, f"REFUSED: {error_of(message)}")
-        if tag not in peer.in_flight:
-            self.counters.replies_ignored += 1
-            return None
-        berth, flight = peer.in_flight[tag], self._flights.held_by(peer.name, tag)
-        if message.kind == "REPLY" and message.fields["berth"] != berth:
-            raise ProtocolError(f"berth: got {message.fields['berth']}, expected {berth}, which came with tag {tag}.")
-        answer = _answer_in(message, flight.chunk if flight else None)
-        if flight is None:
-            self.counters.replies_ignored += 1
-        elif answer is not None:
-            self._flights.land(tag, answer)
-            staleness_chunks = answer.staleness_chunks if isinstance(answer, Reply) else 0
-            self.counters.max_staleness_chunks = max(self.counters.max_staleness_chunks, staleness_chunks)
-        peer.answered(tag, answer, now_s)
-        self._berths.give_back([berth])
-        return None
-
-
-def _answer_in(message: Message, chunk: Chunk | None) -> Reply | HybridError | None:
-    """What a REPLY or REFUSED says; a reply to a chunk that was given up cannot be checked, nor is it needed."""
-    if message.kind == "REFUSED":
-        return error_of(message)
-    return None if chunk is None else reply_of(message, chunk)
