@@ -19,6 +19,7 @@ from workers.protocol import (
     ArrayField,
     Message,
     MessageKind,
+    align,
 )
 
 Frame = bytes | bytearray | memoryview
@@ -68,7 +69,7 @@ def encode_into(room: np.ndarray | None, message: Message) -> list[Frame]:
         if offset is None:
             frames.append(array.data)
         else:
-            end = _aligned(offset + array.nbytes)
+            end = align(offset + array.nbytes)
     return [msgpack.packb({"v": VERSION, "kind": message.kind, **message.fields, "arrays": listed}), *frames]
 
 
@@ -180,10 +181,6 @@ def _put(array: np.ndarray, room: np.ndarray, end: int) -> int | None:
 
 def _address(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
 def _room_of(berth: int | None, rooms: np.ndarray | None) -> np.ndarray | None:

@@ -64,8 +64,15 @@ class Job(NamedTuple):
     """Of the random numbers that round bfloat16 rows."""
 
 
+class Answer(NamedTuple):
+    """Where a kernel puts what the trunk wants back; overwritten whatever becomes of the chunk."""
+
+    loss_B: np.ndarray
+    feature_grad_BD: np.ndarray
+
+
 class Outcome(NamedTuple):
-    """What a kernel computed, in scratch memory."""
+    """What a kernel computed."""
 
     loss_B: np.ndarray
     feature_grad_BD: np.ndarray

@@ -47,6 +47,11 @@ ALIGNMENT_BYTES = 64  # of arrays in shared memory
 _INT_OR_NONE = (int, type(None))
 
 
+def align(offset: int) -> int:
+    """The first place from this offset on where an array in shared memory may begin."""
+    return -(-offset // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class ArrayField:
     """One array of a message kind."""

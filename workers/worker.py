@@ -68,14 +68,18 @@ def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> Non
         message = talk.hear({"CHUNK", "DRAIN"}, patience_s, on_idle=lambda: talk.say("HEARTBEAT"))
         if message.kind == "DRAIN":
             return
-        talk.send(_answer(engine, message))
+        talk.send(_answer(engine, talk.ring, message))
 
 
-def _answer(engine: WideEngine, message: Message) -> Message:
+def _answer(engine: WideEngine, ring: Ring | None, message: Message) -> Message:
     """REPLY, or REFUSED with the error that names the field. Any other exception is a defect and ends the worker."""
     tag, berth = message.fields["tag"], message.fields["berth"]
     try:
-        return reply_message(tag, engine.apply(chunk_of(message)), berth)
+        chunk = chunk_of(message)
+        answer = (
+            None if ring is None or berth is None else ring.answer(berth, len(chunk.features_BD), engine.matrix.dim)
+        )
+        return reply_message(tag, engine.apply(chunk, answer), berth)
     except HybridError as error:
         _log.warning("refused a chunk: %s", error)
         return refusal_message(tag, error)
@@ -85,7 +89,7 @@ class _Talk:
     """Checked messages on the worker's line."""
 
     def __init__(self, line: WorkerLine, ring: Ring | None) -> None:
-        self.line, self._ring = line, ring
+        self.line, self.ring = line, ring
 
     def say(self, kind: str, **fields: object) -> None:
         """Send a message without arrays."""
@@ -95,7 +99,7 @@ class _Talk:
         """Send, or drop after a while: then the trunk misses an answer and sends the chunk to somebody else."""
         check_outgoing(message)
         berth = message.fields.get("berth")
-        room = None if berth is None or self._ring is None else self._ring.replies_RP[berth]
+        room = None if berth is None or self.ring is None else self.ring.replies_RP[berth]
         if not self.line.send(encode_into(room, message)):
             _log.warning("dropped a %s: the trunk takes nothing", message.kind)
 
@@ -116,7 +120,7 @@ class _Talk:
     def _checked(self, frames: list[Frame]) -> Message | None:
         """The message in these frames; None, after a refusal, if it is not one for a worker."""
         try:
-            message = decode(frames, None if self._ring is None else self._ring.requests_RQ)
+            message = decode(frames, None if self.ring is None else self.ring.requests_RQ)
             if message.kind == "REFUSED":
                 self._refused(message)
                 return None
