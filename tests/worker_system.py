@@ -13,7 +13,7 @@ import zmq
 
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import reply_message
-from workers.codec import check_outgoing, decode, encode_into
+from workers.codec import Room, check_outgoing, decode, encode_into
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.matrix import TagMatrix
@@ -151,7 +151,7 @@ class ScriptedPeer:
         """Send a message; a REPLY in the berth that it names."""
         check_outgoing(message)
         berth = message.fields.get("berth")
-        room = None if berth is None or self.ring is None else self.ring.replies_RP[berth]
+        room = None if berth is None or self.ring is None else Room(self.ring.replies_RP[berth])
         self.socket.send_multipart(encode_into(room, message))
 
     def reply(self, tag: int, reply: Reply) -> None:

@@ -7,7 +7,7 @@ berths of a worker that was lost but may still be running are kept under its nam
 import logging
 from collections.abc import Iterable
 
-from workers.codec import Frame, encode_into
+from workers.codec import Frame, Room, encode_into
 from workers.protocol import Message
 from workers.ring import Ring
 
@@ -40,7 +40,7 @@ class Berths:
         else:
             berth = self._free.pop()
             lent = Message(message.kind, {**message.fields, "berth": berth}, message.arrays)
-            frames = encode_into(self._requests_RQ[berth], lent)
+            frames = encode_into(Room(self._requests_RQ[berth]), lent)
         if len(frames) > 1 and not self._has_warned:
             self._has_warned = True
             reason = "no berth is free" if berth is None else "a berth is too small"

@@ -1,7 +1,5 @@
 """Chunks, replies and refusals as messages of the wire protocol."""
 
-from typing import Any
-
 from workers.chunk import Chunk, Reply
 from workers.errors import ChunkError, HybridError, MatrixMismatch, ProtocolError
 from workers.protocol import MAX_TEXT, SCHEMA, Message
@@ -13,7 +11,6 @@ _ENVELOPE = frozenset({"tag", "berth"})
 """Fields of a message that are not the chunk's, nor the reply's."""
 _CHUNK_SCALARS = tuple(name for name in SCHEMA["CHUNK"].fields if name not in _ENVELOPE)
 _CHUNK_ARRAYS = tuple(SCHEMA["CHUNK"].arrays)
-_ABSENT = {name: None for name, spec in SCHEMA["CHUNK"].arrays.items() if spec.optional}
 _REPLY_SCALARS = tuple(name for name in SCHEMA["REPLY"].fields if name not in _ENVELOPE)
 
 
@@ -27,7 +24,22 @@ def chunk_message(tag: int, chunk: Chunk) -> Message:
 
 def chunk_of(message: Message) -> Chunk:
     """The chunk of a CHUNK message. Its values are not checked yet: `WideEngine.apply` does."""
-    return Chunk(**{**_ABSENT, **_contents(message), **message.arrays})
+    fields, arrays = message.fields, message.arrays
+    return Chunk(
+        step=fields["step"],
+        chunk=fields["chunk"],
+        seed=fields["seed"],
+        features_BD=arrays["features_BD"],
+        pos_ids=arrays["pos_ids"],
+        pos_offsets=arrays["pos_offsets"],
+        pos_weights=arrays.get("pos_weights"),
+        items_B=arrays.get("items_B"),
+        true_ids=arrays.get("true_ids"),
+        true_offsets=arrays.get("true_offsets"),
+        num_negatives=fields["num_negatives"],
+        row_lr=fields["row_lr"],
+        update=fields["update"],
+    )
 
 
 def reply_message(tag: int, reply: Reply, berth: int | None = None) -> Message:
@@ -45,7 +57,16 @@ def reply_of(message: Message, chunk: Chunk) -> Reply:
     for name, shape in (("loss_B", chunk.features_BD.shape[:1]), ("feature_grad_BD", chunk.features_BD.shape)):
         if message.arrays[name].shape != shape:
             raise ProtocolError(f"{name}: shape {message.arrays[name].shape}, expected {shape} as its chunk has.")
-    return Reply(**{**_contents(message), **message.arrays})
+    fields = message.fields
+    return Reply(
+        loss_B=message.arrays["loss_B"],
+        feature_grad_BD=message.arrays["feature_grad_BD"],
+        rows_written=fields["rows_written"],
+        accidental_hits=fields["accidental_hits"],
+        staleness_chunks=fields["staleness_chunks"],
+        draw_ns=fields["draw_ns"],
+        kernel_ns=fields["kernel_ns"],
+    )
 
 
 def refusal_message(tag: int | None, error: HybridError) -> Message:
@@ -56,7 +77,3 @@ def refusal_message(tag: int | None, error: HybridError) -> Message:
 def error_of(message: Message) -> HybridError:
     """The error in a REFUSED message; an error of a type that this side does not know becomes a ProtocolError."""
     return _REFUSALS.get(message.fields["error"], ProtocolError)(message.fields["message"])
-
-
-def _contents(message: Message) -> dict[str, Any]:
-    return {name: value for name, value in message.fields.items() if name not in _ENVELOPE}

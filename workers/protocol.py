@@ -59,6 +59,11 @@ class ArrayField:
     dtype: str
     ndim: int
     optional: bool = False
+    numpy: "np.dtype[Any]" = field(init=False)
+    """The same type for NumPy."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numpy", np.dtype(self.dtype))
 
 
 @dataclass(frozen=True, slots=True)

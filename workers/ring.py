@@ -14,13 +14,10 @@ Legend: R berths, Q bytes of a request part, P bytes of a reply part.
 
 import mmap
 
-import numpy as np
-
 from workers.config import TRANSPORTS
 from workers.errors import ConfigError, MatrixMismatch
-from workers.job import Answer
 from workers.memory import ArraySpec, SharedArrays
-from workers.protocol import ALIGNMENT_BYTES, align
+from workers.protocol import ALIGNMENT_BYTES
 from workers.settings import check_choice
 
 _TAG_BYTES_PER_EXAMPLE = 4096
@@ -80,14 +77,6 @@ class Ring:
     def num_berths(self) -> int:
         """R."""
         return len(self.requests_RQ)
-
-    def answer(self, berth: int, num_examples: int, dim: int) -> Answer | None:
-        """Where a worker's loss and feature gradient belong, so that a reply needs no copy; None if they do not fit."""
-        room, grad_at = self.replies_RP[berth], align(4 * num_examples)
-        if grad_at + 4 * num_examples * dim > len(room):
-            return None
-        loss_B = np.ndarray((num_examples,), np.float32, room)
-        return Answer(loss_B, np.ndarray((num_examples, dim), np.float32, room, grad_at))
 
     def close(self) -> None:
         """Let go; the memory is given back when the last process does. Safe to call twice."""

@@ -4,11 +4,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from workers.chunk_messages import chunk_of, error_of, refusal_message, reply_message
-from workers.codec import Frame, check_outgoing, decode, encode_into, tag_of
+from workers.codec import Frame, Room, check_outgoing, decode, encode_into, tag_of
 from workers.config import HeadConfig
 from workers.engine import WideEngine
 from workers.errors import HybridError, MatrixMismatch, ProtocolError
+from workers.job import Answer
 from workers.lines import WorkerLine
 from workers.matrix import TagMatrix
 from workers.protocol import Message
@@ -68,21 +71,27 @@ def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> Non
         message = talk.hear({"CHUNK", "DRAIN"}, patience_s, on_idle=lambda: talk.say("HEARTBEAT"))
         if message.kind == "DRAIN":
             return
-        talk.send(_answer(engine, talk.ring, message))
+        berth = message.fields["berth"]
+        room = None if berth is None or talk.ring is None else Room(talk.ring.replies_RP[berth])
+        talk.send(_answer(engine, message, room), room)
 
 
-def _answer(engine: WideEngine, ring: Ring | None, message: Message) -> Message:
+def _answer(engine: WideEngine, message: Message, room: Room | None) -> Message:
     """REPLY, or REFUSED with the error that names the field. Any other exception is a defect and ends the worker."""
     tag, berth = message.fields["tag"], message.fields["berth"]
     try:
         chunk = chunk_of(message)
-        answer = (
-            None if ring is None or berth is None else ring.answer(berth, len(chunk.features_BD), engine.matrix.dim)
-        )
+        answer = None if room is None else _answer_in(room, len(chunk.features_BD), engine.matrix.dim)
         return reply_message(tag, engine.apply(chunk, answer), berth)
     except HybridError as error:
         _log.warning("refused a chunk: %s", error)
         return refusal_message(tag, error)
+
+
+def _answer_in(room: Room, num_examples: int, dim: int) -> Answer | None:
+    """Where in shared memory the engine may put what a REPLY carries; None if there is too little of it."""
+    loss_B, feature_grad_BD = room.make((num_examples,), np.float32), room.make((num_examples, dim), np.float32)
+    return None if loss_B is None or feature_grad_BD is None else Answer(loss_B, feature_grad_BD)
 
 
 class _Talk:
@@ -93,13 +102,17 @@ class _Talk:
 
     def say(self, kind: str, **fields: object) -> None:
         """Send a message without arrays."""
-        self.send(Message(kind, fields))
-
-    def send(self, message: Message) -> None:
-        """Send, or drop after a while: then the trunk misses an answer and sends the chunk to somebody else."""
+        message = Message(kind, fields)
         check_outgoing(message)
-        berth = message.fields.get("berth")
-        room = None if berth is None or self.ring is None else self.ring.replies_RP[berth]
+        self.send(message)
+
+    def send(self, message: Message, room: Room | None = None) -> None:
+        """Send a message that cannot be wrong, or drop it after a while: then somebody else gets its chunk.
+
+        Args:
+            message: REPLY or REFUSED, or one that was checked.
+            room: for its arrays; None sends them as frames.
+        """
         if not self.line.send(encode_into(room, message)):
             _log.warning("dropped a %s: the trunk takes nothing", message.kind)
 
