@@ -17,17 +17,16 @@ from torch import Tensor, nn
 from hybrid.chunking import ChunkRules, check_batch
 from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import LossOfWorkers
+from hybrid.own_workers import OwnWorkers
 from hybrid.ranking import Ranker
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import TagBatch
-from workers.config import HeadConfig
-from workers.cores import available_cores
-from workers.endpoint import make_endpoint, remove_endpoint
+from workers.config import DEFAULT_TRANSPORT, HeadConfig
 from workers.errors import ConfigError, DataError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows, save_matrix
 from workers.membership import Membership
-from workers.pool import WorkerPool
+from workers.ring import Ring
 from workers.router import Router, Ticket
 from workers.rows import unpack
 from workers.settings import check, nearest
@@ -58,6 +57,7 @@ class WideHead(nn.Module):
             each bias at "no information", and leave tags with count 0 out of rankings. Without them all tags are alike.
         positives: true tags drawn per example and call; an example with fewer uses all of them.
         seed: of initial rows and of all draws.
+        transport: `ring`, features and gradients pass through shared memory, or `zmq`, through sockets.
         log_dir: a folder for the workers' logs; None discards what they say below warnings.
 
     Raises:
@@ -74,8 +74,7 @@ class WideHead(nn.Module):
         (torch.Size([4, 8]), torch.Size([4, 5]))
     """
 
-    _pool: WorkerPool | None = None
-    _endpoint: str | None = None
+    _own: OwnWorkers | None = None
 
     def __init__(
         self,
@@ -87,40 +86,35 @@ class WideHead(nn.Module):
         tag_counts: npt.ArrayLike | None = None,
         positives: int = DEFAULT_POSITIVES,
         seed: int = 0,
+        transport: str = DEFAULT_TRANSPORT,
         log_dir: Path | None = None,
         **settings: Any,
     ) -> None:
         config = _configured(config, settings)
         counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
         matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed, in_background=True)
-        self._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
+        own = OwnWorkers(matrix, workers, config, transport, log_dir)
+        self._start(own, config, positives=positives, seed=seed)
 
-    def _start(
-        self,
-        matrix: TagMatrix,
-        workers: int | None,
-        config: HeadConfig,
-        *,
-        positives: int,
-        seed: int,
-        log_dir: Path | None,
-    ) -> None:
-        """Own a pool of workers on a matrix that is already there; whatever fails, nothing is left behind."""
-        num_workers = min(available_cores(), 8) if workers is None else workers
+    def _start(self, own: OwnWorkers, config: HeadConfig, *, positives: int, seed: int) -> None:
         with contextlib.ExitStack() as undo:
-            undo.callback(matrix.close)
-            endpoint = make_endpoint()
-            undo.callback(remove_endpoint, endpoint)
-            pool = WorkerPool(matrix, endpoint, num_workers, log_dir=log_dir)
-            undo.callback(pool.close)
-            self._join(matrix, endpoint, pool, config, positives=positives, seed=seed)
+            undo.callback(own.close)
+            self._join(own.matrix, own.endpoint, own.pool, config, own.ring, positives=positives, seed=seed)
             undo.callback(self.router.close)
-            self.router.wait_ready(num_workers, START_TIMEOUT_S)
-            self._pool, self._endpoint = pool, endpoint
+            self.router.wait_ready(own.num_workers, START_TIMEOUT_S)
+            self._own = own
             undo.pop_all()
 
     def _join(
-        self, matrix: TagMatrix, endpoint: str, membership: Membership, config: HeadConfig, *, positives: int, seed: int
+        self,
+        matrix: TagMatrix,
+        endpoint: str,
+        membership: Membership,
+        config: HeadConfig,
+        ring: Ring | None,
+        *,
+        positives: int,
+        seed: int,
     ) -> None:
         super().__init__()
         self.config = config
@@ -130,15 +124,23 @@ class WideHead(nn.Module):
         self.num_negatives = config.negatives
         self.step = 0
         self.is_closed = False
-        self.router = Router(endpoint, head=config, matrix=matrix, membership=membership)
+        self.router = Router(endpoint, head=config, matrix=matrix, membership=membership, ring=ring)
 
     @classmethod
     def attached(
-        cls, matrix: TagMatrix, endpoint: str, membership: Membership, config: HeadConfig, *, positives: int, seed: int
+        cls,
+        matrix: TagMatrix,
+        endpoint: str,
+        membership: Membership,
+        config: HeadConfig,
+        ring: Ring | None = None,
+        *,
+        positives: int,
+        seed: int,
     ) -> "WideHead":
-        """A head on a matrix and workers that another process owns, as in `hybrid train`."""
+        """A head on a matrix, a ring and workers that another process owns, as in `hybrid train`."""
         head = cls.__new__(cls)
-        head._join(matrix, endpoint, membership, config, positives=positives, seed=seed)
+        head._join(matrix, endpoint, membership, config, ring, positives=positives, seed=seed)
         return head
 
     def forward(self, features_BD: Tensor, tags: Any, pos_weights: npt.NDArray[np.float32] | None = None) -> Tensor:
@@ -208,7 +210,8 @@ class WideHead(nn.Module):
 
     def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
         """Wait for a ticket's replies and put them together in the order of the examples."""
-        return HeadResult.of(self.router.collect(ticket, timeout_s), self.dim)
+        self.router.collect(ticket, timeout_s)
+        return HeadResult.of(ticket, self.dim)
 
     def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
         """The k best tags of each example, exactly, over all rows.
@@ -235,9 +238,9 @@ class WideHead(nn.Module):
 
     def scale(self, workers: int) -> None:
         """Change the number of worker processes; nothing in flight is lost."""
-        if self._pool is None:
+        if self._own is None or self.is_closed:
             raise ConfigError("this head's workers belong to a run; use `hybrid scale RUN N`.")
-        for name in self._pool.scale(workers):
+        for name in self._own.pool.scale(workers):
             self.router.drain(name)
 
     def save(self, folder: str | Path) -> None:
@@ -252,6 +255,7 @@ class WideHead(nn.Module):
         *,
         positives: int = DEFAULT_POSITIVES,
         seed: int = 0,
+        transport: str = DEFAULT_TRANSPORT,
         log_dir: Path | None = None,
     ) -> "WideHead":
         """A head with the rows, optimizer state and settings of `save`.
@@ -262,19 +266,16 @@ class WideHead(nn.Module):
         config = open_rows(folder).config
         matrix = load_matrix(folder, config)
         head = cls.__new__(cls)
-        head._start(matrix, workers, config, positives=positives, seed=seed, log_dir=log_dir)
+        own = OwnWorkers(matrix, workers, config, transport, log_dir)
+        head._start(own, config, positives=positives, seed=seed)
         return head
 
     def close(self) -> None:
         """Stop the workers and give the shared memory back; safe to call twice."""
         self.is_closed = True
         self.router.close()
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-        if self._endpoint is not None:
-            remove_endpoint(self._endpoint)
-            self._endpoint = None
+        if self._own is not None:
+            self._own.close()
         self.matrix.close()
 
     def __enter__(self) -> "WideHead":

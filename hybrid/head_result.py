@@ -2,13 +2,12 @@
 
 # Shapes: B examples, D dim.
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from workers.chunk import Reply
+from workers.router import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,7 @@ class HeadResult:
     """Seconds that a worker computed on each chunk."""
 
     @classmethod
-    def of(cls, replies: Sequence[Reply], dim: int) -> "HeadResult":
-        """Join replies; none at all belong to a batch without examples."""
-        if not replies:
-            return cls(np.empty(0, np.float32), np.empty((0, dim), np.float32))
-        return cls(
-            np.concatenate([reply.loss_B for reply in replies]),
-            np.concatenate([reply.feature_grad_BD for reply in replies]),
-            tuple((reply.draw_ns + reply.kernel_ns) * 1e-9 for reply in replies),
-        )
+    def of(cls, ticket: Ticket, dim: int) -> "HeadResult":
+        """What a collected ticket holds, uncopied."""
+        computed_s = ((reply.draw_ns + reply.kernel_ns) * 1e-9 for reply in ticket.replies if reply is not None)
+        return cls(ticket.loss_B, ticket.feature_grads.reshape(-1, dim), tuple(computed_s))

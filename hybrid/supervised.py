@@ -46,6 +46,7 @@ def run_train(
     link: str,
     lifeline_fd: int,
     matrix_fd: int,
+    ring_fd: int | None,
     endpoint: str,
     *,
     resume: Path | None,
@@ -58,13 +59,15 @@ def run_train(
     """
     from hybrid.training_run import TrainingRun
     from workers.matrix import TagMatrix
+    from workers.ring import Ring
     from workers.trace import TraceWindow
 
     window = None if trace is None else TraceWindow.of_text(trace)
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
         run, matrix = RunDirectory(directory), TagMatrix.attach(matrix_fd)
+        ring = None if ring_fd is None else Ring.attach(ring_fd)
         with pinned(of_text(cores)):
-            training = TrainingRun(run, matrix, endpoint, supervision, resume=resume, window=window)
+            training = TrainingRun(run, matrix, ring, endpoint, supervision, resume=resume, window=window)
             stack.enter_context(contextlib.closing(training))
             is_done = training.train()
         if is_done:

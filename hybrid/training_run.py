@@ -32,6 +32,7 @@ from hybrid.validation import Validation
 from launch.config import RunConfig
 from workers.matrix import TagMatrix
 from workers.phase_clock import warm_up_report
+from workers.ring import Ring
 from workers.tag_weights import inverse_frequency_weights
 from workers.trace import TraceWindow
 
@@ -47,6 +48,7 @@ class TrainingRun:
     Args:
         run: the directory; its config.toml says everything else.
         matrix: the shared matrix, freshly made or as the checkpoint to resume from holds it.
+        ring: through which arrays pass to the workers; None: all of them go over ZeroMQ.
         endpoint: where the workers connect.
         supervision: the link to the launcher.
         resume: the checkpoint to go on from, or None.
@@ -57,6 +59,7 @@ class TrainingRun:
         self,
         run: RunDirectory,
         matrix: TagMatrix,
+        ring: Ring | None,
         endpoint: str,
         supervision: Supervision,
         *,
@@ -71,7 +74,7 @@ class TrainingRun:
         train = self.config.train
         torch.manual_seed(train.seed)
         self.head = WideHead.attached(
-            matrix, endpoint, supervision, self.config.head, positives=train.positives, seed=train.seed
+            matrix, endpoint, supervision, self.config.head, ring, positives=train.positives, seed=train.seed
         )
         supervision.serve(self.head.router)
         self.trainer = self._make_trainer(resume, None if window is None else TrunkTrace(window))

@@ -38,6 +38,7 @@ def prepare(directory: Path, link: str, lifeline_fd: int) -> None:
 @LINK
 @LIFELINE
 @click.option("--matrix-fd", type=int, required=True)
+@click.option("--ring-fd", type=int, default=None)
 @click.option("--endpoint", required=True)
 @click.option("--resume", type=click.Path(path_type=Path))
 @click.option("--trace")
@@ -47,6 +48,7 @@ def train(
     link: str,
     lifeline_fd: int,
     matrix_fd: int,
+    ring_fd: int | None,
     endpoint: str,
     resume: Path | None,
     trace: str | None,
@@ -55,7 +57,7 @@ def train(
     """Train a run."""
     from hybrid.supervised import run_train
 
-    run_train(directory, link, lifeline_fd, matrix_fd, endpoint, resume=resume, trace=trace, cores=cores)
+    run_train(directory, link, lifeline_fd, matrix_fd, ring_fd, endpoint, resume=resume, trace=trace, cores=cores)
 
 
 @verbs.command()

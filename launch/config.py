@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from workers.config import HeadConfig
+from workers.config import DEFAULT_TRANSPORT, TRANSPORTS, HeadConfig
 from workers.cores import available_cores, has_accelerator
 from workers.settings import check, check_choice
 
@@ -180,6 +180,8 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     workers: int = field(default_factory=default_num_workers)
     """Worker processes at the start; `hybrid scale` changes it while a run goes on."""
+    transport: str = DEFAULT_TRANSPORT
+    """How features and gradients pass between trunk and workers: `ring` (shared memory) or `zmq` (sockets)."""
     pin: bool = False
     """Keep the trunk and each worker to cores of their own."""
     profile_steps: int = 0
@@ -188,3 +190,4 @@ class RunConfig:
     def __post_init__(self) -> None:
         check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256")
         check(0 <= self.profile_steps <= 10_000, "profile_steps", self.profile_steps, "between 0 and 10,000")
+        check_choice("transport", self.transport, TRANSPORTS)

@@ -20,6 +20,7 @@ CHANGEABLE_ON_RESUME = frozenset(
         "workers",
         "pin",
         "profile_steps",
+        "transport",
         "data.cache_dir",
         "data.loader_processes",
         "trunk.device",

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from workers.lifeline import Lifeline
 from workers.link import Link, Message
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
+from workers.ring import Ring, make_ring
 
 _TICK_MS = 100
 _STOP_SILENCE_S = 300.0  # a trunk that is stopping says what it does; silence this long means that it hangs
@@ -112,6 +113,7 @@ class Supervisor:
         with pinned(placement.memory):
             matrix = self._make_matrix(prepared, checkpoint)
         stack.callback(matrix.close)
+        ring = self._make_ring(stack)
         profile = open_profile(self.directory, self.config.profile_steps, step_of(checkpoint))
         if profile is not None:
             stack.callback(lambda: self._note(profile.merge()))  # called when all who write to it have ended
@@ -120,6 +122,7 @@ class Supervisor:
             matrix,
             endpoints.head,
             self.config.workers,
+            ring=ring,
             log_dir=self.directory / "log",
             cores=placement.workers,
             window=window,
@@ -130,11 +133,15 @@ class Supervisor:
         environment = child_environment()
         set_threads(environment, placement.threads)
         arguments = ["--matrix-fd", str(matrix.fd), "--endpoint", endpoints.head, "--cores", as_text(placement.trunk)]
+        inherited = [matrix.fd]
+        if ring is not None:
+            arguments += ["--ring-fd", str(ring.fd)]
+            inherited.append(ring.fd)
         if checkpoint is not None:
             arguments += ["--resume", str(checkpoint)]
         if window is not None:
             arguments += ["--trace", window.text]
-        self._run_child("train", arguments, endpoints, environment=environment, pass_fds=(matrix.fd,))
+        self._run_child("train", arguments, endpoints, environment=environment, pass_fds=inherited)
 
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
         self.snapshot.show("matrix", f"making the tag matrix, {prepared.num_tags:,} x {self.config.trunk.dim}")
@@ -146,6 +153,15 @@ class Supervisor:
             self._note(f"resuming from {checkpoint.name}")
         return matrix
 
+    def _make_ring(self, stack: contextlib.ExitStack) -> Ring | None:
+        ring = make_ring(self.config.transport, self.config.head.chunk_size, self.config.trunk.dim)
+        if ring is None:
+            self._note("transport zmq: features and gradients go over ZeroMQ")
+            return None
+        stack.callback(ring.close)
+        self._note(f"transport ring: {ring.num_berths} chunks at a time pass through shared memory")
+        return ring
+
     def _run_child(
         self,
         verb: str,
@@ -153,7 +169,7 @@ class Supervisor:
         endpoints: Endpoints,
         *,
         environment: Mapping[str, str],
-        pass_fds: tuple[int, ...],
+        pass_fds: Sequence[int],
     ) -> None:
         """Run a verb of the deep side to its end, serving everybody meanwhile."""
         lifeline, link = Lifeline(), Link.bind(endpoints.link(verb))

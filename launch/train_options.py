@@ -8,7 +8,7 @@ import click
 
 from launch.config import DEVICES, TAG_LOSS_WEIGHTS, RunConfig
 from launch.resolve import flatten
-from workers.config import OBJECTIVES, ROW_DTYPES, ROW_OPTIMIZERS
+from workers.config import OBJECTIVES, ROW_DTYPES, ROW_OPTIMIZERS, TRANSPORTS
 from workers.settings import to_plain
 
 AUTO = "auto"
@@ -61,6 +61,12 @@ OPTIONS = (
     TrainOption("--workers", "workers", int, "Worker processes; `hybrid scale` changes it during the run."),
     TrainOption(
         "--profile-steps", "profile_steps", int, "Trace so many steps into trace.json; 0 traces none. See --profile."
+    ),
+    TrainOption(
+        "--transport",
+        "transport",
+        click.Choice(TRANSPORTS),
+        "How arrays pass between trunk and workers: through shared memory, or all over ZeroMQ.",
     ),
     TrainOption("--dim", "trunk.dim", int, "Length of the features and of each row."),
     TrainOption("--trunk", "trunk.factory", str, "cnn-small, resnet18, or module:factory."),

@@ -191,9 +191,11 @@ class _Trunk:
 
     def _make_router(self) -> Any:
         from workers.config import HeadConfig
+        from workers.ring import Ring
         from workers.router import Router
 
-        return Router(self.options.endpoint, head=HeadConfig(), matrix=self.matrix, membership=self)
+        ring = None if self.options.ring_fd is None else Ring.attach(self.options.ring_fd)
+        return Router(self.options.endpoint, head=HeadConfig(), matrix=self.matrix, membership=self, ring=ring)
 
     def _listen(self, timeout_s: float) -> None:
         for message in self.link.receive(timeout_s):
@@ -219,6 +221,7 @@ def _main() -> None:
     parser.add_argument("--lifeline-fd", type=int, required=True)
     if verb == "train":
         parser.add_argument("--matrix-fd", type=int, required=True)
+        parser.add_argument("--ring-fd", type=int)
         parser.add_argument("--endpoint", required=True)
         parser.add_argument("--resume")
         parser.add_argument("--cores")

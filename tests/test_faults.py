@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from worker_system import LIMIT_S, WorkerSystem, make_chunk, wait_for_exit, worker_system
 
+from workers.config import TRANSPORTS
 from workers.errors import ChunkError
 from workers.matrix import APPLIED
 from workers.router_counters import RouterCounters
@@ -51,10 +52,10 @@ def _ready(system: WorkerSystem) -> list[str]:
     return [worker.name for worker in system.router.workers() if worker.state == "ready"]
 
 
-@pytest.fixture(scope="module")
-def lasting_system() -> Iterator[WorkerSystem]:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def lasting_system(request: pytest.FixtureRequest) -> Iterator[WorkerSystem]:
     """One system for all faults: each test hurts it, the next one finds it healed."""
-    with worker_system(2, heartbeat_s=0.2, silence_s=3.0) as system:
+    with worker_system(2, request.param, heartbeat_s=0.2, silence_s=3.0) as system:
         yield system
 
 

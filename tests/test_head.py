@@ -358,8 +358,8 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
             reached.append(head(make_features(), TAGS).item())
         assert head.step == 4 and np.isfinite(reached).all()
         assert head.matrix.worker_stats_WS[:, 1].sum() == 8  # two chunks a step, each applied once
-        pids = [worker.pid for worker in head._pool.workers]
-        directory = Path(head._endpoint.removeprefix("ipc://")).parent
+        pids = [worker.pid for worker in head._own.pool.workers]
+        directory = Path(head._own.endpoint.removeprefix("ipc://")).parent
         assert directory.is_dir()
         head.close()
         head.close()
@@ -372,8 +372,8 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
 def test_a_worker_killed_between_steps_is_replaced():
     with make_head() as head:
         head(make_features(), TAGS)
-        head._pool.workers[0].process.kill()
-        wait_for_exit([head._pool.workers[0].pid])
+        head._own.pool.workers[0].process.kill()
+        wait_for_exit([head._own.pool.workers[0].pid])
         assert np.isfinite(head(make_features(), TAGS).item())
         assert head.step == 2 and head.router.counters.workers_lost == 1
 

@@ -15,14 +15,19 @@ from worker_system import make_chunk, make_reply
 
 import workers
 from workers.chunk_messages import chunk_message, chunk_of, error_of, refusal_message, reply_message, reply_of
-from workers.codec import decode, encode, tag_of
+from workers.codec import Room, check_outgoing, decode, encode, encode_into, tag_of
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError, RunError
+from workers.memory import POISON_BYTE
 from workers.protocol import MAX_HEADER_BYTES, MAX_INT, MAX_TEXT, SCHEMA, VERSION, Message, MessageKind
 
 _INTS = st.integers(0, MAX_INT)
 _FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 _TEXTS = st.text(max_size=50)
 _VALUES = {int: _INTS, float: _FLOATS, str: _TEXTS, bool: st.booleans()}
+
+
+_ROOMS = np.full((3, 1 << 16), POISON_BYTE, np.uint8)
+"""The parts of three berths, as both sides map them."""
 
 
 def _values(expected: type | tuple[type, ...]) -> st.SearchStrategy:
@@ -46,14 +51,26 @@ _MESSAGES = st.sampled_from(sorted(SCHEMA)).flatmap(
     lambda name: st.builds(
         Message,
         st.just(name),
-        st.fixed_dictionaries({field: _values(expected) for field, expected in SCHEMA[name].fields.items()}),
+        st.fixed_dictionaries(
+            {
+                field: st.sampled_from([None, 0, 2]) if field == "berth" else _values(expected)
+                for field, expected in SCHEMA[name].fields.items()
+            }
+        ),
         _arrays(SCHEMA[name]),
     )
 )
 
 
 def _as_received(message: Message) -> list[bytes]:
-    return [bytes(frame) for frame in encode(message)]
+    """Frames alone, or a header and a berth, as the message says."""
+    check_outgoing(message)
+    berth = message.fields.get("berth")
+    return [bytes(frame) for frame in encode_into(None if berth is None else Room(_ROOMS[berth]), message)]
+
+
+def _lent(message: Message, berth: int | None) -> Message:
+    return dataclasses.replace(message, fields={**message.fields, "berth": berth})
 
 
 def _assert_equal(got: Message, sent: Message) -> None:
@@ -66,14 +83,16 @@ def _assert_equal(got: Message, sent: Message) -> None:
 @given(_MESSAGES)
 @settings(max_examples=150, deadline=None)
 def test_every_message_survives_the_wire(message: Message) -> None:
-    _assert_equal(decode(_as_received(message)), message)
+    frames = _as_received(message)
+    assert len(frames) == 1 or message.fields.get("berth") is None
+    _assert_equal(decode(frames, _ROOMS), message)
 
 
 @given(st.lists(st.binary(max_size=200), max_size=5))
 @settings(max_examples=300, deadline=None)
 def test_noise_is_refused(frames: list[bytes]) -> None:
     with pytest.raises(ProtocolError):
-        decode(frames)
+        decode(frames, _ROOMS)
     tag_of(frames)
 
 
@@ -95,10 +114,12 @@ def test_damaged_messages_are_refused_or_valid(message: Message, data: st.DataOb
         elif damage == "repeat":
             frames.append(bytearray(frame))
     try:
-        got = decode(frames)
+        got = decode(frames, _ROOMS)
     except ProtocolError:
         return
-    assert decode(_as_received(got)).kind == got.kind  # what is let through obeys the schema
+    assert decode(_as_received(got), _ROOMS).kind == got.kind  # what is let through obeys the schema
+    for array in got.arrays.values():
+        array.sum()  # and can be read
 
 
 @given(
@@ -112,8 +133,8 @@ def test_any_msgpack_header_is_refused(header: object) -> None:
         decode([msgpack.packb(header)])
 
 
-def _chunk_header(**changes: object) -> list[bytes]:
-    header_frame, *arrays = _as_received(chunk_message(5, make_chunk()))
+def _chunk_header(lent: int | None = None, **changes: object) -> list[bytes]:
+    header_frame, *arrays = _as_received(_lent(chunk_message(5, make_chunk()), lent))
     header = {**msgpack.unpackb(header_frame), **changes}
     return [msgpack.packb({k: v for k, v in header.items() if v != "gone"}), *arrays]
 
@@ -138,22 +159,91 @@ def _chunk_header(**changes: object) -> list[bytes]:
         ({"arrays": "gone"}, "arrays"),
         ({"arrays": []}, "arrays"),
         ({"arrays": [7] * 5}, "arrays"),
-        ({"arrays": [["features_BD", "<f4", 3]] * 5}, "arrays"),
-        ({"arrays": [["features_BD", "<f8", [8, 16]]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "|O", [8, 16]]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16, 1]]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 17]]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [-8, -16]]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [2**62, 8]]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8.0, 16]]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16]]] * 5}, "features_BD"),
-        ({"arrays": [["loss_B", "<f4", [8]]] * 5}, "loss_B"),
-        ({"arrays": [[None, "<f4", [8]]] * 5}, "None"),
+        ({"arrays": [["features_BD", "<f4", 3, None]] * 5}, "arrays"),
+        ({"arrays": [["features_BD", "<f8", [8, 16], None]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "|O", [8, 16], None]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16, 1], None]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 17], None]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [-8, -16], None]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [2**62, 8], None]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8.0, 16], None]] * 5}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], None]] * 5}, "features_BD"),
+        ({"arrays": [["loss_B", "<f4", [8], None]] * 5}, "loss_B"),
+        ({"arrays": [[None, "<f4", [8], None]] * 5}, "None"),
     ],
 )
 def test_lies_in_the_header_are_named(changes: dict, field: str) -> None:
     with pytest.raises(ProtocolError, match=f"^{field}: "):
         decode(_chunk_header(**changes))
+
+
+_FEATURES_BYTES = 8 * 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"berth": 3}, "berth"),
+        ({"berth": 2**62}, "berth"),
+        ({"berth": -1}, "berth"),
+        ({"berth": True}, "berth"),
+        ({"berth": None}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], 32]]}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], -64]]}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], 64.0]]}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], True]]}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], 2**63 - 64]]}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], (1 << 16) - _FEATURES_BYTES + 64]]}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [2**14, 16], 0]]}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [2**62, 16], 0]]}, "features_BD"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], 64], ["pos_ids", "<i4", [3], 0]]}, "pos_ids"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], 0], ["pos_ids", "<i4", [3], 448]]}, "pos_ids"),
+        ({"arrays": [["features_BD", "<f4", [8, 16], None]]}, "arrays"),
+    ],
+)
+def test_lies_about_shared_memory_are_named(changes: dict, field: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^{field}: "):
+        decode(_chunk_header(lent=1, **changes), _ROOMS)
+
+
+def test_a_last_place_that_just_fits_is_taken() -> None:
+    last = (1 << 16) - _FEATURES_BYTES
+    listed = [["pos_ids", "<i4", [24], 0], ["pos_offsets", "<i4", [9], 128], ["features_BD", "<f4", [8, 16], last]]
+    features_BD = decode(_chunk_header(lent=1, arrays=listed), _ROOMS).arrays["features_BD"]
+    assert features_BD.__array_interface__["data"][0] == _ROOMS[1].__array_interface__["data"][0] + last
+
+
+def test_a_berth_without_a_ring_is_refused() -> None:
+    with pytest.raises(ProtocolError, match=r"^berth: got 1, but this side has no ring"):
+        decode(_chunk_header(lent=1))
+
+
+def test_arrays_in_a_berth_are_not_copied() -> None:
+    message = _lent(chunk_message(1, make_chunk()), 2)
+    got = decode(_as_received(message), _ROOMS)
+    _assert_equal(got, message)
+    for array in got.arrays.values():
+        assert np.shares_memory(array, _ROOMS[2]) or array.size == 0
+        assert array.flags.carray
+
+
+def test_array_made_in_its_room_is_sent_from_there() -> None:
+    room = Room(_ROOMS[0])
+    loss_B, grad_BD = room.make((8,), np.float32), room.make((8, 16), np.float32)
+    message = reply_message(1, make_reply(make_chunk(), loss_B=loss_B, feature_grad_BD=grad_BD), 0)
+    (header,) = encode_into(room, message)
+    assert [entry[3] for entry in msgpack.unpackb(header)["arrays"]] == [0, 64]
+    grad_BD[:] = 7  # after it was encoded, so what arrives is no copy
+    np.testing.assert_array_equal(decode([header], _ROOMS).arrays["feature_grad_BD"], 7)
+
+
+def test_what_does_not_fit_follows_as_a_frame() -> None:
+    many = np.sort(np.arange(1 << 15, dtype=np.int32))
+    offsets = np.array([0] * 8 + [len(many)], np.int32)
+    message = _lent(chunk_message(1, make_chunk(true_ids=many, true_offsets=offsets)), 1)
+    frames = _as_received(message)
+    assert len(frames) == 2 and len(frames[1]) == many.nbytes
+    _assert_equal(decode(frames, _ROOMS), message)
 
 
 def test_missing_array_is_named() -> None:

@@ -15,16 +15,18 @@ from worker_system import (
     make_reply,
     private_endpoint,
     small_matrix,
+    small_ring,
     until,
 )
 
 from workers.chunk import Chunk
-from workers.chunk_messages import chunk_of, refusal_message, reply_message
-from workers.config import HeadConfig
+from workers.chunk_messages import chunk_of, refusal_message
+from workers.config import TRANSPORTS, HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.protocol import Message
+from workers.ring import Ring
 from workers.router import Router
 from workers.settings import from_plain
 
@@ -64,10 +66,11 @@ class Stage:
     def __init__(self, router: Router, matrix: TagMatrix, register: Register, clock: Clock) -> None:
         self.router, self.matrix, self.register, self.clock = router, matrix, register, clock
         self.peers: list[ScriptedPeer] = []
+        self.ring: Ring | None = None
 
     def peer(self, name: str, index: int = 0) -> ScriptedPeer:
         """Somebody who connects."""
-        self.peers.append(ScriptedPeer(self.router.endpoint, name, index))
+        self.peers.append(ScriptedPeer(self.router.endpoint, name, index, self.ring))
         return self.peers[-1]
 
     def worker(self, index: int = 0, incarnation: int = 1) -> ScriptedPeer:
@@ -101,7 +104,7 @@ class Stage:
 
     def answer(self, peer: ScriptedPeer, tag: int, chunk: Chunk, **changes: object) -> None:
         """Send a REPLY."""
-        peer.send(reply_message(tag, make_reply(chunk, **changes)))
+        peer.reply(tag, make_reply(chunk, **changes))
 
     def answer_next(self, peer: ScriptedPeer, **changes: object) -> int:
         """Wait for a chunk, answer it, return its tag."""
@@ -110,15 +113,16 @@ class Stage:
         return message.fields["tag"]
 
 
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+@pytest.fixture(params=TRANSPORTS)
+def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A router without workers."""
     clock = Clock()
     monkeypatch.setattr("workers.router.time", clock)
-    with small_matrix() as matrix, private_endpoint() as endpoint:
+    with small_matrix() as matrix, small_ring(request.param) as ring, private_endpoint() as endpoint:
         register = Register()
-        router = Router(endpoint, head=HEAD, matrix=matrix, membership=register)
+        router = Router(endpoint, head=HEAD, matrix=matrix, membership=register, ring=ring)
         stage = Stage(router, matrix, register, clock)
+        stage.ring = ring
         yield stage
         for peer in stage.peers:
             peer.socket.close()
@@ -270,9 +274,10 @@ def test_silent_worker_with_chunks_is_killed_whatever_it_says_of_its_health(stag
     ticket = stage.router.submit([make_chunk()])
     stage.hear(silent)
     for _ in range(20):
+        said_s = stage.clock.now_s
         silent.say("HEARTBEAT")
         other.say("HEARTBEAT")
-        stage.until(lambda: not stage.register.killed or True)
+        stage.until(lambda said_s=said_s: stage.router._peers[other.name].heard_s > said_s)
         stage.pass_time(1.0)
     assert stage.register.killed == [silent.name]
     stage.answer_next(other)
@@ -360,7 +365,7 @@ def test_strangers_cannot_answer(stage: Stage) -> None:
     "broken",
     [
         lambda peer, chunk: peer.socket.send_multipart([b"\xc1"]),
-        lambda peer, chunk: peer.send(reply_message(0, make_reply(chunk, loss_B=np.zeros(3, np.float32)))),
+        lambda peer, chunk: peer.reply(0, make_reply(chunk, loss_B=np.zeros(3, np.float32))),
         lambda peer, chunk: peer.say("DRAIN"),
     ],
 )

@@ -7,26 +7,29 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import pytest
-from worker_system import DIM, HEAD, LIMIT_S, NUM_TAGS, make_chunk, private_endpoint, small_matrix
+from worker_system import DIM, HEAD, LIMIT_S, NUM_TAGS, make_chunk, private_endpoint, small_matrix, small_ring
 
+from workers.berths import Berths
 from workers.chunk import Chunk
 from workers.chunk_messages import chunk_message, error_of, refusal_message, reply_of
-from workers.codec import Frame, decode, encode
+from workers.codec import Frame, check_outgoing, decode, encode
+from workers.config import TRANSPORTS
 from workers.engine import WideEngine
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError
 from workers.lines import TrunkLine
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
-from workers.protocol import Message
+from workers.protocol import VERSION, Message
+from workers.ring import Ring
 from workers.settings import to_plain
 
 
 class Trunk:
     """A trunk with one worker, one message at a time."""
 
-    def __init__(self, endpoint: str, matrix: TagMatrix) -> None:
-        self.matrix, self.line = matrix, TrunkLine(endpoint)
-        self.pool = WorkerPool(matrix, endpoint, 1)
+    def __init__(self, endpoint: str, matrix: TagMatrix, ring: Ring | None) -> None:
+        self.matrix, self.line, self.ring, self.berths = matrix, TrunkLine(endpoint), ring, Berths(ring)
+        self.pool = WorkerPool(matrix, endpoint, 1, ring=ring)
         self.name = self.pool.workers[0].name
 
     def hear(self, *, beats: bool = False) -> Message:
@@ -34,7 +37,7 @@ class Trunk:
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
             for name, frames in self.line.receive():
-                message = decode(frames)
+                message = decode(frames, self.ring and self.ring.replies_RP)
                 assert name == self.name
                 if beats or message.kind != "HEARTBEAT":
                     return message
@@ -50,6 +53,14 @@ class Trunk:
         self.say("WELCOME", head=to_plain(HEAD), heartbeat_s=0.05)
         assert self.hear().kind == "READY"
 
+    def chunk(self, tag: int, chunk: Chunk) -> list[Frame]:
+        """The frames of a CHUNK, whose arrays lie in a berth if there is a ring."""
+        message = chunk_message(tag, chunk)
+        check_outgoing(message)
+        frames, berth = self.berths.load(message)
+        assert (berth is None) == (self.ring is None)
+        return frames
+
     def ask(self, frames: list[Frame]) -> Message:
         """Send a message, get the answer."""
         assert self.line.send(self.name, frames)
@@ -61,20 +72,20 @@ class Trunk:
         self.line.close()
 
 
-@pytest.fixture
-def new_trunk() -> Iterator[Trunk]:
+@pytest.fixture(params=TRANSPORTS)
+def new_trunk(request: pytest.FixtureRequest) -> Iterator[Trunk]:
     """A trunk whose worker has not been welcomed."""
-    with small_matrix() as matrix, private_endpoint() as endpoint:
-        trunk = Trunk(endpoint, matrix)
+    with small_matrix() as matrix, small_ring(request.param) as ring, private_endpoint() as endpoint:
+        trunk = Trunk(endpoint, matrix, ring)
         yield trunk
         trunk.close()
 
 
-@pytest.fixture(scope="module")
-def trunk() -> Iterator[Trunk]:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def trunk(request: pytest.FixtureRequest) -> Iterator[Trunk]:
     """A trunk whose worker is ready; tests leave it alive, which is half of what they test."""
-    with small_matrix() as matrix, private_endpoint() as endpoint:
-        trunk = Trunk(endpoint, matrix)
+    with small_matrix() as matrix, small_ring(request.param) as ring, private_endpoint() as endpoint:
+        trunk = Trunk(endpoint, matrix, ring)
         assert trunk.hear().kind == "HELLO"
         trunk.welcome()
         pid = trunk.pool.workers[0].pid
@@ -85,13 +96,13 @@ def trunk() -> Iterator[Trunk]:
 
 def _assert_serves(trunk: Trunk) -> None:
     chunk = make_chunk(1, update=False)
-    message = trunk.ask(encode(chunk_message(77, chunk)))
+    message = trunk.ask(trunk.chunk(77, chunk))
     assert message.kind == "REPLY" and message.fields["tag"] == 77
 
 
 def test_reply_is_the_engines(trunk: Trunk) -> None:
     chunk = make_chunk(2, update=False)
-    got = reply_of(trunk.ask(encode(chunk_message(3, chunk))), chunk)
+    got = reply_of(trunk.ask(trunk.chunk(3, chunk)), chunk)
     expected = WideEngine(trunk.matrix, HEAD, 9).apply(chunk)
     np.testing.assert_array_equal(got.loss_B, expected.loss_B)
     np.testing.assert_array_equal(got.feature_grad_BD, expected.feature_grad_BD)
@@ -104,7 +115,7 @@ def test_reply_is_the_engines(trunk: Trunk) -> None:
 def test_rows_are_updated_in_the_shared_matrix(trunk: Trunk) -> None:
     chunk = make_chunk(4)
     before_ND = trunk.matrix.rows_ND.copy()
-    reply = reply_of(trunk.ask(encode(chunk_message(3, chunk))), chunk)
+    reply = reply_of(trunk.ask(trunk.chunk(3, chunk)), chunk)
     changed_N = (trunk.matrix.rows_ND != before_ND).any(axis=1)
     assert changed_N[chunk.pos_ids].all() and changed_N.sum() <= reply.rows_written
 
@@ -139,7 +150,7 @@ def _with_value(array: np.ndarray, value: float) -> np.ndarray:
 )
 def test_bad_values_are_refused_by_name(trunk: Trunk, field: str, change: Callable[[Chunk], dict]) -> None:
     before_ND = trunk.matrix.rows_ND.copy()
-    message = trunk.ask(encode(chunk_message(5, make_chunk(1, **change(make_chunk(1))))))
+    message = trunk.ask(trunk.chunk(5, make_chunk(1, **change(make_chunk(1)))))
     error = error_of(message)
     assert message.fields["tag"] == 5 and type(error) is ChunkError and str(error).startswith(f"{field}: ")
     np.testing.assert_array_equal(trunk.matrix.rows_ND, before_ND)
@@ -147,8 +158,8 @@ def test_bad_values_are_refused_by_name(trunk: Trunk, field: str, change: Callab
 
 
 def test_unknown_schema_version_is_refused_by_name(trunk: Trunk) -> None:
-    header, *arrays = encode(chunk_message(6, make_chunk()))
-    message = trunk.ask([msgpack.packb({**msgpack.unpackb(header), "v": 2}), *arrays])
+    header, *arrays = trunk.chunk(6, make_chunk())
+    message = trunk.ask([msgpack.packb({**msgpack.unpackb(header), "v": VERSION + 1}), *arrays])
     error = error_of(message)
     assert message.fields["tag"] == 6 and type(error) is ProtocolError and str(error).startswith("v: ")
     _assert_serves(trunk)
@@ -189,7 +200,7 @@ def test_drained_worker_answers_what_it_has_and_leaves(new_trunk: Trunk) -> None
     new_trunk.welcome()
     (worker,) = new_trunk.pool.workers
     for tag in range(5):
-        assert new_trunk.line.send(new_trunk.name, encode(chunk_message(tag, make_chunk(tag))))
+        assert new_trunk.line.send(new_trunk.name, new_trunk.chunk(tag, make_chunk(tag)))
     new_trunk.say("DRAIN")
     messages = [new_trunk.hear() for _ in range(6)]
     assert [m.kind for m in messages] == ["REPLY"] * 5 + ["BYE"]
@@ -205,6 +216,7 @@ def test_worker_drained_instead_of_welcomed_leaves(new_trunk: Trunk) -> None:
         "index": 0,
         "pid": worker.pid,
         "matrix": new_trunk.matrix.fingerprint,
+        "ring": new_trunk.ring and new_trunk.ring.identity,
     }
     new_trunk.say("DRAIN")
     assert new_trunk.hear().kind == "BYE"

@@ -12,12 +12,15 @@ import numpy as np
 import zmq
 
 from workers.chunk import Chunk, Reply
-from workers.codec import decode, encode
+from workers.chunk_messages import reply_message
+from workers.codec import Room, check_outgoing, decode, encode_into
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.matrix import TagMatrix
+from workers.memory import POISON_BYTE
 from workers.pool import WorkerPool
 from workers.protocol import Message
+from workers.ring import Ring, make_ring
 from workers.router import Router
 
 NUM_TAGS, DIM, BATCH = 500, 16, 8
@@ -73,6 +76,19 @@ def small_matrix() -> Iterator[TagMatrix]:
 
 
 @contextlib.contextmanager
+def small_ring(transport: str) -> Iterator[Ring | None]:
+    """The ring of a transport, for chunks of `make_chunk`, filled with poison as far as the test will look."""
+    ring = make_ring(transport, BATCH, DIM)
+    try:
+        if ring is not None:
+            ring.requests_RQ[:4], ring.replies_RP[:4] = POISON_BYTE, POISON_BYTE
+        yield ring
+    finally:
+        if ring is not None:
+            ring.close()
+
+
+@contextlib.contextmanager
 def private_endpoint() -> Iterator[str]:
     """An endpoint that is removed afterwards."""
     endpoint = make_endpoint()
@@ -101,12 +117,12 @@ class WorkerSystem:
 
 
 @contextlib.contextmanager
-def worker_system(num_workers: int, **router_options: Any) -> Iterator[WorkerSystem]:
+def worker_system(num_workers: int, transport: str = "ring", **router_options: Any) -> Iterator[WorkerSystem]:
     """Ready workers."""
-    with small_matrix() as matrix, private_endpoint() as endpoint:
-        pool = WorkerPool(matrix, endpoint, num_workers)
+    with small_matrix() as matrix, small_ring(transport) as ring, private_endpoint() as endpoint:
+        pool = WorkerPool(matrix, endpoint, num_workers, ring=ring)
         try:
-            router = Router(endpoint, head=HEAD, matrix=matrix, membership=pool, **router_options)
+            router = Router(endpoint, head=HEAD, matrix=matrix, membership=pool, ring=ring, **router_options)
             try:
                 router.wait_ready(num_workers, LIMIT_S)
                 yield WorkerSystem(matrix, pool, router)
@@ -117,10 +133,11 @@ def worker_system(num_workers: int, **router_options: Any) -> Iterator[WorkerSys
 
 
 class ScriptedPeer:
-    """A worker that does what the test says: a DEALER without a process."""
+    """A worker that does what the test says: a DEALER without a process, with a ring if the trunk has one."""
 
-    def __init__(self, endpoint: str, name: str, index: int = 0) -> None:
-        self.name, self.index = name, index
+    def __init__(self, endpoint: str, name: str, index: int = 0, ring: Ring | None = None) -> None:
+        self.name, self.index, self.ring = name, index, ring
+        self.berths: dict[int, int | None] = {}
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.LINGER, 0)
@@ -131,19 +148,30 @@ class ScriptedPeer:
         self.send(Message(kind, fields))
 
     def send(self, message: Message) -> None:
-        """Send a message."""
-        self.socket.send_multipart(encode(message))
+        """Send a message; a REPLY in the berth that it names."""
+        check_outgoing(message)
+        berth = message.fields.get("berth")
+        room = None if berth is None or self.ring is None else Room(self.ring.replies_RP[berth])
+        self.socket.send_multipart(encode_into(room, message))
+
+    def reply(self, tag: int, reply: Reply) -> None:
+        """Answer a chunk, in its berth if it came in one."""
+        self.send(reply_message(tag, reply, self.berths.get(tag)))
 
     def hello(self, fingerprint: str, **changes: Any) -> None:
         """Send HELLO."""
-        fields = {"name": self.name, "index": self.index, "pid": 1, "matrix": fingerprint}
+        ring = self.ring and self.ring.identity
+        fields = {"name": self.name, "index": self.index, "pid": 1, "matrix": fingerprint, "ring": ring}
         self.say("HELLO", **{**fields, **changes})
 
     def received(self) -> Message | None:
         """The next message, if one is there."""
         if not self.socket.poll(0):
             return None
-        return decode(self.socket.recv_multipart())
+        message = decode(self.socket.recv_multipart(), self.ring and self.ring.requests_RQ)
+        if message.kind == "CHUNK":
+            self.berths[message.fields["tag"]] = message.fields["berth"]
+        return message
 
 
 def until(holds: Callable[[], bool], meanwhile: Callable[[], object]) -> None:

@@ -22,18 +22,21 @@ def main() -> None:
     pin(of_text(options.cores))
 
     from workers.matrix import TagMatrix  # compiled numerics: half a second, during which the lifeline already watches
+    from workers.ring import Ring
     from workers.trace import TraceWindow
     from workers.worker import WorkerIdentity, serve
 
     matrix = TagMatrix.attach(options.matrix_fd)
+    ring = None if options.ring_fd is None else Ring.attach(options.ring_fd)
     window = TraceWindow.of_text(options.trace) if options.trace else None
-    serve(options.endpoint, matrix, WorkerIdentity(options.name, options.index, os.getpid()), window)
+    serve(options.endpoint, matrix, ring, WorkerIdentity(options.name, options.index, os.getpid()), window)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--endpoint", required=True, help="where the trunk listens")
     parser.add_argument("--matrix-fd", type=int, required=True, help="inherited descriptor of the shared tag matrix")
+    parser.add_argument("--ring-fd", type=int, default=None, help="inherited descriptor of the ring, if there is one")
     parser.add_argument("--lifeline-fd", type=int, required=True, help="inherited reading end of the owner's lifeline")
     parser.add_argument("--owner-pid", type=int, default=None, help="process id of the owner, if it is the parent")
     parser.add_argument("--index", type=int, required=True, help="place in the pool, taken over by a replacement")

@@ -5,14 +5,19 @@ Legend: B examples, D dim, P_b positives of example b, T_b its true tags, I item
 
 import math
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from workers.errors import ChunkError
+from workers.soundness import is_sound
 
 MAX_DRAWS = 1 << 26
 """Negatives that one chunk may ask for, over all its examples."""
 MAX_ROW_LR = 1e6
+_F4, _I4, _I8 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
+NO_F4, NO_I4, NO_I8 = np.zeros(0, _F4), np.zeros(0, _I4), np.zeros(0, _I8)
+"""What stands for an array that a chunk does not have, where compiled code wants one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +74,9 @@ def check_chunk(chunk: Chunk, *, num_tags: int, dim: int, num_items: int, privat
     Raises:
         ChunkError: names the field, what it holds and its rule.
     """
-    B = _check_features(chunk.features_BD, dim)
-    _check_ragged("pos", chunk.pos_ids, chunk.pos_offsets, B, num_tags)
-    if chunk.pos_weights is not None:
-        _check_array("pos_weights", chunk.pos_weights, np.float32, (len(chunk.pos_ids),))
-        valid = bool(((chunk.pos_weights >= 0) & (chunk.pos_weights < np.inf)).all())
-        _require(valid, "pos_weights", "a negative or non-finite weight", "finite and at least 0")
-    _check_truth(chunk, B, num_tags, num_items)
+    if not _is_plainly_sound(chunk, dim, num_tags, num_items):
+        _check_arrays(chunk, dim, num_tags, num_items)
+    B = len(chunk.features_BD)
     for name in ("step", "chunk", "seed", "num_negatives"):
         value = getattr(chunk, name)
         _require(isinstance(value, int) and 0 <= value < 2**63, name, value, "an integer in [0, 2**63)")
@@ -83,6 +84,55 @@ def check_chunk(chunk: Chunk, *, num_tags: int, dim: int, num_items: int, privat
     _require(1 <= draws <= MAX_DRAWS, "num_negatives", chunk.num_negatives, f"1 to {MAX_DRAWS} draws per chunk")
     lr_is_sane = math.isfinite(chunk.row_lr) and 0 <= chunk.row_lr <= MAX_ROW_LR
     _require(lr_is_sane, "row_lr", chunk.row_lr, f"between 0 and {MAX_ROW_LR:g}")
+
+
+def _is_plainly_sound(chunk: Chunk, dim: int, num_tags: int, num_items: int) -> bool:
+    """Whether arrays keep every rule and are laid out as kernels want them: one pass, for all chunks but a few."""
+    features_BD, pos_ids, weights = chunk.features_BD, chunk.pos_ids, chunk.pos_weights
+    if not _is_plain(features_BD, _F4, 2) or features_BD.shape[1] != dim or len(features_BD) < 1:
+        return False
+    num_offsets = len(features_BD) + 1
+    if not (_is_plain(pos_ids, _I4) and _is_plain(chunk.pos_offsets, _I4) and len(chunk.pos_offsets) == num_offsets):
+        return False
+    if weights is not None and not (_is_plain(weights, _F4) and len(weights) == len(pos_ids)):
+        return False
+    items_B, true_ids, true_offsets = chunk.items_B, chunk.true_ids, chunk.true_offsets
+    if items_B is not None:
+        if true_ids is not None or true_offsets is not None or not _is_plain(items_B, _I8):
+            return False
+        if len(items_B) != len(features_BD):
+            return False
+    elif not (_is_plain(true_ids, _I4) and _is_plain(true_offsets, _I4) and len(true_offsets) == num_offsets):
+        return False
+    return bool(
+        is_sound(
+            features_BD,
+            pos_ids,
+            chunk.pos_offsets,
+            NO_F4 if weights is None else weights,
+            NO_I4 if true_ids is None else true_ids,
+            NO_I4 if true_offsets is None else true_offsets,
+            NO_I8 if items_B is None else items_B,
+            num_tags,
+            num_items,
+        )
+    )
+
+
+def _is_plain(array: object, dtype: "np.dtype[Any]", ndim: int = 1) -> TypeGuard[np.ndarray]:
+    """An array of this type that compiled code takes as it is: contiguous, aligned, writable."""
+    return isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == ndim and array.flags.carray
+
+
+def _check_arrays(chunk: Chunk, dim: int, num_tags: int, num_items: int) -> None:
+    """Every rule by itself: names the first that is broken; none is, if arrays are merely laid out otherwise."""
+    B = _check_features(chunk.features_BD, dim)
+    _check_ragged("pos", chunk.pos_ids, chunk.pos_offsets, B, num_tags)
+    if chunk.pos_weights is not None:
+        _check_array("pos_weights", chunk.pos_weights, np.float32, (len(chunk.pos_ids),))
+        valid = bool(((chunk.pos_weights >= 0) & (chunk.pos_weights < np.inf)).all())
+        _require(valid, "pos_weights", "a negative or non-finite weight", "finite and at least 0")
+    _check_truth(chunk, B, num_tags, num_items)
 
 
 def _check_features(features_BD: np.ndarray, dim: int) -> int:

@@ -1,7 +1,5 @@
 """Chunks, replies and refusals as messages of the wire protocol."""
 
-import dataclasses
-
 from workers.chunk import Chunk, Reply
 from workers.errors import ChunkError, HybridError, MatrixMismatch, ProtocolError
 from workers.protocol import MAX_TEXT, SCHEMA, Message
@@ -9,26 +7,45 @@ from workers.protocol import MAX_TEXT, SCHEMA, Message
 _REFUSALS: dict[str, type[HybridError]] = {e.__name__: e for e in (ChunkError, ProtocolError, MatrixMismatch)}
 
 
+_ENVELOPE = frozenset({"tag", "berth"})
+"""Fields of a message that are not the chunk's, nor the reply's."""
+_CHUNK_SCALARS = tuple(name for name in SCHEMA["CHUNK"].fields if name not in _ENVELOPE)
+_CHUNK_ARRAYS = tuple(SCHEMA["CHUNK"].arrays)
+_REPLY_SCALARS = tuple(name for name in SCHEMA["REPLY"].fields if name not in _ENVELOPE)
+
+
 def chunk_message(tag: int, chunk: Chunk) -> Message:
     """CHUNK: the chunk's scalars as fields and its arrays as arrays; arrays that are None are left out."""
-    scalars = {name: getattr(chunk, name) for name in SCHEMA["CHUNK"].fields if name != "tag"}
-    scalars["row_lr"] = float(chunk.row_lr)
-    arrays = {name: getattr(chunk, name) for name in SCHEMA["CHUNK"].arrays}
-    return Message("CHUNK", {"tag": tag, **scalars}, {k: a for k, a in arrays.items() if a is not None})
+    fields = {"tag": tag, "berth": None, **{name: getattr(chunk, name) for name in _CHUNK_SCALARS}}
+    fields["row_lr"] = float(chunk.row_lr)
+    arrays = {name: array for name in _CHUNK_ARRAYS if (array := getattr(chunk, name)) is not None}
+    return Message("CHUNK", fields, arrays)
 
 
 def chunk_of(message: Message) -> Chunk:
     """The chunk of a CHUNK message. Its values are not checked yet: `WideEngine.apply` does."""
-    absent = {name: None for name, spec in SCHEMA["CHUNK"].arrays.items() if spec.optional}
-    scalars = {name: value for name, value in message.fields.items() if name != "tag"}
-    return Chunk(**{**absent, **scalars, **message.arrays})
+    fields, arrays = message.fields, message.arrays
+    return Chunk(
+        step=fields["step"],
+        chunk=fields["chunk"],
+        seed=fields["seed"],
+        features_BD=arrays["features_BD"],
+        pos_ids=arrays["pos_ids"],
+        pos_offsets=arrays["pos_offsets"],
+        pos_weights=arrays.get("pos_weights"),
+        items_B=arrays.get("items_B"),
+        true_ids=arrays.get("true_ids"),
+        true_offsets=arrays.get("true_offsets"),
+        num_negatives=fields["num_negatives"],
+        row_lr=fields["row_lr"],
+        update=fields["update"],
+    )
 
 
-def reply_message(tag: int, reply: Reply) -> Message:
-    """REPLY: what the worker computed for the chunk with this tag."""
-    values = {f.name: getattr(reply, f.name) for f in dataclasses.fields(reply)}
-    arrays = {name: values.pop(name) for name in SCHEMA["REPLY"].arrays}
-    return Message("REPLY", {"tag": tag, **{name: int(value) for name, value in values.items()}}, arrays)
+def reply_message(tag: int, reply: Reply, berth: int | None = None) -> Message:
+    """REPLY: what the worker computed for the chunk with this tag, which came in this berth."""
+    fields = {"tag": tag, "berth": berth, **{name: int(getattr(reply, name)) for name in _REPLY_SCALARS}}
+    return Message("REPLY", fields, {"loss_B": reply.loss_B, "feature_grad_BD": reply.feature_grad_BD})
 
 
 def reply_of(message: Message, chunk: Chunk) -> Reply:
@@ -40,8 +57,16 @@ def reply_of(message: Message, chunk: Chunk) -> Reply:
     for name, shape in (("loss_B", chunk.features_BD.shape[:1]), ("feature_grad_BD", chunk.features_BD.shape)):
         if message.arrays[name].shape != shape:
             raise ProtocolError(f"{name}: shape {message.arrays[name].shape}, expected {shape} as its chunk has.")
-    scalars = {name: value for name, value in message.fields.items() if name != "tag"}
-    return Reply(**{**scalars, **message.arrays})
+    fields = message.fields
+    return Reply(
+        loss_B=message.arrays["loss_B"],
+        feature_grad_BD=message.arrays["feature_grad_BD"],
+        rows_written=fields["rows_written"],
+        accidental_hits=fields["accidental_hits"],
+        staleness_chunks=fields["staleness_chunks"],
+        draw_ns=fields["draw_ns"],
+        kernel_ns=fields["kernel_ns"],
+    )
 
 
 def refusal_message(tag: int | None, error: HybridError) -> Message:

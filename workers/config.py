@@ -7,6 +7,9 @@ from workers.settings import check, check_choice
 OBJECTIVES = ("negative-sampling", "sampled-softmax")
 ROW_OPTIMIZERS = ("adagrad", "sgd")
 ROW_DTYPES = ("float32", "bfloat16")
+TRANSPORTS = ("ring", "zmq")
+DEFAULT_TRANSPORT = "ring"
+"""The faster one, see docs/adr/0006."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

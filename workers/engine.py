@@ -8,7 +8,7 @@ from workers.chunk import Chunk, Reply, check_chunk
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import stream_key
-from workers.job import prepare_job
+from workers.job import Answer, prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
 from workers.matrix import (
@@ -65,20 +65,28 @@ class WideEngine:
             private_negatives=self.config.private_negatives,
         )
 
-    def apply(self, chunk: Chunk) -> Reply:
+    def apply(self, chunk: Chunk, answer: Answer | None = None) -> Reply:
         """Draw negatives, compute loss and feature gradient, update the rows if the chunk says so.
 
+        Args:
+            chunk: what is asked.
+            answer: float32 `[B]` and `[B, D]`, where loss and feature gradient are wanted; None: in scratch memory.
+
         Returns:
-            A reply whose arrays the next call overwrites.
+            A reply whose arrays are those of `answer`, or else the next call overwrites them.
 
         Raises:
             ChunkError: the chunk breaks a rule, or leads to numbers that are not finite; rows stay finite in any case.
         """
         self.check(chunk)
         with np.errstate(over="ignore", invalid="ignore"):  # kernels look for such numbers themselves
-            return self._apply(chunk)
+            return self._apply(chunk, answer or self._own_answer(len(chunk.features_BD)))
 
-    def _apply(self, chunk: Chunk) -> Reply:
+    def _own_answer(self, num_examples: int) -> Answer:
+        loss_B = self._scratch.array("loss", num_examples, np.float32)
+        return Answer(loss_B, self._scratch.array("feature_grad", (num_examples, self.matrix.dim), np.float32))
+
+    def _apply(self, chunk: Chunk, answer: Answer) -> Reply:
         start_ns = time.perf_counter_ns()
         applied_before = int(self.matrix.worker_stats_WS[:, APPLIED].sum())
         num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
@@ -87,7 +95,7 @@ class WideEngine:
         draw_ids(self.matrix.sampler_groups_G4, self.matrix.sampler_members, key, neg_ids)
         drawn_ns = time.perf_counter_ns()
         job = prepare_job(chunk, neg_ids, self.matrix, self.config, self._scratch)
-        outcome = self._run(self._tags, job, self._scratch)
+        outcome = self._run(self._tags, job, self._scratch, answer)
         staleness = int(self.matrix.worker_stats_WS[:, APPLIED].sum()) - applied_before
         end_ns = time.perf_counter_ns()
         stats = self._stats

@@ -6,25 +6,41 @@ updated already when the chunk is sent again.
 """
 
 import collections
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import chunk_message
-from workers.codec import Frame, encode
+from workers.codec import check_outgoing
 from workers.errors import HybridError, WorkerLost
+from workers.protocol import Message
 
 _MAX_SENDS = 5  # of one chunk; if its worker dies each time, the chunk is the cause
 
 
 @dataclass(slots=True)
 class Ticket:
-    """Chunks that were submitted together."""
+    """Chunks that were submitted together, with room for what they are answered."""
 
     tags: range
+    loss_B: np.ndarray
+    """float32, of the examples of all chunks; complete when `is_done` without an error."""
+    feature_grads: np.ndarray
+    """float32, flat: the feature gradients of all chunks, one after the other."""
     replies: list[Reply | None]
     num_missing: int
     error: HybridError | None = None
+
+    @classmethod
+    def of(cls, tags: range, chunks: Sequence[Chunk]) -> "Ticket":
+        """A ticket for these chunks, none of which is answered."""
+        num_examples = sum(len(chunk.features_BD) for chunk in chunks)
+        num_values = sum(chunk.features_BD.size for chunk in chunks)
+        loss_B, grads = np.empty(num_examples, np.float32), np.empty(num_values, np.float32)
+        return cls(tags, loss_B, grads, [None] * len(chunks), len(chunks))
 
     @property
     def is_done(self) -> bool:
@@ -37,8 +53,13 @@ class Flight:
     """A chunk that is not answered yet."""
 
     chunk: Chunk
-    frames: list[Frame]
+    message: Message
+    """Checked, without a berth: each sending has its own."""
     ticket: Ticket
+    loss_B: np.ndarray
+    """Where in the ticket the loss of its examples belongs."""
+    feature_grad_BD: np.ndarray
+    """The same for their feature gradient."""
     worker: str | None = None
     """Who has it; None while it is in the backlog."""
     num_sends: int = 0
@@ -62,10 +83,16 @@ class Flights:
             ProtocolError: a chunk cannot be sent; then none of them was taken.
         """
         tags = range(self._next_tag, self._next_tag + len(chunks))
-        ticket = Ticket(tags, [None] * len(chunks), len(chunks))
-        frames = [encode(chunk_message(tag, chunk)) for tag, chunk in zip(tags, chunks, strict=True)]
-        for tag, chunk, chunk_frames in zip(tags, chunks, frames, strict=True):
-            self._flights[tag] = Flight(chunk, chunk_frames, ticket)
+        messages = [chunk_message(tag, chunk) for tag, chunk in zip(tags, chunks, strict=True)]
+        for message in messages:
+            check_outgoing(message)
+        ticket = Ticket.of(tags, chunks)
+        end_B = end_BD = 0
+        for tag, chunk, message in zip(tags, chunks, messages, strict=True):
+            start_B, start_BD, shape = end_B, end_BD, chunk.features_BD.shape
+            end_B, end_BD = start_B + shape[0], start_BD + chunk.features_BD.size
+            loss_B, grad_BD = ticket.loss_B[start_B:end_B], ticket.feature_grads[start_BD:end_BD].reshape(shape)
+            self._flights[tag] = Flight(chunk, message, ticket, loss_B, grad_BD)
         self._backlog.extend(tags)
         self._next_tag = tags.stop
         return ticket
@@ -90,12 +117,13 @@ class Flights:
         return flight if flight is not None and flight.worker == worker else None
 
     def land(self, tag: int, result: Reply | HybridError) -> None:
-        """Count the one answer of a chunk."""
-        ticket = self._flights.pop(tag).ticket
+        """Count the one answer of a chunk; arrays of a reply are copied to where its ticket wants them."""
+        flight = self._flights.pop(tag)
+        ticket = flight.ticket
         if isinstance(result, HybridError):
             ticket.error = result
         else:
-            ticket.replies[tag - ticket.tags.start] = result
+            ticket.replies[tag - ticket.tags.start] = _settled(result, flight)
             ticket.num_missing -= 1
 
     def requeue(self, worker: str, tags: Iterable[int]) -> int:
@@ -113,3 +141,10 @@ class Flights:
         """Forget what is left of a ticket; late answers are ignored."""
         for tag in ticket.tags:
             self._flights.pop(tag, None)
+
+
+def _settled(reply: Reply, flight: Flight) -> Reply:
+    """The reply with its arrays in the ticket: where they lie now, those of another chunk will lie."""
+    np.copyto(flight.loss_B, reply.loss_B)
+    np.copyto(flight.feature_grad_BD, reply.feature_grad_BD)
+    return dataclasses.replace(reply, loss_B=flight.loss_B, feature_grad_BD=flight.feature_grad_BD)

@@ -3,6 +3,8 @@
 Legend: B examples, D dim, K negatives drawn, N tags.
 """
 
+# mypy: allow-untyped-defs
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from workers import objectives
-from workers.chunk import Chunk
+from workers.chunk import NO_I4, NO_I8, Chunk
 from workers.config import HeadConfig
 from workers.counters import ROUNDING, stream_key
+from workers.jit import kernel
 from workers.row_optimizers import RowUpdate, row_update
 from workers.scratch import Scratch
 
@@ -61,8 +64,15 @@ class Job(NamedTuple):
     """Of the random numbers that round bfloat16 rows."""
 
 
+class Answer(NamedTuple):
+    """Where a kernel puts what the trunk wants back; overwritten whatever becomes of the chunk."""
+
+    loss_B: np.ndarray
+    feature_grad_BD: np.ndarray
+
+
 class Outcome(NamedTuple):
-    """What a kernel computed, in scratch memory."""
+    """What a kernel computed."""
 
     loss_B: np.ndarray
     feature_grad_BD: np.ndarray
@@ -71,18 +81,22 @@ class Outcome(NamedTuple):
 
 
 def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: HeadConfig, scratch: Scratch) -> Job:
-    """Copy what came over the wire into scratch memory: it may be read-only or unaligned there."""
-    offsets_B1 = scratch.copy("pos_offsets", chunk.pos_offsets, np.int32)
+    """Put a checked chunk into the form that kernels take; its arrays are used as they are where they can be."""
+    B = len(chunk.features_BD)
+    offsets_B1 = scratch.plain("pos_offsets", chunk.pos_offsets, np.int32)
     weights = scratch.array("pos_weights", len(chunk.pos_ids), np.float32)
-    lengths_B = np.diff(offsets_B1)
-    weights[:] = np.repeat(np.float32(1) / np.maximum(lengths_B, 1).astype(np.float32), lengths_B)
+    starts_B, stops_B = scratch.array("true_starts", B, np.int64), scratch.array("true_stops", B, np.int64)
+    items_B = NO_I8 if chunk.items_B is None else scratch.plain("items", chunk.items_B, np.int64)
+    true_offsets = NO_I4 if chunk.true_offsets is None else scratch.plain("true_offsets", chunk.true_offsets, np.int32)
+    _spread(offsets_B1, weights, items_B, matrix.item_offsets, true_offsets, starts_B, stops_B)
     if chunk.pos_weights is not None:
         weights *= chunk.pos_weights
+    true_tags = matrix.item_tags if chunk.true_ids is None else scratch.plain("true_ids", chunk.true_ids, np.int32)
     return Job(
-        features_BD=scratch.copy("features", chunk.features_BD, np.float32),
+        features_BD=scratch.plain("features", chunk.features_BD, np.float32),
         neg_ids=neg_ids,
-        positives=Positives(scratch.copy("pos_ids", chunk.pos_ids, np.int32), offsets_B1, weights),
-        truth=_truth(chunk, matrix, scratch),
+        positives=Positives(scratch.plain("pos_ids", chunk.pos_ids, np.int32), offsets_B1, weights),
+        truth=Truth(starts_B, stops_B, true_tags),
         loss=Loss(objectives.CODES[config.objective], np.float32(config.negative_weight), chunk.num_negatives),
         update=row_update(config, chunk.row_lr),
         writes=chunk.update,
@@ -90,12 +104,14 @@ def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: He
     )
 
 
-def _truth(chunk: Chunk, matrix: TagMatrix, scratch: Scratch) -> Truth:
-    if chunk.items_B is not None:
-        offsets, tags = matrix.item_offsets, matrix.item_tags
-        starts_B, stops_B = offsets[chunk.items_B], offsets[chunk.items_B + 1]
-    else:
-        assert chunk.true_ids is not None and chunk.true_offsets is not None  # checked with the chunk
-        tags = scratch.copy("true_ids", chunk.true_ids, np.int32)
-        starts_B, stops_B = chunk.true_offsets[:-1], chunk.true_offsets[1:]
-    return Truth(scratch.copy("true_starts", starts_B, np.int64), scratch.copy("true_stops", stops_B, np.int64), tags)
+@kernel
+def _spread(offsets_B1, weights, items_B, item_offsets, true_offsets, starts_B, stops_B):
+    """Give each positive the weight 1 / P_b, and each example the place of its true tags."""
+    for b in range(len(starts_B)):
+        start, stop = offsets_B1[b], offsets_B1[b + 1]
+        if stop > start:
+            weights[start:stop] = np.float32(1) / np.float32(stop - start)
+        if len(true_offsets) > 0:
+            starts_B[b], stops_B[b] = true_offsets[b], true_offsets[b + 1]
+        else:
+            starts_B[b], stops_B[b] = item_offsets[items_B[b]], item_offsets[items_B[b] + 1]

@@ -29,7 +29,7 @@ from workers.counters import random_bits
 from workers.errors import ChunkError
 from workers.hot_rows import hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
-from workers.job import Job, Outcome
+from workers.job import Answer, Job, Outcome
 from workers.objectives import BLOCK, MASKED, NEGATIVE_SAMPLING, loss_terms, negative_weight, padded, times
 from workers.prefetch import LINE_FLOATS, prefetch_near, prefetch_write
 from workers.private_plan import make_plan
@@ -59,13 +59,12 @@ class Work(NamedTuple):
     moves_A: np.ndarray
 
 
-def run_private(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
+def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
     """Compute a chunk, updating rows after each example if the job says so.
 
     Raises:
         ChunkError: a loss or gradient is not finite; neither that example nor later ones were applied.
     """
-    B, D = job.features_BD.shape
     hot = hot_rows(tags, scratch)
     plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
     most_slots = int(np.diff(plan.offsets_B1).max()) + BLOCK  # loss_terms takes whole blocks
@@ -79,8 +78,7 @@ def run_private(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
         scratch.array("grads", most_slots, np.float32),
         scratch.array("moves", most_slots, np.float32),
     )
-    loss_B = scratch.array("loss", B, np.float32)
-    feature_grad_BD = scratch.array("feature_grad", (B, D), np.float32)
+    loss_B, feature_grad_BD = answer
     rows_written = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1])(
         tags, hot, num_hot, job, plan, work, loss_B, feature_grad_BD
     )

@@ -29,7 +29,7 @@ import numpy as np
 from workers.counters import random_bits
 from workers.errors import ChunkError
 from workers.jit import kernel
-from workers.job import Job, Outcome
+from workers.job import Answer, Job, Outcome
 from workers.objectives import loss_terms, negative_weight, times
 from workers.prefetch import LINE_FLOATS, prefetch_read, prefetch_write
 from workers.row_blocks import bound, write
@@ -56,7 +56,7 @@ class Gathered(NamedTuple):
     pos_slots: np.ndarray
 
 
-def run_shared(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
+def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
     """Compute a chunk and update its rows if the job says so.
 
     Raises:
@@ -78,12 +78,11 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch) -> Outcome:
     np.matmul(job.features_BD, rows_SD[:K].T, out=scores_BK)
     filter_bytes = scratch.array("filter", FILTER_SIZE, np.uint8)
     hits = mask_hits(table, job.truth, filter_bytes, slot_ids, multiplicity, scores_BK)
-    loss_B = scratch.array("loss", B, np.float32)
+    loss_B, feature_grad_BD = answer
     pos_grads = scratch.array("pos_grads", len(pos_slots), np.float32)
     kernels.differentiate(job, gathered, scores_BK, pos_grads, loss_B)
     if not np.isfinite(loss_B).all():
         raise _refusal("a score or loss")
-    feature_grad_BD = scratch.array("feature_grad", (B, D), np.float32)
     np.matmul(scores_BK, rows_SD[:K], out=feature_grad_BD)
     kernels.add_positive_rows(job, gathered, pos_grads, feature_grad_BD)
     if not np.isfinite(feature_grad_BD).all():

@@ -1,6 +1,6 @@
 """The two ends of the wire as sockets whose sends and receives never wait without a limit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import zmq
 
@@ -29,10 +29,10 @@ class TrunkLine:
             raise ProtocolError(f"endpoint: cannot bind {endpoint!r}: {error}.") from error
         self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
-    def send(self, name: str, frames: Iterable[Frame]) -> bool:
+    def send(self, name: str, frames: Sequence[Frame]) -> bool:
         """Whether the peer's queue took the message; False if it is full or the peer cannot be reached."""
         try:
-            self._socket.send_multipart([name.encode(), *frames], zmq.DONTWAIT, copy=False)
+            self._socket.send_multipart([name.encode(), *frames], zmq.DONTWAIT, copy=len(frames) == 1)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
@@ -43,10 +43,10 @@ class TrunkLine:
         """What has arrived: name and frames of each message, up to a bound that no honest peers reach."""
         for _ in range(_MAX_PER_RECEIVE):
             try:
-                identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
+                identity = self._socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            yield identity.bytes.decode(errors="replace"), [frame.buffer for frame in frames]
+            yield identity.decode(errors="replace"), _receive_rest(self._socket, [])
 
     def wait(self, limit_ms: int) -> None:
         """Until a message arrives, or the limit."""
@@ -70,24 +70,38 @@ class WorkerLine:
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.connect(endpoint)
 
-    def send(self, frames: Iterable[Frame]) -> bool:
+    def send(self, frames: Sequence[Frame]) -> bool:
         """Whether the message was taken within the limit. Frames are copied: they may be reused at once."""
         try:
-            self._socket.send_multipart(list(frames), copy=True)
+            self._socket.send_multipart(frames, copy=True)
         except zmq.Again:
             return False
         return True
 
     def receive(self, limit_s: float) -> list[Frame] | None:
         """The frames of the next message, or None if there is none within the limit."""
-        if not self._socket.poll(int(limit_s * 1000)):
-            return None
-        return [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+        try:
+            header = self._socket.recv(zmq.DONTWAIT)  # with a chunk ahead it is there: no poll, no sleep
+        except zmq.Again:
+            if not self._socket.poll(int(limit_s * 1000)):
+                return None
+            header = self._socket.recv(zmq.DONTWAIT)
+        return _receive_rest(self._socket, [header])
 
     def close(self, *, hand_over: bool) -> None:
         """Close; before that, if wanted, hand over what was sent and has not left yet, within a limit."""
         self._socket.close(linger=_LINGER_MS if hand_over else 0)
         self._context.term()
+
+
+def _receive_rest(socket: "zmq.Socket[bytes]", frames: list[Frame]) -> list[Frame]:
+    """Add what follows the part just received; it came with that, so this waits for nothing.
+
+    A header, the first frame, is small: a copy is cheaper than a view of the message. Arrays are not copied.
+    """
+    while socket.getsockopt(zmq.RCVMORE):
+        frames.append(socket.recv(copy=False).buffer if frames else socket.recv())
+    return frames
 
 
 def _set_limits(socket: "zmq.Socket[bytes]") -> None:

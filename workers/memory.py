@@ -72,8 +72,13 @@ class SharedArrays:
             self._arrays[name] = buffer[offset : offset + spec.num_bytes].view(dtype).reshape(shape)
 
     @classmethod
-    def create(cls, spec: Mapping[str, ArraySpec], poison: bool = True) -> "SharedArrays":
+    def create(cls, spec: Mapping[str, ArraySpec], poison: bool = True, reserve: bool = True) -> "SharedArrays":
         """Allocate the arrays, on huge pages where the kernel grants them, filled with poison unless told not to.
+
+        Args:
+            spec: type and shape of each array.
+            poison: fill them; otherwise they hold zeros.
+            reserve: take all memory now. Otherwise a page is taken when it is first written, and nothing is filled.
 
         Raises:
             MemoryError: the machine cannot hold them.
@@ -83,7 +88,9 @@ class SharedArrays:
         if _PREFIX.size + len(packed) > HEADER_BYTES:
             raise ValueError(f"the description of {len(spec)} arrays takes {len(packed)} bytes, more than one page")
         available = available_bytes()
-        if available is not None and num_bytes > available:  # or else the kernel kills us, or somebody, in the middle
+        if (
+            reserve and available is not None and num_bytes > available
+        ):  # or else the kernel kills us, or somebody, in the middle
             raise MemoryError(
                 f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
                 "use fewer tags or a smaller dim"
@@ -92,12 +99,14 @@ class SharedArrays:
         try:
             os.ftruncate(fd, num_bytes)
             buffer = _map(fd, num_bytes)
-            huge_pages = _collapse(buffer)
-            os.posix_fallocate(fd, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
+            huge_pages = "ordinary pages, taken as they are used"
+            if reserve:
+                huge_pages = _collapse(buffer)
+                os.posix_fallocate(fd, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
         except OSError as e:
             os.close(fd)
             raise MemoryError(f"cannot allocate {num_bytes / 2**30:.2f} GiB of shared memory: {e}") from e
-        if poison:
+        if poison and reserve:
             buffer[HEADER_BYTES:] = POISON_BYTE
         buffer[: _PREFIX.size + len(packed)] = np.frombuffer(
             _PREFIX.pack(_MAGIC, _VERSION, len(packed)) + packed, np.uint8

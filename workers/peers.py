@@ -70,8 +70,12 @@ class Peer:
     progress_s: float
     """Last reply from it, or the first chunk sent to it while it had none."""
     state: State = State.STARTING
-    in_flight: dict[int, None] = field(default_factory=dict)
-    """Tags in the order sent."""
+    in_flight: dict[int, int | None] = field(default_factory=dict)
+    """Tags in the order sent, each with the berth that it lent the worker."""
+    has_ring: bool = False
+    """It mapped the trunk's ring."""
+    is_dead: bool = False
+    """Its death is known, not only its silence: it writes nothing any more."""
     num_chunks: int = 0
     knows_it_leaves: bool = False
     """DRAIN was sent."""
@@ -79,11 +83,11 @@ class Peer:
     """Of a lost worker: when its unanswered chunks go to others. Until then its last replies may still arrive."""
     meter: RateMeter = field(default_factory=RateMeter)
 
-    def sent(self, tag: int, now_s: float) -> None:
+    def sent(self, tag: int, berth: int | None, now_s: float) -> None:
         """It was given a chunk."""
         if not self.in_flight:
             self.progress_s = now_s
-        self.in_flight[tag] = None
+        self.in_flight[tag] = berth
 
     def answered(self, tag: int, answer: Reply | HybridError | None, now_s: float) -> None:
         """It answered a chunk; the answer is None if nobody needs it any more."""
@@ -109,9 +113,40 @@ class Peer:
         self.heard_s += gap_s
         self.progress_s += gap_s
 
+    @property
+    def may_be_awake(self) -> bool:
+        """Given up, but not known to be dead: it may still write and say anything."""
+        return self.state is State.LOST and not self.is_dead
+
     def status(self, now_s: float) -> WorkerStatus:
         """What to show."""
         self.meter.roll(now_s)
         return WorkerStatus(
             self.name, self.index, str(self.state), len(self.in_flight), self.num_chunks, *self.meter.rates
         )
+
+
+class Peers(dict[str, Peer]):
+    """The workers that have said HELLO and are not forgotten, by name."""
+
+    def in_state(self, state: State) -> list[Peer]:
+        """Those in this state, in the order of their HELLOs."""
+        return [peer for peer in self.values() if peer.state is state]
+
+    def silent(self, now_s: float, silence_s: float, start_limit_s: float) -> list[tuple[Peer, float]]:
+        """Those that have owed a sign of life for too long, each with the seconds."""
+        found = []
+        for peer in self.values():
+            limit_s = start_limit_s if peer.state is State.STARTING else silence_s
+            if peer.state is not State.LOST and (owed_s := peer.silence_s(now_s)) > limit_s:
+                found.append((peer, owed_s))
+        return found
+
+    def skip(self, gap_s: float) -> None:
+        """Nobody listened for this long."""
+        for peer in self.values():
+            peer.skip(gap_s)
+
+    def statuses(self, now_s: float) -> list[WorkerStatus]:
+        """What to show of each, by index."""
+        return [peer.status(now_s) for peer in sorted(self.values(), key=lambda p: (p.index, p.name))]

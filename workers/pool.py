@@ -25,6 +25,7 @@ from pathlib import Path
 from workers.errors import WorkerLost
 from workers.lifeline import Lifeline
 from workers.matrix import MAX_WORKERS, SERVED, TagMatrix
+from workers.ring import Ring, check_reach
 from workers.settings import check
 from workers.trace import TraceWindow
 from workers.worker_log import WorkerLog
@@ -68,9 +69,13 @@ class WorkerPool:
         matrix: inherited by the workers through its descriptor.
         endpoint: where the trunk listens, now or soon.
         num_workers: how many to start.
+        ring: inherited likewise; None: all arrays go over ZeroMQ.
         log_dir: each worker appends to `worker-INDEX.log` in it; None keeps only the last words of those that crash.
         cores: the worker in place i, and whoever replaces it, keeps to core `cores[i % len(cores)]`; empty: to none.
         window: which steps the workers trace; None traces nothing.
+
+    Raises:
+        ConfigError: the number of workers is out of bounds, or there is a ring and the endpoint is not `ipc://`.
 
     Concurrency: for one thread. In a process forked from the owner, `close` does nothing.
     """
@@ -81,11 +86,13 @@ class WorkerPool:
         endpoint: str,
         num_workers: int,
         *,
+        ring: Ring | None = None,
         log_dir: Path | None = None,
         cores: Sequence[int] = (),
         window: TraceWindow | None = None,
     ) -> None:
-        self._matrix, self._endpoint, self._log_dir = matrix, endpoint, log_dir
+        check_reach(ring, endpoint)
+        self._matrix, self._endpoint, self._log_dir, self._ring = matrix, endpoint, log_dir, ring
         self._cores, self._window = cores, window
         self._owner_pid = os.getpid()
         self._lifeline = Lifeline()
@@ -180,6 +187,10 @@ class WorkerPool:
             command += ["--cores", str(self._cores[index % len(self._cores)])]
         if self._window is not None:
             command += ["--trace", self._window.text]
+        inherited = [self._matrix.fd, self._lifeline.read_fd]
+        if self._ring is not None:
+            command += ["--ring-fd", str(self._ring.fd)]
+            inherited.append(self._ring.fd)
         log = WorkerLog(self._log_dir, index)
         process = subprocess.Popen(
             command,
@@ -187,7 +198,7 @@ class WorkerPool:
             stdout=log.file,
             stderr=log.file,
             env=_environment(),
-            pass_fds=(self._matrix.fd, self._lifeline.read_fd),
+            pass_fds=inherited,
             process_group=0,  # Ctrl-C in the terminal is for the owner alone
         )
         self._workers[name] = PooledWorker(name, index, process, log)

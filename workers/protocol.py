@@ -1,21 +1,32 @@
 """The wire protocol between a trunk (ROUTER, binds) and its workers (DEALER, connect).
 
      worker                                   trunk
-    1  HELLO(name, index, pid, matrix)  ────►         the socket identity is the name; `matrix` is a fingerprint
+    1  HELLO(name, matrix, ring, ...)   ────►         the socket identity is the name; `matrix` is a fingerprint,
+                                                      `ring` the identity of the worker's ring, or null
     2                                   ◄────  WELCOME(head, heartbeat_s)
     3  READY()                          ────►         kernels are compiled; chunks may come
-    4                                   ◄────  CHUNK(tag, ...) + arrays
-    5a REPLY(tag, ...) + arrays         ────►         the tag says which chunk; a tag counts once
+    4                                   ◄────  CHUNK(tag, berth, ...) + arrays
+    5a REPLY(tag, berth, ...) + arrays  ────►         the tag says which chunk; a tag counts once
     5b REFUSED(tag, error, message)     ────►         the message names the field; the worker lives on
     6  HEARTBEAT()                      ────►         whenever a worker had nothing to do for heartbeat_s
     7                                   ◄────  DRAIN()     answer every chunk that you have, then leave
-    8  BYE()                            ────►         no chunk is left here; the process exits by itself
+    8  BYE()                            ────►         no chunk is left here, nor is a berth touched any more
 
-A trunk refuses a worker of another matrix by 5b in its own direction, with tag null. Nobody answers a REFUSED.
+A trunk refuses a worker of another matrix or ring by 5b in its own direction, with tag null. Nobody answers a REFUSED.
 
-Frames of a message: one msgpack map, then one raw little-endian C-order frame for each array that the map names:
+Frames of a message: one msgpack map, then one raw little-endian C-order frame for each array that the map does not
+place in shared memory:
 
-    {"v": 1, "kind": "CHUNK", "tag": 7, ..., "arrays": [["features_BD", "<f4", [32, 128]], ...]} | raw | raw | ...
+    {"v": 2, "kind": "CHUNK", "tag": 7, "berth": 3, ...,
+     "arrays": [["features_BD", "<f4", [32, 128], 0], ["true_ids", "<i4", [9000], null], ...]} | raw of true_ids | ...
+
+The last entry of an array is where it lies: a byte offset in the request part (4) or the reply part (5a) of the
+message's berth, or null for an array that follows as a frame. Offsets rise, are multiples of 64, and do not overlap.
+A message whose berth is null has frames alone: so over `--transport zmq`, between hosts, and where no berth is free.
+
+    4   a CHUNK with a berth lends it to the worker, which may write its reply part until it answers
+    5   any answer, 5a or 5b, hands it back; 5a names the same berth, even if its arrays follow as frames
+    8   hands back whatever the worker still had; so does its death, and nothing else (see `workers.ring`)
 
 `SCHEMA` below is the whole of it; `workers.codec` checks whatever arrives against it. Nothing is ever unpickled.
 """
@@ -26,11 +37,19 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 1 << 30
 MAX_TEXT = 8192
 MAX_INT = 2**63 - 1
+ALIGNMENT_BYTES = 64  # of arrays in shared memory
+
+_INT_OR_NONE = (int, type(None))
+
+
+def align(offset: int) -> int:
+    """The first place from this offset on where an array in shared memory may begin."""
+    return -(-offset // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,11 @@ class ArrayField:
     dtype: str
     ndim: int
     optional: bool = False
+    numpy: "np.dtype[Any]" = field(init=False)
+    """The same type for NumPy."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numpy", np.dtype(self.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +75,13 @@ class MessageKind:
 
 
 SCHEMA: dict[str, MessageKind] = {
-    "HELLO": MessageKind({"name": str, "index": int, "pid": int, "matrix": str}),
+    "HELLO": MessageKind({"name": str, "index": int, "pid": int, "matrix": str, "ring": (str, type(None))}),
     "WELCOME": MessageKind({"head": dict, "heartbeat_s": float}),
     "READY": MessageKind(),
     "CHUNK": MessageKind(
         {
             "tag": int,
+            "berth": _INT_OR_NONE,
             "step": int,
             "chunk": int,
             "seed": int,
@@ -77,6 +102,7 @@ SCHEMA: dict[str, MessageKind] = {
     "REPLY": MessageKind(
         {
             "tag": int,
+            "berth": _INT_OR_NONE,
             "rows_written": int,
             "accidental_hits": int,
             "staleness_chunks": int,
@@ -85,7 +111,7 @@ SCHEMA: dict[str, MessageKind] = {
         },
         {"loss_B": ArrayField("<f4", 1), "feature_grad_BD": ArrayField("<f4", 2)},
     ),
-    "REFUSED": MessageKind({"tag": (int, type(None)), "error": str, "message": str}),
+    "REFUSED": MessageKind({"tag": _INT_OR_NONE, "error": str, "message": str}),
     "HEARTBEAT": MessageKind(),
     "DRAIN": MessageKind(),
     "BYE": MessageKind(),

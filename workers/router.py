@@ -6,26 +6,27 @@ without a limit, and no send blocks. What survives losses is said in `workers.fl
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from workers.chunk import Chunk, Reply
-from workers.chunk_messages import error_of, refusal_message, reply_of
-from workers.codec import Frame, decode, encode
+from workers.chunk_messages import error_of, refusal_message
+from workers.codec import Frame, encode
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint as make_endpoint
 from workers.endpoint import remove_endpoint as remove_endpoint
-from workers.errors import HybridError, MatrixMismatch, ProtocolError, WorkerLost
-from workers.flights import Flights
+from workers.errors import MatrixMismatch, ProtocolError, WorkerLost
+from workers.exchange import Exchange
 from workers.flights import Ticket as Ticket
 from workers.lines import TrunkLine
 from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.membership import Membership as Membership
-from workers.peers import Peer, State, WorkerStatus
+from workers.peers import Peer, Peers, State, WorkerStatus
 from workers.protocol import Message
+from workers.ring import Ring, check_reach
 from workers.router_counters import RouterCounters
 from workers.settings import check, to_plain
 
-_MAX_IN_FLIGHT_PER_WORKER = 64
 _MEMBERSHIP_POLL_S = 0.05
 _LATE_REPLIES_S = 0.2
 _ABSENCE_S = 1.0
@@ -42,10 +43,15 @@ class Router:
         head: sent to each worker that joins.
         matrix: workers must have mapped this very matrix.
         membership: told to kill silent workers, asked for dead ones.
+        ring: through which arrays pass to workers that mapped it too; None: all arrays are frames.
         heartbeat_s: how often an idle worker says that it lives.
         silence_s: a worker that holds chunks and answers none for so long, or is idle without a heartbeat, is killed;
             so no chunk may take longer than this.
         start_limit_s: the same for the time from HELLO to READY, when kernels may have to be compiled.
+
+    Raises:
+        ConfigError: a ring at an endpoint that other hosts can reach.
+        ProtocolError: the endpoint cannot be bound.
     """
 
     def __init__(
@@ -55,20 +61,22 @@ class Router:
         head: HeadConfig,
         matrix: TagMatrix,
         membership: Membership,
+        ring: Ring | None = None,
         heartbeat_s: float = 1.0,
         silence_s: float = 15.0,
         start_limit_s: float = 300.0,
     ) -> None:
         check(silence_s >= 3 * heartbeat_s, "silence_s", silence_s, f"at least three heartbeats of {heartbeat_s} s")
-        self._matrix, self._membership = matrix, membership
+        check_reach(ring, endpoint)
+        self._matrix, self._membership, self._ring = matrix, membership, ring
         self._silence_s, self._start_limit_s = silence_s, start_limit_s
         self._welcome = encode(Message("WELCOME", {"head": to_plain(head), "heartbeat_s": heartbeat_s}))
         self.counters = RouterCounters()
-        self._peers: dict[str, Peer] = {}
-        self._flights = Flights()
+        self._peers = Peers()
         self._leaving: set[str] = set()  # told to drain before they said HELLO
         self._serviced_s = self._membership_polled_s = time.monotonic()
         self._line = TrunkLine(endpoint)
+        self._exchange = Exchange(self._line, ring)
         self.endpoint = self._line.endpoint
 
     # What a trunk calls.
@@ -81,7 +89,7 @@ class Router:
         """
 
         def enough() -> bool:
-            return sum(peer.state is State.READY for peer in self._peers.values()) >= num_workers
+            return len(self._peers.in_state(State.READY)) >= num_workers
 
         self._serve_until(enough, timeout_s, f"{num_workers} ready workers")
 
@@ -94,7 +102,7 @@ class Router:
         Raises:
             ProtocolError: an array has the wrong type or number of dimensions.
         """
-        ticket = self._flights.submit(chunks)
+        ticket = self._exchange.submit(chunks)
         self.counters.chunks_submitted += len(chunks)
         self.service()
         return ticket
@@ -109,7 +117,7 @@ class Router:
         try:
             self._serve_until(lambda: ticket.is_done, timeout_s, f"the replies to {len(ticket.tags)} chunks")
         finally:
-            self._flights.give_up(ticket)  # of a complete ticket nothing is left
+            self._exchange.give_up(ticket)  # of a complete ticket nothing is left
         if ticket.error is not None:
             raise ticket.error
         return [reply for reply in ticket.replies if reply is not None]
@@ -127,7 +135,7 @@ class Router:
         if now_s - self._membership_polled_s >= _MEMBERSHIP_POLL_S:
             self._membership_polled_s = now_s
             for name in self._membership.poll():
-                self._lose(name, now_s, "died")
+                self._bury(name, now_s)
         self._expel_silent(now_s)
         self._forget_lost(now_s)
         self._dispatch(now_s)
@@ -143,13 +151,12 @@ class Router:
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that have said HELLO, by index."""
-        now_s = time.monotonic()
-        return [peer.status(now_s) for peer in sorted(self._peers.values(), key=lambda p: (p.index, p.name))]
+        return self._peers.statuses(time.monotonic())
 
     @property
     def num_in_flight(self) -> int:
         """Chunks submitted that nobody has answered yet."""
-        return len(self._flights)
+        return len(self._exchange)
 
     def close(self) -> None:
         """Close the socket; whoever owns the workers ends them. Safe to call twice."""
@@ -176,23 +183,14 @@ class Router:
         gap_s = now_s - self._serviced_s
         self._serviced_s = now_s
         if gap_s > _ABSENCE_S:
-            for peer in self._peers.values():
-                peer.skip(gap_s)
+            self._peers.skip(gap_s)
 
     # Sending.
 
     def _dispatch(self, now_s: float) -> None:
-        takers = [peer for peer in self._peers.values() if peer.state is State.READY]
-        while takers and (waiting := self._flights.first_waiting()) is not None:
-            tag, flight = waiting
-            peer = min(takers, key=lambda p: (len(p.in_flight), p.progress_s, p.index))  # of equals, the longest idle
-            if len(peer.in_flight) < _MAX_IN_FLIGHT_PER_WORKER and self._line.send(peer.name, flight.frames):
-                self._flights.depart(peer.name)
-                peer.sent(tag, now_s)
-            else:  # full; or unreachable, then it falls silent and is dealt with as such
-                takers.remove(peer)
-        for peer in self._peers.values():
-            if peer.state is State.DRAINING and not peer.knows_it_leaves:
+        self._exchange.dispatch(self._peers.in_state(State.READY), now_s, self.counters)
+        for peer in self._peers.in_state(State.DRAINING):
+            if not peer.knows_it_leaves:
                 self._tell_to_leave(peer)
 
     def _tell_to_leave(self, peer: Peer) -> None:
@@ -201,10 +199,8 @@ class Router:
     # Losing workers.
 
     def _expel_silent(self, now_s: float) -> None:
-        for peer in self._peers.values():
-            limit_s = self._start_limit_s if peer.state is State.STARTING else self._silence_s
-            if peer.state is not State.LOST and (silence_s := peer.silence_s(now_s)) > limit_s:
-                self._expel(peer, now_s, f"was silent for {silence_s:.1f} s")
+        for peer, owed_s in self._peers.silent(now_s, self._silence_s, self._start_limit_s):
+            self._expel(peer, now_s, f"was silent for {owed_s:.1f} s")
 
     def _expel(self, peer: Peer, now_s: float, reason: str) -> None:
         self._membership.kill(peer.name)
@@ -218,25 +214,34 @@ class Router:
             self.counters.workers_lost += 1
             peer.state, peer.forget_at_s = State.LOST, now_s + _LATE_REPLIES_S
 
+    def _bury(self, name: str, now_s: float) -> None:
+        """Its death is known: it writes into no berth any more, but its last answers may still be on their way."""
+        self._lose(name, now_s, "died")
+        self._exchange.bury(name)
+        if name in self._peers:
+            self._peers[name].is_dead = True
+
     def _forget_lost(self, now_s: float) -> None:
-        for peer in list(self._peers.values()):
-            if peer.state is State.LOST and now_s >= peer.forget_at_s:
+        for peer in self._peers.in_state(State.LOST):
+            if now_s >= peer.forget_at_s:
                 self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
         del self._peers[peer.name]
-        self.counters.chunks_resent += self._flights.requeue(peer.name, peer.in_flight)
+        self.counters.chunks_resent += self._exchange.leave(peer)
 
     # Receiving; the numbers are those of `workers.protocol`.
 
     def _take(self, name: str, frames: list[Frame], now_s: float) -> None:
         peer = self._peers.get(name)
         try:
-            message = decode(frames)
+            message = self._exchange.decode(frames)
             if message.kind == "HELLO":
                 self._greet(name, message, now_s)  # 1
             elif peer is None:
                 self._ignore(name, f"{message.kind} from nobody we know")
+            elif peer.may_be_awake:
+                self._ignore(name, f"{message.kind} of a worker that was given up")
             else:
                 peer.heard_s = now_s
                 self._take_from(peer, message, now_s)
@@ -253,47 +258,34 @@ class Router:
         hello = message.fields
         if hello["name"] != name or hello["index"] >= MAX_WORKERS:
             self._ignore(name, f"HELLO with name {hello['name']!r}, index {hello['index']}")
-        elif hello["matrix"] != self._matrix.fingerprint:
-            error = MatrixMismatch(f"matrix: {hello['matrix']!r}, the trunk works with {self._matrix.fingerprint!r}.")
+        elif (error := self._mismatch(hello)) is not None:
             self._ignore(name, str(error))
             self._line.send(name, encode(refusal_message(None, error)))
         elif name not in self._peers:
-            self._peers[name] = Peer(name, hello["index"], now_s, now_s)
+            self._peers[name] = Peer(name, hello["index"], now_s, now_s, has_ring=hello["ring"] is not None)
             if name in self._leaving:
                 self._leaving.discard(name)
                 self.drain(name)
             else:
                 self._line.send(name, self._welcome)  # 2
 
+    def _mismatch(self, hello: Mapping[str, Any]) -> MatrixMismatch | None:
+        """Why a worker that maps other memory than the trunk is refused; one without a ring is not."""
+        for name, ours in (("matrix", self._matrix.fingerprint), ("ring", self._ring and self._ring.identity)):
+            if hello[name] != ours and not (name == "ring" and hello[name] is None):
+                return MatrixMismatch(f"{name}: {hello[name]!r}, the trunk works with {ours!r}.")
+        return None
+
     def _take_from(self, peer: Peer, message: Message, now_s: float) -> None:
         if message.kind == "READY":  # 3
             if peer.state is State.STARTING:
                 peer.become_ready(now_s)
         elif message.kind in ("REPLY", "REFUSED"):  # 5
-            self._take_answer(peer, message, now_s)
+            if message.fields["tag"] is None:
+                self._ignore(peer.name, f"REFUSED: {error_of(message)}")
+            else:
+                self._exchange.take_answer(peer, message, now_s, self.counters)
         elif message.kind == "BYE":  # 8
             self._forget(peer)
         elif message.kind != "HEARTBEAT":  # 6
             raise ProtocolError(f"kind: {message.kind} goes from trunk to worker only.")
-
-    def _take_answer(self, peer: Peer, message: Message, now_s: float) -> None:
-        tag = message.fields["tag"]
-        if tag is None:
-            return self._ignore(peer.name, f"REFUSED: {error_of(message)}")
-        flight = self._flights.held_by(peer.name, tag)
-        answer = _answer_in(message, flight.chunk if flight else None)
-        peer.answered(tag, answer, now_s)
-        if flight is None:
-            self.counters.replies_ignored += 1
-        elif answer is not None:
-            self._flights.land(tag, answer)
-            staleness_chunks = answer.staleness_chunks if isinstance(answer, Reply) else 0
-            self.counters.max_staleness_chunks = max(self.counters.max_staleness_chunks, staleness_chunks)
-        return None
-
-
-def _answer_in(message: Message, chunk: Chunk | None) -> Reply | HybridError | None:
-    """What a REPLY or REFUSED says; a reply to a chunk that was given up cannot be checked, nor is it needed."""
-    if message.kind == "REFUSED":
-        return error_of(message)
-    return None if chunk is None else reply_of(message, chunk)

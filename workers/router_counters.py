@@ -10,6 +10,8 @@ class RouterCounters:
     chunks_submitted: int = 0
     chunks_resent: int = 0
     """Chunks sent again because their worker was lost: their rows may have been updated twice."""
+    chunks_in_frames: int = 0
+    """Chunks with arrays that the ring had no room for: they, or all of their arrays, were sent as frames."""
     replies_ignored: int = 0
     """Answers to chunks that were answered, or given up, before."""
     messages_ignored: int = 0

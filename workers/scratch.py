@@ -20,8 +20,10 @@ class Scratch:
             buffer = self._buffers[name] = np.empty(max(size, 16), dtype)
         return buffer[:size].reshape(shape)
 
-    def copy(self, name: str, source: np.ndarray, dtype: type) -> np.ndarray:
-        """A copy of an array that may be read-only or unaligned, for which kernels would be compiled anew."""
+    def plain(self, name: str, source: np.ndarray, dtype: type) -> np.ndarray:
+        """The array itself, or a copy if it is read-only, unaligned or strided: kernels would be compiled anew."""
+        if source.dtype == dtype and source.flags.carray:
+            return source
         array = self.array(name, source.shape, dtype)
         np.copyto(array, source)
         return array

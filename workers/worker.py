@@ -4,15 +4,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from workers.chunk_messages import chunk_of, error_of, refusal_message, reply_message
-from workers.codec import Frame, decode, encode, tag_of
+from workers.codec import Frame, Room, check_outgoing, decode, encode_into, tag_of
 from workers.config import HeadConfig
 from workers.engine import WideEngine
 from workers.errors import HybridError, MatrixMismatch, ProtocolError
+from workers.job import Answer
 from workers.lines import WorkerLine
 from workers.matrix import TagMatrix
 from workers.phase_clock import PhaseClock, warm_up_report
 from workers.protocol import Message
+from workers.ring import Ring
 from workers.settings import from_plain
 from workers.trace import TraceWindow
 from workers.warm_up import warm_up_in_turn
@@ -34,13 +38,16 @@ class WorkerIdentity:
     pid: int
 
 
-def serve(endpoint: str, matrix: TagMatrix, me: WorkerIdentity, window: TraceWindow | None = None) -> None:
+def serve(
+    endpoint: str, matrix: TagMatrix, ring: Ring | None, me: WorkerIdentity, window: TraceWindow | None = None
+) -> None:
     """Serve the trunk at `endpoint`; returns when it sends DRAIN. The numbers are those of `workers.protocol`.
 
     Args:
-        endpoint: of the trunk.
-        matrix: the shared matrix.
-        me: who serves.
+        endpoint: where the trunk listens.
+        matrix: that of the trunk.
+        ring: that of the trunk, if arrays pass through one.
+        me: who this is.
         window: which steps to trace; None traces nothing.
 
     Raises:
@@ -48,10 +55,11 @@ def serve(endpoint: str, matrix: TagMatrix, me: WorkerIdentity, window: TraceWin
     """
     trace = None if window is None else WorkerTrace(window, me.name, me.index)
     clock = PhaseClock(matrix.worker_stats_WS[me.index], trace)
-    talk = _Talk(WorkerLine(endpoint, me.name), clock)
+    talk = _Talk(WorkerLine(endpoint, me.name), ring, clock)
     is_done = False
     try:
-        talk.say("HELLO", name=me.name, index=me.index, pid=me.pid, matrix=matrix.fingerprint)  # 1
+        about = {"matrix": matrix.fingerprint, "ring": ring and ring.identity}
+        talk.say("HELLO", name=me.name, index=me.index, pid=me.pid, **about)  # 1
         welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
         if welcome.kind == "WELCOME":
             engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
@@ -74,35 +82,52 @@ def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> Non
         message = talk.hear({"CHUNK", "DRAIN"}, patience_s, on_idle=lambda: talk.say("HEARTBEAT"))
         if message.kind == "DRAIN":
             return
-        talk.send(_answer(engine, message, talk.clock))
+        berth = message.fields["berth"]
+        room = None if berth is None or talk.ring is None else Room(talk.ring.replies_RP[berth])
+        talk.send(_answer(engine, message, room, talk.clock), room)
         talk.clock.answered(message.fields["step"], message.fields["chunk"])
 
 
-def _answer(engine: WideEngine, message: Message, clock: PhaseClock) -> Message:
+def _answer(engine: WideEngine, message: Message, room: Room | None, clock: PhaseClock) -> Message:
     """REPLY, or REFUSED with the error that names the field. Any other exception is a defect and ends the worker."""
-    tag = message.fields["tag"]
+    tag, berth = message.fields["tag"], message.fields["berth"]
     try:
-        reply = engine.apply(chunk_of(message))
+        chunk = chunk_of(message)
+        answer = None if room is None else _answer_in(room, len(chunk.features_BD), engine.matrix.dim)
+        reply = engine.apply(chunk, answer)
         clock.computed(reply)
-        return reply_message(tag, reply)
+        return reply_message(tag, reply, berth)
     except HybridError as error:
         _log.warning("refused a chunk: %s", error)
         return refusal_message(tag, error)
 
 
+def _answer_in(room: Room, num_examples: int, dim: int) -> Answer | None:
+    """Where in shared memory the engine may put what a REPLY carries; None if there is too little of it."""
+    loss_B, feature_grad_BD = room.make((num_examples,), np.float32), room.make((num_examples, dim), np.float32)
+    return None if loss_B is None or feature_grad_BD is None else Answer(loss_B, feature_grad_BD)
+
+
 class _Talk:
     """Checked messages on the worker's line."""
 
-    def __init__(self, line: WorkerLine, clock: PhaseClock) -> None:
-        self.line, self.clock = line, clock
+    def __init__(self, line: WorkerLine, ring: Ring | None, clock: PhaseClock) -> None:
+        self.line, self.ring, self.clock = line, ring, clock
 
     def say(self, kind: str, **fields: object) -> None:
         """Send a message without arrays."""
-        self.send(Message(kind, fields))
+        message = Message(kind, fields)
+        check_outgoing(message)
+        self.send(message)
 
-    def send(self, message: Message) -> None:
-        """Send, or drop after a while: then the trunk misses an answer and sends the chunk to somebody else."""
-        if not self.line.send(encode(message)):
+    def send(self, message: Message, room: Room | None = None) -> None:
+        """Send a message that cannot be wrong, or drop it after a while: then somebody else gets its chunk.
+
+        Args:
+            message: REPLY or REFUSED, or one that was checked.
+            room: for its arrays; None sends them as frames.
+        """
+        if not self.line.send(encode_into(room, message)):
             _log.warning("dropped a %s: the trunk takes nothing", message.kind)
 
     def hear(self, kinds: set[str], patience_s: float, on_idle: Callable[[], None]) -> Message:
@@ -123,7 +148,7 @@ class _Talk:
     def _checked(self, frames: list[Frame]) -> Message | None:
         """The message in these frames; None, after a refusal, if it is not one for a worker."""
         try:
-            message = decode(frames)
+            message = decode(frames, None if self.ring is None else self.ring.requests_RQ)
             if message.kind == "REFUSED":
                 self._refused(message)
                 return None

@@ -1,0 +1,106 @@
+"""Chunks out to workers, answers back: flights, berths, and what each worker holds, kept in step.
+
+What survives losses is said in `workers.flights`, and of shared memory in `workers.ring`.
+"""
+
+from collections.abc import Sequence
+
+from workers.berths import Berths
+from workers.chunk import Chunk, Reply
+from workers.chunk_messages import error_of, reply_of
+from workers.codec import Frame, decode, encode_into
+from workers.errors import HybridError, ProtocolError
+from workers.flights import Flights, Ticket
+from workers.lines import TrunkLine
+from workers.peers import Peer
+from workers.protocol import Message
+from workers.ring import Ring
+from workers.router_counters import RouterCounters
+
+_MAX_IN_FLIGHT_PER_WORKER = 64
+
+
+class Exchange:
+    """All chunks of a trunk that are not answered, and the ring through which their arrays pass."""
+
+    def __init__(self, line: TrunkLine, ring: Ring | None) -> None:
+        self._line = line
+        self._replies_RP = None if ring is None else ring.replies_RP
+        self._flights, self._berths = Flights(), Berths(ring)
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def submit(self, chunks: Sequence[Chunk]) -> Ticket:
+        """Take chunks into the backlog; see `Flights.submit`."""
+        return self._flights.submit(chunks)
+
+    def give_up(self, ticket: Ticket) -> None:
+        """Forget what is left of a ticket; berths of its chunks come back with the workers' answers."""
+        self._flights.give_up(ticket)
+
+    def decode(self, frames: Sequence[Frame]) -> Message:
+        """A worker's message, checked; arrays may lie in the ring."""
+        return decode(frames, self._replies_RP)
+
+    def dispatch(self, takers: list[Peer], now_s: float, counters: RouterCounters) -> None:
+        """Send what waits to the least loaded of these workers, as far as they can take it."""
+        while takers and (waiting := self._flights.first_waiting()) is not None:
+            tag, flight = waiting
+            peer = min(takers, key=lambda p: (len(p.in_flight), p.progress_s, p.index))  # of equals, the longest idle
+            is_full = len(peer.in_flight) >= _MAX_IN_FLIGHT_PER_WORKER
+            if is_full or not self._send(peer, tag, flight.message, now_s, counters):
+                takers.remove(peer)  # full; or unreachable, then it falls silent and is dealt with as such
+            else:
+                self._flights.depart(peer.name)
+
+    def _send(self, peer: Peer, tag: int, message: Message, now_s: float, counters: RouterCounters) -> bool:
+        frames, berth = self._berths.load(message) if peer.has_ring else (encode_into(None, message), None)
+        if not self._line.send(peer.name, frames):
+            self._berths.give_back([berth])
+            return False
+        peer.sent(tag, berth, now_s)
+        counters.chunks_in_frames += peer.has_ring and len(frames) > 1
+        return True
+
+    def take_answer(self, peer: Peer, message: Message, now_s: float, counters: RouterCounters) -> None:
+        """Count a REPLY or REFUSED with a tag, once; whatever it says, the chunk's berth comes back.
+
+        Raises:
+            ProtocolError: it is no answer to what this worker was sent.
+        """
+        tag = message.fields["tag"]
+        if tag not in peer.in_flight:
+            counters.replies_ignored += 1
+            return
+        berth, flight = peer.in_flight[tag], self._flights.held_by(peer.name, tag)
+        if message.kind == "REPLY" and message.fields["berth"] != berth:
+            raise ProtocolError(f"berth: got {message.fields['berth']}, expected {berth}, which came with tag {tag}.")
+        answer = _answer_in(message, flight.chunk if flight else None)
+        if flight is None:
+            counters.replies_ignored += 1
+        elif answer is not None:
+            self._flights.land(tag, answer)
+            staleness_chunks = answer.staleness_chunks if isinstance(answer, Reply) else 0
+            counters.max_staleness_chunks = max(counters.max_staleness_chunks, staleness_chunks)
+        peer.answered(tag, answer, now_s)
+        self._berths.give_back([berth])
+
+    def leave(self, peer: Peer) -> int:
+        """Put what a worker still had first in the backlog; returns how many chunks. Nothing more is heard of it."""
+        if peer.may_be_awake:
+            self._berths.keep(peer.name, peer.in_flight.values())
+        else:
+            self._berths.give_back(peer.in_flight.values())
+        return self._flights.requeue(peer.name, peer.in_flight)
+
+    def bury(self, worker: str) -> None:
+        """This worker is dead: berths kept because it might have been awake are free."""
+        self._berths.bury(worker)
+
+
+def _answer_in(message: Message, chunk: Chunk | None) -> Reply | HybridError | None:
+    """What a REPLY or REFUSED says; a reply to a chunk that was given up cannot be checked, nor is it needed."""
+    if message.kind == "REFUSED":
+        return error_of(message)
+    return None if chunk is None else reply_of(message, chunk)

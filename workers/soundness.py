@@ -1,0 +1,69 @@
+"""One compiled pass over a chunk's arrays that says whether all of them keep the rules of `workers.chunk`.
+
+Legend: B examples, D dim.
+"""
+
+# mypy: allow-untyped-defs
+
+import numpy as np
+
+from workers.jit import kernel
+
+
+@kernel
+def is_sound(features_BD, pos_ids, pos_offsets, pos_weights, true_ids, true_offsets, items_B, num_tags, num_items):
+    """Whether kernels may run on these arrays, whose types and lengths of `B` were checked.
+
+    Args:
+        features_BD: float32, C-contiguous.
+        pos_ids: int32.
+        pos_offsets: int32 [B + 1].
+        pos_weights: float32; empty if there are none.
+        true_ids: int32.
+        true_offsets: int32 [B + 1]; empty if there are items instead.
+        items_B: int64; empty if there are none.
+        num_tags: int.
+        num_items: int.
+    """
+    if not (_all_finite(features_BD) and _is_ragged(pos_ids, pos_offsets, num_tags)):
+        return False
+    for p in range(len(pos_weights)):
+        if not (pos_weights[p] >= 0 and pos_weights[p] < np.inf):
+            return False
+    for b in range(len(items_B)):
+        if items_B[b] < 0 or items_B[b] >= num_items:
+            return False
+    if len(true_offsets) == 0:
+        return True
+    return _is_ragged(true_ids, true_offsets, num_tags) and _ascends_within(true_ids, true_offsets)
+
+
+@kernel
+def _all_finite(values_BD):
+    """0 x is 0, unless x is NaN or infinite: then it is NaN, which no later term takes away (see `workers.jit`)."""
+    values, total = values_BD.reshape(-1), np.float32(0)
+    for i in range(len(values)):
+        total += np.float32(0) * values[i]
+    return total == np.float32(0)
+
+
+@kernel
+def _is_ragged(ids, offsets, num_tags):
+    """Whether offsets rise from 0 to the number of ids, and ids are tags."""
+    falls = np.int64(0)
+    for i in range(1, len(offsets)):
+        falls += offsets[i] < offsets[i - 1]
+    strangers = np.int64(0)
+    for i in range(len(ids)):
+        strangers += (ids[i] < 0) | (ids[i] >= num_tags)
+    return offsets[0] == 0 and offsets[-1] == len(ids) and falls == 0 and strangers == 0
+
+
+@kernel
+def _ascends_within(ids, offsets):
+    """Whether ids ascend between one offset and the next; offsets were checked."""
+    for b in range(len(offsets) - 1):
+        for i in range(offsets[b] + 1, offsets[b + 1]):
+            if ids[i] <= ids[i - 1]:
+                return False
+    return True
