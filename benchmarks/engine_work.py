@@ -24,18 +24,26 @@ class EngineWork:
         stream: its first columns are the positives; negatives are drawn by the engine, as in a run.
         worker_index: see `WideEngine`; also makes the features and draws of several workers differ.
         positives: how many columns.
+        updates: what a step counts as; None: its pairs of example and tag.
     """
 
     def __init__(
-        self, matrix: TagMatrix, config: HeadConfig, stream: IdStream, worker_index: int = 0, positives: int = POSITIVES
+        self,
+        matrix: TagMatrix,
+        config: HeadConfig,
+        stream: IdStream,
+        worker_index: int = 0,
+        positives: int = POSITIVES,
+        updates: float | None = None,
     ) -> None:
         self._engine = WideEngine(matrix, config, worker_index)
         self.chunks = make_chunks(stream, config, matrix.dim, seed=worker_index, positives=positives)
-        self.units_per_step = float(stream.batches[0].shape[0] * (positives + config.negatives))
+        pairs = float(stream.batches[0].shape[0] * (positives + config.negatives))
+        self.units_per_step = pairs if updates is None else updates
         self._next = 0
 
     def step(self) -> float:
-        """Apply the next chunk; returns how many pairs of example and tag it had."""
+        """Apply the next chunk; returns what it counts as."""
         self._engine.apply(self.chunks[self._next])
         self._next = (self._next + 1) % len(self.chunks)
         return self.units_per_step

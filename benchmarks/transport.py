@@ -9,11 +9,11 @@ from benchmarks.scaling import NUM_TAGS, worker_process
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.turns import Contestant, take_turns
 from benchmarks.wire import IN_FLIGHT, Wire
+from workers.ring import TRANSPORTS
 
 TITLE = (
     "Kernel and wire against the kernel alone: 256 examples of D = 256, 5 positives, 20 private negatives, one worker"
 )
-TRANSPORTS = ("zmq",)
 GATE = "wire_over_kernel"
 
 
@@ -24,7 +24,7 @@ def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
         contestants: dict[str, Contestant] = {"kernel": stack.enter_context(worker_process(matrix, index=1))}
         for transport in TRANSPORTS:
             progress.stage(f"a worker behind {transport}")
-            contestants[transport] = stack.enter_context(Wire(matrix))
+            contestants[transport] = stack.enter_context(Wire(matrix, transport))
         turns = take_turns(
             contestants, rounds=options.rounds, round_s=options.round_s, progress=progress, reduction=options.reduction
         )

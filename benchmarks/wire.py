@@ -13,6 +13,7 @@ from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
+from workers.ring import Ring
 from workers.router import Router, Ticket
 
 IN_FLIGHT = 2
@@ -26,13 +27,14 @@ class Wire:
 
     Args:
         matrix: from `engine_work.make_matrix`.
+        transport: `ring` or `zmq`, see `workers.ring`.
         config: of the head.
     """
 
     is_always_busy = False  # the worker waits for chunks and the trunk for replies: that is what is measured
 
-    def __init__(self, matrix: TagMatrix, config: HeadConfig = PRIVATE) -> None:
-        self._matrix, self._config = matrix, config
+    def __init__(self, matrix: TagMatrix, transport: str, config: HeadConfig = PRIVATE) -> None:
+        self._matrix, self._transport, self._config = matrix, transport, config
         self._chunks = make_chunks(make_stream(matrix.num_tags), config, matrix.dim, seed=0)
         self._pairs = len(self._chunks[0].features_BD) * (POSITIVES + config.negatives)
         self._seconds, self._next = 0.0, 0
@@ -42,9 +44,13 @@ class Wire:
         with ExitStack() as stack:
             endpoint = make_endpoint()
             stack.callback(remove_endpoint, endpoint)
-            pool = WorkerPool(self._matrix, endpoint, 1)
+            ring = None
+            if self._transport == "ring":
+                ring = Ring.create(len(self._chunks[0].features_BD), self._matrix.dim)
+                stack.callback(ring.close)
+            pool = WorkerPool(self._matrix, endpoint, 1, ring=ring)
             stack.callback(pool.close)
-            self._router = Router(endpoint, head=self._config, matrix=self._matrix, membership=pool)
+            self._router = Router(endpoint, head=self._config, matrix=self._matrix, membership=pool, ring=ring)
             stack.callback(self._router.close)
             self._router.wait_ready(1, _LIMIT_S)
             self._stack = stack.pop_all()

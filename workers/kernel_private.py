@@ -27,12 +27,12 @@ import numpy as np
 
 from workers.counters import random_bits
 from workers.errors import ChunkError
-from workers.hot_rows import hot_rows, merge_hot, take_hot
+from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Outcome
 from workers.objectives import BLOCK, MASKED, NEGATIVE_SAMPLING, loss_terms, negative_weight, padded, times
 from workers.prefetch import LINE_FLOATS, prefetch_near, prefetch_write
-from workers.private_plan import make_plan
+from workers.private_plan import Plan, make_plan
 from workers.row_blocks import add, bound, dot, dot_four, update, update_four
 from workers.row_optimizers import accumulate, is_safe, step_size
 from workers.rows import NOISE_WORDS, dim_of, vector_width
@@ -59,12 +59,28 @@ class Work(NamedTuple):
     moves_A: np.ndarray
 
 
+class Planned(NamedTuple):
+    """A chunk of which everything is known but what its rows hold."""
+
+    plan: Plan
+    hot: HotRows
+    num_hot: int
+    accidental_hits: int
+    work: Work
+    answer: Answer
+
+
 def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
     """Compute a chunk, updating rows after each example if the job says so.
 
     Raises:
         ChunkError: a loss or gradient is not finite; neither that example nor later ones were applied.
     """
+    return run_planned(tags, job, plan_chunk(tags, job, scratch, answer))
+
+
+def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
+    """Find the rows of every example, and memory for the work."""
     hot = hot_rows(tags, scratch)
     plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
     most_slots = int(np.diff(plan.offsets_B1).max()) + BLOCK  # loss_terms takes whole blocks
@@ -78,16 +94,21 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
         scratch.array("grads", most_slots, np.float32),
         scratch.array("moves", most_slots, np.float32),
     )
-    loss_B, feature_grad_BD = answer
+    return Planned(plan, hot, num_hot, hits, work, answer)
+
+
+def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
+    """The kernel itself, see `run_private`."""
+    loss_B, feature_grad_BD = planned.answer
     rows_written = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1])(
-        tags, hot, num_hot, job, plan, work, loss_B, feature_grad_BD
+        tags, planned.hot, planned.num_hot, job, planned.plan, planned.work, loss_B, feature_grad_BD
     )
     if rows_written < 0:
         b = -1 - rows_written
         raise ChunkError(
             f"features_BD: example {b} gives a loss or gradient that is not finite. Lower the learning rates."
         )
-    return Outcome(loss_B, feature_grad_BD, rows_written, hits)
+    return Outcome(loss_B, feature_grad_BD, rows_written, planned.accidental_hits)
 
 
 @inlined_kernel

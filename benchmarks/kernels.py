@@ -1,0 +1,166 @@
+"""Suite: the kernels against the ceiling of memory, against each other, and against the loop that everybody writes."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from benchmarks.ceiling import Ceiling
+from benchmarks.contestant_process import LocalContestant
+from benchmarks.engine_work import PRIVATE, EngineWork, make_matrix
+from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, IdStream, make_stream
+from benchmarks.kernel_work import KernelWork
+from benchmarks.measurement import Measurement
+from benchmarks.one_pass import OnePass
+from benchmarks.progress import Progress
+from benchmarks.suite_options import SuiteOptions
+from benchmarks.turns import Contestant, Turns, take_turns
+from workers.config import HeadConfig
+from workers.matrix import TagMatrix
+
+TITLE = "Kernels, one core: 256 examples a chunk, 5 Zipf(1.0) positives and 20 private Zipf(0.75) negatives each"
+NUM_TAGS, MANY_TAGS = 1_000_000, 10_000_000
+DIM, OTHER_DIMS = 256, (128, 512)
+SGD = replace(PRIVATE, row_optimizer="sgd", row_lr=1e-3)
+BFLOAT16 = replace(SGD, row_dtype="bfloat16")
+PRIVATE_UPDATES = float(BATCH * (POSITIVES + NEGATIVES))
+SHARED_64 = replace(SGD, private_negatives=False, negatives=64)
+
+
+def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """One stage per dim; all that is compared takes its turns on matrices that live at the same time."""
+    measured = at_main_dim(options, progress)
+    if options.is_quick:
+        return measured
+    for dim in OTHER_DIMS:
+        measured += against_ceiling(dim, options, progress)
+    return measured + many_tags(options, progress)
+
+
+class Stage:
+    """Matrices and contestants that take turns; closes what it opened."""
+
+    def __init__(self, options: SuiteOptions, progress: Progress) -> None:
+        self.options, self.progress = options, progress
+        self.contestants: dict[str, Contestant] = {}
+        self.matrices: dict[str, TagMatrix] = {}
+        self.bare: Ceiling | None = None
+        self._stack = ExitStack()
+
+    def matrix(self, name: str, num_tags: int, config: HeadConfig, dim: int) -> tuple[TagMatrix, IdStream]:
+        """A matrix with its stream."""
+        self.progress.stage(f"{name}: {num_tags:,} tags, dim {dim}, {config.row_dtype}")
+        matrix = self._stack.enter_context(closing(make_matrix(num_tags, config, dim=dim)))
+        self.matrices[name] = matrix
+        return matrix, make_stream(num_tags, batch=config.chunk_size)
+
+    def kernel(self, name: str, matrix: TagMatrix, config: HeadConfig, stream: IdStream) -> None:
+        """The compiled kernel alone, on chunks that are drawn, checked and planned in advance."""
+        self._add(name, KernelWork(matrix, config, stream).step)
+
+    def step(self, name: str, matrix: TagMatrix, config: HeadConfig, stream: IdStream) -> None:
+        """A worker's whole step: checks, draws, plan, kernel. Its units are the updates of a private step, whatever
+        it draws itself, so that two of them compare by the time of a chunk."""
+        self._add(name, EngineWork(matrix, config, stream, updates=PRIVATE_UPDATES).step)
+
+    def ceiling(self, matrix: TagMatrix, stream: IdStream) -> None:
+        """The bare rewriting of the same rows."""
+        self.bare = Ceiling(matrix.rows_NS, stream.batches)
+        self._add("ceiling", self.bare.step)
+
+    def one_pass(self, matrix: TagMatrix, stream: IdStream) -> None:
+        """The plain loop."""
+        self._add("one pass", OnePass(matrix.rows_NS, stream.batches).step)
+
+    def _add(self, name: str, step: Callable[[], float]) -> None:
+        step()  # compiled before the first turn
+        self.contestants[name] = LocalContestant(step)
+
+    def turns(self) -> Turns:
+        """Let all take turns."""
+        options = self.options
+        return take_turns(
+            self.contestants,
+            rounds=options.rounds,
+            round_s=options.round_s,
+            progress=self.progress,
+            reduction=options.reduction,
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a result should say of its circumstances."""
+        pages = {f"memory of {name}": matrix.huge_pages for name, matrix in self.matrices.items()}
+        bare = {} if self.bare is None else {"ceiling": self.bare.program, "ahead": self.bare.ahead}
+        return pages | bare
+
+    def __enter__(self) -> "Stage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.contestants.clear()
+        self._stack.close()
+
+
+def at_main_dim(options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """Everything that is compared at D = 256."""
+    num_tags = options.tags(NUM_TAGS)
+    with Stage(options, progress) as stage:
+        matrix, stream = stage.matrix("float32", num_tags, SGD, DIM)
+        rounded, _ = stage.matrix("bfloat16", num_tags, BFLOAT16, DIM)
+        stage.ceiling(matrix, stream)
+        stage.kernel("kernel", matrix, SGD, stream)
+        stage.kernel("kernel, Adagrad", matrix, PRIVATE, stream)
+        stage.kernel("kernel, bfloat16", rounded, BFLOAT16, stream)
+        stage.step("step", matrix, SGD, stream)
+        stage.step("step, 64 shared", matrix, SHARED_64, stream)
+        stage.one_pass(matrix, stream)
+        turns, facts = stage.turns(), stage.facts
+        bytes_ratio = rounded.rows_NS.nbytes / matrix.rows_NS.nbytes
+    times = {
+        "ceiling": "reading and rewriting a row",
+        "kernel": "a row-update, private kernel, SGD",
+        "kernel, Adagrad": "the same, row-wise Adagrad",
+        "kernel, bfloat16": "the same, SGD, bfloat16 rows",
+        "step": "the same, SGD, whole worker step",
+        "one pass": "the same, plain loop, draws and masks left out",
+    }
+    ratio = partial(Measurement.ratio, turns=turns, facts=facts)
+    return [
+        ratio("ceiling_share_256", over="ceiling", under="kernel"),
+        ratio("step_over_kernel", over="step", under="kernel"),
+        ratio("step_over_one_pass", over="one pass", under="step"),
+        ratio("adagrad_over_sgd", over="kernel, Adagrad", under="kernel"),
+        ratio("bfloat16_rate", over="kernel", under="kernel, bfloat16"),
+        Measurement.value("bfloat16_memory", bytes_ratio, "x"),
+        ratio("shared_64_over_private_20", over="step, 64 shared", under="step"),
+        *(Measurement.times(f"{name} at 256", turns, name, what) for name, what in times.items()),
+    ]
+
+
+def against_ceiling(dim: int, options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """The private kernel at another dim."""
+    with Stage(options, progress) as stage:
+        matrix, stream = stage.matrix("float32", options.tags(NUM_TAGS), SGD, dim)
+        stage.ceiling(matrix, stream)
+        stage.kernel("kernel", matrix, SGD, stream)
+        turns, facts = stage.turns(), stage.facts
+    return [
+        Measurement.ratio(f"ceiling_share_{dim}", turns, over="ceiling", under="kernel", facts=facts),
+        Measurement.times(f"ceiling at {dim}", turns, "ceiling", f"reading and rewriting a row, D = {dim}"),
+        Measurement.times(f"kernel at {dim}", turns, "kernel", f"a row-update, private kernel, SGD, D = {dim}"),
+    ]
+
+
+def many_tags(options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """Ten million bfloat16 rows against a million."""
+    with Stage(options, progress) as stage:
+        try:
+            for name, num_tags in (("1M", NUM_TAGS), ("10M", MANY_TAGS)):
+                matrix, stream = stage.matrix(name, options.tags(num_tags), BFLOAT16, DIM)
+                stage.kernel(name, matrix, BFLOAT16, stream)
+        except MemoryError as error:
+            return [Measurement.missing("bfloat16_10m_over_1m", str(error))]
+        turns, facts = stage.turns(), stage.facts
+    return [Measurement.ratio("bfloat16_10m_over_1m", turns, over="10M", under="1M", facts=facts)]
