@@ -1,5 +1,7 @@
 """What a worker computes: chunks on a shared tag matrix."""
 
+# mypy: allow-untyped-defs
+
 import time
 
 import numpy as np
@@ -8,6 +10,7 @@ from workers.chunk import Chunk, Reply, check_chunk
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import stream_key
+from workers.jit import kernel
 from workers.job import Answer, prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
@@ -88,7 +91,7 @@ class WideEngine:
 
     def _apply(self, chunk: Chunk, answer: Answer) -> Reply:
         start_ns = time.perf_counter_ns()
-        applied_before = int(self.matrix.worker_stats_WS[:, APPLIED].sum())
+        applied_before = _count_applied(self.matrix.worker_stats_WS)
         num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
         neg_ids = self._scratch.array("neg_ids", num_drawn, np.int32)
         key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES_STREAM)
@@ -96,7 +99,7 @@ class WideEngine:
         drawn_ns = time.perf_counter_ns()
         job = prepare_job(chunk, neg_ids, self.matrix, self.config, self._scratch)
         outcome = self._run(self._tags, job, self._scratch, answer)
-        staleness = int(self.matrix.worker_stats_WS[:, APPLIED].sum()) - applied_before
+        staleness = _count_applied(self.matrix.worker_stats_WS) - applied_before
         end_ns = time.perf_counter_ns()
         stats = self._stats
         stats[SERVED] += 1
@@ -138,3 +141,12 @@ class WideEngine:
         matrix = TagMatrix.create(1, self.matrix.dim, config=self.config)
         WideEngine(matrix, self.config).apply(chunk)
         matrix.close()
+
+
+@kernel
+def _count_applied(worker_stats_WS):
+    """Chunks that all workers together have applied."""
+    total = 0
+    for w in range(len(worker_stats_WS)):
+        total += worker_stats_WS[w, APPLIED]
+    return total

@@ -83,8 +83,8 @@ def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planne
     """Find the rows of every example, and memory for the work."""
     hot = hot_rows(tags, scratch)
     plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
-    most_slots = int(np.diff(plan.offsets_B1).max()) + BLOCK  # loss_terms takes whole blocks
-    most_pos = int(np.diff(job.positives.offsets_B1).max()) + BLOCK
+    most_pos = len(job.positives.ids) + BLOCK  # of one example: loss_terms takes whole blocks
+    most_slots = job.loss.num_drawn + most_pos
     work = Work(
         scratch.array("scores", most_slots, np.float32),
         scratch.array("neg_weights", most_slots, np.float32),

@@ -10,15 +10,20 @@ class Scratch:
 
     def __init__(self) -> None:
         self._buffers: dict[str, np.ndarray] = {}
+        self._latest: dict[str, tuple[tuple[int, ...] | int, np.ndarray]] = {}
 
     def array(self, name: str, shape: tuple[int, ...] | int, dtype: type) -> np.ndarray:
         """A C-contiguous array with arbitrary contents; the same memory at every call with this name."""
-        shape = (shape,) if isinstance(shape, int) else shape
-        size = math.prod(shape)
+        latest = self._latest.get(name)
+        if latest is not None and latest[0] == shape:  # chunks are mostly alike
+            return latest[1]
+        size = math.prod((shape,) if isinstance(shape, int) else shape)
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
             buffer = self._buffers[name] = np.empty(max(size, 16), dtype)
-        return buffer[:size].reshape(shape)
+        array = buffer[:size].reshape(shape)
+        self._latest[name] = shape, array
+        return array
 
     def plain(self, name: str, source: np.ndarray, dtype: type) -> np.ndarray:
         """The array itself, or a copy if it is read-only, unaligned or strided: kernels would be compiled anew."""
