@@ -4,10 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-from wide_cases import B, D, make_chunk, make_config, make_matrix, random_features
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wide_cases import B, D, N, make_chunk, make_config, make_matrix, random_features
 
+from workers.chunk import _check_arrays, _is_plainly_sound
 from workers.engine import WideEngine
 from workers.errors import ChunkError
+from workers.job import prepare_job
+from workers.scratch import Scratch
 
 CONFIG = make_config()
 GOOD = make_chunk(random_features(), [[1, 2], [], [3], [59], [4]], [[1, 2], [], [3, 9], [59], [4]])
@@ -58,6 +63,9 @@ BAD = {
     "lr_huge": (GOOD, "row_lr", 1e30),
 }
 
+ARRAYS = ("features_BD", "pos_ids", "pos_offsets", "pos_weights", "items_B", "true_ids", "true_offsets")
+EDGES = [-(2**31), -1, 0, 1, 2, 3, 4, 5, 11, 12, 58, 59, 60, 2**31 - 1]
+
 
 @pytest.mark.parametrize(("chunk", "field", "value"), BAD.values(), ids=BAD.keys())
 def test_bad_value_is_refused_by_name(chunk, field, value):
@@ -81,3 +89,63 @@ def test_engine_goes_on_after_a_refusal():
 def test_worker_index_out_of_range(index):
     with pytest.raises(ValueError, match="worker_index"):
         WideEngine(make_matrix(CONFIG), CONFIG, worker_index=index)
+
+
+def laid_out_otherwise(array):
+    """The same values, read-only: the compiled pass leaves these to the rules one by one."""
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("name", ["features_BD", "pos_ids", "pos_offsets", "true_ids", "true_offsets"])
+def test_arrays_that_compiled_code_cannot_take_as_they_are_give_the_same_numbers(name):
+    expected = WideEngine(make_matrix(CONFIG), CONFIG).apply(GOOD)
+    other = dataclasses.replace(GOOD, **{name: laid_out_otherwise(getattr(GOOD, name))})
+    got = WideEngine(make_matrix(CONFIG), CONFIG).apply(other)
+    np.testing.assert_array_equal(got.loss_B, expected.loss_B)
+    np.testing.assert_array_equal(got.feature_grad_BD, expected.feature_grad_BD)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_compiled_pass_and_single_rules_agree(data):
+    chunk = data.draw(st.sampled_from([GOOD, ITEMS, dataclasses.replace(GOOD, pos_weights=np.ones(5, np.float32))]))
+    name = data.draw(st.sampled_from([n for n in ARRAYS if getattr(chunk, n) is not None]))
+    array = getattr(chunk, name).copy()
+    values = [np.nan, np.inf, -np.inf, -0.0, -1e-45, 3e38, 1.0] if array.dtype == np.float32 else EDGES
+    for _ in range(data.draw(st.integers(1, 2))):
+        array.flat[data.draw(st.integers(0, array.size - 1))] = data.draw(st.sampled_from(values))
+    changed_chunk = dataclasses.replace(chunk, **{name: array})
+    try:
+        _check_arrays(changed_chunk, D, N, 12)
+        keeps_rules = True
+    except ChunkError:
+        keeps_rules = False
+    assert _is_plainly_sound(changed_chunk, D, N, 12) == keeps_rules
+
+
+def test_weights_are_one_over_the_number_of_positives():
+    lengths = np.arange(200)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    pos_weights = np.random.default_rng(0).random(offsets[-1]).astype(np.float32)
+    zeros, none = np.zeros(offsets[-1], np.int32), np.zeros(0, np.int32)
+    chunk = dataclasses.replace(
+        GOOD,
+        features_BD=random_features(200),
+        pos_ids=zeros,
+        pos_offsets=offsets,
+        pos_weights=pos_weights,
+        true_ids=none,
+        true_offsets=np.zeros(201, np.int32),
+    )
+    job = prepare_job(chunk, none, make_matrix(CONFIG), CONFIG, Scratch())
+    each = np.float32(1) / np.maximum(lengths, 1).astype(np.float32)
+    np.testing.assert_array_equal(job.positives.weights, np.repeat(each, lengths) * pos_weights)
+
+
+def test_truth_of_items_is_where_the_matrix_has_it():
+    matrix = make_matrix(CONFIG)
+    job = prepare_job(ITEMS, np.zeros(0, np.int32), matrix, CONFIG, Scratch())
+    np.testing.assert_array_equal(job.truth.starts_B, matrix.item_offsets[ITEMS.items_B])
+    np.testing.assert_array_equal(job.truth.stops_B, matrix.item_offsets[ITEMS.items_B + 1])

@@ -133,6 +133,7 @@ def test_a_resumed_run_keeps_its_settings_but_for_those_that_may_change(tmp_path
     config = resolve_resumed(tmp_path, named={"workers": 5, "train.epochs": 7.0})
     assert (config.trunk.dim, config.workers, config.train.epochs, config.train.minutes) == (64, 5, 7.0, None)
     assert resolve_resumed(tmp_path, named={"trunk.dim": 64}).trunk.dim == 64  # given, but the same
+    assert resolve_resumed(tmp_path, named={"transport": "zmq"}).transport == "zmq"
     with pytest.raises(ConfigError, match=r"trunk\.dim = 32, but the run to resume has 64"):
         resolve_resumed(tmp_path, named={"trunk.dim": 32})
 
@@ -161,6 +162,7 @@ def test_known_settings_are_those_of_the_dataclasses():
         (DataConfig, "hold_out_fraction", 1.0),
         (DataConfig, "min_count", 0),
         (DataConfig, "max_tags", -1),
+        (RunConfig, "transport", "rings"),
         (TrunkConfig, "dim", 6),
         (TrunkConfig, "factory", ""),
         (TrunkConfig, "threads", -1),

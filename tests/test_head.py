@@ -67,9 +67,10 @@ def assert_close(got, expected, tolerance=2e-5):
     np.testing.assert_allclose(np.asarray(got), expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 1e-3))
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
-def test_loss_feature_gradient_and_rows_are_those_of_autograd(objective):
-    with make_head(objective=objective) as head:
+def test_loss_feature_gradient_and_rows_are_those_of_autograd(objective, transport):
+    with make_head(objective=objective, transport=transport) as head:
         for step in range(3):
             features = make_features(seed=step).requires_grad_(True)
             expected = reference_step(head, features, TAGS, lr=0.1)

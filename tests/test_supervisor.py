@@ -65,11 +65,18 @@ def assert_nothing_is_left(folder, run):
     wait_until(lambda: not Path(directory).exists(), "the private directory to be gone", limit_s=10.0)
 
 
+def test_all_arrays_go_over_zeromq_if_wanted(tmp_path):
+    result = run_launcher(tmp_path, *TRAIN, "--transport", "zmq", steps=2, router=True)
+    assert result.returncode == 0, result.stderr
+    assert "note: transport zmq: features and gradients go over ZeroMQ" in result.stdout
+
+
 def test_a_run_from_start_to_report(tmp_path):
     result = run_launcher(tmp_path, *TRAIN, "--trunk-threads", "3", steps=5)
     run = only_run(tmp_path)
     assert result.returncode == 0, result.stderr
     assert "note: the scripted trunk has started" in result.stdout
+    assert "note: transport ring: 256 chunks at a time pass through shared memory" in result.stdout
     assert "finished: step 5" in result.stdout
     assert "P@5" in result.stdout and "0.713" in result.stdout and "0.399" in result.stdout
     assert f"runs/{run.name}/gallery.html" in result.stdout
