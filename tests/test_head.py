@@ -13,6 +13,7 @@ from torch_reference import reference_step
 from worker_system import wait_for_exit
 
 from hybrid import ItemNumbers, TagBatch, WideHead
+from workers.config import TRANSPORTS
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ChunkError, ConfigError, DataError, MatrixMismatch, WorkerLost
 from workers.matrix import TagMatrix
