@@ -29,11 +29,11 @@ from workers.scratch import Scratch
 from workers.tags import LOG_Q, Tags
 from workers.vectors import fma, high, length, low, put
 
-HOT_UPDATES = 16
+HOT_UPDATES = 32
 """A row with this many updates in a chunk is copied: three passes over it, instead of so many contended ones."""
 MAX_HOT = 256
 NUM_MARKS = 4096
-"""Places in the tables that count updates; a power of two. Tags that share a place are counted together."""
+"""Places in the table that counts updates; a power of two. Tags that share a place are counted together."""
 
 _TABLE_SIZE = 1024  # of tags found to be hot, at most a quarter full
 _NOISE_MASK = np.uint64(NOISE_WORDS - 1)

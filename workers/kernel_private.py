@@ -112,12 +112,11 @@ def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
 
 
 @inlined_kernel
-def _fetch(rows_NS, places, first, stop, start_word, stop_word):
-    """Ask for some words of the shared rows at places[first:stop]."""
+def _fetch(rows_NS, ids, first, stop, start_word, stop_word):
+    """Ask for some words of the rows ids[first:stop]; of hot ones too: to tell them apart would cost more."""
     for i in range(first, stop):
-        if places[i] >= 0:
-            for j in range(start_word, stop_word, LINE_FLOATS):
-                prefetch_near(rows_NS, places[i], j)
+        for j in range(start_word, stop_word, LINE_FLOATS):
+            prefetch_near(rows_NS, ids[i], j)
 
 
 @inlined_kernel
@@ -133,30 +132,30 @@ def _four_rows(tags, hot, places, i):
 @kernel
 def _to_gradients(tags, hot, job, plan, b, work):
     """Turn the dots of example b into dLoss/dscore of its slots; returns its loss."""
-    start, K = plan.offsets_B1[b], np.int64(plan.num_negatives_B[b])
-    S, objective = plan.offsets_B1[b + 1] - start, job.loss.objective
-    plain_weight = negative_weight(objective, job.loss.negative_weight, job.loss.num_drawn, _ZERO)
+    start, stop, objective = plan.offsets_B1[b], plan.offsets_B1[b + 1], job.loss.objective
+    places_S, multiplicity_S = plan.places[start:stop], plan.multiplicity[start:stop]
+    pos_start, pos_stop = job.positives.offsets_B1[b], job.positives.offsets_B1[b + 1]
+    pos_slots_P, pos_weights_P = plan.pos_slots[pos_start:pos_stop], job.positives.weights[pos_start:pos_stop]
+    K, P, S = np.int64(plan.num_negatives_B[b]), len(pos_slots_P), len(places_S)
+    all_K, all_P = padded(K), padded(P)
     for s in range(S):
-        state = row_of(tags.tag_state_N4, hot.state_H4, plan.places[start + s])
-        work.scores_S[s] += state[BIAS]
-        if s < K:
-            work.weights_S[s] = plain_weight if objective == NEGATIVE_SAMPLING else plain_weight - state[LOG_Q]
-    pos_start = np.int64(job.positives.offsets_B1[b])
-    P = np.int64(job.positives.offsets_B1[b + 1]) - pos_start
+        work.scores_S[s] += row_of(tags.tag_state_N4, hot.state_H4, places_S[s])[BIAS]
     for p in range(P):
-        work.pos_scores_P[p] = work.scores_S[plan.pos_slots[pos_start + p]]
-        work.pos_weights_P[p] = job.positives.weights[pos_start + p]
-    for k in range(K):
-        multiplicity = plan.multiplicity[start + k]
-        if multiplicity == _ZERO:
-            work.scores_S[k], work.weights_S[k] = MASKED, _ZERO
-        elif multiplicity != _ONE:
-            work.weights_S[k] = times(objective, work.weights_S[k], multiplicity)
-    all_P, all_K = padded(P), padded(K)
-    work.pos_scores_P[P:all_P] = _ZERO
-    work.pos_weights_P[P:all_P] = _ZERO
-    work.scores_S[K:all_K] = MASKED
-    work.weights_S[K:all_K] = _ZERO
+        work.pos_scores_P[p] = work.scores_S[np.uint64(pos_slots_P[p])]
+        work.pos_weights_P[p] = pos_weights_P[p]
+    weight = negative_weight(objective, job.loss.negative_weight, job.loss.num_drawn, _ZERO)
+    for k in range(K):  # a multiplicity of 0 is an accidental hit
+        work.weights_S[k] = weight * multiplicity_S[k]
+        work.scores_S[k] = work.scores_S[k] if multiplicity_S[k] > _ZERO else MASKED
+    if objective != NEGATIVE_SAMPLING:
+        for k in range(K):
+            log_q = row_of(tags.tag_state_N4, hot.state_H4, places_S[k])[LOG_Q]
+            is_hit = multiplicity_S[k] == _ZERO
+            work.weights_S[k] = _ZERO if is_hit else times(objective, weight - log_q, multiplicity_S[k])
+    for k in range(K, all_K):
+        work.scores_S[k], work.weights_S[k] = MASKED, _ZERO
+    for p in range(P, all_P):
+        work.pos_scores_P[p], work.pos_weights_P[p] = _ZERO, _ZERO
     loss = loss_terms(
         objective,
         work.pos_scores_P[:all_P],
@@ -164,9 +163,10 @@ def _to_gradients(tags, hot, job, plan, b, work):
         work.scores_S[:all_K],
         work.weights_S[:all_K],
     )
-    work.scores_S[K:S] = _ZERO
+    for s in range(K, S):
+        work.scores_S[s] = _ZERO
     for p in range(P):
-        work.scores_S[plan.pos_slots[pos_start + p]] += work.pos_scores_P[p]
+        work.scores_S[np.uint64(pos_slots_P[p])] += work.pos_scores_P[p]
     return loss
 
 
@@ -222,7 +222,7 @@ def _compile(D: int, words: int) -> Callable[..., int]:
         """Rows written, or -1 - b if example b is not finite."""
         B, written, bad, like = len(loss_B), 0, -1, zeros(width)
         take_hot(tags, hot, num_hot)
-        _fetch(tags.rows_NS, plan.places, 0, plan.offsets_B1[1], 0, words)
+        _fetch(tags.rows_NS, plan.ids, 0, plan.offsets_B1[1], 0, words)
         for b in range(B):
             f, g = job.features_BD[b], feature_grad_BD[b]
             start, stop = plan.offsets_B1[b], plan.offsets_B1[b + 1]
@@ -233,9 +233,9 @@ def _compile(D: int, words: int) -> Callable[..., int]:
                 g[j] = _ZERO
             whole = (stop - start) & ~3
             for i in range(0, whole, 4):
-                _fetch(tags.rows_NS, plan.places, stop + i, min(stop + i + 4, after), 0, early)
+                _fetch(tags.rows_NS, plan.ids, stop + i, min(stop + i + 4, after), 0, early)
                 dot_four(_four_rows(tags, hot, plan.places, start + i), f, half, like, work.scores_S, i)
-            _fetch(tags.rows_NS, plan.places, stop + whole, after, 0, early)
+            _fetch(tags.rows_NS, plan.ids, stop + whole, after, 0, early)
             for i in range(whole, stop - start):
                 work.scores_S[i] = dot(row_of(tags.rows_NS, hot.rows_HS, plan.places[start + i]), f, half, like)
             loss_B[b] = _to_gradients(tags, hot, job, plan, b, work)
@@ -244,7 +244,7 @@ def _compile(D: int, words: int) -> Callable[..., int]:
                 bad = b
                 break
             if not job.writes:
-                _fetch(tags.rows_NS, plan.places, stop, after, early, words)
+                _fetch(tags.rows_NS, plan.ids, stop, after, early, words)
                 for i in range(A):
                     add(row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]), g, half, like, work.grads_A[i])
                 continue
@@ -252,13 +252,13 @@ def _compile(D: int, words: int) -> Callable[..., int]:
             _move_state(tags, hot, job.update, square / np.float32(D), A, work)
             whole = A & ~3
             for i in range(0, whole, 4):
-                _fetch(tags.rows_NS, plan.places, stop + i, min(stop + i + 4, after), early, words)
+                _fetch(tags.rows_NS, plan.ids, stop + i, min(stop + i + 4, after), early, words)
                 rows, starts = (
                     _four_rows(tags, hot, work.places_A, i),
                     _noise_starts(job.rounding_key, start + i, rounds),
                 )
                 update_four(rows, f, g, half, like, work.grads_A, work.moves_A, i, job.update.keep, tags.noise, starts)
-            _fetch(tags.rows_NS, plan.places, stop + whole, after, early, words)
+            _fetch(tags.rows_NS, plan.ids, stop + whole, after, early, words)
             for i in range(whole, A):
                 row, at = (
                     row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]),
@@ -266,8 +266,7 @@ def _compile(D: int, words: int) -> Callable[..., int]:
                 )
                 update(row, f, g, half, like, work.grads_A[i], work.moves_A[i], job.update.keep, tags.noise, at)
             for i in range(stop, after):
-                if plan.places[i] >= 0:
-                    prefetch_write(tags.tag_state_N4, plan.places[i], 0)
+                prefetch_write(tags.tag_state_N4, plan.ids[i], 0)
             if job.update.max_norm > _ZERO:
                 for i in range(A):
                     at = _noise_starts(job.rounding_key, -1 - start - i, rounds)[0]

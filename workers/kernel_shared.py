@@ -95,7 +95,10 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     bias_grads_S = scratch.array("bias_grads", S, np.float32)
     np.matmul(scores_BK.T, job.features_BD, out=grads_SD[:K])
     kernels.add_positive_features(job, gathered, scores_BK, pos_grads, grads_SD, bias_grads_S)
-    rows_written = kernels.scatter(tags, job.update, job.rounding_key, gathered.slot_ids_S, grads_SD, bias_grads_S)
+    squares_S = scratch.array("squares", S, np.float32)
+    rows_written = kernels.scatter(
+        tags, job.update, job.rounding_key, gathered.slot_ids_S, grads_SD, bias_grads_S, squares_S
+    )
     if rows_written < 0:
         raise _refusal("a row's gradient")
     return Outcome(loss_B, feature_grad_BD, rows_written, hits)
@@ -211,10 +214,9 @@ def _scatter(D: int, words: int) -> Callable[..., Any]:
     half, width, rounds = D // 2, vector_width(D), words < D
 
     @kernel
-    def scatter(tags, update, rounding_key, ids_S, grads_SD, bias_grads_S):
+    def scatter(tags, update, rounding_key, ids_S, grads_SD, bias_grads_S, squares_S):
         """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
         S, like = len(ids_S), zeros(width)
-        squares_S = np.empty(S, np.float32)
         for s in range(S):
             grad_D, square = grads_SD[s], _ZERO
             for j in range(D):

@@ -106,7 +106,7 @@ def _mark(marks, b, tags, ids_S):
     """Copy an example's tags and mark them; whether one of them may have been there before."""
     may_repeat = False
     for i in range(len(tags)):
-        place = tags[i] & (NUM_MARKS - 1)
+        place = np.uint64(tags[i] & (NUM_MARKS - 1))
         may_repeat |= marks.examples[place] == b
         marks.examples[place] = b
         marks.counts[place] += 1

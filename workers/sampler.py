@@ -63,7 +63,9 @@ def build_groups(counts_N: np.ndarray, q_N: np.ndarray) -> tuple[np.ndarray, np.
     size_G = np.diff(np.append(first_G, seen))
     groups_G4 = np.empty((len(first_G), 4), np.uint32)
     groups_G4[:, FIRST], groups_G4[:, SIZE] = first_G, size_G
-    _fill_aliases(q_N[first_G] * size_G, groups_G4)
+    mass_G = q_N[first_G] * size_G
+    mass_G *= len(mass_G) / mass_G.sum()  # what a cell holds; every cell ends with exactly 1, its own and its alias's
+    _fill_aliases(mass_G, np.empty(len(mass_G), np.int64), groups_G4)
     return groups_G4, members
 
 
@@ -74,11 +76,9 @@ def draw_ids(groups_G4: np.ndarray, members: np.ndarray, key: np.uint64, ids_K: 
 
 
 @kernel
-def _fill_aliases(q_G, groups_G4):
-    G = len(q_G)
-    mass_G = q_G * (G / q_G.sum())  # what a cell holds; every cell ends with exactly 1, its own and its alias's
-    stack_G = np.empty(G, np.int64)  # under-full cells from the left, over-full ones from the right
-    left, right = 0, G
+def _fill_aliases(mass_G, stack_G, groups_G4):
+    G = len(mass_G)
+    left, right = 0, G  # of the stack: under-full cells from the left, over-full ones from the right
     for g in range(G):
         if mass_G[g] < 1.0:
             stack_G[left] = g
