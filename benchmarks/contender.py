@@ -1,7 +1,7 @@
 """A contender: a trainer with its head, the workers' or a rival's, opened from the same settings."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import cast
 
 import numpy as np
@@ -20,13 +20,12 @@ from benchmarks.true_tags import TrueTags
 from hybrid.data.view import View
 from hybrid.device import choose_device, choose_precision
 from hybrid.head import WideHead
+from hybrid.own_workers import OwnWorkers
 from hybrid.pipeline import Pipeline
 from hybrid.score_bias import score_bias_N
 from hybrid.trainer import Trainer
 from hybrid.trunks import build_trunk
-from workers.endpoint import make_endpoint, remove_endpoint
 from workers.matrix import TagMatrix
-from workers.pool import WorkerPool
 
 WORKERS_START_S = 300.0
 """The first start on a machine compiles kernels."""
@@ -88,18 +87,20 @@ def _workers_head(settings: CurveSettings, view: View) -> Iterator[WideHead]:
         item_tags=view.item_tags,
         seed=settings.seed,
     )
-    endpoint = make_endpoint()
-    pool = WorkerPool(matrix, endpoint, settings.workers)
-    try:
+    own = OwnWorkers(matrix, settings.workers, config.head, config.transport, None)
+    with closing(own):
         head = WideHead.attached(
-            matrix, endpoint, pool, config.head, positives=config.train.positives, seed=settings.seed
+            matrix,
+            own.endpoint,
+            own.pool,
+            config.head,
+            own.ring,
+            positives=config.train.positives,
+            seed=settings.seed,
         )
         head.router.wait_ready(settings.workers, WORKERS_START_S)
         yield head
         head.close()
-    finally:
-        pool.close()
-        remove_endpoint(endpoint)
 
 
 def _setting(settings: CurveSettings, view: View) -> Setting:

@@ -18,8 +18,8 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}  # not nnan, not ninf: kernels must see NaN and infinity
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-"""Also kernels neither allocate arrays nor count references to those that they are given: `_nrt`, below."""
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
+"""`_nrt`: kernels allocate no arrays; then references need not be counted, which costs an atomic operation each."""
 
 _config: Any = numba.config  # its names are made at run time
 JIT_ENABLED = not _config.DISABLE_JIT
@@ -47,9 +47,7 @@ def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
     previous = _config.CACHE_DIR
     _config.CACHE_DIR = str(directory or "")  # Numba reads it while it decorates; other kernels keep theirs
     try:
-        compiled: Any = numba.njit(
-            function, cache=directory is not None, fastmath=fastmath, _nrt=False, **OPTIONS, **options
-        )
+        compiled: Any = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS, **options)
         return cast(F, compiled)
     finally:
         _config.CACHE_DIR = previous
