@@ -109,8 +109,8 @@ def _draw_ids(groups_G4, members_X1, key, ids_K):
         counter = np.uint64(k) * _TWO
         bits = random_bits(key, counter)
         group = below(bits, G)
-        if (bits & _LOW_32) >= np.uint64(groups_G4[group, THRESHOLD]):
-            group = np.uint64(groups_G4[group, ALIAS])
+        alias = np.uint64(groups_G4[group, ALIAS])  # read in any case: which one it will be cannot be guessed
+        group = group if (bits & _LOW_32) < np.uint64(groups_G4[group, THRESHOLD]) else alias
         within = below(random_bits(key, counter + _ONE), np.uint64(groups_G4[group, SIZE]))
         ids_K[k] = np.int32(np.uint64(groups_G4[group, FIRST]) + within)
     if len(members_X1) == 0:
