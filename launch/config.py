@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from workers.config import DEFAULT_TRANSPORT, TRANSPORTS, HeadConfig
+from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
 from workers.cores import available_cores, has_accelerator
 from workers.settings import check, check_choice
 
@@ -191,3 +191,7 @@ class RunConfig:
         check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256")
         check(0 <= self.profile_steps <= 10_000, "profile_steps", self.profile_steps, "between 0 and 10,000")
         check_choice("transport", self.transport, TRANSPORTS)
+        factor, dim = ROW_FACTORS[self.head.row_dtype], self.trunk.dim
+        check(
+            dim % factor == 0, "trunk.dim", dim, f"a multiple of {factor} with head.row_dtype = {self.head.row_dtype!r}"
+        )

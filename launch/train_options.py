@@ -8,7 +8,7 @@ import click
 
 from launch.config import DEVICES, TAG_LOSS_WEIGHTS, RunConfig
 from launch.resolve import flatten
-from workers.config import OBJECTIVES, ROW_DTYPES, ROW_OPTIMIZERS, TRANSPORTS
+from workers.config import OBJECTIVES, ROW_FACTORS, ROW_OPTIMIZERS, TRANSPORTS
 from workers.settings import to_plain
 
 AUTO = "auto"
@@ -86,7 +86,7 @@ OPTIONS = (
     TrainOption("--objective", "head.objective", click.Choice(OBJECTIVES), "What the head minimises."),
     TrainOption("--row-optimizer", "head.row_optimizer", click.Choice(ROW_OPTIMIZERS), "How rows are updated."),
     TrainOption("--row-lr", "head.row_lr", float, "Peak learning rate of the rows."),
-    TrainOption("--row-dtype", "head.row_dtype", click.Choice(ROW_DTYPES), "Form of the rows in memory."),
+    TrainOption("--row-dtype", "head.row_dtype", click.Choice(list(ROW_FACTORS)), "Form of the rows in memory."),
     TrainOption("--row-decay", "head.weight_decay", float, "Decoupled weight decay of rows, when they are written."),
     TrainOption("--max-norm", "head.max_norm", float, "Bound on each row's L2 norm; 0 means none."),
     TrainOption(

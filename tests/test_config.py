@@ -183,6 +183,11 @@ def test_values_outside_their_rules_are_refused_by_name(settings_type, field, va
         settings_type(**{field: value})
 
 
+def test_bfloat16_rows_want_a_dim_of_whole_vectors():
+    with pytest.raises(ConfigError, match=r"trunk\.dim = 12, but it must be a multiple of 8 with head\.row_dtype"):
+        RunConfig(trunk=TrunkConfig(dim=12), head=HeadConfig(row_dtype="bfloat16"))
+
+
 def test_a_single_micro_batch_has_no_shadow():
     with pytest.raises(ConfigError, match=r"train\.microbatches = 1, but it must be at least 2 with"):
         TrainConfig(microbatches=1, auto_negatives=True)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from workers import row_blocks, vectors_uncompiled
+from workers.config import ROW_FACTORS
 from workers.jit import JIT_ENABLED, kernel
-from workers.rows import BFLOAT16, FLOAT32, NEEDED_FACTOR, pack, rounding_noise, unpack, vector_width
+from workers.rows import BFLOAT16, FLOAT32, pack, rounding_noise, unpack, vector_width
 from workers.vectors import row_of, zeros
 
 GRADS, MOVES, KEEP, STARTS = (
@@ -40,7 +41,7 @@ def compiled(dim):
     return dots, updates
 
 
-@pytest.fixture(params=[(t, d) for t in (FLOAT32, BFLOAT16) for d in (4, 8, 24, 64, 256) if d % NEEDED_FACTOR[t] == 0])
+@pytest.fixture(params=[(t, d) for t in (FLOAT32, BFLOAT16) for d in (4, 8, 24, 64, 256) if d % ROW_FACTORS[t] == 0])
 def case(request):
     row_dtype, dim = request.param
     rng = np.random.default_rng(dim)

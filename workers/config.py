@@ -6,7 +6,8 @@ from workers.settings import check, check_choice
 
 OBJECTIVES = ("negative-sampling", "sampled-softmax")
 ROW_OPTIMIZERS = ("adagrad", "sgd")
-ROW_DTYPES = ("float32", "bfloat16")
+ROW_FACTORS = {"float32": 4, "bfloat16": 8}
+"""Forms of rows; the dim must be a multiple of this: both halves of a row are whole vectors."""
 TRANSPORTS = ("ring", "zmq")
 DEFAULT_TRANSPORT = "ring"
 """The faster one, see docs/adr/0006."""
@@ -44,7 +45,7 @@ class HeadConfig:
     def __post_init__(self) -> None:
         check_choice("head.objective", self.objective, OBJECTIVES)
         check_choice("head.row_optimizer", self.row_optimizer, ROW_OPTIMIZERS)
-        check_choice("head.row_dtype", self.row_dtype, ROW_DTYPES)
+        check_choice("head.row_dtype", self.row_dtype, ROW_FACTORS)
         check(self.negatives >= 1, "head.negatives", self.negatives, "at least 1")
         check(self.negative_weight > 0, "head.negative_weight", self.negative_weight, "positive")
         check(0 <= self.alpha <= 2, "head.alpha", self.alpha, "between 0 and 2")

@@ -14,14 +14,13 @@ Source: Gupta et al., "Deep learning with limited numerical precision" (2015), s
 
 import numpy as np
 
+from workers.config import ROW_FACTORS
 from workers.errors import DataError
 from workers.vectors_uncompiled import HIGH_BITS
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 NOISE_WORDS = 1024
 """Length of the table of random numbers for rounding; a power of two."""
-NEEDED_FACTOR = {FLOAT32: 4, BFLOAT16: 8}
-"""The dim must be a multiple of this: both halves of a row are whole vectors."""
 
 _WIDTHS = (16, 8, 4, 2)
 _ROUND_HALF, _SIXTEEN, _ONE = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)
@@ -33,7 +32,7 @@ def stored_form(num_tags: int, dim: int, row_dtype: str) -> tuple[str, tuple[int
     Raises:
         DataError: the dim is not a multiple of what the form needs.
     """
-    factor = NEEDED_FACTOR[row_dtype]
+    factor = ROW_FACTORS[row_dtype]
     if dim < factor or dim % factor:
         raise DataError(f"rows of dim {dim} cannot be {row_dtype}; a multiple of {factor} is needed.")
     return ("<f4", (num_tags, dim)) if row_dtype == FLOAT32 else ("<u4", (num_tags, dim // 2))
