@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hybrid.truths import Truths
-from workers.jit import kernel
+from workers.jit import allocating_kernel, kernel
 from workers.settings import check
 
 SCORES_PER_BLOCK = 1 << 24
@@ -81,7 +81,7 @@ def chance_Q(wanted: TagsToRank, num_images: int) -> NDArray[np.float64]:
     return np.array([by_count[int(m)] for m in num_true_Q])
 
 
-@kernel
+@allocating_kernel
 def _average_precision(scores_qI, offsets, images, harmonic, out_q):  # type: ignore[no-untyped-def]
     """One tag after another: its distinct true scores from high to low, each with the images that tie with it."""
     for q in range(len(out_q)):

@@ -191,7 +191,6 @@ class RunConfig:
         check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256")
         check(0 <= self.profile_steps <= 10_000, "profile_steps", self.profile_steps, "between 0 and 10,000")
         check_choice("transport", self.transport, TRANSPORTS)
-        factor, dim = ROW_FACTORS[self.head.row_dtype], self.trunk.dim
-        check(
-            dim % factor == 0, "trunk.dim", dim, f"a multiple of {factor} with head.row_dtype = {self.head.row_dtype!r}"
-        )
+        factor, row_dtype = ROW_FACTORS[self.head.row_dtype], self.head.row_dtype
+        rule = f"a multiple of {factor} with head.row_dtype = {row_dtype!r}"
+        check(self.trunk.dim % factor == 0, "trunk.dim", self.trunk.dim, rule)

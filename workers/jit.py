@@ -18,8 +18,7 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}  # not nnan, not ninf: kernels must see NaN and infinity
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
-"""`_nrt`: kernels allocate no arrays; then references need not be counted, which costs an atomic operation each."""
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
 _config: Any = numba.config  # its names are made at run time
 JIT_ENABLED = not _config.DISABLE_JIT
@@ -28,18 +27,26 @@ _log = logging.getLogger(__name__)
 
 
 def kernel(function: F) -> F:
-    """Compile a function on first call, with the project's options and its disk cache."""
+    """Compile a function on first call, with the project's options and its disk cache.
+
+    It may not make arrays: then Numba need not count references to those that it is given, an atomic operation each.
+    """
+    return _compile(function, FASTMATH, _nrt=False)
+
+
+def allocating_kernel(function: F) -> F:
+    """Like `kernel`, for code that makes arrays."""
     return _compile(function, FASTMATH)
 
 
 def finite_kernel(function: F) -> F:
     """Like `kernel`, for values that were already found to be finite: LLVM may reorder comparisons, NaN is not seen."""
-    return _compile(function, True)
+    return _compile(function, True, _nrt=False)
 
 
 def inlined_kernel(function: F) -> F:
     """Like `kernel`, for parts of other kernels: the code becomes theirs, and their constants are constants in it."""
-    return _compile(function, FASTMATH, forceinline=True)
+    return _compile(function, FASTMATH, _nrt=False, forceinline=True)
 
 
 def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
