@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from wide_cases import assert_equal, make_chunk, make_config, make_matrix, random_features, run_both
 
-from workers import kernel_private
 from workers.engine import WideEngine
-from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS, find_hot
-from workers.jit import JIT_ENABLED
+from workers.errors import ChunkError
+from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS, find_hot, hot_rows, merge_hot, take_hot
+from workers.jit import JIT_ENABLED, kernel
+from workers.rows import pack, rounding_noise, vector_width
 from workers.scratch import Scratch
+from workers.tags import Tags
+from workers.vectors import zeros
 
 NUM_EXAMPLES = 3 * HOT_UPDATES
 POSITIVES = [[1, 2 + b % 9] for b in range(NUM_EXAMPLES)]
@@ -40,34 +43,35 @@ def test_result_is_that_of_the_naive_twin(objective, optimizer):
     assert_equal(both, tolerance=2e-5)
 
 
-def test_what_others_add_meanwhile_stays(monkeypatch):
-    """Another worker moves a hot row while this one works on its copy: both moves arrive."""
-    config = make_config(private_negatives=True)
-    alone, shared = make_matrix(config), make_matrix(config)
-    before = alone.rows_ND.copy()
-    WideEngine(alone, config).apply(hot_chunk())
-    make_plan = kernel_private.make_plan
+@pytest.mark.parametrize("row_dtype", ["float32", "bfloat16"])
+def test_what_others_add_meanwhile_stays(row_dtype):
+    """Another worker moves a row while this one works on its copy: both moves arrive, and no other row moves."""
+    matrix = make_matrix(make_config(row_dtype=row_dtype))
+    tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(8))
+    hot, width = hot_rows(tags, Scratch()), vector_width(8)
 
-    def plan_then_disturb(job, ids_H, scratch):
-        plan, num_hot, hits = make_plan(job, ids_H, scratch)
-        assert 1 in ids_H[:num_hot]
-        taken.append(num_hot)
-        return plan, num_hot, hits
+    @kernel
+    def take(tags, hot):
+        take_hot(tags, hot, 2)
 
-    def disturb(tags, hot, num_hot, *rest):
-        """Runs the kernel while its copies are already taken: they are, if the row moves after `before` was noted."""
-        result = run(tags, hot, num_hot, *rest)
-        tags.rows_NS[1] += 1.0
-        return result
+    @kernel
+    def merge(tags, hot):
+        merge_hot(tags, hot, 2, 4, zeros(width), np.uint64(5))
 
-    taken = []
-    run = kernel_private._compile(8, 8)
-    monkeypatch.setattr(kernel_private, "make_plan", plan_then_disturb)
-    monkeypatch.setattr(kernel_private, "_compile", lambda *_: disturb)
-    WideEngine(shared, config).apply(hot_chunk())
-    assert taken and taken[0] > 0
-    assert (alone.rows_ND[1] != before[1]).any()
-    np.testing.assert_allclose(shared.rows_ND[1], alone.rows_ND[1] + 1.0, rtol=1e-6)
+    hot.ids_H[:2] = 7, 30
+    before_ND, state_before = matrix.rows_ND.copy(), matrix.tag_state_N4.copy()
+    take(tags, hot)
+    hot.rows_HS[0] = pack(before_ND[7] + 2.0, row_dtype)
+    hot.state_H4[0, :3] += 0.5
+    matrix.rows_NS[7] = pack(before_ND[7] + 1.0, row_dtype)
+    matrix.tag_state_N4[7, :3] += 0.25
+    merge(tags, hot)
+    near = {"rtol": 1e-6} if row_dtype == "float32" else {"atol": 0.05}
+    np.testing.assert_allclose(matrix.rows_ND[7], before_ND[7] + 3.0, **near)
+    np.testing.assert_allclose(matrix.tag_state_N4[7, :3], state_before[7, :3] + 0.75, rtol=1e-6)
+    rest = np.arange(60) != 7
+    np.testing.assert_array_equal(matrix.rows_ND[rest], before_ND[rest])
+    np.testing.assert_array_equal(matrix.tag_state_N4[rest], state_before[rest])
 
 
 def test_refused_chunk_keeps_what_earlier_examples_did_to_hot_rows():
@@ -76,7 +80,7 @@ def test_refused_chunk_keeps_what_earlier_examples_did_to_hot_rows():
     features_BD = random_features(NUM_EXAMPLES)
     features_BD[-1] = 3e38
     before = matrix.rows_ND.copy()
-    with pytest.raises(Exception, match=f"example {NUM_EXAMPLES - 1}"):
+    with pytest.raises(ChunkError, match=f"example {NUM_EXAMPLES - 1}"):
         WideEngine(matrix, config).apply(dataclasses.replace(hot_chunk(), features_BD=features_BD))
     assert (matrix.rows_ND[1] != before[1]).any()
     assert np.isfinite(matrix.rows_ND).all()
