@@ -176,7 +176,7 @@ def test_reply_in_another_berth_ends_its_worker(stage: Stage, wrong: int | None)
 
 def test_reply_beyond_its_part_ends_its_worker(stage: Stage) -> None:
     liar = stage.worker(0)
-    stage.router.submit([make_chunk(0)])
+    ticket = stage.router.submit([make_chunk(0)])
     lent = stage.hear(liar).fields
     liar.ring = Ring.create(BATCH, 100 * DIM)  # larger parts: what it says to lie there is not in ours
     room = Room(liar.ring.replies_RP[0])
@@ -186,6 +186,7 @@ def test_reply_beyond_its_part_ends_its_worker(stage: Stage) -> None:
     message = Message(reply.kind, reply.fields, {"feature_grad_BD": last, "loss_B": reply.arrays["loss_B"]})
     liar.socket.send_multipart(encode_into(room, message))
     stage.until(lambda: stage.register.killed == [liar.name])
+    assert not ticket.is_done
     liar.ring.close()
 
 
