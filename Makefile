@@ -15,6 +15,7 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
@@ -40,11 +41,10 @@ train: setup ## train on emoji, by default for ten minutes: WORKERS=, ARGS=
 	$(BIN)/hybrid train $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 test: setup ## run the quick tests, without network: ARGS=
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(ARGS)
 
-test-all: setup ## run all tests, the slow ones too; kernels once more uncompiled
+test-all: setup ## run all tests, the slow ones too, one after the other
 	$(BIN)/python -m pytest -m "" $(ARGS)
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(wildcard tests/test_kernel*.py tests/test_sampler.py tests/test_counters.py)
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -62,8 +62,15 @@ def run_python(*arguments: str, **environment: str) -> str:
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
-def test_second_process_compiles_nothing(tmp_path):
-    """`warm_up` is enough for chunks of every kind, and a second process takes all of it from the disk."""
+def test_second_process_compiles_nothing():
+    """In the cache that all tests share, so that what is compiled for this one serves others."""
+    run_python("-c", SERVE, "first")
+    run_python("-c", SERVE, "second")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
+def test_warm_up_fills_an_empty_cache_with_all_that_chunks_of_every_kind_need(tmp_path):
     run_python("-c", SERVE, "first", HYBRID_CACHE=str(tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
     assert before
@@ -71,6 +78,7 @@ def test_second_process_compiles_nothing(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not JIT_ENABLED, reason="this is that run")
 def test_plain_python_gives_the_same_numbers():
     """The kernels' own tests once more, with every kernel as the Python function that is written down."""

@@ -1,6 +1,7 @@
 """The link: what it carries, what it refuses, what it does when nobody listens."""
 
 import logging
+import threading
 
 import msgpack
 import numpy as np
@@ -49,6 +50,27 @@ def test_messages_arrive_in_order_both_ways(pair):
     launcher.send("stop")
     assert receive_some(launcher, 2) == [{"kind": "note", "text": "one"}, {"kind": "metrics", "table": {"P@5": 0.5}}]
     assert [m["kind"] for m in receive_some(trunk, 2)] == ["lost", "stop"]
+
+
+def test_what_waited_for_a_peer_leaves_once_its_first_message_is_there(tmp_path):
+    """Also if the peer connects while we wait already, and nothing is sent after that."""
+    endpoint = f"ipc://{tmp_path}/link"
+    launcher = Link.bind(endpoint)
+    assert not launcher.send("stop")
+    connected = []
+
+    def greet():
+        connected.append(Link.connect(endpoint))
+        connected[0].send("note", text="here")
+
+    greeting = threading.Timer(0.3, greet)
+    greeting.start()
+    assert receive_some(launcher) == [{"kind": "note", "text": "here"}]
+    greeting.join()
+    (trunk,) = connected
+    assert receive_some(trunk) == [{"kind": "stop"}]
+    trunk.close(0.0)
+    launcher.close(0.0)
 
 
 def test_numpy_scalars_become_numbers(pair):

@@ -122,6 +122,7 @@ def test_fasttext_lines_hold_every_label_once_and_then_five_to_a_line(tmp_path):
     assert len(lines) == 50 and all(len(line.split()) == 1 + POSITIVES for line in lines)
 
 
+@pytest.mark.slow
 def test_hogwild_counts_the_work_of_all_its_processes_and_leaves_none_behind():
     settings = {"num_tags": N, "dim": D, "processes": 2}
     with ProcessContestant("benchmarks.rivals.torch_hogwild", settings, is_always_busy=False) as contestant:

@@ -113,7 +113,7 @@ def test_help_lists_the_gates_of_the_quick_run(monkeypatch, capsys):
     "name",
     [
         "draws",
-        "transport",
+        pytest.param("transport", marks=pytest.mark.slow),
         pytest.param("scaling", marks=pytest.mark.slow),
         pytest.param("pipeline_efficiency", marks=pytest.mark.slow),
     ],

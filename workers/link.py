@@ -144,6 +144,7 @@ class Link:
         messages: list[Message] = []
         if timeout_s > 0 and not self.socket.poll(int(timeout_s * 1000)):
             return messages
+        self.flush()  # whoever sends to us is there to take what waited for it
         while len(messages) < _MAX_PER_RECEIVE:
             try:
                 frame = self.socket.recv(zmq.DONTWAIT)
