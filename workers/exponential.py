@@ -1,12 +1,11 @@
-"""Exponentials by float32 polynomials, over which plain loops become vector code."""
+"""Exponentials by polynomials, of a float32 or of a vector (`workers.arithmetic`)."""
 
 # mypy: allow-untyped-defs
 
-from typing import Any
-
 import numpy as np
 
-from workers.jit import JIT_ENABLED, kernel
+from workers.arithmetic import floor, greater, power_of_two
+from workers.jit import inlined_kernel
 
 _ZERO, _ONE, _TWO, _HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)
 _LOG2_E = np.float32(1.4426950408889634)
@@ -15,41 +14,19 @@ _LOWEST = np.float32(-87.0)  # e**-87 is the last power above float32's subnorma
 _E2, _E3, _E4, _E5, _E6 = (np.float32(1.0 / f) for f in (2, 6, 24, 120, 720))
 _L3, _L5, _L7, _L9, _L11, _L13 = (np.float32(2.0 / n) for n in (3, 5, 7, 9, 11, 13))
 
-if JIT_ENABLED:
-    from llvmlite import ir
-    from numba import types
-    from numba.extending import intrinsic
 
-    def _type_power_of_two(typing_context, exponent):
-        """2 ** exponent for a whole float32 in [-126, 127], written into the exponent bits."""
-
-        def generate(context, builder, signature, args):
-            i32 = ir.IntType(32)
-            biased = builder.add(builder.fptosi(args[0], i32), i32(127))
-            return builder.bitcast(builder.shl(biased, i32(23)), ir.FloatType())
-
-        return types.float32(types.float32), generate
-
-    _power_of_two: Any = intrinsic(_type_power_of_two)
-else:
-
-    def _power_of_two(exponent: np.float32) -> np.float32:
-        return np.float32(2.0 ** float(exponent))
-
-
-@kernel
+@inlined_kernel
 def exp_of_negative(x):
-    """e**x for float32 x <= 0, relative error below 5e-7; exactly 0 below -87. NaN is not kept: check before."""
-    bounded = x if x > _LOWEST else _LOWEST
-    n = np.floor(bounded * _LOG2_E + _HALF)
-    f = bounded - n * _LN2_HIGH - n * _LN2_LOW
+    """e**x for x <= 0, relative error below 5e-7; exactly 0 below -87. NaN is not kept: check before."""
+    n = floor(greater(x, _LOWEST, x, _LOWEST) * _LOG2_E + _HALF)
+    f = greater(x, _LOWEST, x, _LOWEST) - n * _LN2_HIGH - n * _LN2_LOW
     p = _ONE + f * (_ONE + f * (_E2 + f * (_E3 + f * (_E4 + f * (_E5 + f * _E6)))))
-    return p * _power_of_two(n) if x >= _LOWEST else _ZERO
+    return greater(_LOWEST, x, _ZERO, p * power_of_two(n))
 
 
-@kernel
+@inlined_kernel
 def log1p_of_unit(e):
-    """log(1 + e) for float32 e in [0, 1], relative error below 3e-7: 2 artanh(z), z = e / (2 + e)."""
+    """log(1 + e) for e in [0, 1], relative error below 3e-7: 2 artanh(z), z = e / (2 + e)."""
     z = e / (_TWO + e)
     z2 = z * z
     return z * (_TWO + z2 * (_L3 + z2 * (_L5 + z2 * (_L7 + z2 * (_L9 + z2 * (_L11 + z2 * _L13))))))

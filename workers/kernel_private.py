@@ -30,7 +30,7 @@ from workers.errors import ChunkError
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Outcome
-from workers.objectives import BLOCK, MASKED, NEGATIVE_SAMPLING, loss_terms, negative_weight, padded, times
+from workers.objectives import BLOCK, MASKED, NEGATIVE_SAMPLING, loss_terms, negative_weight, padded, softplus_terms, times
 from workers.prefetch import LINE_FLOATS, prefetch_near, prefetch_write
 from workers.private_plan import Plan, make_plan
 from workers.row_blocks import add, bound, dot, dot_four, update, update_four
@@ -129,17 +129,43 @@ def _four_rows(tags, hot, places, i):
     )
 
 
-@kernel
+@inlined_kernel
 def _to_gradients(tags, hot, job, plan, b, work):
     """Turn the dots of example b into dLoss/dscore of its slots; returns its loss."""
+    start, stop = plan.offsets_B1[b], plan.offsets_B1[b + 1]
+    for s in range(stop - start):
+        work.scores_S[s] += row_of(tags.tag_state_N4, hot.state_H4, plan.places[start + s])[BIAS]
+    if job.loss.objective == NEGATIVE_SAMPLING and plan.is_simple_B[b]:
+        return _differentiate_simple(job, plan, b, work)
+    return _differentiate(tags, hot, job, plan, b, work)
+
+
+@inlined_kernel
+def _differentiate_simple(job, plan, b, work):
+    """Negative sampling where each slot is one negative or one positive: all slots in one go."""
+    start, stop, pos_start = plan.offsets_B1[b], plan.offsets_B1[b + 1], job.positives.offsets_B1[b]
+    K, S = np.int64(plan.num_negatives_B[b]), stop - start
+    weight = negative_weight(NEGATIVE_SAMPLING, job.loss.negative_weight, job.loss.num_drawn, _ZERO)
+    for k in range(K):  # a multiplicity of 0 is an accidental hit
+        multiplicity = plan.multiplicity[start + k]
+        work.weights_S[k] = weight * multiplicity
+        work.scores_S[k] = work.scores_S[k] if multiplicity > _ZERO else _ZERO
+    for s in range(K, S):
+        work.weights_S[s] = -job.positives.weights[pos_start + s - K]
+    for s in range(S, padded(S)):
+        work.scores_S[s] = work.weights_S[s] = _ZERO
+    return softplus_terms(work.scores_S[: padded(S)], work.weights_S[: padded(S)])
+
+
+@inlined_kernel
+def _differentiate(tags, hot, job, plan, b, work):
+    """The same for every objective and every example."""
     start, stop, objective = plan.offsets_B1[b], plan.offsets_B1[b + 1], job.loss.objective
     places_S, multiplicity_S = plan.places[start:stop], plan.multiplicity[start:stop]
     pos_start, pos_stop = job.positives.offsets_B1[b], job.positives.offsets_B1[b + 1]
     pos_slots_P, pos_weights_P = plan.pos_slots[pos_start:pos_stop], job.positives.weights[pos_start:pos_stop]
     K, P, S = np.int64(plan.num_negatives_B[b]), len(pos_slots_P), len(places_S)
     all_K, all_P = padded(K), padded(P)
-    for s in range(S):
-        work.scores_S[s] += row_of(tags.tag_state_N4, hot.state_H4, places_S[s])[BIAS]
     for p in range(P):
         work.pos_scores_P[p] = work.scores_S[np.uint64(pos_slots_P[p])]
         work.pos_weights_P[p] = pos_weights_P[p]
@@ -170,7 +196,7 @@ def _to_gradients(tags, hot, job, plan, b, work):
     return loss
 
 
-@kernel
+@inlined_kernel
 def _list_gradients(plan, b, work):
     """List the places and gradients of the slots that have one; returns (A, the sum of the gradients' squares)."""
     start, A, square = plan.offsets_B1[b], 0, _ZERO
@@ -182,7 +208,7 @@ def _list_gradients(plan, b, work):
     return A, square
 
 
-@kernel
+@inlined_kernel
 def _move_state(tags, hot, update, square, A, work):
     """Move biases and accumulators of the listed slots; find how far their rows go along the features.
 

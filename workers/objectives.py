@@ -20,9 +20,11 @@ import math
 
 import numpy as np
 
+from workers.arithmetic import greater, magnitude
 from workers.config import HeadConfig
 from workers.exponential import exp_of_negative, log1p_of_unit
 from workers.jit import finite_kernel, inlined_kernel, kernel
+from workers.vectors import load, store, total, zeros
 
 NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = 0, 1
 CODES = {"negative-sampling": NEGATIVE_SAMPLING, "sampled-softmax": SAMPLED_SOFTMAX}
@@ -32,7 +34,7 @@ MASKED = np.float32(-1e30)
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
 
-BLOCK = 16
+BLOCK = 8
 """Terms computed together; arrays of whole blocks have no slow end."""
 
 _LARGEST = np.float32(1e31)  # no honest score is beyond it; the comparison is false for NaN
@@ -69,7 +71,7 @@ def log_probability_correction_N(
     return np.where(counts_N > 0, correction_N, -np.inf).astype(np.float32)
 
 
-@kernel
+@inlined_kernel
 def negative_weight(objective, w, num_drawn, log_q):
     """What one draw of a negative weighs in `loss_terms`: w/K in the loss, or -log(K q) added to its score."""
     if objective == NEGATIVE_SAMPLING:
@@ -77,7 +79,7 @@ def negative_weight(objective, w, num_drawn, log_q):
     return np.float32(-math.log(np.float32(num_drawn)) - log_q)
 
 
-@kernel
+@inlined_kernel
 def times(objective, weight, multiplicity):
     """The weight of a negative that was drawn `multiplicity` times."""
     if objective == NEGATIVE_SAMPLING:
@@ -85,7 +87,7 @@ def times(objective, weight, multiplicity):
     return np.float32(weight + math.log(np.float32(multiplicity)))
 
 
-@kernel
+@inlined_kernel
 def padded(length):
     """The length that `loss_terms` likes best: whole blocks."""
     return (length + (BLOCK - 1)) & ~(BLOCK - 1)
@@ -110,39 +112,48 @@ def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
         log_a = _log_sum_exp(scores_K, weights_K)  # not finite if a score is not; scores_K then holds e^{y_k} / A
     for p in range(len(scores_P)):
         scores_P[p] = log_a - scores_P[p]
-    loss = _softplus_terms(scores_P, weights_P)
+    loss = softplus_terms(scores_P, weights_P)
     lost = _ZERO
     for p in range(len(scores_P)):
         lost += scores_P[p]
         scores_P[p] = -scores_P[p]
     if objective == NEGATIVE_SAMPLING:
-        return loss + _softplus_terms(scores_K, weights_K)
+        return loss + softplus_terms(scores_K, weights_K)
     for k in range(len(scores_K)):
         scores_K[k] *= lost
     return loss
 
 
-@kernel
-def _softplus_terms(z, weights):
-    """sum_i weight_i softplus(z_i), or NaN if a z is not sane; z becomes weight_i sigmoid(z_i)."""
-    loss, num_bad, whole = _ZERO, np.int32(0), len(z) & ~(BLOCK - 1)
-    for start in range(0, whole, BLOCK):
-        for i in range(start, start + BLOCK):  # of constant length: vector code however few blocks there are
-            num_bad += np.int32(0) if abs(z[i]) <= _LARGEST else np.int32(1)
-            loss += _softplus_term(z, weights, i)
-    for i in range(whole, len(z)):
-        num_bad += np.int32(0) if abs(z[i]) <= _LARGEST else np.int32(1)
-        loss += _softplus_term(z, weights, i)
-    return loss if num_bad == 0 else np.float32(np.nan)
+@inlined_kernel
+def softplus_terms(scores, weights):
+    """sum_i |w_i| softplus(sign(w_i) s_i), or NaN if a score is not sane; s_i becomes w_i sigmoid(sign(w_i) s_i).
+
+    So it is the loss and gradient of a whole example of negative sampling, whose positives have weights below 0.
+    """
+    like, whole = zeros(BLOCK), len(scores) & ~(BLOCK - 1)
+    losses, bad = like, like
+    for i in range(0, whole, BLOCK):
+        score, weight = load(scores, i, like), load(weights, i, like)
+        bad = bad + greater(_LARGEST, magnitude(score), _ZERO, _ONE)
+        grad, loss = _softplus(score, weight)
+        losses = losses + loss
+        store(scores, i, grad)
+    sum_of_losses, num_bad = total(losses), total(bad)
+    for i in range(whole, len(scores)):
+        num_bad += greater(_LARGEST, magnitude(scores[i]), _ZERO, _ONE)
+        scores[i], loss = _softplus(scores[i], weights[i])
+        sum_of_losses += loss
+    return sum_of_losses if num_bad == _ZERO else np.float32(np.nan)
 
 
 @inlined_kernel
-def _softplus_term(z, weights, i):
-    value, weight = z[i], weights[i]
-    e = exp_of_negative(-abs(value))
+def _softplus(score, weight):
+    """(gradient, loss) of a score, or of a vector of them."""
+    z = greater(_ZERO, weight, -score, score)
+    e = exp_of_negative(-magnitude(z))
     share = _ONE / (_ONE + e)
-    z[i] = weight * (share if value > _ZERO else e * share)
-    return weight * ((value if value > _ZERO else _ZERO) + log1p_of_unit(e))
+    above_0 = greater(z, _ZERO, z, _ZERO)
+    return weight * greater(z, _ZERO, share, e * share), magnitude(weight) * (above_0 + log1p_of_unit(e))
 
 
 @kernel

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workers.hot_rows import NUM_MARKS, find_hot
-from workers.jit import kernel
+from workers.jit import inlined_kernel, kernel
 from workers.job import Job
 from workers.scratch import Scratch
 from workers.slots import assign_slots, is_among, make_table
@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     """int64, where each example's slots start."""
     num_negatives_B: np.ndarray
     """int32, slots of distinct negatives."""
+    is_simple_B: np.ndarray
+    """bool, no tag is there twice: slots are the draws, then the positives."""
     ids: np.ndarray
     """int32, the tag of each slot."""
     places: np.ndarray
@@ -54,6 +56,7 @@ def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch) -> tuple[Plan, 
     plan = Plan(
         scratch.array("slot_offsets", B + 1, np.int64),
         scratch.array("num_negative_slots", B, np.int32),
+        scratch.array("is_simple", B, np.bool_),
         scratch.array("slot_ids", capacity, np.int32),
         scratch.array("slot_places", capacity, np.int32),
         scratch.array("multiplicity", capacity, np.float32),
@@ -93,6 +96,7 @@ def _plan(table, marks, job, plan):
             multiplicity_S[:K] = _ONE
             for p in range(len(pos_ids)):
                 plan.pos_slots[pos_start + p] = K + p
+        plan.is_simple_B[b] = not may_repeat
         first, last = job.truth.starts_B[b], job.truth.stops_B[b]
         hits += _mask(job.truth.tags, first, last, ids_S[:num_negatives], multiplicity_S)
         plan.num_negatives_B[b] = num_negatives
@@ -101,7 +105,7 @@ def _plan(table, marks, job, plan):
     return start, hits
 
 
-@kernel
+@inlined_kernel
 def _mark(marks, b, tags, ids_S):
     """Copy an example's tags and mark them; whether one of them may have been there before."""
     may_repeat = False
@@ -114,7 +118,7 @@ def _mark(marks, b, tags, ids_S):
     return may_repeat
 
 
-@kernel
+@inlined_kernel
 def _mask(true_tags, first, last, neg_ids_S, multiplicity_S):
     """Set the multiplicity of accidental hits to 0; returns how many draws they were."""
     hits, bits = np.int64(0), _ALL_BITS

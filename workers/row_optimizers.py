@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workers.config import HeadConfig
-from workers.jit import kernel
+from workers.jit import inlined_kernel
 
 SGD, ADAGRAD = 0, 1
 CODES = {"sgd": SGD, "adagrad": ADAGRAD}
@@ -50,13 +50,13 @@ def row_update(config: HeadConfig, lr: float) -> RowUpdate:
     return RowUpdate(CODES[config.row_optimizer], np.float32(lr), np.float32(keep), np.float32(config.max_norm))
 
 
-@kernel
+@inlined_kernel
 def accumulate(optimizer, accumulator, mean_square):
     """The accumulator after a gradient of that mean square."""
     return accumulator + mean_square if optimizer == ADAGRAD else accumulator
 
 
-@kernel
+@inlined_kernel
 def step_size(update, accumulator):
     """What multiplies the gradient, given the accumulator that has already seen it."""
     if update.optimizer == ADAGRAD:
@@ -64,7 +64,7 @@ def step_size(update, accumulator):
     return update.lr
 
 
-@kernel
+@inlined_kernel
 def is_safe(update, mean_square, dim):
     """Whether a gradient of that mean square is finite, and moves a row by a sane distance: false for NaN."""
     step = update.lr if update.optimizer == SGD else _ONE

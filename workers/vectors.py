@@ -68,7 +68,7 @@ def _is_row(array) -> bool:
     return isinstance(array, types.Array | types.CPointer) and array.dtype in (types.float32, types.uint32)
 
 
-def _spread(builder, scalar, width: int):
+def spread(builder, scalar, width: int):
     """A vector whose values all are the scalar."""
     vector = ir.VectorType(scalar.type, width)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _I32(0))
@@ -76,10 +76,11 @@ def _spread(builder, scalar, width: int):
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
 
 
-def _call(builder, name: str, result, args, **options):
-    """Call one of LLVM's own functions."""
+def call_llvm(builder, name: str, result, args, **options):
+    """Call one of LLVM's own functions, in the form that works on the type of the last argument."""
+    kind = f"v{args[-1].type.count}f32" if isinstance(args[-1].type, ir.VectorType) else "f32"
     function_type = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args, **options)
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{kind}"), args, **options)
 
 
 def _row_of(typing_context, shared, copies, place):
@@ -128,7 +129,7 @@ def _low(typing_context, row, start, like):
         lanes = _Lanes(context, builder, signature.args[0], args[0], args[1], like.width)
         if _is_float32(row):
             return lanes.load()
-        bits = builder.shl(lanes.load(), _spread(builder, _I32(16), like.width))
+        bits = builder.shl(lanes.load(), spread(builder, _I32(16), like.width))
         return builder.bitcast(bits, ir.VectorType(_F32, like.width))
 
     return like(row, types.int64, like), generate
@@ -142,7 +143,7 @@ def _high(typing_context, row, start, half, like):
         if _is_float32(row):
             return _Lanes(context, builder, signature.args[0], args[0], args[1], like.width, args[2]).load()
         words = _Lanes(context, builder, signature.args[0], args[0], args[1], like.width).load()
-        bits = builder.and_(words, _spread(builder, _I32(int(HIGH_BITS)), like.width))
+        bits = builder.and_(words, spread(builder, _I32(int(HIGH_BITS)), like.width))
         return builder.bitcast(bits, ir.VectorType(_F32, like.width))
 
     return like(row, types.int64, types.int64, like), generate
@@ -159,12 +160,12 @@ def _put(typing_context, row, start, half, low, high, noise, noise_start):
             at_start.store(args[3])
             _Lanes(context, builder, row_type, args[0], args[1], width, args[2]).store(args[4])
             return context.get_dummy_value()
-        integers, sixteen = ir.VectorType(_I32, width), _spread(builder, _I32(16), width)
+        integers, sixteen = ir.VectorType(_I32, width), spread(builder, _I32(16), width)
         random = _Lanes(context, builder, signature.args[5], args[5], args[6], width).load()
-        random_low = builder.and_(random, _spread(builder, _I32(int(LOW_BITS)), width))
+        random_low = builder.and_(random, spread(builder, _I32(int(LOW_BITS)), width))
         low_bits = builder.add(builder.bitcast(args[3], integers), random_low)
         high_bits = builder.add(builder.bitcast(args[4], integers), builder.lshr(random, sixteen))
-        rounded_high = builder.and_(high_bits, _spread(builder, _I32(int(HIGH_BITS)), width))
+        rounded_high = builder.and_(high_bits, spread(builder, _I32(int(HIGH_BITS)), width))
         at_start.store(builder.or_(builder.lshr(low_bits, sixteen), rounded_high))
         return context.get_dummy_value()
 
@@ -177,8 +178,8 @@ def _fma(typing_context, factor, vector, addend):
         return None
 
     def generate(context, builder, signature, args):
-        factors = args[0] if factor == vector else _spread(builder, args[0], vector.width)
-        return _call(builder, f"llvm.fma.v{vector.width}f32", args[1].type, [factors, *args[1:]])
+        factors = args[0] if factor == vector else spread(builder, args[0], vector.width)
+        return call_llvm(builder, "fma", args[1].type, [factors, *args[1:]])
 
     return vector(factor, vector, addend), generate
 
@@ -188,7 +189,7 @@ def _scaled(typing_context, factor, vector):
         return None
 
     def generate(context, builder, signature, args):
-        return builder.fmul(_spread(builder, args[0], vector.width), args[1])
+        return builder.fmul(spread(builder, args[0], vector.width), args[1])
 
     return vector(factor, vector), generate
 
@@ -208,8 +209,7 @@ def _total(typing_context, vector):
         return None
 
     def generate(context, builder, signature, args):
-        name = f"llvm.vector.reduce.fadd.v{vector.width}f32"
-        return _call(builder, name, _F32, [ir.Constant(_F32, -0.0), args[0]], fastmath=("reassoc",))
+        return call_llvm(builder, "vector.reduce.fadd", _F32, [ir.Constant(_F32, -0.0), args[0]], fastmath=("reassoc",))
 
     return types.float32(vector), generate
 

@@ -1,0 +1,137 @@
+"""Arithmetic that reads the same on a float32 and on a vector of them (`workers.vectors`).
+
+LLVM turns a loop over exponentials into vectors of half the width that the CPU has, and a short one into none at all.
+Written with these words the width is ours: vectors take + - * / and a sign, beside a float32 or another vector, and
+
+    floor(x)                        the largest whole number that is not above x
+    magnitude(x)                    |x|
+    power_of_two(n)                 2 ** n for a whole n in [-126, 127], written into the exponent bits
+    greater(a, b, x, y)             x where a > b, else y; so y where a or b is NaN
+
+The intrinsics live at module level: kept in a closure they would defeat Numba's disk cache. Without compilation both
+are NumPy's, and so are their operators.
+"""
+
+# mypy: allow-untyped-defs
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+from workers import arithmetic_uncompiled
+from workers.jit import JIT_ENABLED
+from workers.vectors import VectorType, call_llvm, spread
+
+_I32, _F32 = ir.IntType(32), ir.FloatType()
+_EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
+
+
+def _typed(generate, *values):
+    """What an intrinsic returns: its type, and how `generate(builder, *arguments)` makes its code.
+
+    The values are float32 or vectors of one width; if one is a vector, the arguments all are.
+    """
+    vectors = {value for value in values if isinstance(value, VectorType)}
+    if len(vectors) > 1 or any(value not in vectors and value != types.float32 for value in values):
+        return None
+    result = vectors.pop() if vectors else types.float32
+
+    def spread_and_generate(context, builder, signature, args):
+        if result == types.float32:
+            return generate(builder, *args)
+        pairs = zip(signature.args, args, strict=True)
+        return generate(builder, *(arg if of == result else spread(builder, arg, result.width) for of, arg in pairs))
+
+    return result(*values), spread_and_generate
+
+
+def _constant(like: ir.Type, value: int) -> tuple[ir.Type, ir.Constant]:
+    """A whole number, as many times as a value of the type `like` has float32s, and its type."""
+    if like == _F32:
+        return _I32, _I32(value)
+    whole = ir.VectorType(_I32, like.count)
+    return whole, ir.Constant(whole, [value] * like.count)
+
+
+def _raise_two(builder, n):
+    whole, bias = _constant(n.type, _EXPONENT_BIAS)
+    exponent = builder.add(builder.fptosi(n, whole), bias)
+    return builder.bitcast(builder.shl(exponent, _constant(n.type, _MANTISSA_BITS)[1]), n.type)
+
+
+def _floor(typing_context, x):
+    return _typed(lambda builder, x: call_llvm(builder, "floor", x.type, [x]), x)
+
+
+def _magnitude(typing_context, x):
+    return _typed(lambda builder, x: call_llvm(builder, "fabs", x.type, [x]), x)
+
+
+def _power_of_two(typing_context, n):
+    return _typed(_raise_two, n)
+
+
+def _greater(typing_context, a, b, x, y):
+    return _typed(lambda builder, a, b, x, y: builder.select(builder.fcmp_ordered(">", a, b), x, y), a, b, x, y)
+
+
+def _sum(typing_context, a, b):
+    return _typed(lambda builder, a, b: builder.fadd(a, b), a, b)
+
+
+def _difference(typing_context, a, b):
+    return _typed(lambda builder, a, b: builder.fsub(a, b), a, b)
+
+
+def _product(typing_context, a, b):
+    return _typed(lambda builder, a, b: builder.fmul(a, b), a, b)
+
+
+def _quotient(typing_context, a, b):
+    return _typed(lambda builder, a, b: builder.fdiv(a, b), a, b)
+
+
+def _negative(typing_context, x):
+    return _typed(lambda builder, x: builder.fneg(x), x)
+
+
+if JIT_ENABLED:
+    floor: Any = intrinsic(_floor)
+    magnitude: Any = intrinsic(_magnitude)
+    power_of_two: Any = intrinsic(_power_of_two)
+    greater: Any = intrinsic(_greater)
+    _add: Any = intrinsic(_sum)
+    _subtract: Any = intrinsic(_difference)
+    _multiply: Any = intrinsic(_product)
+    _divide: Any = intrinsic(_quotient)
+    _negate: Any = intrinsic(_negative)
+
+    @overload(operator.add)
+    def _plus(a, b):
+        return (lambda a, b: _add(a, b)) if _is_vector(a, b) else None
+
+    @overload(operator.sub)
+    def _minus(a, b):
+        return (lambda a, b: _subtract(a, b)) if _is_vector(a, b) else None
+
+    @overload(operator.mul)
+    def _times(a, b):
+        return (lambda a, b: _multiply(a, b)) if _is_vector(a, b) else None
+
+    @overload(operator.truediv)
+    def _over(a, b):
+        return (lambda a, b: _divide(a, b)) if _is_vector(a, b) else None
+
+    @overload(operator.neg)
+    def _less(x):
+        return (lambda x: _negate(x)) if _is_vector(x) else None
+else:
+    floor, magnitude = arithmetic_uncompiled.floor, arithmetic_uncompiled.magnitude
+    power_of_two, greater = arithmetic_uncompiled.power_of_two, arithmetic_uncompiled.greater
+
+
+def _is_vector(*values) -> bool:
+    return any(isinstance(value, VectorType) for value in values)
