@@ -9,7 +9,7 @@ from workers.counters import NEGATIVES, stream_key
 from workers.job import Answer, Job, prepare_job
 from workers.kernel_private import Planned, plan_chunk, run_planned
 from workers.matrix import TagMatrix
-from workers.rows import rounding_noise
+from workers.rounding import rounding_noise
 from workers.sampler import draw_ids
 from workers.scratch import Scratch
 from workers.tags import Tags

@@ -10,7 +10,8 @@ from workers.engine import WideEngine
 from workers.errors import ChunkError
 from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS, find_hot, hot_rows, merge_hot, take_hot
 from workers.jit import JIT_ENABLED, kernel
-from workers.rows import pack, rounding_noise, vector_width
+from workers.rounding import rounding_noise
+from workers.rows import pack, vector_width
 from workers.scratch import Scratch
 from workers.tags import Tags
 from workers.vectors import zeros
@@ -48,7 +49,7 @@ def test_what_others_add_meanwhile_stays(row_dtype):
     """Another worker moves a row while this one works on its copy: both moves arrive, and no other row moves."""
     matrix = make_matrix(make_config(row_dtype=row_dtype))
     tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(8))
-    hot, width = hot_rows(tags, Scratch()), vector_width(8)
+    hot, width = hot_rows(tags), vector_width(8)
 
     @kernel
     def take(tags, hot):

@@ -7,7 +7,8 @@ import pytest
 
 from workers.exponential import exp_of_negative, log1p_of_unit
 from workers.jit import kernel
-from workers.objectives import MASKED, NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, loss_terms
+from workers.objectives import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, loss_terms
+from workers.slots import MASKED
 
 F = np.float32
 

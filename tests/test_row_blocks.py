@@ -6,7 +6,8 @@ import pytest
 from workers import row_blocks, vectors_uncompiled
 from workers.config import ROW_FACTORS
 from workers.jit import JIT_ENABLED, kernel
-from workers.rows import BFLOAT16, FLOAT32, pack, rounding_noise, unpack, vector_width
+from workers.rounding import rounding_noise
+from workers.rows import BFLOAT16, FLOAT32, pack, unpack, vector_width
 from workers.vectors import row_of, zeros
 
 GRADS, MOVES, KEEP, STARTS = (

@@ -37,15 +37,15 @@ def _typed(generate, *values):
     vectors = {value for value in values if isinstance(value, VectorType)}
     if len(vectors) > 1 or any(value not in vectors and value != types.float32 for value in values):
         return None
-    result = vectors.pop() if vectors else types.float32
+    if not vectors:
+        return types.float32(*values), lambda context, builder, signature, args: generate(builder, *args)
+    (vector,) = vectors
 
     def spread_and_generate(context, builder, signature, args):
-        if result == types.float32:
-            return generate(builder, *args)
         pairs = zip(signature.args, args, strict=True)
-        return generate(builder, *(arg if of == result else spread(builder, arg, result.width) for of, arg in pairs))
+        return generate(builder, *(arg if of == vector else spread(builder, arg, vector.width) for of, arg in pairs))
 
-    return result(*values), spread_and_generate
+    return vector(*values), spread_and_generate
 
 
 def _constant(like: ir.Type, value: int) -> tuple[ir.Type, ir.Constant]:

@@ -17,6 +17,7 @@ NEGATIVES, POSITIVES, ROUNDING = 1, 2, 3
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_GOLDEN_INT, _MIX_1_INT, _MIX_2_INT = int(_GOLDEN), int(_MIX_1), int(_MIX_2)
 _U27, _U30, _U31, _U32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 _LOW_32 = np.uint64(0xFFFFFFFF)
 _MASK_64 = (1 << 64) - 1
@@ -54,7 +55,7 @@ def stream_key(seed: int, step: int, chunk: int, stream: int) -> np.uint64:
 
 
 def _splitmix(state: int) -> int:
-    z = (state + int(_GOLDEN)) & _MASK_64
-    z = ((z ^ (z >> 30)) * int(_MIX_1)) & _MASK_64
-    z = ((z ^ (z >> 27)) * int(_MIX_2)) & _MASK_64
+    z = (state + _GOLDEN_INT) & _MASK_64
+    z = ((z ^ (z >> 30)) * _MIX_1_INT) & _MASK_64
+    z = ((z ^ (z >> 27)) * _MIX_2_INT) & _MASK_64
     return z ^ (z >> 31)

@@ -26,7 +26,7 @@ from workers.matrix import (
     STALENESS,
     TagMatrix,
 )
-from workers.rows import rounding_noise
+from workers.rounding import rounding_noise
 from workers.sampler import draw_ids
 from workers.scratch import Scratch
 from workers.tags import Tags

@@ -22,9 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workers.counters import random_bits
 from workers.jit import inlined_kernel, kernel
-from workers.rows import NOISE_WORDS
+from workers.rounding import noise_start
 from workers.scratch import Scratch
 from workers.tags import LOG_Q, Tags
 from workers.vectors import fma, high, length, low, put
@@ -36,7 +35,6 @@ NUM_MARKS = 4096
 """Places in the table that counts updates; a power of two. Tags that share a place are counted together."""
 
 _TABLE_SIZE = 1024  # of tags found to be hot, at most a quarter full
-_NOISE_MASK = np.uint64(NOISE_WORDS - 1)
 _PLUS, _MINUS = np.float32(1), np.float32(-1)
 
 
@@ -50,15 +48,15 @@ class HotRows(NamedTuple):
     state_before_H4: np.ndarray
 
 
-def hot_rows(tags: Tags, scratch: Scratch) -> HotRows:
+def hot_rows(tags: Tags) -> HotRows:
     """Memory for the most hot rows that there can be."""
-    shape, dtype = (MAX_HOT, tags.rows_NS.shape[1]), tags.rows_NS.dtype.type
+    rows, state = (MAX_HOT, tags.rows_NS.shape[1]), (MAX_HOT, 4)
     return HotRows(
-        scratch.array("hot_ids", MAX_HOT, np.int32),
-        scratch.array("hot_rows", shape, dtype),
-        scratch.array("hot_state", (MAX_HOT, 4), np.float32),
-        scratch.array("hot_rows_before", shape, dtype),
-        scratch.array("hot_state_before", (MAX_HOT, 4), np.float32),
+        ids_H=np.empty(MAX_HOT, np.int32),
+        rows_HS=np.empty(rows, tags.rows_NS.dtype),
+        state_H4=np.empty(state, np.float32),
+        rows_before_HS=np.empty(rows, tags.rows_NS.dtype),
+        state_before_H4=np.empty(state, np.float32),
     )
 
 
@@ -114,7 +112,7 @@ def merge_hot(tags, hot, num_hot, half, like, key):
     for h in range(num_hot):
         tag = np.uint64(hot.ids_H[h])
         row_S, own_S, before_S = tags.rows_NS[tag], hot.rows_HS[h], hot.rows_before_HS[h]
-        at = np.int64(random_bits(key, np.uint64(h)) & _NOISE_MASK)
+        at = noise_start(key, h)
         for j in range(0, half, length(like)):
             moved_low = fma(_MINUS, low(before_S, j, like), low(own_S, j, like))
             moved_high = fma(_MINUS, high(before_S, j, half, like), high(own_S, j, half, like))

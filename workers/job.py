@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from workers import objectives
 from workers.chunk import NO_I4, NO_I8, Chunk
-from workers.config import HeadConfig
+from workers.config import OBJECTIVES, HeadConfig
 from workers.counters import ROUNDING, stream_key
 from workers.jit import kernel
 from workers.row_optimizers import RowUpdate, row_update
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from workers.matrix import TagMatrix
 
 
+_NO_KEY = np.uint64(0)
+
+
 class Positives(NamedTuple):
     """The positives of all examples."""
 
@@ -30,6 +32,8 @@ class Positives(NamedTuple):
     offsets_B1: np.ndarray
     weights: np.ndarray
     """float32, c_p / P_b."""
+    most: int
+    """Positives of the example that has most."""
 
 
 class Truth(NamedTuple):
@@ -88,30 +92,37 @@ def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: He
     starts_B, stops_B = scratch.array("true_starts", B, np.int64), scratch.array("true_stops", B, np.int64)
     items_B = NO_I8 if chunk.items_B is None else scratch.plain("items", chunk.items_B, np.int64)
     true_offsets = NO_I4 if chunk.true_offsets is None else scratch.plain("true_offsets", chunk.true_offsets, np.int32)
-    _spread(offsets_B1, weights, items_B, matrix.item_offsets, true_offsets, starts_B, stops_B)
+    most = _spread(offsets_B1, weights, items_B, matrix.item_offsets, true_offsets, starts_B, stops_B)
     if chunk.pos_weights is not None:
         weights *= chunk.pos_weights
     true_tags = matrix.item_tags if chunk.true_ids is None else scratch.plain("true_ids", chunk.true_ids, np.int32)
     return Job(
         features_BD=scratch.plain("features", chunk.features_BD, np.float32),
         neg_ids=neg_ids,
-        positives=Positives(scratch.plain("pos_ids", chunk.pos_ids, np.int32), offsets_B1, weights),
+        positives=Positives(scratch.plain("pos_ids", chunk.pos_ids, np.int32), offsets_B1, weights, int(most)),
         truth=Truth(starts_B, stops_B, true_tags),
-        loss=Loss(objectives.CODES[config.objective], np.float32(config.negative_weight), chunk.num_negatives),
+        loss=Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), chunk.num_negatives),
         update=row_update(config, chunk.row_lr),
         writes=chunk.update,
-        rounding_key=stream_key(chunk.seed, chunk.step, chunk.chunk, ROUNDING),
+        rounding_key=_rounding_key(chunk) if config.row_dtype == "bfloat16" else _NO_KEY,
     )
+
+
+def _rounding_key(chunk: Chunk) -> np.uint64:
+    return stream_key(chunk.seed, chunk.step, chunk.chunk, ROUNDING)
 
 
 @kernel
 def _spread(offsets_B1, weights, items_B, item_offsets, true_offsets, starts_B, stops_B):
-    """Give each positive the weight 1 / P_b, and each example the place of its true tags."""
+    """Give each positive the weight 1 / P_b, and each example the place of its true tags; returns the largest P_b."""
+    most = np.int64(0)
     for b in range(len(starts_B)):
-        start, stop = offsets_B1[b], offsets_B1[b + 1]
+        start, stop = np.int64(offsets_B1[b]), np.int64(offsets_B1[b + 1])
+        most = max(most, stop - start)
         if stop > start:
             weights[start:stop] = np.float32(1) / np.float32(stop - start)
         if len(true_offsets) > 0:
             starts_B[b], stops_B[b] = true_offsets[b], true_offsets[b + 1]
         else:
             starts_B[b], stops_B[b] = item_offsets[items_B[b]], item_offsets[items_B[b] + 1]
+    return most

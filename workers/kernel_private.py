@@ -25,24 +25,32 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workers.counters import random_bits
 from workers.errors import ChunkError
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Outcome
-from workers.objectives import BLOCK, MASKED, NEGATIVE_SAMPLING, loss_terms, negative_weight, padded, softplus_terms, times
+from workers.objectives import (
+    BLOCK,
+    NEGATIVE_SAMPLING,
+    loss_terms,
+    negative_weight,
+    padded,
+    softplus_terms,
+    times,
+)
 from workers.prefetch import LINE_FLOATS, prefetch_near, prefetch_write
 from workers.private_plan import Plan, make_plan
+from workers.rounding import noise_start, noise_starts
 from workers.row_blocks import add, bound, dot, dot_four, update, update_four
 from workers.row_optimizers import accumulate, is_safe, step_size
-from workers.rows import NOISE_WORDS, dim_of, vector_width
-from workers.scratch import Scratch
+from workers.rows import dim_of, vector_width
+from workers.scratch import Scratch, roomy
+from workers.slots import MASKED
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
 from workers.vectors import row_of, zeros
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_NOISE_MASK = np.uint64(NOISE_WORDS - 1)
-_NOISE_BITS = np.uint64(NOISE_WORDS.bit_length() - 1)
+_NO_STARTS = (0, 0, 0, 0)
 
 
 class Work(NamedTuple):
@@ -57,6 +65,10 @@ class Work(NamedTuple):
     """int32, places of the A slots that have a gradient; with it and the move along the features:"""
     grads_A: np.ndarray
     moves_A: np.ndarray
+
+
+_WORK = (np.float32, np.float32, np.float32, np.float32, np.int32, np.float32, np.float32)
+"""Types of `Work`."""
 
 
 class Planned(NamedTuple):
@@ -81,19 +93,10 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
 
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
     """Find the rows of every example, and memory for the work."""
-    hot = hot_rows(tags, scratch)
+    hot = scratch.kept("hot rows", (tags.rows_NS.shape, tags.rows_NS.dtype), lambda: hot_rows(tags))
     plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
-    most_pos = len(job.positives.ids) + BLOCK  # of one example: loss_terms takes whole blocks
-    most_slots = job.loss.num_drawn + most_pos
-    work = Work(
-        scratch.array("scores", most_slots, np.float32),
-        scratch.array("neg_weights", most_slots, np.float32),
-        scratch.array("pos_scores", most_pos, np.float32),
-        scratch.array("pos_weights_of_one", most_pos, np.float32),
-        scratch.array("places", most_slots, np.int32),
-        scratch.array("grads", most_slots, np.float32),
-        scratch.array("moves", most_slots, np.float32),
-    )
+    most_slots = roomy(job.loss.num_drawn + job.positives.most + BLOCK)  # the loss takes whole blocks
+    work = scratch.kept("work", most_slots, lambda: Work(*(np.empty(most_slots, of) for of in _WORK)))
     return Planned(plan, hot, num_hot, hits, work, answer)
 
 
@@ -223,20 +226,6 @@ def _move_state(tags, hot, update, square, A, work):
         work.moves_A[i] = -grad * step_size(update, state[ROW_ACC])
 
 
-@inlined_kernel
-def _noise_starts(key, counter, rounds):
-    """Where in the table of noise the rounding of four rows starts."""
-    if not rounds:
-        return np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    bits = random_bits(key, np.uint64(counter))
-    return (
-        np.int64(bits & _NOISE_MASK),
-        np.int64((bits >> _NOISE_BITS) & _NOISE_MASK),
-        np.int64((bits >> (_NOISE_BITS * np.uint64(2))) & _NOISE_MASK),
-        np.int64((bits >> (_NOISE_BITS * np.uint64(3))) & _NOISE_MASK),
-    )
-
-
 @functools.cache
 def _compile(D: int, words: int) -> Callable[..., int]:
     """The kernel for one dim and form of rows, constants of its code; `words` is the length of a stored row."""
@@ -279,31 +268,21 @@ def _compile(D: int, words: int) -> Callable[..., int]:
             whole = A & ~3
             for i in range(0, whole, 4):
                 _fetch(tags.rows_NS, plan.ids, stop + i, min(stop + i + 4, after), early, words)
-                rows, starts = (
-                    _four_rows(tags, hot, work.places_A, i),
-                    _noise_starts(job.rounding_key, start + i, rounds),
-                )
+                rows = _four_rows(tags, hot, work.places_A, i)
+                starts = noise_starts(job.rounding_key, start + i) if rounds else _NO_STARTS
                 update_four(rows, f, g, half, like, work.grads_A, work.moves_A, i, job.update.keep, tags.noise, starts)
             _fetch(tags.rows_NS, plan.ids, stop + whole, after, early, words)
             for i in range(whole, A):
-                row, at = (
-                    row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]),
-                    _noise_starts(job.rounding_key, start + i, rounds)[0],
-                )
+                row = row_of(tags.rows_NS, hot.rows_HS, work.places_A[i])
+                at = noise_start(job.rounding_key, start + i) if rounds else 0
                 update(row, f, g, half, like, work.grads_A[i], work.moves_A[i], job.update.keep, tags.noise, at)
             for i in range(stop, after):
                 prefetch_write(tags.tag_state_N4, plan.ids[i], 0)
             if job.update.max_norm > _ZERO:
                 for i in range(A):
-                    at = _noise_starts(job.rounding_key, -1 - start - i, rounds)[0]
-                    bound(
-                        row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]),
-                        half,
-                        like,
-                        job.update.max_norm,
-                        tags.noise,
-                        at,
-                    )
+                    row = row_of(tags.rows_NS, hot.rows_HS, work.places_A[i])
+                    at = noise_start(job.rounding_key, -1 - start - i) if rounds else 0
+                    bound(row, half, like, job.update.max_norm, tags.noise, at)
         merge_hot(tags, hot, num_hot, half, like, job.rounding_key)
         return written if bad < 0 else -1 - bad
 

@@ -26,15 +26,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workers.counters import random_bits
 from workers.errors import ChunkError
 from workers.jit import kernel
 from workers.job import Answer, Job, Outcome
 from workers.objectives import loss_terms, negative_weight, times
 from workers.prefetch import LINE_FLOATS, prefetch_read, prefetch_write
+from workers.rounding import NOISE_WORDS, noise_start
 from workers.row_blocks import bound, write
 from workers.row_optimizers import accumulate, is_safe, step_size
-from workers.rows import NOISE_WORDS, vector_width
+from workers.rows import vector_width
 from workers.scratch import Scratch
 from workers.slots import FILTER_SIZE, assign_slots, make_table, mask_hits
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
@@ -42,7 +42,6 @@ from workers.vectors import high, low, store, zeros
 
 _AHEAD_ROWS = 8  # rows fetched before their turn
 _ZERO = np.float32(0)
-_NOISE_MASK = np.uint64(NOISE_WORDS - 1)
 
 
 class Gathered(NamedTuple):
@@ -241,7 +240,7 @@ def _scatter(D: int, words: int) -> Callable[..., Any]:
             state[BIAS_ACC] = accumulate(update.optimizer, state[BIAS_ACC], bias_grad * bias_grad)
             state[BIAS] -= step_size(update, state[BIAS_ACC]) * bias_grad
             row, move = tags.rows_NS[np.uint64(ids_S[s])], -step_size(update, state[ROW_ACC])
-            at = np.int64(random_bits(rounding_key, np.uint64(s)) & _NOISE_MASK) if rounds else np.int64(0)
+            at = noise_start(rounding_key, s) if rounds else 0
             write(row, grads_SD[s], half, like, move, update.keep, tags.noise, at)
             if update.max_norm > _ZERO:
                 at = (at + NOISE_WORDS // 2) & (NOISE_WORDS - 1)

@@ -21,16 +21,15 @@ import math
 import numpy as np
 
 from workers.arithmetic import greater, magnitude
-from workers.config import HeadConfig
+from workers.config import OBJECTIVES, HeadConfig
 from workers.exponential import exp_of_negative, log1p_of_unit
 from workers.jit import finite_kernel, inlined_kernel, kernel
+from workers.slots import MASKED
 from workers.vectors import load, store, total, zeros
 
-NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = 0, 1
-CODES = {"negative-sampling": NEGATIVE_SAMPLING, "sampled-softmax": SAMPLED_SOFTMAX}
+NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = range(len(OBJECTIVES))
+"""Numbers for the names, in their order."""
 
-MASKED = np.float32(-1e30)
-"""Score of an accidental hit: e**MASKED is exactly 0, so its loss and its gradient are."""
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from workers.hot_rows import NUM_MARKS, find_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Job
-from workers.scratch import Scratch
+from workers.scratch import Scratch, roomy
 from workers.slots import assign_slots, is_among, make_table
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -51,27 +51,28 @@ class _Marks(NamedTuple):
 
 def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch) -> tuple[Plan, int, int]:
     """The plan, the number of hot rows (none if nothing is to be written), the number of accidental hits."""
-    B, num_pos, most_pos = len(job.features_BD), len(job.positives.ids), int(np.diff(job.positives.offsets_B1).max())
-    capacity = len(job.neg_ids) + num_pos
-    plan = Plan(
-        scratch.array("slot_offsets", B + 1, np.int64),
-        scratch.array("num_negative_slots", B, np.int32),
-        scratch.array("is_simple", B, np.bool_),
-        scratch.array("slot_ids", capacity, np.int32),
-        scratch.array("slot_places", capacity, np.int32),
-        scratch.array("multiplicity", capacity, np.float32),
-        scratch.array("pos_slots", num_pos, np.int32),
-    )
-    marks = _Marks(
-        scratch.array("mark_examples", NUM_MARKS, np.int32), scratch.array("mark_counts", NUM_MARKS, np.int32)
-    )
-    table = make_table(scratch, job.loss.num_drawn + most_pos)
+    B, capacity = len(job.features_BD), roomy(len(job.neg_ids) + len(job.positives.ids))
+    plan, marks = scratch.kept("plan", (B, capacity), lambda: _empty_plan(B, capacity))
+    table = make_table(scratch, job.loss.num_drawn + job.positives.most)
     num_slots, num_hits = _plan(table, marks, job, plan)
     if not job.writes:
         plan.places[:num_slots] = plan.ids[:num_slots]
         return plan, 0, int(num_hits)
     num_hot = find_hot(plan.ids[:num_slots], marks.counts, hot_ids_H, plan.places, scratch)
     return plan, num_hot, int(num_hits)
+
+
+def _empty_plan(B: int, capacity: int) -> tuple[Plan, _Marks]:
+    plan = Plan(
+        offsets_B1=np.empty(B + 1, np.int64),
+        num_negatives_B=np.empty(B, np.int32),
+        is_simple_B=np.empty(B, np.bool_),
+        ids=np.empty(capacity, np.int32),
+        places=np.empty(capacity, np.int32),
+        multiplicity=np.empty(capacity, np.float32),
+        pos_slots=np.empty(capacity, np.int32),
+    )
+    return plan, _Marks(np.empty(NUM_MARKS, np.int32), np.empty(NUM_MARKS, np.int32))
 
 
 @kernel

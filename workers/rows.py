@@ -19,8 +19,6 @@ from workers.errors import DataError
 from workers.vectors_uncompiled import HIGH_BITS
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
-NOISE_WORDS = 1024
-"""Length of the table of random numbers for rounding; a power of two."""
 
 _WIDTHS = (16, 8, 4, 2)
 _ROUND_HALF, _SIXTEEN, _ONE = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)
@@ -73,18 +71,3 @@ def pack(values_XD: np.ndarray, row_dtype: str) -> np.ndarray:
     rounded = bits + _ROUND_HALF + ((bits >> _SIXTEEN) & _ONE)
     half = bits.shape[-1] // 2
     return (rounded[..., :half] >> _SIXTEEN) | (rounded[..., half:] & HIGH_BITS)
-
-
-def rounding_noise(dim: int, seed: int = 0) -> np.ndarray:
-    """Random words for `vectors.put`: two numbers of 16 bits each, from any of `NOISE_WORDS` places on.
-
-    Both are evenly spread over [0, 2**16), so that over all places their mean is exactly a half: rounding has no drift.
-
-    Returns:
-        uint32 `[NOISE_WORDS + D/2]`; the end repeats the start, so that a row may begin at every place.
-    """
-    rng = np.random.default_rng(seed)
-    step = (1 << 16) // NOISE_WORDS
-    levels = np.arange(NOISE_WORDS, dtype=np.uint32) * np.uint32(step) + np.uint32(step // 2)
-    words = rng.permutation(levels) | (rng.permutation(levels) << _SIXTEEN)
-    return np.resize(words, NOISE_WORDS + dim // 2)

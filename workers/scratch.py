@@ -1,8 +1,17 @@
 """Working memory that is kept from chunk to chunk, since fresh arrays cost page faults."""
 
 import math
+from collections.abc import Callable, Hashable
+from typing import TypeVar, cast
 
 import numpy as np
+
+T = TypeVar("T")
+
+
+def roomy(size: int) -> int:
+    """The next power of two: a size that chunks which are nearly alike have in common."""
+    return 1 << max(4, (size - 1).bit_length())
 
 
 class Scratch:
@@ -11,6 +20,7 @@ class Scratch:
     def __init__(self) -> None:
         self._buffers: dict[str, np.ndarray] = {}
         self._latest: dict[str, tuple[tuple[int, ...] | int, np.ndarray]] = {}
+        self._kept: dict[str, tuple[Hashable, object]] = {}
 
     def array(self, name: str, shape: tuple[int, ...] | int, dtype: type) -> np.ndarray:
         """A C-contiguous array with arbitrary contents; the same memory at every call with this name."""
@@ -24,6 +34,13 @@ class Scratch:
         array = buffer[:size].reshape(shape)
         self._latest[name] = shape, array
         return array
+
+    def kept(self, name: str, sizes: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returned when the sizes last changed: many arrays at the price of one."""
+        found = self._kept.get(name)
+        if found is None or found[0] != sizes:
+            found = self._kept[name] = sizes, make()
+        return cast(T, found[1])
 
     def plain(self, name: str, source: np.ndarray, dtype: type) -> np.ndarray:
         """The array itself, or a copy if it is read-only, unaligned or strided: kernels would be compiled anew."""

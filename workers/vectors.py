@@ -80,7 +80,8 @@ def call_llvm(builder, name: str, result, args, **options):
     """Call one of LLVM's own functions, in the form that works on the type of the last argument."""
     kind = f"v{args[-1].type.count}f32" if isinstance(args[-1].type, ir.VectorType) else "f32"
     function_type = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{kind}"), args, **options)
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{kind}")
+    return builder.call(function, args, **options)
 
 
 def _row_of(typing_context, shared, copies, place):

@@ -1,0 +1,28 @@
+"""Working memory: the same from chunk to chunk, new only where it must be."""
+
+import numpy as np
+
+from workers.scratch import Scratch, roomy
+
+
+def test_arrays_of_a_name_share_their_memory():
+    scratch = Scratch()
+    large, small = scratch.array("a", (4, 5), np.float32), scratch.array("a", 3, np.float32)
+    assert large.shape == (4, 5) and small.shape == (3,)
+    assert np.shares_memory(large, small)
+    assert not np.shares_memory(small, scratch.array("b", 3, np.float32))
+
+
+def test_what_is_kept_is_made_again_only_for_other_sizes():
+    scratch, made = Scratch(), []
+
+    def make():
+        made.append(len(made))
+        return made[-1]
+
+    assert [scratch.kept("a", size, make) for size in (1, 1, 2, 2, 1)] == [0, 0, 1, 1, 2]
+    assert scratch.kept("b", 1, make) == 3
+
+
+def test_a_roomy_size_is_the_next_power_of_two_and_never_tiny():
+    assert [roomy(size) for size in (0, 1, 16, 17, 32, 33, 1000)] == [16, 16, 16, 32, 32, 64, 1024]
