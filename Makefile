@@ -19,7 +19,7 @@ IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-workers bench-row-lr bench-memory bench-pipeline bench-auto
+.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-workers bench-row-lr bench-memory bench-pipeline bench-auto bench-start
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -76,6 +76,9 @@ bench-gpu-only: setup ## compare with the whole matrix on the trunk's device, at
 bench-head: setup ## time and memory of the wide head alone, up to a million tags
 	$(BIN)/python -m benchmarks.head_scaling
 	$(BIN)/python -m benchmarks.head_memory
+
+bench-start: setup ## from the birth of a process to its first step, at a million tags: ARGS=
+	$(BIN)/python -m benchmarks.start $(ARGS)
 
 bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
 	$(BIN)/python -m benchmarks.worker_quality $(ARGS)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import auto_negatives_report, gpu_only_report, head_report, row_lr_search, run_quality, worker_quality
+from benchmarks import auto_negatives_report, gpu_only_report, head_report, row_lr_search, run_quality, start, worker_quality
 from benchmarks.record import RESULTS, read_record
 from benchmarks.verdict_table import verdict_page
 from hybrid.whole_file import write_whole
@@ -20,6 +20,7 @@ _PAGES: dict[str, Page] = {
     "head_scaling": head_report.scaling_text,
     "row_lr_search": row_lr_search.report_text,
     "run_quality": run_quality.report_text,
+    "start": start.report_text,
     "worker_quality": worker_quality.report_text,
 }
 

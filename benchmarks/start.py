@@ -1,0 +1,81 @@
+"""How long a training takes to its first step, when kernels are cached: `python -m benchmarks.start --help`."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import clean, restart_if_blas_is_forced
+from benchmarks.markdown import markdown_table
+from benchmarks.record import RESULTS, Record, read_record, surroundings
+from benchmarks.spread import spread_of
+from hybrid.whole_file import write_whole
+from launch.config import default_num_workers
+from workers.errors import RunError
+
+NAME = "start"
+_LIMIT_S = 300.0
+
+
+def main() -> None:
+    """Start again and again; the first time, which may compile, does not count."""
+    restart_if_blas_is_forced()
+    options = _options()
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    title = f"From the birth of a process to its first step: {options.num_tags:,} tags, dim {options.dim}"
+    record = Record(NAME, title, settings)
+    for is_counted in [False, *[True] * options.rounds]:
+        ended_s = start(options.num_tags, options.dim, options.workers)
+        if is_counted:
+            record.add({"ended_s": ended_s})
+            path = record.write(options.results)
+    table = path.with_suffix(".md")
+    write_whole(table, report_text(read_record(path)))
+    print(path, table, sep="\n")
+
+
+def start(num_tags: int, dim: int, workers: int) -> dict[str, float]:
+    """Seconds from the birth of a process at which each stage of its start had ended.
+
+    Raises:
+        RunError: it failed.
+    """
+    command = [sys.executable, "-m", "benchmarks.first_step", str(num_tags), str(dim), str(workers)]
+    done = subprocess.run(
+        command, cwd=RESULTS.parents[1], env=clean(os.environ), capture_output=True, text=True, timeout=_LIMIT_S
+    )
+    if done.returncode != 0:
+        raise RunError(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr}")
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def report_text(record: Mapping[str, Any]) -> str:
+    """A row per stage: when it ended."""
+    runs = [result["ended_s"] for result in record["results"]]
+    rows = []
+    for stage in runs[0]:
+        spread = spread_of([run[stage] for run in runs])
+        rows.append([stage, f"{spread.median:.1f}", f"{spread.smallest:.1f} to {spread.largest:.1f}"])
+    table = markdown_table(["ended with", "s, median", "range"], rows)
+    workers = record["settings"]["workers"]
+    rule = f"{len(runs)} starts with {workers} workers after one that does not count; kernels come from their cache."
+    return f"# {record['title']}\n\n{table}\n\n{rule}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=__doc__)
+    parser.add_argument("--num-tags", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--workers", type=int, default=default_num_workers())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
