@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import auto_negatives_report, gpu_only_report, head_report, row_lr_search, run_quality, start, worker_quality
+from benchmarks import (
+    auto_negatives_report,
+    gpu_only_report,
+    head_report,
+    row_lr_search,
+    run_quality,
+    start,
+    worker_quality,
+)
 from benchmarks.record import RESULTS, read_record
 from benchmarks.verdict_table import verdict_page
 from hybrid.whole_file import write_whole

@@ -1,0 +1,34 @@
+"""How long a start takes: the stages of a real one, and the table."""
+
+import pytest
+
+from benchmarks.start import report_text, start
+from workers.errors import RunError
+
+RECORD = {
+    "title": "A start",
+    "settings": {"workers": 2},
+    "results": [{"ended_s": {"imports": 1.0 + i, "first step": 3.0 + i}} for i in range(3)],
+    "command": "python -m benchmarks.start",
+    "started": "today",
+    "load_average_at_end": [0.0],
+    "machine": {"cpu": "a CPU", "cores": 2, "gpu": None, "load_average": [0.0]},
+    "software": {"commit": None, "is_modified": False, "versions": {"torch": "2"}, "blas": []},
+}
+
+
+@pytest.mark.slow
+def test_the_stages_of_a_real_start_follow_each_other():
+    ended_s = start(num_tags=1000, dim=8, workers=1)
+    assert list(ended_s) == ["imports", "workers", "optimizer", "first step"]
+    assert 0 < ended_s["imports"] and list(ended_s.values()) == sorted(ended_s.values())
+
+
+@pytest.mark.slow
+def test_a_start_that_fails_says_why():
+    with pytest.raises(RunError, match="rows of dim 3 cannot be float32"):
+        start(num_tags=1000, dim=3, workers=1)
+
+
+def test_the_table_holds_medians_and_ranges():
+    assert "| first step | 4.0 | 3.0 to 5.0 |" in report_text(RECORD)
