@@ -21,7 +21,7 @@ RECORD = {
 def test_the_stages_of_a_real_start_follow_each_other():
     ended_s = start(num_tags=1000, dim=8, workers=1)
     assert list(ended_s) == ["imports", "workers", "optimizer", "first step"]
-    assert 0 < ended_s["imports"] and list(ended_s.values()) == sorted(ended_s.values())
+    assert ended_s["imports"] > 0 and list(ended_s.values()) == sorted(ended_s.values())
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ class HeadConfig:
     chunk_size: int = 32
     """Examples per chunk; does not depend on the number of workers."""
     init_scale: float = 0.05
-    """Standard deviation of a fresh row's norm-1 direction: rows start uniform, with deviation init_scale / sqrt(dim)."""
+    """Standard deviation of a fresh row times sqrt(dim): rows start uniform, of deviation init_scale / sqrt(dim)."""
 
     def __post_init__(self) -> None:
         check_choice("head.objective", self.objective, OBJECTIVES)
