@@ -32,7 +32,7 @@ from workers.rows import unpack
 from workers.settings import check, nearest
 
 START_TIMEOUT_S = 120.0
-"""Workers start in about a second; the first start on a machine compiles kernels."""
+"""Workers join in about a second. They load kernels, or compile them, while the caller goes on."""
 COLLECT_TIMEOUT_S = 120.0
 DEFAULT_POSITIVES = 64
 
@@ -47,6 +47,7 @@ class WideHead(nn.Module):
     `torch.no_grad()` the call returns the loss and changes nothing. A frozen trunk still trains rows. Rows learn from
     the unscaled loss with their own learning rate: a factor on the loss (GradScaler, gradient accumulation) reaches the
     trunk alone. The rows are not torch parameters: optimizers and `state_dict` do not see them; use `save` and `load`.
+    A new head returns as soon as its workers have joined; the first call waits until they have loaded their kernels.
 
     Args:
         num_tags: N, rows of the tag matrix.
@@ -101,7 +102,7 @@ class WideHead(nn.Module):
             undo.callback(own.close)
             self._join(own.matrix, own.endpoint, own.pool, config, own.ring, positives=positives, seed=seed)
             undo.callback(self.router.close)
-            self.router.wait_ready(own.num_workers, START_TIMEOUT_S)
+            own.wait_joined(self.router, START_TIMEOUT_S)
             self._own = own
             undo.pop_all()
 

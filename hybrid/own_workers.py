@@ -9,6 +9,7 @@ from workers.endpoint import make_endpoint, remove_endpoint
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import make_ring
+from workers.router import Router
 
 _MOST_BY_DEFAULT = 8
 
@@ -43,6 +44,16 @@ class OwnWorkers:
             self.pool = WorkerPool(matrix, self.endpoint, self.num_workers, ring=self.ring, log_dir=log_dir)
             undo.callback(self.pool.close)
             self._undo = undo.pop_all()
+
+    def wait_joined(self, router: Router, limit_s: float) -> None:
+        """Wait until all have joined, and until the matrix holds what it shall begin with: anybody may read it then.
+
+        Raises:
+            WorkerLost: they have not within the limit, or die again and again.
+            MatrixMismatch: the matrix was not filled within the limit.
+        """
+        router.wait_joined(self.num_workers, limit_s)
+        self.matrix.wait_filled(limit_s)
 
     def close(self) -> None:
         """End the workers and give everything back; safe to call twice."""

@@ -161,7 +161,7 @@ def test_no_positives_in_the_whole_chunk(config):
 def test_one_tag(config):
     matrix = make_matrix(config, num_tags=1)
     both = run_both(matrix, config, make_chunk(random_features(), [[0], [0], [], [0], []], [[0], [0], [], [], [0]]))
-    assert_equal(both, same_writes=False)  # as a positive and 24 negatives at once its gradients cancel
+    assert_equal(both, same_writes=False, left_over=1e-7)  # as a positive and 24 negatives at once its gradients cancel
 
 
 def test_fewer_tags_than_negatives(config):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hybrid import ItemNumbers, TagBatch, WideHead
 from workers.config import TRANSPORTS
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ChunkError, ConfigError, DataError, MatrixMismatch, WorkerLost
+from workers.fresh_rows import fill_rows
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 
@@ -378,6 +380,18 @@ def test_a_worker_killed_between_steps_is_replaced():
         wait_for_exit([head._own.pool.workers[0].pid])
         assert np.isfinite(head(make_features(), TAGS).item())
         assert head.step == 2 and head.router.counters.workers_lost == 1
+
+
+def test_a_new_head_can_be_read_at_once(monkeypatch):
+    """However long its rows take, and whether or not its workers have loaded their kernels."""
+
+    def late(*args):
+        time.sleep(1.0)
+        fill_rows(*args)
+
+    monkeypatch.setattr("workers.matrix.fill_rows", late)
+    with make_head() as head:
+        assert np.isfinite(head.rows(range(N)).numpy()).all()
 
 
 def test_the_drop_in_example_of_the_readme(tmp_path):

@@ -269,6 +269,21 @@ def test_waiting_in_vain_ends(stage: Stage) -> None:
     assert stage.router.num_in_flight == 0
 
 
+def test_a_worker_has_joined_before_it_is_ready(stage: Stage) -> None:
+    """Chunks that are submitted meanwhile are served once it is."""
+    peer = stage.peer("worker-0-1")
+    peer.hello(stage.matrix.fingerprint)
+    stage.router.wait_joined(1, LIMIT_S)
+    assert stage.state(peer) == "starting"
+    with pytest.raises(WorkerLost, match=r"for 2 workers in vain. Workers: worker-0-1 starting"):
+        stage.router.wait_joined(2, 0.01)
+    ticket = stage.router.submit([make_chunk()])
+    assert stage.hear(peer).kind == "WELCOME"
+    peer.say("READY")
+    stage.answer_next(peer)
+    assert len(stage.router.collect(ticket, LIMIT_S)) == 1
+
+
 def test_silent_worker_with_chunks_is_killed_whatever_it_says_of_its_health(stage: Stage) -> None:
     silent, other = stage.worker(0), stage.worker(1)
     ticket = stage.router.submit([make_chunk()])

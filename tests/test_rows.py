@@ -7,13 +7,12 @@ from hypothesis import given, strategies
 from hypothesis.extra import numpy as arrays
 
 from workers.errors import DataError
+from workers.rounding import NOISE_WORDS, rounding_noise
 from workers.rows import (
     BFLOAT16,
     FLOAT32,
-    NOISE_WORDS,
     dim_of,
     pack,
-    rounding_noise,
     row_dtype_of,
     stored_form,
     unpack,

@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.jit import kernel
 
-NEGATIVES, POSITIVES, ROUNDING = 1, 2, 3
+NEGATIVES, POSITIVES, ROUNDING, FRESH_ROWS = 1, 2, 3, 4
 """Streams: numbers of one (seed, step, chunk) that must not depend on each other."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -46,7 +46,7 @@ def stream_key(seed: int, step: int, chunk: int, stream: int) -> np.uint64:
         seed: of the run.
         step: of the trunk.
         chunk: within the step.
-        stream: `NEGATIVES`, `POSITIVES` or `ROUNDING`.
+        stream: `NEGATIVES`, `POSITIVES`, `ROUNDING` or `FRESH_ROWS`.
     """
     key = 0
     for part in (seed, step, chunk, stream):

@@ -17,10 +17,12 @@ import tempfile
 import uuid
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from workers.cores import available_cores
 from workers.errors import MatrixMismatch
 from workers.host_memory import available_bytes
 
@@ -29,6 +31,8 @@ ALIGNMENT_BYTES = 64
 HUGE_PAGE_BYTES = 2 << 20
 POISON_BYTE = 0xFF  # NaN as a float, -1 as an integer: a value that was never written is seen
 
+_COLLAPSED_BYTES = 32 * HUGE_PAGE_BYTES  # by one thread, one after the other
+_MAX_THREADS = 8
 _MAGIC, _VERSION = b"HYBRIDSM", 1
 _PREFIX = struct.Struct("<8sII")
 _MADV_COLLAPSE, _MAP_FIXED, _MAP_FAILED = 25, 0x10, ctypes.c_void_p(-1).value
@@ -194,9 +198,16 @@ def _collapse(buffer: np.ndarray) -> str:
     if num_bytes < HUGE_PAGE_BYTES:
         return "smaller than one huge page, on ordinary pages"
     buffer[::HUGE_PAGE_BYTES] = 0  # the kernel refuses ranges in which no page exists yet
-    if _libc.madvise(buffer.ctypes.data, num_bytes, _MADV_COLLAPSE) == 0:
+
+    def collapse(start: int) -> int:
+        part = buffer[start : start + _COLLAPSED_BYTES]
+        return 0 if _libc.madvise(part.ctypes.data, len(part), _MADV_COLLAPSE) == 0 else ctypes.get_errno()
+
+    with ThreadPoolExecutor(min(available_cores(), _MAX_THREADS), "huge-pages") as threads:  # the kernel clears pages
+        errors = list(threads.map(collapse, range(0, num_bytes, _COLLAPSED_BYTES)))
+    if not any(errors):
         return f"{num_bytes // HUGE_PAGE_BYTES} huge pages of 2 MiB"
-    reason = os.strerror(ctypes.get_errno())
+    reason = os.strerror(next(filter(None, errors)))
     _log.info("no huge pages for shared memory (%s): kernels run up to 1.4 times slower on a large matrix", reason)
     return f"ordinary pages, the kernel refused huge ones ({reason})"
 

@@ -87,11 +87,20 @@ class Router:
         Raises:
             WorkerLost: they cannot within the limit, or die again and again.
         """
+        in_state = self._peers.in_state
+        self._serve_until(lambda: len(in_state(State.READY)) >= num_workers, timeout_s, f"{num_workers} ready workers")
 
-        def enough() -> bool:
-            return len(self._peers.in_state(State.READY)) >= num_workers
+    def wait_joined(self, num_workers: int, timeout_s: float) -> None:
+        """Wait until so many workers were welcomed: from there on they load or compile kernels by themselves.
 
-        self._serve_until(enough, timeout_s, f"{num_workers} ready workers")
+        Raises:
+            WorkerLost: they were not within the limit, or die again and again.
+        """
+
+        def joined() -> int:
+            return sum(peer.state in (State.STARTING, State.READY) for peer in self._peers.values())
+
+        self._serve_until(lambda: joined() >= num_workers, timeout_s, f"{num_workers} workers")
 
     def submit(self, chunks: Sequence[Chunk]) -> Ticket:
         """Send chunks to the least loaded workers; what they cannot take waits here. Never blocks.
