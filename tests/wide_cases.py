@@ -135,8 +135,8 @@ def run_both(matrix: TagMatrix, config: HeadConfig, *chunks: Chunk) -> Both:
 def assert_equal(both: Both, *, tolerance: float = 1e-5, same_writes: bool = True, left_over: float = 1e-12) -> None:
     """Engine and twin agree to 1e-5 of the largest value of each array, and exactly in what they count.
 
-    Gradients that float32 rounds to 0 are no writes; where such occur, `same_writes=False` leaves that count alone. Where
-    large terms cancel, `left_over` is what float32 may leave of them.
+    Gradients that float32 rounds to 0 are no writes; where such occur, `same_writes=False` leaves that count alone.
+    Where large terms cancel, `left_over` is what float32 may leave of them.
     """
     state = both.matrix.tag_state_N4
     pairs = {
