@@ -64,8 +64,8 @@ def run_python(*arguments: str, **environment: str) -> str:
 @pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
 def test_second_process_compiles_nothing():
     """In the cache that all tests share, so that what is compiled for this one serves others."""
-    run_python("-c", SERVE, "first")
-    run_python("-c", SERVE, "second")
+    assert run_python("-c", SERVE, "first") == ""
+    assert run_python("-c", SERVE, "second") == ""
 
 
 @pytest.mark.slow
