@@ -82,7 +82,16 @@ def test_warm_up_fills_an_empty_cache_with_all_that_chunks_of_every_kind_need(tm
 @pytest.mark.skipif(not JIT_ENABLED, reason="this is that run")
 def test_plain_python_gives_the_same_numbers():
     """The kernels' own tests once more, with every kernel as the Python function that is written down."""
-    files = ("arithmetic", "engine", "kernel_shared", "kernel_private", "objectives", "sampler", "positives", "counters")
+    files = [
+        "arithmetic",
+        "engine",
+        "kernel_shared",
+        "kernel_private",
+        "objectives",
+        "sampler",
+        "positives",
+        "counters",
+    ]
     names = [str(TESTS / f"test_{name}.py") for name in files]
     printed = run_python("-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", *names, NUMBA_DISABLE_JIT="1")
     assert re.search(r"\b\d{2,} passed", printed), printed  # collecting nothing would end well, too
