@@ -1,5 +1,6 @@
 """A contender: a trainer with its head, the workers' or a rival's, opened from the same settings."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import cast
@@ -23,6 +24,7 @@ from hybrid.head import WideHead
 from hybrid.own_workers import OwnWorkers
 from hybrid.pipeline import Pipeline
 from hybrid.score_bias import score_bias_N
+from hybrid.thread_tuner import make_thread_tuner
 from hybrid.trainer import Trainer
 from hybrid.trunks import build_trunk
 from workers.matrix import TagMatrix
@@ -67,7 +69,16 @@ def _trainer(settings: CurveSettings, view: View, head: WideHead) -> tuple[Train
     config = settings.run_config
     torch.manual_seed(settings.seed)
     trunk, num_items = build_trunk(config.trunk, config.data.image_size), len(view.train_items)
-    trainer = Trainer(trunk, head, config.train, num_items=num_items, device=settings.device)
+    is_on_cpu = choose_device(settings.device).type == "cpu"
+    threads = make_thread_tuner(lambda text: print(f"{settings.name}: {text}", file=sys.stderr))
+    trainer = Trainer(
+        trunk,
+        head,
+        config.train,
+        num_items=num_items,
+        device=settings.device,
+        threads=threads if is_on_cpu else None,
+    )
     budget = PausedBudget(epochs=config.train.epochs, minutes=config.train.minutes, num_items=num_items)
     trainer.budget = budget
     return trainer, budget

@@ -13,7 +13,6 @@ import torch
 
 from benchmarks.contender import Ranking, open_contender, training_counts
 from benchmarks.curve_settings import CurveSettings
-from benchmarks.fastest_threads import candidates, use_fastest_threads
 from benchmarks.paused_budget import PausedBudget
 from benchmarks.process_memory import PeakMemory, larger, pss_bytes
 from hybrid.augment import Augmentation, Augmenter
@@ -27,8 +26,10 @@ from hybrid.order import epoch_order
 from hybrid.prefetch import prefetched
 from hybrid.ranking import LiveRows
 from hybrid.tag_batch import ItemNumbers
+from hybrid.thread_tuner import loader_threads
 from hybrid.trainer import StepReport, Trainer
 from hybrid.truths import select_truths
+from workers.cores import available_cores
 from workers.settings import from_plain, to_plain
 
 WARM_UP_STEPS = 3
@@ -74,33 +75,21 @@ class Curve:
 
     def _warm_up(self) -> None:
         endless = (batch for _ in itertools.count() for batch in self._batches(epoch=0))  # a tiny set ends too soon
-        with contextlib.closing(prefetched(endless)) as prepared:
-            if self.settings.kind != "hybrid" and self.trainer.device.type == "cpu":
-                use_fastest_threads(lambda: self._trunk_pass(next(prepared)[0]), candidates())
-            with PeakMemory() as memory:
-                for _ in range(WARM_UP_STEPS):
-                    self.trainer.step(*next(prepared))
+        with contextlib.closing(prefetched(endless)) as prepared, PeakMemory() as memory:
+            for _ in range(WARM_UP_STEPS):
+                self.trainer.step(*next(prepared))
         self._memory = memory.peak
         progress = self.trainer.progress
         progress.step = progress.num_examples = 0
-
-    def _trunk_pass(self, images: torch.Tensor) -> None:
-        """The trunk's part of a step, without a step of its optimizer or of the rows."""
-        trainer = self.trainer
-        is_mixed = trainer.precision != torch.float32
-        trainer.trunk.train()
-        with torch.autocast(trainer.device.type, trainer.precision, enabled=is_mixed):
-            features_BD = trainer.trunk(images)
-        features_BD.float().square().mean().backward()
-        trainer.optimizer.zero_grad(set_to_none=True)
 
     def _epoch(self) -> Generator[tuple[torch.Tensor, ItemNumbers], None, None]:
         """Batches prepared ahead in a thread, for every contender as in `hybrid train`."""
         return prefetched(self._batches(self.trainer.progress.epoch))
 
     def _batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
-        torch.set_num_threads(1)  # of this thread alone: two teams of threads would spin on the same cores
         seed, device = self.settings.seed, self.trainer.device
+        if device.type == "cpu":
+            torch.set_num_threads(loader_threads(available_cores()))  # of this thread alone
         order = epoch_order(np.asarray(self.view.train_items), seed, epoch)
         for items, images in batches(self.view, order, self._config.train.batch_size, 0):
             self._augmenter.reseed(seed, epoch, int(items[0]))
@@ -151,7 +140,7 @@ class Curve:
             "run_config": to_plain(self._config),
             "device": describe(self.trainer.device),
             "precision": str(self.trainer.precision),
-            "trunk_threads": torch.get_num_threads(),
+            "trunk_threads": self.trainer.threads.threads if self.trainer.threads else torch.get_num_threads(),
             "batches": "ahead in a thread",
             "num_tags": len(self.view.marginal),
             "num_train_items": len(self.view.train_items),

@@ -19,6 +19,7 @@ from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
 from hybrid.schedule import Budget, warmup_cosine
 from hybrid.tag_batch import TagBatch
+from hybrid.thread_tuner import ThreadTuner
 from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
 from workers.errors import DataError
@@ -70,6 +71,7 @@ class Trainer:
         progress: of a training that goes on; None starts one.
         tell: takes remarks for people; they are logged if nobody else wants them.
         trace: gets the phases of each step; None traces nothing.
+        threads: chooses torch's number of CPU threads step by step; None leaves it alone.
 
     Example:
         >>> from launch.config import TrainConfig
@@ -97,6 +99,7 @@ class Trainer:
         progress: Progress | None = None,
         tell: Callable[[str], None] = logger.info,
         trace: TrunkTrace | None = None,
+        threads: ThreadTuner | None = None,
     ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
@@ -104,6 +107,7 @@ class Trainer:
         self.prepare = prepare or (lambda images: images)
         self.progress = progress or Progress()
         self.timer = PhaseTimer(trace)
+        self.threads = threads
         self.optimizer = make_optimizer(self.trunk, config)
         self.tuner = self._make_tuner(tell) if config.auto_negatives else None
         spans = DeviceSpans() if self.tuner is not None and self.device.type == "cuda" else None
@@ -137,6 +141,8 @@ class Trainer:
     def step(self, images: Any, tags: Any) -> StepReport:
         """One optimizer step on one batch."""
         self.budget.start()
+        if self.threads is not None:
+            self.threads.begin_step()
         if self.tuner is not None:
             self.tuner.begin_step()
         fraction = self.fraction
@@ -155,6 +161,9 @@ class Trainer:
         seconds = self.timer.take(self.progress.step)
         if self.tuner is not None:
             self._tune(self.tuner, len(images), seconds)
+        if self.threads is not None:
+            is_full = len(images) == self.config.batch_size
+            self.threads.end_step(load_s=seconds.get("load", 0.0), is_full=is_full)
         self._advance(len(images))
         return StepReport(
             loss,

@@ -15,7 +15,7 @@ from hybrid.checkpoint import open_checkpoint, save_checkpoint
 from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
 from hybrid.data.view import View
-from hybrid.device import describe
+from hybrid.device import choose_device, describe
 from hybrid.features import resized
 from hybrid.head import WideHead
 from hybrid.metrics_log import MetricsLog
@@ -25,11 +25,13 @@ from hybrid.reporter import Reporter
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
 from hybrid.tag_batch import ItemNumbers
+from hybrid.thread_tuner import loader_threads, make_thread_tuner
 from hybrid.trainer import Progress, StepReport, Trainer
 from hybrid.trunk_trace import TrunkTrace
 from hybrid.trunks import build_trunk, prepare_images
 from hybrid.validation import Validation
 from launch.config import RunConfig
+from workers.cores import available_cores
 from workers.matrix import TagMatrix
 from workers.phase_clock import warm_up_report
 from workers.ring import Ring
@@ -89,6 +91,7 @@ class TrainingRun:
         config, train = self.config, self.config.train
         checkpoint = None if resume is None else open_checkpoint(resume)
         progress = Progress() if checkpoint is None else Progress(**checkpoint.progress)
+        is_tuned = config.trunk.threads == 0 and choose_device(config.trunk.device).type == "cpu"
         trainer = Trainer(
             build_trunk(config.trunk, config.data.image_size),
             self.head,
@@ -98,8 +101,9 @@ class TrainingRun:
             precision=config.trunk.precision,
             pos_weights=self.loss_weight_N,
             progress=progress,
-            tell=lambda text: self.supervision.tell("note", text=text),
+            tell=self._note,
             trace=trace,
+            threads=make_thread_tuner(self._note) if is_tuned else None,
         )
         self.augmenter = Augmenter(Augmentation(), config.data.image_size, train.seed, trainer.device)
         self.head.step = progress.step
@@ -125,11 +129,9 @@ class TrainingRun:
         trainer, router = self.trainer, self.head.router
         router.wait_ready(1, WORKERS_START_S)
         ready = [w.index for w in router.workers() if w.state == "ready"]
-        self.supervision.tell("note", text=warm_up_report(self.head.matrix.worker_stats_WS[ready]))
-        threads = torch.get_num_threads()
-        self.supervision.tell(
-            "note", text=f"trunk on {describe(trainer.device)}, {trainer.precision}, {threads} CPU threads"
-        )
+        self._note(warm_up_report(self.head.matrix.worker_stats_WS[ready]))
+        threads = "measured first" if trainer.threads else torch.get_num_threads()
+        self._note(f"trunk on {describe(trainer.device)}, {trainer.precision}, CPU threads: {threads}")
         while trainer.fraction < 1 and not self._should_stop():
             with contextlib.closing(prefetched(self._epoch())) as epoch:
                 trainer.fit(epoch, self._after_step, self._should_stop)
@@ -164,10 +166,15 @@ class TrainingRun:
         """The rest of the current epoch, ready for the trunk; runs ahead of it in a thread."""
         done, train = dataclasses.replace(self.trainer.progress), self.config.train
         order = epoch_order(np.asarray(self.view.train_items), train.seed, done.epoch, done.num_examples_of_epoch)
+        if self.trainer.device.type == "cpu":
+            torch.set_num_threads(loader_threads(available_cores()))  # of this thread alone
         for items, images in batches(self.view, order, train.batch_size, self.config.data.loader_processes):
             if train.augment:
                 self.augmenter.reseed(train.seed, done.epoch, int(items[0]))
             yield self._inputs(torch.from_numpy(images).to(self.trainer.device, non_blocking=True)), ItemNumbers(items)
+
+    def _note(self, text: str) -> None:
+        self.supervision.tell("note", text=text)
 
     def _inputs(self, images_BHWC: torch.Tensor) -> torch.Tensor:
         if self.config.train.augment:

@@ -74,7 +74,7 @@ class TrunkConfig:
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu` or `cuda`."""
     threads: int = 0
-    """CPU threads of the trunk; 0 chooses."""
+    """CPU threads of the trunk; 0: on a CPU whatever makes its steps shortest, else what workers leave."""
     precision: str = "auto"
     """`auto`, `float32`, or `bfloat16` (autocast)."""
 

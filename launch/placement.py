@@ -12,13 +12,14 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 
 def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
-    """CPU threads of the trunk; with one thread for each worker they are no more than the cores, wherever that can be.
+    """CPU threads that a trunk starts with: with one for each worker no more than the cores, wherever that can be.
 
     On a machine without an accelerator the trunk is the larger consumer by far, yet it must not take every core:
     convolutions go backward in step, their threads spinning at barriers, and one thread that a worker pushes off its
     core stops all of them (two cores, two workers: 1,107 examples/s with one thread, 863 with two; on a machine that
     others use too, 794 and 25). So the workers' cores are theirs, and at least a quarter of all cores is left to them
-    and to the preparation of batches. With an accelerator the trunk's threads only prepare batches.
+    and to the preparation of batches. From there a trunk on the CPU goes on by measurement: workers that rest most of
+    the time leave it their cores (`hybrid.thread_tuner`). With an accelerator the trunk's threads only prepare batches.
 
     Args:
         cores: cores that may be used.

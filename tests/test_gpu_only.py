@@ -6,11 +6,9 @@ import math
 import statistics
 
 import pytest
-import torch
 
 from benchmarks import gpu_only_report, rival_verdicts, row_lr_search
 from benchmarks.curve_settings import KINDS, ROW_LR, CurveSettings
-from benchmarks.fastest_threads import use_fastest_threads
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.gpu_only_plan import LIMIT_MINUTES, default_workers, minutes, plan, plan_text
 from benchmarks.record import RESULTS, Record, read_record
@@ -207,22 +205,3 @@ def test_the_page_begins_with_who_is_ahead_and_marks_rates_that_nobody_searched(
     assert text.index("**behind**") < text.index("## 999 tags")
     assert "| hybrid, 1 worker | 0.03 |" in text and "| dense BCE in chunks | 0.03* |" in text
     assert "behind / level |" in text and "level / level |" in text and "*: not searched at this size" in text
-
-
-def test_the_thread_count_with_the_shortest_step_is_kept(monkeypatch):
-    before, clock = torch.get_num_threads(), iter(range(10**6))
-    spent = {1: 5, 2: 1, 3: 9}
-    now = [0.0]
-
-    def step():
-        next(clock)
-        now[0] += spent[torch.get_num_threads()]
-
-    monkeypatch.setattr("benchmarks.fastest_threads.time.perf_counter", lambda: now[0])
-    try:
-        assert use_fastest_threads(step, [1, 2, 3]) == 2 == torch.get_num_threads()
-        steps = next(clock)
-        assert use_fastest_threads(step, [1]) == 1 == torch.get_num_threads()
-        assert next(clock) == steps + 1, "a single candidate needs no trial"
-    finally:
-        torch.set_num_threads(before)

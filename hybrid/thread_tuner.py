@@ -1,0 +1,127 @@
+"""The number of CPU threads with which the steps of a trunk on the CPU are shortest."""
+
+import itertools
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+from workers.cores import available_cores
+
+_ROUNDS = 3
+"""Timed steps of each candidate in a trial; they take turns, so that a drift of the machine hits all alike."""
+_WATCHED_STEPS = 9
+_SLOWER = 1.5
+"""A median step that is longer than the trial found by this factor calls for another trial."""
+_REST_S, _PERIOD_S = 20.0, 300.0
+"""Seconds after a trial before the next: at least, and at most."""
+
+
+def thread_candidates(cores: int, planned: int) -> list[int]:
+    """All cores; what was planned beside workers; half of that, for a trunk too small to use more.
+
+    Example:
+        >>> thread_candidates(cores=2, planned=1), thread_candidates(cores=16, planned=12)
+        ([1, 2], [6, 12, 16])
+    """
+    return sorted({cores, min(planned, cores), max(1, min(planned, cores) // 2)})
+
+
+def loader_threads(cores: int) -> int:
+    """CPU threads that prepare batches beside a trunk on the CPU: more would spin on the trunk's cores.
+
+    Example:
+        >>> loader_threads(cores=2), loader_threads(cores=16)
+        (1, 4)
+    """
+    return max(1, cores // 4)
+
+
+class ThreadTuner:
+    """Sets torch's number of threads as steps go by: tries every candidate on real steps, keeps the fastest.
+
+    The threads of a convolution spin at barriers until the last one arrives, so that a worker which takes a core from
+    one of them stalls all. But workers with few negatives beside a trunk on the CPU rest most of the time, and then
+    cores that are left to them lie idle. How often they collide is known by measurement only, and it changes with the
+    number of workers, of negatives, and with other programs: a trial is repeated when steps have become much longer,
+    and every five minutes. It costs no step, only the difference between candidates.
+
+    Args:
+        candidates: numbers of threads, from `thread_candidates`.
+        tell: takes remarks for people.
+
+    Example:
+        >>> tuner = ThreadTuner([1], print)
+        >>> tuner.begin_step()
+        >>> tuner.end_step(load_s=0.001, is_full=True)
+        >>> tuner.threads
+        1
+    """
+
+    def __init__(self, candidates: Sequence[int], tell: Callable[[str], None]) -> None:
+        self._candidates, self._tell = list(candidates), tell
+        self.threads = candidates[-1]
+        """What the latest trial found; before the first one, the last candidate."""
+        self._told: int | None = None
+        self._trial: deque[tuple[int, bool]] = deque()
+        self._step_s: dict[int, list[float]] = {}
+        self._watched: deque[float] = deque(maxlen=_WATCHED_STEPS)
+        self._expected_s = 0.0
+        self._settled_s = self._start_s = time.perf_counter()
+        if len(self._candidates) > 1:
+            self._try_all()
+
+    def begin_step(self) -> None:
+        """The trunk starts a step."""
+        torch.set_num_threads(self._trial[0][0] if self._trial else self.threads)
+        self._start_s = time.perf_counter()
+
+    def end_step(self, *, load_s: float, is_full: bool) -> None:
+        """Take in a step.
+
+        Args:
+            load_s: that the trunk waited for its batch: threads of the trunk may keep those that prepare it from cores.
+            is_full: whether the batch had its full size; others say nothing.
+        """
+        now_s = time.perf_counter()
+        if not is_full or len(self._candidates) == 1:
+            return
+        step_s = now_s - self._start_s + load_s
+        if not self._trial:
+            self._watch(step_s, now_s)
+            return
+        threads, is_timed = self._trial.popleft()
+        if is_timed:
+            self._step_s[threads].append(step_s)
+        if not self._trial:
+            self._settle(now_s)
+
+    def _try_all(self) -> None:
+        self._step_s = {threads: [] for threads in self._candidates}
+        for _, threads in itertools.product(range(_ROUNDS), self._candidates):
+            self._trial += [(threads, False), (threads, True)]  # in the first, threads start and kernels are chosen
+
+    def _settle(self, now_s: float) -> None:
+        median_s = {threads: statistics.median(step_s) for threads, step_s in self._step_s.items()}
+        self.threads = min(median_s, key=lambda threads: median_s[threads])
+        self._expected_s, self._settled_s = median_s[self.threads], now_s
+        self._watched.clear()
+        if self.threads != self._told:
+            self._told = self.threads
+            figures = ", ".join(f"{threads}: {1000 * s:.0f} ms" for threads, s in median_s.items())
+            self._tell(f"trunk threads: {self.threads}, the fastest by step ({figures})")
+
+    def _watch(self, step_s: float, now_s: float) -> None:
+        self._watched.append(step_s)
+        rested_s = now_s - self._settled_s
+        is_full = len(self._watched) == _WATCHED_STEPS
+        has_slowed = is_full and statistics.median(self._watched) > _SLOWER * self._expected_s
+        if rested_s > _PERIOD_S or (has_slowed and rested_s > _REST_S):
+            self._try_all()
+
+
+def make_thread_tuner(tell: Callable[[str], None]) -> ThreadTuner:
+    """For a trunk on the CPU of this machine; torch's present number of threads is what was planned for it."""
+    return ThreadTuner(thread_candidates(available_cores(), torch.get_num_threads()), tell)

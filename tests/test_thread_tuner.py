@@ -1,0 +1,154 @@
+"""The trunk's number of threads: the fastest of real steps, tried again when the machine changes."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hybrid.head import WideHead
+from hybrid.thread_tuner import ThreadTuner, make_thread_tuner, thread_candidates
+from hybrid.trainer import Trainer
+from launch.config import TrainConfig
+
+
+@pytest.fixture(autouse=True)
+def threads_are_restored():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Machine:
+    """A clock that steps move on, by seconds that depend on the number of threads."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.now_s, self.seconds, self.used, self.told = 0.0, seconds, [], []
+        monkeypatch.setattr("hybrid.thread_tuner.time.perf_counter", lambda: self.now_s)
+
+    def step(self, tuner, *, load_s=0.0, is_full=True):
+        tuner.begin_step()
+        self.used.append(torch.get_num_threads())
+        self.now_s += self.seconds[torch.get_num_threads()]
+        tuner.end_step(load_s=load_s, is_full=is_full)
+
+    def step_until(self, tuner, threads, at_most):
+        for _ in range(at_most):
+            self.step(tuner)
+            if self.used[-3:] == [threads] * 3:  # a trial uses each candidate twice in a row
+                return
+        raise AssertionError(f"{threads} threads were not chosen: {self.used}")
+
+
+def test_the_candidate_with_the_shortest_steps_is_kept(monkeypatch):
+    machine = Machine(monkeypatch, {1: 5.0, 2: 1.0, 3: 9.0})
+    tuner = ThreadTuner([1, 2, 3], machine.told.append)
+    for _ in range(30):
+        machine.step(tuner)
+    assert set(machine.used[:18]) == {1, 2, 3} and set(machine.used[18:]) == {2} and tuner.threads == 2
+    assert machine.told == ["trunk threads: 2, the fastest by step (1: 5000 ms, 2: 1000 ms, 3: 9000 ms)"]
+
+
+def test_the_first_step_after_a_change_of_threads_is_not_judged(monkeypatch):
+    machine = Machine(monkeypatch, {1: 2.0, 2: 1.0})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    last = None
+    for _ in range(12):
+        tuner.begin_step()
+        threads = torch.get_num_threads()
+        machine.now_s += machine.seconds[threads] + (50.0 if threads == 2 != last else 0.0)  # a team of threads starts
+        last = threads
+        tuner.end_step(load_s=0.0, is_full=True)
+    assert tuner.threads == 2
+
+
+def test_the_wait_for_batches_counts_against_the_threads_that_cause_it(monkeypatch):
+    machine = Machine(monkeypatch, {1: 1.2, 2: 1.0})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    for threads in itertools.islice(itertools.cycle([1, 1, 2, 2]), 12):
+        machine.step(tuner, load_s=0.5 if threads == 2 else 0.0)
+    assert tuner.threads == 1
+
+
+def test_steps_on_smaller_batches_say_nothing(monkeypatch):
+    machine = Machine(monkeypatch, {1: 1.0, 2: 3.0})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    for _ in range(20):
+        machine.step(tuner, is_full=False)
+    assert not machine.told
+    for _ in range(12):
+        machine.step(tuner)
+    assert tuner.threads == 1 and machine.told
+
+
+def test_a_machine_that_becomes_busy_is_measured_again_and_so_is_one_that_becomes_free(monkeypatch):
+    machine = Machine(monkeypatch, {1: 2.0, 2: 1.0})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    machine.step_until(tuner, threads=2, at_most=20)
+    for _ in range(30):
+        machine.step(tuner)
+    machine.seconds[2] = 30.0  # somebody else takes a core, and the threads wait for each other
+    machine.step_until(tuner, threads=1, at_most=30)
+    machine.seconds[2] = 1.0  # nothing that one thread would notice
+    machine.step_until(tuner, threads=2, at_most=200)
+    assert machine.now_s < 1500 and len(machine.told) == 3
+
+
+def test_a_steady_machine_is_not_asked_again_before_five_minutes(monkeypatch):
+    machine = Machine(monkeypatch, {1: 2.0, 2: 1.0})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    machine.step_until(tuner, threads=2, at_most=20)
+    start_s, machine.used = machine.now_s, []
+    while machine.now_s - start_s < 290:
+        machine.step(tuner)
+    assert set(machine.used) == {2}
+    while machine.now_s - start_s < 330:
+        machine.step(tuner)
+    assert set(machine.used) == {1, 2} and len(machine.told) == 1, "what did not change is not told again"
+
+
+def test_a_single_candidate_needs_no_trial(monkeypatch):
+    machine = Machine(monkeypatch, {1: 1.0, 3: 1.0})
+    tuner = ThreadTuner([3], machine.told.append)
+    for _ in range(400):
+        machine.step(tuner)
+    assert set(machine.used) == {3} and not machine.told
+
+
+@pytest.mark.parametrize(
+    ("cores", "planned", "candidates"),
+    [(1, 1, [1]), (1, 4, [1]), (2, 1, [1, 2]), (2, 2, [1, 2]), (16, 8, [4, 8, 16]), (64, 48, [24, 48, 64])],
+)
+def test_candidates_reach_from_half_of_what_workers_leave_to_all_cores(cores, planned, candidates):
+    assert thread_candidates(cores, planned) == candidates
+
+
+def test_a_trainer_tries_threads_on_its_own_steps():
+    told = []
+    trunk = torch.nn.Linear(6, 8)
+    batch = (torch.randn(4, 6), [[1], [2, 3], [0], [9]])
+    with WideHead(num_tags=10, dim=8, workers=1, negatives=4) as head:
+        threads = ThreadTuner([1, 2], told.append)
+        config = TrainConfig(batch_size=4, epochs=100)
+        trainer = Trainer(trunk, head, config, num_items=4, device="cpu", threads=threads)
+        for _ in range(12):
+            trainer.step(*batch)
+    assert len(told) == 1 and threads.threads in (1, 2)
+    assert trainer.progress.step == 12, "trials are steps of the training"
+
+
+def test_a_pinned_trunk_tries_no_more_threads_than_it_has_cores():
+    program = (
+        "import os\n"
+        "from hybrid.thread_tuner import make_thread_tuner\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "tuner = make_thread_tuner(print)\n"
+        "tuner.begin_step()\n"
+        "print(tuner.threads)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert make_thread_tuner(print).threads >= 1
