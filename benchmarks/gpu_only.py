@@ -10,7 +10,7 @@ from benchmarks.finished_curves import FinishedCurves
 from benchmarks.gpu_only_plan import default_workers, plan, plan_text
 from benchmarks.gpu_only_report import write_report
 from benchmarks.record import RESULTS, Record
-from benchmarks.tuned_rates import SEARCH_NAME
+from benchmarks.tuned_rates import search_files
 from hybrid.device import choose_device, describe
 from launch.config import DEVICES
 
@@ -43,6 +43,7 @@ def _title(device_asked: str) -> str:
 
 def _settings(options: argparse.Namespace) -> dict[str, object]:
     plain = {name: value.name if isinstance(value, Path) else value for name, value in vars(options).items()}
+    plain["row_lr_from"] = [path.name for path in options.row_lr_from]
     return plain | {"device_found": describe(choose_device(options.device))}
 
 
@@ -59,7 +60,11 @@ def _options() -> argparse.Namespace:
     for kind in KINDS:
         parser.add_argument(f"--{kind}-row-lr", type=float, help="default: what --row-lr-from found best")
     parser.add_argument(
-        "--row-lr-from", type=Path, default=RESULTS / f"{SEARCH_NAME}.json", help="JSON of bench-row-lr"
+        "--row-lr-from",
+        type=Path,
+        nargs="+",
+        default=search_files(RESULTS),
+        help="JSON of bench-row-lr; of what several have searched for, the last one's choice",
     )
     parser.add_argument(
         "--continue", dest="is_continued", action="store_true", help="keep the curves that an earlier start finished"

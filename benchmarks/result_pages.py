@@ -51,12 +51,13 @@ def page_of(name: str, record: Record, folder: Path = RESULTS) -> str:
     """
     if is_judged(record):
         return verdict_page(record)
-    if name in _PAGES:
-        return _PAGES[name](record)
-    page = folder / f"{name}.md"
-    if not page.exists():
-        raise DataError(f"{name}.json has no page {page}; add its maker to benchmarks/result_pages.py.")
-    return page.read_text(encoding="utf-8")
+    for known, page in _PAGES.items():
+        if name.startswith(known):
+            return page(record)
+    written = folder / f"{name}.md"
+    if not written.exists():
+        raise DataError(f"{name}.json has no page {written}; add its maker to benchmarks/result_pages.py.")
+    return written.read_text(encoding="utf-8")
 
 
 def write_pages(folder: Path = RESULTS) -> None:

@@ -28,8 +28,8 @@ def main() -> None:
     restart_if_blas_is_forced()
     options = _options()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    record = Record(SEARCH_NAME, "Validation P@5 / mAP by row learning rate, the same search for all", settings)
-    path = options.results / f"{SEARCH_NAME}.json"
+    record = Record(options.name, "Validation P@5 / mAP by row learning rate, the same search for all", settings)
+    path = options.results / f"{options.name}.json"
     base = CurveSettings(
         kind="dense",
         max_items=options.max_items,
@@ -121,6 +121,12 @@ def _cell(trial: Mapping[str, Any] | None, best: float) -> str:
     return f"**{shown}**" if score(trial) == best else shown
 
 
+def _name(text: str) -> str:
+    if not text.startswith(SEARCH_NAME):
+        raise argparse.ArgumentTypeError(f"{text!r} does not begin with {SEARCH_NAME}, so nobody would find the rates.")
+    return text
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.row_lr_search", description=__doc__)
     parser.add_argument("--tags", type=int, nargs="+", default=[10_000, 100_000, 0], help="sizes of vocabulary; 0: all")
@@ -131,6 +137,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--continue", dest="is_continued", action="store_true", help="keep the trials that an earlier start finished"
     )
+    parser.add_argument("--name", type=_name, default=SEARCH_NAME, help="of the files; another keeps an earlier search")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
 """Which row learning rate each contender trains with."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from benchmarks.curve_settings import ROW_LR
 from benchmarks.record import read_record
 
 SEARCH_NAME = "row_lr_search"
-"""Of the search's program and of its files."""
+"""Of the search's program; its files begin with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,26 @@ def score(result: Mapping[str, Any]) -> float:
     return -math.inf if final is None else final["P@5"] + final["mAP"]
 
 
-def searched_rates(path: Path) -> dict[tuple[str, int], float]:
-    """The best rate by (kind, `max_tags`) of what `benchmarks.row_lr_search` wrote; nothing if it never ran.
+def search_files(folder: Path) -> list[Path]:
+    """What searches wrote, the oldest first."""
+    return sorted(folder.glob(f"{SEARCH_NAME}*.json"), key=lambda path: read_record(path)["started"])
+
+
+def searched_rates(paths: Iterable[Path]) -> dict[tuple[str, int], float]:
+    """The best rate by (kind, `max_tags`); of what several files have searched for, the last one's.
 
     Raises:
-        DataError: the file is no record.
+        DataError: a file is no record, or is missing.
     """
+    rates: dict[tuple[str, int], float] = {}
+    for path in paths:
+        rates |= _best_rates(read_record(path))
+    return rates
+
+
+def _best_rates(record: Mapping[str, Any]) -> dict[tuple[str, int], float]:
     best: dict[tuple[str, int], Mapping[str, Any]] = {}
-    for result in read_record(path)["results"] if path.exists() else ():
+    for result in record["results"]:
         key = result["settings"]["kind"], result["settings"]["max_tags"]
         if result["final"] is None:
             continue

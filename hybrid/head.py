@@ -34,7 +34,7 @@ from workers.settings import check, nearest
 START_TIMEOUT_S = 120.0
 """Workers join in about a second. They load kernels, or compile them, while the caller goes on."""
 COLLECT_TIMEOUT_S = 120.0
-DEFAULT_POSITIVES = 64
+DEFAULT_POSITIVES = 256
 
 
 class WideHead(nn.Module):

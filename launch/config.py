@@ -94,7 +94,7 @@ class TrainConfig:
     """Examples per step."""
     microbatches: int = 2
     """M: slices of a batch that are in flight between trunk and workers."""
-    positives: int = 64
+    positives: int = 256
     """P: positives drawn per example and step (all, if it has fewer)."""
     auto_negatives: bool = False
     """Start from `head.negatives` and draw as many as workers can serve while the trunk computes."""

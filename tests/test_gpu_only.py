@@ -12,7 +12,7 @@ from benchmarks.curve_settings import KINDS, ROW_LR, CurveSettings
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.gpu_only_plan import LIMIT_MINUTES, default_workers, minutes, plan, plan_text
 from benchmarks.record import RESULTS, Record, read_record
-from benchmarks.tuned_rates import searched_rates, tuned_rate
+from benchmarks.tuned_rates import search_files, searched_rates, tuned_rate
 from workers.errors import DataError
 from workers.settings import to_plain
 
@@ -28,7 +28,7 @@ def options(**changed):
         "max_items": 0,
         "measurements": 6,
         "device": "cpu",
-        "row_lr_from": RESULTS / "no_such_file.json",
+        "row_lr_from": [],
     }
     return argparse.Namespace(**(defaults | given | changed))
 
@@ -128,14 +128,29 @@ def test_searched_rates_win_by_both_measures_together_and_only_at_their_size(tmp
     failed = to_plain(CurveSettings(kind="dense", seconds=1.0, max_tags=10, row_lr=1.0))
     record.add({"contender": "dense BCE in chunks", "settings": failed, "final": None})
     path = record.write(tmp_path)
-    searched = searched_rates(path)
-    assert searched == {("dense", 10): 0.03} and searched_rates(tmp_path / "none.json") == {}
+    searched = searched_rates([path])
+    assert searched == {("dense", 10): 0.03} and searched_rates([]) == {}
     rates = [tuned_rate("dense", 10, None, searched), tuned_rate("dense", 10, 0.7, searched)]
     assert [(rate.row_lr, rate.origin) for rate in rates] == [(0.03, "searched"), (0.7, "given")]
     assert tuned_rate("dense", 0, None, searched).row_lr == ROW_LR["dense"]
     assert "not searched" in tuned_rate("dense", 0, None, searched).origin
     table = row_lr_search.report_text(read_record(path))
     assert "| 10 tags, dense BCE in chunks | 0.400 / 0.100 | **0.390 / 0.150** | 0.450 / 0.050 | failed |" in table
+
+
+def test_a_later_search_decides_about_what_it_searched_for_and_nothing_else(tmp_path):
+    for name, started, kinds, row_lr in [
+        ("row_lr_search", "2026-01-01T00:00:00+00:00", ("dense", "sampled"), 0.1),
+        ("row_lr_search_again", "2026-01-02T00:00:00+00:00", ("sampled",), 0.3),
+    ]:
+        record = clean_record(name)
+        for kind in kinds:
+            record.add(result_of(CurveSettings(kind=kind, seconds=1.0, max_tags=10, row_lr=row_lr)))
+        path = record.write(tmp_path)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"started": started}))
+    files = search_files(tmp_path)
+    assert [path.stem for path in files] == ["row_lr_search", "row_lr_search_again"]
+    assert searched_rates(files) == {("dense", 10): 0.1, ("sampled", 10): 0.3}
 
 
 @pytest.mark.parametrize("best", row_lr_search.RATES)

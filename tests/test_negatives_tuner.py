@@ -24,7 +24,7 @@ class Bench:
         monkeypatch.setattr(hybrid.negatives_tuner, "time", SimpleNamespace(perf_counter=lambda: self.now_s))
         monkeypatch.setattr(hybrid.negatives_tuner, "CoreDemand", lambda: demand)
         self.workers, self.told = workers, []
-        config = head or HeadConfig()
+        config = head or HeadConfig(negatives=1024)
         ready, starting = SimpleNamespace(state="ready"), SimpleNamespace(state="starting")
         router = SimpleNamespace(workers=lambda: [starting] + [ready] * self.workers)
         self.head = SimpleNamespace(config=config, num_negatives=config.negatives, num_tags=num_tags, router=router)

@@ -19,7 +19,7 @@ class HeadConfig:
 
     objective: str = "negative-sampling"
     """`negative-sampling` or `sampled-softmax`."""
-    negatives: int = 1024
+    negatives: int = 4096
     """K: negatives drawn per chunk (shared), or per example with `private_negatives`."""
     private_negatives: bool = False
     """Draw negatives for each example alone (word2vec's way) instead of sharing them within a chunk."""
