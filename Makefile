@@ -88,6 +88,7 @@ bench-row-lr: setup ## search row learning rates for the hybrid and its rivals a
 
 bench-memory: setup ## the most tags that each contender can hold, predicted and tried: ARGS=
 	$(BIN)/python -m benchmarks.memory_limits $(ARGS)
+
 bench-pipeline: setup ## how long a trunk of modelled latency waits for workers: ARGS=
 	$(BIN)/python -m benchmarks.suite pipeline_efficiency $(ARGS)
 	$(BIN)/python -m benchmarks.pipeline_plot
