@@ -15,8 +15,10 @@ _ROUNDS = 3
 _WATCHED_STEPS = 9
 _SLOWER = 1.5
 """A median step that is longer than the trial found by this factor calls for another trial."""
-_REST_S, _PERIOD_S = 20.0, 300.0
-"""Seconds after a trial before the next: at least, and at most."""
+_REST_S = 20.0
+"""Seconds after a trial before the next, at least."""
+_FIRST_PERIOD_S, _LAST_PERIOD_S = 30.0, 300.0
+"""Seconds after a trial before the next, at most; they double: a trial while everything starts is the least sure."""
 
 
 def thread_candidates(cores: int, planned: int) -> list[int]:
@@ -46,7 +48,8 @@ class ThreadTuner:
     one of them stalls all. But workers with few negatives beside a trunk on the CPU rest most of the time, and then
     cores that are left to them lie idle. How often they collide is known by measurement only, and it changes with the
     number of workers, of negatives, and with other programs: a trial is repeated when steps have become much longer,
-    and every five minutes. It costs no step, only the difference between candidates.
+    after half a minute, and then ever more rarely, down to every five minutes. It costs no step, only the difference
+    between candidates.
 
     Args:
         candidates: numbers of threads, from `thread_candidates`.
@@ -68,7 +71,7 @@ class ThreadTuner:
         self._trial: deque[tuple[int, bool]] = deque()
         self._step_s: dict[int, list[float]] = {}
         self._watched: deque[float] = deque(maxlen=_WATCHED_STEPS)
-        self._expected_s = 0.0
+        self._expected_s, self._period_s = 0.0, _FIRST_PERIOD_S
         self._settled_s = self._start_s = time.perf_counter()
         if len(self._candidates) > 1:
             self._try_all()
@@ -118,7 +121,10 @@ class ThreadTuner:
         rested_s = now_s - self._settled_s
         is_full = len(self._watched) == _WATCHED_STEPS
         has_slowed = is_full and statistics.median(self._watched) > _SLOWER * self._expected_s
-        if rested_s > _PERIOD_S or (has_slowed and rested_s > _REST_S):
+        if has_slowed and rested_s > _REST_S:
+            self._try_all()
+        elif rested_s > self._period_s:
+            self._period_s = min(2 * self._period_s, _LAST_PERIOD_S)
             self._try_all()
 
 

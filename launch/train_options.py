@@ -70,7 +70,12 @@ OPTIONS = (
     ),
     TrainOption("--dim", "trunk.dim", int, "Length of the features and of each row."),
     TrainOption("--trunk", "trunk.factory", str, "cnn-small, resnet18, or module:factory."),
-    TrainOption("--trunk-threads", "trunk.threads", int, "CPU threads of the trunk; 0: on a CPU the fastest, by trying, else what workers leave."),
+    TrainOption(
+        "--trunk-threads",
+        "trunk.threads",
+        int,
+        "CPU threads of the trunk; 0: the fastest, by trying.",
+    ),
     TrainOption("--device", "trunk.device", click.Choice(DEVICES), "Where the trunk computes."),
     TrainOption("--batch-size", "train.batch_size", int, "Examples per step."),
     TrainOption("--microbatches", "train.microbatches", int, "Slices of a batch in flight between trunk and workers."),
