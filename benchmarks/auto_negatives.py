@@ -29,12 +29,11 @@ def main() -> None:
     """Train every contender with every seed, write JSON after each, then table and plot."""
     restart_if_blas_is_forced()
     options = _options()
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     title = (
         f"Emoji at equal training time: cnn-small that waits {1000 * FORWARD_S:g} ms more in each forward pass and "
         f"{1000 * BACKWARD_S:g} ms in each backward pass of a micro-batch"
     )
-    record = Record(NAME, title, settings)
+    record = Record(NAME, title, vars(options))
     for seed in options.seeds:
         for negatives in [*options.negatives, AUTO]:
             record.add(trained(str(negatives), seed, options))

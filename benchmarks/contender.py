@@ -21,7 +21,7 @@ from benchmarks.true_tags import TrueTags
 from hybrid.data.view import View
 from hybrid.device import choose_device, choose_precision
 from hybrid.head import WideHead
-from hybrid.own_workers import OwnWorkers
+from hybrid.own_workers import WORKERS_START_S, OwnWorkers
 from hybrid.pipeline import Pipeline
 from hybrid.score_bias import score_bias_N
 from hybrid.thread_tuner import make_thread_tuner
@@ -29,8 +29,6 @@ from hybrid.trainer import Trainer
 from hybrid.trunks import build_trunk
 from workers.matrix import TagMatrix
 
-WORKERS_START_S = 300.0
-"""The first start on a machine compiles kernels."""
 RIVALS: dict[str, Callable[[Setting], RivalHead]] = {
     "dense": DenseHead,
     "softmax": SoftmaxHead,
@@ -99,19 +97,15 @@ def _workers_head(settings: CurveSettings, view: View) -> Iterator[WideHead]:
         seed=settings.seed,
     )
     own = OwnWorkers(matrix, settings.workers, config.head, config.transport, None)
-    with closing(own):
-        head = WideHead.attached(
-            matrix,
-            own.endpoint,
-            own.pool,
-            config.head,
-            own.ring,
-            positives=config.train.positives,
-            seed=settings.seed,
-        )
+    positives, seed = config.train.positives, settings.seed
+    with (
+        closing(own),
+        WideHead.attached(
+            matrix, own.endpoint, own.pool, config.head, own.ring, positives=positives, seed=seed
+        ) as head,
+    ):
         head.router.wait_ready(settings.workers, WORKERS_START_S)
         yield head
-        head.close()
 
 
 def _setting(settings: CurveSettings, view: View) -> Setting:

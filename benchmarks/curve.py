@@ -33,7 +33,12 @@ from workers.cores import available_cores
 from workers.settings import from_plain, to_plain
 
 WARM_UP_STEPS = 3
-"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded, memory is sampled."""
+"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded, memory is sampled.
+
+Weights and rows stay as they are; the optimizers' states see these steps' gradients, for every contender alike.
+"""
+MEASURE = "measure"
+"""The phase of measurements, which cost no training time."""
 
 
 class Curve:
@@ -74,6 +79,7 @@ class Curve:
         return self._result()
 
     def _warm_up(self) -> None:
+        threads, self.trainer.threads = self.trainer.threads, None  # nothing is to be timed while memory is sampled
         endless = (batch for _ in itertools.count() for batch in self._batches(epoch=0))  # a tiny set ends too soon
         with contextlib.closing(prefetched(endless)) as prepared, PeakMemory() as memory:
             for _ in range(WARM_UP_STEPS):
@@ -81,6 +87,8 @@ class Curve:
         self._memory = memory.peak
         progress = self.trainer.progress
         progress.step = progress.num_examples = 0
+        self.trainer.threads = threads
+        self.trainer.timer.take(step=0)
 
     def _epoch(self) -> Generator[tuple[torch.Tensor, ItemNumbers], None, None]:
         """Batches prepared ahead in a thread, for every contender as in `hybrid train`."""
@@ -101,9 +109,11 @@ class Curve:
         self._step_s.append(used_s - self._last_s)
         self._last_s = used_s
         for name, seconds in report.seconds.items():
+            if name == MEASURE:
+                continue
             self._phase_s[name] = self._phase_s.get(name, 0.0) + seconds
         if int(self.trainer.fraction * self.settings.measurements) > len(self._points):
-            with self._budget.paused():
+            with self._budget.paused(), self.trainer.timer.phase(MEASURE):
                 self._measure(report)
 
     def _measure(self, report: StepReport) -> None:

@@ -8,7 +8,7 @@ import sys
 
 from launch.start_up import process_age_s
 
-_BATCH, _PIXELS = 128, 3 * 32 * 32
+BATCH, _PIXELS = 128, 3 * 32 * 32
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         ended_s["workers"] = process_age_s()
         optimizer = torch.optim.AdamW(trunk.parameters())
         ended_s["optimizer"] = process_age_s()
-        loss = head(trunk(torch.randn(_BATCH, _PIXELS)), [[b, num_tags - 1 - b] for b in range(_BATCH)])
+        loss = head(trunk(torch.randn(BATCH, _PIXELS)), [[b, num_tags - 1 - b] for b in range(BATCH)])
         loss.backward()
         optimizer.step()
         ended_s["first step"] = process_age_s()

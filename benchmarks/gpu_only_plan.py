@@ -30,7 +30,7 @@ def plan(options: argparse.Namespace) -> Plan:
         measurements=options.measurements,
         device=choose_device(options.device).type,
     )
-    searched = searched_rates(options.row_lr_from)
+    searched = searched_rates(options.row_lr_from, device=base.device, max_items=options.max_items)
     found: Plan = {}
     for seed, max_tags, kind in itertools.product(options.seeds, options.tags, options.contenders):
         rate = tuned_rate(kind, max_tags, getattr(options, f"{kind}_row_lr"), searched)

@@ -53,7 +53,7 @@ def report_text(record: Result) -> str:
         "largest sum of Pss over all processes of the training, file pages of the data included; `hybrid train` has "
         "one small process more, the launcher. Time to quality: seconds to the first measurement with "
         f"{LEVEL_SHARE:.0%} of the best final P@5 of that size. "
-        f"Trunk: {first['device']}, {first['precision']}; CPU threads: {_threads(record)}."
+        f"Trunk: {first['device']}, {first['precision']}; its CPU threads are measured while it trains."
     )
     parts.append(f"{surroundings(record)}\n\n`{record['command']}`")
     return "\n\n".join(parts) + "\n"
@@ -99,12 +99,6 @@ def _rates(record: Result) -> str:
 
 def _has_origins(record: Result) -> bool:
     return all("row_lr_origin" in result for result in record["results"])
-
-
-def _threads(record: Result) -> str:
-    """The hybrid's trunk leaves cores to its workers; the rivals have the machine to themselves."""
-    threads = {result["contender"]: result["trunk_threads"] for result in record["results"]}
-    return ", ".join(f"{number} ({name})" for name, number in threads.items())
 
 
 def by_size(record: Result) -> dict[int, list[Result]]:

@@ -26,8 +26,7 @@ def main() -> None:
     """Train some steps with a real trunk, rank once, sample the sum of Pss meanwhile."""
     restart_if_blas_is_forced()
     options = _options()
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    record = Record(NAME, "Memory of trunk and workers together, by kind", settings)
+    record = Record(NAME, "Memory of trunk and workers together, by kind", vars(options))
     record.add(measure(options))
     path = record.write(options.results)
     print(path, write_memory_report(path), sep="\n")

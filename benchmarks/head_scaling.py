@@ -45,8 +45,7 @@ def main() -> None:
     """Time all sizes round by round, write JSON and table."""
     restart_if_blas_is_forced()
     options = _options()
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    record = Record(NAME, "Time of the wide head per step, without a trunk, by number of tags", settings)
+    record = Record(NAME, "Time of the wide head per step, without a trunk, by number of tags", vars(options))
     for result in measure(options):
         record.add(result)
     path = record.write(options.results)

@@ -38,8 +38,7 @@ def main() -> int:
         positives=options.tags_per_example,
         tags_per_example=options.tags_per_example,
     )
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    record = Record(NAME, "The most tags that each contender can hold, predicted and tried", settings)
+    record = Record(NAME, "The most tags that each contender can hold, predicted and tried", vars(options))
     for kind in options.contenders:
         record.add(measure(kind, shape, int(options.limit_gib * 2**30), options.step))
         path = record.write(options.results)

@@ -8,9 +8,13 @@ from hybrid.schedule import Budget
 
 
 class PausedBudget(Budget):
-    """Starts paused; seconds pass only inside `running`, and there outside `paused`."""
+    """Starts paused; seconds pass only inside `running`, and there outside `paused`. Before, nothing is used up."""
 
     _resumed_s: float | None = None
+    _has_run = False
+
+    def fraction(self, num_examples: int) -> float:
+        return super().fraction(num_examples) if self._has_run else 0.0
 
     def start(self) -> None:
         """Nothing: the clock belongs to the benchmark, not to the first step."""
@@ -22,6 +26,7 @@ class PausedBudget(Budget):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Let the clock run."""
+        self._has_run = True
         self._resumed_s = time.perf_counter()
         try:
             yield

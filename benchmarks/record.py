@@ -35,7 +35,7 @@ class Record:
             "started": _now(),
             "machine": describe_machine(),
             "software": describe_software(),
-            "settings": {option: value for option, value in settings.items() if option != "results"},  # a local path
+            "settings": {name: _plain(value) for name, value in settings.items() if name != "results"},  # a local path
             "results": [],
         }
 
@@ -79,6 +79,10 @@ def surroundings(record: Mapping[str, Any]) -> str:
         f"torch {software['versions']['torch']}, BLAS for {', '.join(sorted(blas)) or 'unknown'}; "
         f"{commit}, {record['started']}."
     )
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _now() -> str:

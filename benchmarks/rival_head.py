@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.true_tags import TrueTags
 from workers.config import HeadConfig
+from workers.fresh_rows import fill_rows
 from workers.objectives import initial_bias_N
 
 
@@ -36,10 +37,10 @@ class Setting:
     true_tags: TrueTags
 
     def initial_rows_ND(self) -> Tensor:
-        """Fresh rows with the distribution of the workers' matrix, on the device."""
-        generator = torch.Generator().manual_seed(self.seed)
-        rows_ND = torch.randn(len(self.counts_N), self.dim, generator=generator)
-        return rows_ND.mul_(self.config.init_scale / self.dim**0.5).to(self.device)
+        """The rows with which the workers' matrix begins for the same seed, on the device."""
+        rows_ND = np.empty((len(self.counts_N), self.dim), np.float32)
+        fill_rows(rows_ND, self.config.init_scale / self.dim**0.5, self.seed)
+        return torch.from_numpy(rows_ND).to(self.device)
 
     def log_marginal_N(self) -> NDArray[np.float32]:
         """Where the biases of a softmax say "no information", float32 `[N]`."""

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,7 @@ def main() -> None:
     """Search for every contender on every size, write JSON after each trial, then the table."""
     restart_if_blas_is_forced()
     options = _options()
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    record = Record(options.name, "Validation P@5 / mAP by row learning rate, the same search for all", settings)
+    record = Record(options.name, "Validation P@5 / mAP by row learning rate, the same search for all", vars(options))
     path = options.results / f"{options.name}.json"
     base = CurveSettings(
         kind="dense",
@@ -42,7 +42,8 @@ def main() -> None:
         workers = default_num_workers() if kind == "hybrid" else 0
         curve = replace(base, kind=kind, workers=workers, max_tags=max_tags)
         trials = Trials(curve, record, options.results, finished)
-        print(f"{max_tags or 'all'} tags, {curve.name}: {search(trials.score_of, ROW_LR[kind]):g}", flush=True)
+        best = search(trials.score_of, ROW_LR[kind])
+        print(f"{max_tags or 'all'} tags, {curve.name}: {'every trial failed' if best is None else best}", flush=True)
     table = path.with_suffix(".md")
     write_whole(table, report_text(read_record(path)))
     print(path, table, sep="\n")
@@ -75,8 +76,11 @@ class Trials:
         return score(result)
 
 
-def search(trial: Callable[[float], float], start: float) -> float:
-    """The rate of `RATES` whose neighbours both score less: climbs from `start`, at least 3 trials unless at an end."""
+def search(trial: Callable[[float], float], start: float) -> float | None:
+    """The rate of `RATES` whose neighbours both score less: climbs from `start`, at least 3 trials unless at an end.
+
+    None where the trials around `start` have all failed.
+    """
     scores: dict[float, float] = {}
     at = RATES.index(start)
     while True:
@@ -84,6 +88,8 @@ def search(trial: Callable[[float], float], start: float) -> float:
             if RATES[i] not in scores:
                 scores[RATES[i]] = trial(RATES[i])
         best = max(scores, key=lambda rate: scores[rate])
+        if scores[best] == -math.inf:
+            return None
         if RATES[at] == best:
             return best
         at = RATES.index(best)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import clean, restart_if_blas_is_forced
+from benchmarks.first_step import BATCH
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, Record, read_record, surroundings
 from benchmarks.spread import spread_of
@@ -25,9 +26,8 @@ def main() -> None:
     """Start again and again; the first time, which may compile, does not count."""
     restart_if_blas_is_forced()
     options = _options()
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     title = f"From the birth of a process to its first step: {options.num_tags:,} tags, dim {options.dim}"
-    record = Record(NAME, title, settings)
+    record = Record(NAME, title, vars(options))
     for is_counted in [False, *[True] * options.rounds]:
         ended_s = start(options.num_tags, options.dim, options.workers)
         if is_counted:
@@ -42,12 +42,15 @@ def start(num_tags: int, dim: int, workers: int) -> dict[str, float]:
     """Seconds from the birth of a process at which each stage of its start had ended.
 
     Raises:
-        RunError: it failed.
+        RunError: it failed, or took too long.
     """
     command = [sys.executable, "-m", "benchmarks.first_step", str(num_tags), str(dim), str(workers)]
-    done = subprocess.run(
-        command, cwd=RESULTS.parents[1], env=clean(os.environ), capture_output=True, text=True, timeout=_LIMIT_S
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=RESULTS.parents[1], env=clean(os.environ), capture_output=True, text=True, timeout=_LIMIT_S
+        )
+    except subprocess.TimeoutExpired as e:
+        raise RunError(f"{' '.join(command[1:])} took more than {_LIMIT_S:.0f} s.") from e
     if done.returncode != 0:
         raise RunError(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr}")
     result: dict[str, float] = json.loads(done.stdout)
@@ -74,7 +77,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=default_num_workers())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.num_tags < BATCH or options.rounds < 1:
+        parser.error(f"--num-tags must be at least {BATCH}, the examples of the step, and --rounds at least 1")
+    return options
 
 
 if __name__ == "__main__":

@@ -36,23 +36,24 @@ def search_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{SEARCH_NAME}*.json"), key=lambda path: read_record(path)["started"])
 
 
-def searched_rates(paths: Iterable[Path]) -> dict[tuple[str, int], float]:
-    """The best rate by (kind, `max_tags`); of what several files have searched for, the last one's.
+def searched_rates(paths: Iterable[Path], *, device: str, max_items: int) -> dict[tuple[str, int], float]:
+    """The best rate by (kind, `max_tags`) on that device and so many items; of several files the last one's.
 
     Raises:
         DataError: a file is no record, or is missing.
     """
     rates: dict[tuple[str, int], float] = {}
     for path in paths:
-        rates |= _best_rates(read_record(path))
+        rates |= _best_rates(read_record(path), device, max_items)
     return rates
 
 
-def _best_rates(record: Mapping[str, Any]) -> dict[tuple[str, int], float]:
+def _best_rates(record: Mapping[str, Any], device: str, max_items: int) -> dict[tuple[str, int], float]:
     best: dict[tuple[str, int], Mapping[str, Any]] = {}
     for result in record["results"]:
         key = result["settings"]["kind"], result["settings"]["max_tags"]
-        if result["final"] is None:
+        found_on = result["settings"]["device"], result["settings"]["max_items"]
+        if result["final"] is None or found_on != (device, max_items):
             continue
         if key not in best or score(result) > score(best[key]):
             best[key] = result

@@ -23,8 +23,7 @@ def main() -> None:
     """Train every number of workers with every seed, write JSON after each, then the table."""
     restart_if_blas_is_forced()
     options = _options()
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    record = Record(NAME, "Quality by number of workers, after the same number of examples", settings)
+    record = Record(NAME, "Quality by number of workers, after the same number of examples", vars(options))
     for seed in options.seeds:
         for workers in options.workers:
             curve = CurveSettings(

@@ -4,7 +4,6 @@
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 from hybrid.chunking import ChunkRules, check_batch
 from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import LossOfWorkers
-from hybrid.own_workers import OwnWorkers
+from hybrid.own_workers import WORKERS_START_S, OwnWorkers
 from hybrid.ranking import Ranker
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import TagBatch
-from workers.config import DEFAULT_TRANSPORT, HeadConfig
+from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
 from workers.errors import ConfigError, DataError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows, save_matrix
@@ -29,7 +28,7 @@ from workers.membership import Membership
 from workers.ring import Ring
 from workers.router import Router, Ticket
 from workers.rows import unpack
-from workers.settings import check, nearest
+from workers.settings import check
 
 START_TIMEOUT_S = 120.0
 """Workers join in about a second. They load kernels, or compile them, while the caller goes on."""
@@ -47,7 +46,7 @@ class WideHead(nn.Module):
     `torch.no_grad()` the call returns the loss and changes nothing. A frozen trunk still trains rows. Rows learn from
     the unscaled loss with their own learning rate: a factor on the loss (GradScaler, gradient accumulation) reaches the
     trunk alone. The rows are not torch parameters: optimizers and `state_dict` do not see them; use `save` and `load`.
-    A new head returns as soon as its workers have joined; the first call waits until they have loaded their kernels.
+    A new head returns as soon as its workers have joined; the first call waits until one has loaded its kernels.
 
     Args:
         num_tags: N, rows of the tag matrix.
@@ -63,6 +62,8 @@ class WideHead(nn.Module):
 
     Raises:
         ConfigError: a setting breaks its rule.
+        DataError: `dim` or `tag_counts` do not fit.
+        MemoryError: the machine cannot hold the matrix.
         WorkerLost: the workers cannot be started.
 
     Example:
@@ -76,6 +77,7 @@ class WideHead(nn.Module):
     """
 
     _own: OwnWorkers | None = None
+    _was_ready = False
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class WideHead(nn.Module):
         log_dir: Path | None = None,
         **settings: Any,
     ) -> None:
-        config = _configured(config, settings)
+        config = changed(config or HeadConfig(), settings)
         counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
         matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed, in_background=True)
         own = OwnWorkers(matrix, workers, config, transport, log_dir)
@@ -118,6 +120,8 @@ class WideHead(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
+        check(positives >= 1, "positives", positives, "at least 1")
+        check(0 <= seed < 2**63, "seed", seed, "between 0 and 2**63 - 1")
         self.config = config
         self.num_tags, self.dim, self.positives, self.seed = matrix.num_tags, matrix.dim, positives, seed
         self.matrix = matrix
@@ -158,7 +162,8 @@ class WideHead(nn.Module):
             WorkerLost: no worker answered in time.
         """
         update = self.training and torch.is_grad_enabled()
-        ticket = self.submit(_to_host(features_BD), tags, update=update, pos_weights=pos_weights)
+        features = np.ascontiguousarray(features_BD.detach().to(device="cpu", dtype=torch.float32).numpy())
+        ticket = self.submit(features, tags, update=update, pos_weights=pos_weights)
         result = self.collect(ticket)
         self.step += update
         mean_loss = torch.tensor(result.loss_B.mean() if len(result.loss_B) else 0.0, device=features_BD.device)
@@ -211,6 +216,9 @@ class WideHead(nn.Module):
 
     def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
         """Wait for a ticket's replies and put them together in the order of the examples."""
+        if self._own is not None and not self._was_ready:
+            self.router.wait_ready(1, WORKERS_START_S)  # the first call
+            self._was_ready = True
         self.router.collect(ticket, timeout_s)
         return HeadResult.of(ticket, self.dim)
 
@@ -286,15 +294,3 @@ class WideHead(nn.Module):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _configured(config: HeadConfig | None, settings: dict[str, Any]) -> HeadConfig:
-    known = HeadConfig.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"WideHead has no setting {name!r}{nearest(name, known)} Known: {', '.join(known)}.")
-    return replace(config or HeadConfig(), **settings)
-
-
-def _to_host(features_BD: Tensor) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(features_BD.detach().to(device="cpu", dtype=torch.float32).numpy())

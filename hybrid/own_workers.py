@@ -11,6 +11,8 @@ from workers.pool import WorkerPool
 from workers.ring import make_ring
 from workers.router import Router
 
+WORKERS_START_S = 300.0
+"""Until workers are ready: the first start on a machine compiles kernels."""
 _MOST_BY_DEFAULT = 8
 
 

@@ -17,6 +17,8 @@ _SLOWER = 1.5
 """A median step that is longer than the trial found by this factor calls for another trial."""
 _REST_S = 20.0
 """Seconds after a trial before the next, at least."""
+_LEAST_REST = 10.0
+"""A trial is followed by a pause of at least so many times its length: trials cost slow trunks little, too."""
 _FIRST_PERIOD_S, _LAST_PERIOD_S = 30.0, 300.0
 """Seconds after a trial before the next, at most; they double: a trial while everything starts is the least sure."""
 
@@ -72,7 +74,7 @@ class ThreadTuner:
         self._step_s: dict[int, list[float]] = {}
         self._watched: deque[float] = deque(maxlen=_WATCHED_STEPS)
         self._expected_s, self._period_s = 0.0, _FIRST_PERIOD_S
-        self._settled_s = self._start_s = time.perf_counter()
+        self._trial_start_s = self._settled_s = self._start_s = time.perf_counter()
         if len(self._candidates) > 1:
             self._try_all()
 
@@ -103,6 +105,7 @@ class ThreadTuner:
 
     def _try_all(self) -> None:
         self._step_s = {threads: [] for threads in self._candidates}
+        self._trial_start_s = time.perf_counter()
         for _, threads in itertools.product(range(_ROUNDS), self._candidates):
             self._trial += [(threads, False), (threads, True)]  # in the first, threads start and kernels are chosen
 
@@ -118,12 +121,12 @@ class ThreadTuner:
 
     def _watch(self, step_s: float, now_s: float) -> None:
         self._watched.append(step_s)
-        rested_s = now_s - self._settled_s
+        rested_s, trial_s = now_s - self._settled_s, self._settled_s - self._trial_start_s
         is_full = len(self._watched) == _WATCHED_STEPS
         has_slowed = is_full and statistics.median(self._watched) > _SLOWER * self._expected_s
-        if has_slowed and rested_s > _REST_S:
+        if has_slowed and rested_s > max(_REST_S, trial_s):
             self._try_all()
-        elif rested_s > self._period_s:
+        elif rested_s > max(self._period_s, _LEAST_REST * trial_s):
             self._period_s = min(2 * self._period_s, _LAST_PERIOD_S)
             self._try_all()
 

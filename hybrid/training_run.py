@@ -20,6 +20,7 @@ from hybrid.features import resized
 from hybrid.head import WideHead
 from hybrid.metrics_log import MetricsLog
 from hybrid.order import epoch_order
+from hybrid.own_workers import WORKERS_START_S
 from hybrid.prefetch import prefetched
 from hybrid.reporter import Reporter
 from hybrid.rundir import RunDirectory
@@ -32,6 +33,7 @@ from hybrid.trunks import build_trunk, prepare_images
 from hybrid.validation import Validation
 from launch.config import RunConfig
 from workers.cores import available_cores
+from workers.errors import DataError
 from workers.matrix import TagMatrix
 from workers.phase_clock import warm_up_report
 from workers.ring import Ring
@@ -39,9 +41,6 @@ from workers.tag_weights import inverse_frequency_weights
 from workers.trace import TraceWindow
 
 logger = logging.getLogger(__name__)
-
-WORKERS_START_S = 300.0
-"""The first start on a machine compiles kernels."""
 
 
 class TrainingRun:
@@ -136,6 +135,10 @@ class TrainingRun:
             with contextlib.closing(prefetched(self._epoch())) as epoch:
                 trainer.fit(epoch, self._after_step, self._should_stop)
             if not self._should_stop() and trainer.fraction < 1:
+                if trainer.progress.num_examples_of_epoch == 0:
+                    raise DataError(
+                        "no training picture can be read any more; the log names them. Is the folder there?"
+                    )
                 trainer.progress.epoch += 1
                 trainer.progress.num_examples_of_epoch = 0
         self.reporter.flush()

@@ -148,6 +148,17 @@ def run_chunk(config: HeadConfig, parameters: Parameters, examples: list[Example
     )
 
 
+def fresh_rows(num_tags: int, dim: int, deviation: float, key: int) -> np.ndarray:
+    """Elements in the order of memory, two of each 64 bits: the low half as a signed number, then the high half."""
+    values = []
+    for counter in range(num_tags * dim // 2):
+        bits = splitmix64(key, counter)
+        for half in (bits & 0xFFFFFFFF, bits >> 32):
+            signed = half - (1 << 32) if half >= 1 << 31 else half
+            values.append(signed / 2**31 * math.sqrt(3) * deviation)
+    return np.array(values).reshape(num_tags, dim)
+
+
 def splitmix64(key: int, counter: int) -> int:
     """The output number `counter` of the generator seeded with `key`."""
     z = (key + (counter + 1) * 0x9E3779B97F4A7C15) & MASK_64

@@ -285,6 +285,18 @@ def test_rows_stay_finite_when_numbers_explode(config):
     assert np.isfinite(matrix.tag_state_N4).all()
 
 
+@pytest.mark.parametrize("private_negatives", [False, True])
+def test_a_rate_at_which_decay_would_turn_rows_over_is_refused(private_negatives):
+    """The configuration is checked with its own rate; a chunk may carry another one."""
+    config = make_config(private_negatives=private_negatives, weight_decay=10.0, row_lr=0.03)
+    matrix = make_matrix(config)
+    rows = matrix.rows_ND.tobytes()
+    with pytest.raises(ChunkError, match=r"row_lr = 0.3 with weight_decay = 10 leaves -2 .* below 0.1"):
+        WideEngine(matrix, config).apply(make_chunk(random_features(), POSITIVES, TRUTH, row_lr=0.3))
+    assert matrix.rows_ND.tobytes() == rows
+    WideEngine(matrix, config).apply(make_chunk(random_features(), POSITIVES, TRUTH, row_lr=0.09))
+
+
 def test_refused_chunk_with_shared_negatives_writes_nothing():
     config = make_config()
     matrix = make_matrix(config)

@@ -128,8 +128,10 @@ def test_searched_rates_win_by_both_measures_together_and_only_at_their_size(tmp
     failed = to_plain(CurveSettings(kind="dense", seconds=1.0, max_tags=10, row_lr=1.0))
     record.add({"contender": "dense BCE in chunks", "settings": failed, "final": None})
     path = record.write(tmp_path)
-    searched = searched_rates([path])
-    assert searched == {("dense", 10): 0.03} and searched_rates([]) == {}
+    searched = searched_rates([path], device="auto", max_items=0)
+    assert searched == {("dense", 10): 0.03} and searched_rates([], device="auto", max_items=0) == {}
+    assert searched_rates([path], device="cuda", max_items=0) == {}, "another device is another machine"
+    assert searched_rates([path], device="auto", max_items=500) == {}, "a trial on few pictures finds other rates"
     rates = [tuned_rate("dense", 10, None, searched), tuned_rate("dense", 10, 0.7, searched)]
     assert [(rate.row_lr, rate.origin) for rate in rates] == [(0.03, "searched"), (0.7, "given")]
     assert tuned_rate("dense", 0, None, searched).row_lr == ROW_LR["dense"]
@@ -150,7 +152,7 @@ def test_a_later_search_decides_about_what_it_searched_for_and_nothing_else(tmp_
         path.write_text(json.dumps(json.loads(path.read_text()) | {"started": started}))
     files = search_files(tmp_path)
     assert [path.stem for path in files] == ["row_lr_search", "row_lr_search_again"]
-    assert searched_rates(files) == {("dense", 10): 0.1, ("sampled", 10): 0.3}
+    assert searched_rates(files, device="auto", max_items=0) == {("dense", 10): 0.1, ("sampled", 10): 0.3}
 
 
 @pytest.mark.parametrize("best", row_lr_search.RATES)
@@ -166,6 +168,12 @@ def test_the_search_climbs_to_a_rate_whose_neighbours_are_worse(best, start):
     assert len(tried) == len(set(tried)) and start in tried
     steps = abs(row_lr_search.RATES.index(best) - row_lr_search.RATES.index(start))
     assert len(tried) <= 3 + steps, "nothing is tried beyond the neighbours of the path"
+
+
+def test_a_search_in_which_every_trial_fails_finds_nothing():
+    tried = []
+    assert row_lr_search.search(lambda row_lr: tried.append(row_lr) or -math.inf, 0.1) is None
+    assert len(tried) == 3
 
 
 def test_a_search_ends_where_all_other_rates_fail():

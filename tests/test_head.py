@@ -273,6 +273,8 @@ def test_bad_input_is_refused_whole_and_the_head_lives_on(head, tags, features, 
         ({"workers": 1000}, ConfigError, "workers = 1000"),
         ({"dim": 6}, DataError, "multiple of 4"),
         ({"tag_counts": np.ones(N + 1)}, DataError, "counts"),
+        ({"positives": 0}, ConfigError, "positives = 0"),
+        ({"seed": -1}, ConfigError, "seed = -1"),
     ],
 )
 def test_bad_settings_are_refused_and_leave_nothing_behind(settings, error, told):

@@ -84,10 +84,13 @@ def test_plain_python_gives_the_same_numbers():
     """The kernels' own tests once more, with every kernel as the Python function that is written down."""
     files = [
         "arithmetic",
+        "bfloat16",
         "engine",
+        "hot_rows",
         "kernel_shared",
         "kernel_private",
         "objectives",
+        "row_blocks",
         "sampler",
         "positives",
         "counters",

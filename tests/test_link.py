@@ -1,6 +1,7 @@
 """The link: what it carries, what it refuses, what it does when nobody listens."""
 
 import logging
+import os
 import threading
 
 import msgpack
@@ -81,6 +82,21 @@ def test_numpy_scalars_become_numbers(pair):
     assert message["loss"] == 0.25
     assert message["step"] == 7
     assert message["workers"][0]["in_flight"] == 2
+
+
+def test_text_that_is_not_unicode_arrives_with_escapes(pair):
+    """As the name of a folder may be that was made under another encoding."""
+    launcher, trunk = pair
+    trunk.send("note", text=os.fsdecode(b"photos-\xff"))
+    assert receive_some(launcher) == [{"kind": "note", "text": "photos-\\udcff"}]
+
+
+def test_what_cannot_be_packed_is_refused_and_blocks_nothing(pair):
+    launcher, trunk = pair
+    with pytest.raises(ProtocolError, match="metrics cannot be packed"):
+        trunk.send("metrics", table={"P@5": 1 << 80})
+    trunk.send("note", text="next")
+    assert receive_some(launcher) == [{"kind": "note", "text": "next"}]
 
 
 def test_receive_returns_at_once_when_nothing_came(pair):

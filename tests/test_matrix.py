@@ -3,13 +3,16 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from naive import fresh_rows
 from scipy.special import expit
 from wide_cases import make_config, make_matrix
 
+from workers.counters import FRESH_ROWS, stream_key
 from workers.errors import DataError, MatrixMismatch
 from workers.fresh_rows import fill_rows
 from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix
@@ -226,6 +229,36 @@ def test_a_matrix_filled_in_the_background_is_the_same_and_says_when(monkeypatch
     may_go_on.set()
     other.wait_filled(limit_s=60.0)
     np.testing.assert_array_equal(other.rows_ND, expected.rows_ND)
+
+
+def test_a_filling_that_fails_is_told_at_once_and_by_its_cause(monkeypatch):
+    def fail(*args):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("workers.matrix.fill_rows", fail)
+    matrix = TagMatrix.create(100, 8, config=make_config(), in_background=True)
+    other = TagMatrix.attach(matrix.fd)
+    start_s = time.monotonic()
+    with pytest.raises(MatrixMismatch, match=r"could not fill its rows.*can't start new thread"):
+        matrix.wait_filled(limit_s=300.0)
+    with pytest.raises(MatrixMismatch, match="could not fill its rows"):  # a worker does not know why
+        other.wait_filled(limit_s=300.0)
+    assert time.monotonic() - start_s < 60
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        TagMatrix.create(100, 8, config=make_config())
+
+
+@pytest.mark.parametrize("row_dtype", ["float32", "bfloat16"])
+def test_fresh_rows_are_those_of_the_slow_twin(row_dtype):
+    """Over two blocks, so that the second one's numbers are seen to follow the first one's."""
+    num_tags, dim, deviation = 4100, 8, 0.25
+    matrix = TagMatrix.create(
+        num_tags, dim, config=make_config(row_dtype=row_dtype, init_scale=deviation * dim**0.5), seed=9
+    )
+    expected = fresh_rows(num_tags, dim, deviation, int(stream_key(9, 0, 0, FRESH_ROWS)))
+    tolerance = 1e-6 if row_dtype == "float32" else 1 / 256
+    np.testing.assert_allclose(matrix.rows(0, num_tags), expected, rtol=tolerance, atol=1e-9)
+    assert np.abs(expected).max() <= 3**0.5 * deviation
 
 
 def test_closing_a_matrix_ends_its_filling(monkeypatch):

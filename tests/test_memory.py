@@ -1,7 +1,10 @@
 """Shared memory: layout, poison, attaching, damage, lifetime."""
 
+import ctypes
+import errno
 import gc
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,12 +85,16 @@ def test_arrays_outlive_close():
 
 def test_memory_is_given_back():
     arrays = SharedArrays.create(SPEC)
-    address = arrays["large"].ctypes.data
+    start = f"{arrays['large'].ctypes.data - HUGE_PAGE_BYTES:x}-"
+
+    def is_mapped():
+        return any(line.startswith(start) for line in Path("/proc/self/maps").read_text().splitlines())
+
+    assert is_mapped()
     arrays.close()
     del arrays
     gc.collect()
-    with Path("/proc/self/maps").open() as maps:
-        assert not any(line.startswith(f"{address - HUGE_PAGE_BYTES:x}-") for line in maps)
+    assert not is_mapped()
 
 
 def test_temporary_file_where_memfd_is_missing(monkeypatch):
@@ -96,6 +103,26 @@ def test_temporary_file_where_memfd_is_missing(monkeypatch):
     arrays["numbers"][:] = 5
     assert (SharedArrays.attach(arrays.fd)["numbers"] == 5).all()
     assert str(Path(f"/proc/self/fd/{arrays.fd}").readlink()).endswith("(deleted)")
+
+
+def test_a_part_without_huge_pages_is_not_taken_for_all(monkeypatch):
+    monkeypatch.setattr(memory, "_COLLAPSED_BYTES", HUGE_PAGE_BYTES)
+    answers = iter([0, -1] + [0] * 100)
+    real = memory._libc
+
+    class Libc:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def madvise(self, *args):
+            ctypes.set_errno(errno.ENOMEM)
+            return next(answers)
+
+    monkeypatch.setattr(memory, "_libc", Libc())
+    arrays = SharedArrays.create({"large": ArraySpec("<f4", (4 * HUGE_PAGE_BYTES // 4,))})
+    assert re.fullmatch(
+        r"huge pages of 2 MiB, ordinary ones in 1 of \d parts \(Cannot allocate memory\)", arrays.huge_pages
+    )
 
 
 def test_refused_huge_pages_are_said_and_not_fatal(monkeypatch):

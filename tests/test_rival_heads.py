@@ -38,6 +38,11 @@ def setting(truth):
     return make_setting(truth)
 
 
+def test_rivals_start_from_the_rows_of_the_workers_matrix(setting):
+    matrix = TagMatrix.create(N, D, config=CONFIG, seed=setting.seed)
+    np.testing.assert_array_equal(setting.initial_rows_ND().numpy(), matrix.rows_ND)
+
+
 def bce(logits, targets):
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
 

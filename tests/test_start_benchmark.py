@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.start import report_text, start
+from benchmarks.start import main, report_text, start
 from workers.errors import RunError
 
 RECORD = {
@@ -28,6 +28,15 @@ def test_the_stages_of_a_real_start_follow_each_other():
 def test_a_start_that_fails_says_why():
     with pytest.raises(RunError, match="rows of dim 3 cannot be float32"):
         start(num_tags=1000, dim=3, workers=1)
+
+
+@pytest.mark.parametrize("wrong", [["--rounds", "0"], ["--num-tags", "100"]])
+def test_options_that_leave_nothing_to_measure_are_refused(wrong, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["start", *wrong])
+    monkeypatch.setattr("benchmarks.start.restart_if_blas_is_forced", lambda: None)
+    with pytest.raises(SystemExit):
+        main()
+    assert "--num-tags must be at least 128" in capsys.readouterr().err
 
 
 def test_the_table_holds_medians_and_ranges():

@@ -13,8 +13,9 @@ import hybrid.schedule
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
 from hybrid.trainer import Progress, Trainer, make_optimizer
+from hybrid.training_run import TrainingRun
 from hybrid.trunks import build_trunk
-from launch.config import TrainConfig, TrunkConfig
+from launch.config import RunConfig, TrainConfig, TrunkConfig
 from workers.errors import DataError
 
 N, D, INPUTS = 30, 8, 5
@@ -216,3 +217,16 @@ def test_a_fixed_number_of_negatives_stays(head):
     trainer = make_trainer(head)
     trainer.step(*make_batch())
     assert trainer.tuner is None and trainer.progress.num_negatives is None and head.num_negatives == 8
+
+
+def test_an_epoch_without_a_readable_picture_ends_the_run(head, monkeypatch):
+    """As when a folder disappears meanwhile; it must not go round for ever."""
+    told = []
+    run = TrainingRun.__new__(TrainingRun)
+    run.head, run.trainer = head, make_trainer(head)
+    run.config = RunConfig(train=run.trainer.config)
+    run.view = SimpleNamespace(train_items=np.arange(4))
+    run.supervision = SimpleNamespace(stop_asked=False, tell=lambda kind, **fields: told.append(fields))
+    monkeypatch.setattr("hybrid.training_run.batches", lambda *args: iter(()))
+    with pytest.raises(DataError, match="no training picture can be read"):
+        run.train()

@@ -1,8 +1,11 @@
 """The settings of the wide head, owned by the side that computes it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from workers.settings import check, check_choice
+from workers.errors import ConfigError
+from workers.settings import check, check_choice, nearest
 
 OBJECTIVES = ("negative-sampling", "sampled-softmax")
 ROW_OPTIMIZERS = ("adagrad", "sgd")
@@ -55,3 +58,20 @@ class HeadConfig:
         check(self.max_norm >= 0, "head.max_norm", self.max_norm, "at least 0 (0 means no bound)")
         check(1 <= self.chunk_size <= 4096, "head.chunk_size", self.chunk_size, "between 1 and 4096")
         check(self.init_scale >= 0, "head.init_scale", self.init_scale, "at least 0")
+
+
+def changed(config: HeadConfig, settings: Mapping[str, Any]) -> HeadConfig:
+    """The configuration with some fields replaced.
+
+    Raises:
+        ConfigError: an unknown name (lists the known ones, suggests the nearest), or a value that breaks its rule.
+
+    Example:
+        >>> changed(HeadConfig(), {"negatives": 64}).negatives
+        64
+    """
+    known = HeadConfig.__dataclass_fields__
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"WideHead has no setting {name!r}{nearest(name, known)} Known: {', '.join(known)}.")
+    return replace(config, **settings)

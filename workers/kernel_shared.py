@@ -85,9 +85,7 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     np.matmul(scores_BK, rows_SD[:K], out=feature_grad_BD)
     kernels.add_positive_rows(job, gathered, pos_grads, feature_grad_BD)
     if not np.isfinite(feature_grad_BD).all():
-        raise ChunkError(
-            "features_BD: the feature gradient is not finite; nothing was written. Lower the learning rates."
-        )
+        raise _refusal("the feature gradient")
     if not job.writes:
         return Outcome(loss_B, feature_grad_BD, 0, hits)
     grads_SD = scratch.array("row_grads", (S, D), np.float32)

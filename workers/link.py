@@ -78,7 +78,8 @@ class Link:
     def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         self.socket = socket
         self.endpoint = endpoint
-        self._outbox: list[Message] = []
+        self._outbox: list[tuple[str, bytes]] = []
+        """Kind and frame of each message that waits."""
 
     @classmethod
     def bind(cls, endpoint: str) -> Link:
@@ -118,18 +119,22 @@ class Link:
         """
         message = {"kind": kind, **{name: _plain(value) for name, value in fields.items()}}
         validate(message)
+        try:
+            frame: bytes = msgpack.packb(message)
+        except (ValueError, OverflowError, TypeError) as error:
+            raise ProtocolError(f"link: {kind} cannot be packed: {error}.") from error
         if kind in _REPLACEABLE:
-            self._outbox = [waiting for waiting in self._outbox if waiting["kind"] != kind]
+            self._outbox = [waiting for waiting in self._outbox if waiting[0] != kind]
         if len(self._outbox) >= _MAX_OUTBOX:
             raise ProtocolError(f"link: {_MAX_OUTBOX} messages wait and the peer takes none; last kind {kind!r}.")
-        self._outbox.append(message)
+        self._outbox.append((kind, frame))
         return self.flush()
 
     def flush(self) -> bool:
         """Move the outbox to the socket as far as it takes it; whether the outbox is empty now."""
         while self._outbox:
             try:
-                self.socket.send(msgpack.packb(self._outbox[0]), zmq.DONTWAIT)
+                self.socket.send(self._outbox[0][1], zmq.DONTWAIT)
             except zmq.Again:
                 return False
             del self._outbox[0]
@@ -209,11 +214,16 @@ def _check_fields(values: Mapping[str, Any], fields: Mapping[str, type | tuple[t
 
 
 def _plain(value: Any) -> Any:
-    """Plain values for msgpack: scalars of numpy by `.item()`, paths as text, nested containers alike."""
+    """Plain values for msgpack: scalars of numpy by `.item()`, paths as text, nested containers alike.
+
+    Text for people: of a path that is not UTF-8, the bytes that are none are written as escapes.
+    """
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+    if value is None or isinstance(value, (bool, int, float, bytes)):
         return value
-    return value.item() if hasattr(value, "item") else str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value).encode(errors="backslashreplace").decode()

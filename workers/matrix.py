@@ -46,6 +46,7 @@ drawn, nanoseconds at work, summed staleness in chunks; nanoseconds of each phas
 from WELCOME to READY, and how many kernels had to be compiled in them, of the latest worker in this place."""
 
 _LOOK_S = 0.005
+_FAILED = -1
 
 
 class Sizes(NamedTuple):
@@ -92,6 +93,7 @@ class TagMatrix:
         self.worker_stats_WS = arrays["worker_stats_WS"]
         self.num_tags, self.dim = len(self.rows_NS), dim_of(self.rows_NS)
         self._is_filled_1 = arrays["is_filled"]
+        self._fill_error: BaseException | None = None
         self._is_closing = threading.Event()
 
     @classmethod
@@ -141,8 +143,15 @@ class TagMatrix:
             if not matrix._is_closing.is_set():
                 matrix.mark_filled()
 
+        def fill_or_tell() -> None:
+            try:
+                fill()
+            except BaseException as e:  # noqa: BLE001 - raised in the thread that waits
+                matrix._fill_error = e
+                matrix._is_filled_1[0] = _FAILED
+
         if in_background:
-            threading.Thread(target=fill, name="fill-rows", daemon=True).start()
+            threading.Thread(target=fill_or_tell, name="fill-rows", daemon=True).start()
         else:
             fill()
         return matrix
@@ -251,10 +260,13 @@ class TagMatrix:
         """Wait until `mark_filled` was called, in whichever process.
 
         Raises:
-            MatrixMismatch: it was not, within the limit.
+            MatrixMismatch: it was not, within the limit, or filling failed.
         """
         deadline = time.monotonic() + limit_s
-        while self._is_filled_1[0] != 1:
+        while (state := self._is_filled_1[0]) != 1:
+            if state == _FAILED:
+                why = f": {self._fill_error!r}" if self._fill_error else "; its own error says why"
+                raise MatrixMismatch(f"the owner of the tag matrix could not fill its rows{why}.") from self._fill_error
             if time.monotonic() > deadline:
                 raise MatrixMismatch(f"the owner of the tag matrix has not filled its rows within {limit_s:.0f} s")
             time.sleep(_LOOK_S)  # shared memory can only be looked at

@@ -207,7 +207,10 @@ def _collapse(buffer: np.ndarray) -> str:
         errors = list(threads.map(collapse, range(0, num_bytes, _COLLAPSED_BYTES)))
     if not any(errors):
         return f"{num_bytes // HUGE_PAGE_BYTES} huge pages of 2 MiB"
-    reason = os.strerror(next(filter(None, errors)))
+    reason, refused = os.strerror(next(filter(None, errors))), sum(map(bool, errors))
+    if refused < len(errors):
+        _log.info("%d of %d parts of shared memory got no huge pages (%s)", refused, len(errors), reason)
+        return f"huge pages of 2 MiB, ordinary ones in {refused} of {len(errors)} parts ({reason})"
     _log.info("no huge pages for shared memory (%s): kernels run up to 1.4 times slower on a large matrix", reason)
     return f"ordinary pages, the kernel refused huge ones ({reason})"
 

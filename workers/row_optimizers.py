@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workers.config import HeadConfig
+from workers.errors import ChunkError
 from workers.jit import inlined_kernel
 
 SGD, ADAGRAD = 0, 1
@@ -45,8 +46,17 @@ class RowUpdate(NamedTuple):
 
 
 def row_update(config: HeadConfig, lr: float) -> RowUpdate:
-    """The update that a configuration and a learning rate describe."""
+    """The update that a configuration and a learning rate describe.
+
+    Raises:
+        ChunkError: decay at that rate would turn rows over, and in time make them infinite.
+    """
     keep = 1.0 - lr * config.weight_decay
+    if keep <= 0:
+        raise ChunkError(
+            f"row_lr = {lr:g} with weight_decay = {config.weight_decay:g} leaves {keep:g} of a row that is written; "
+            f"row_lr must be below {1 / config.weight_decay:g}."
+        )
     return RowUpdate(CODES[config.row_optimizer], np.float32(lr), np.float32(keep), np.float32(config.max_norm))
 
 

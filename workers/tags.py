@@ -15,4 +15,4 @@ class Tags(NamedTuple):
     """As they are stored, see `workers.rows`."""
     tag_state_N4: np.ndarray
     noise: np.ndarray
-    """uint32, of `rows.rounding_noise`; not shared."""
+    """uint32, of `workers.rounding.rounding_noise`; not shared."""
