@@ -12,6 +12,8 @@ from workers.cores import available_cores
 
 _ROUNDS = 3
 """Timed steps of each candidate in a trial; they take turns, so that a drift of the machine hits all alike."""
+_GAIN = 0.95
+"""Another number of threads than the present one is taken if its median step is so much shorter: less is noise."""
 _WATCHED_STEPS = 9
 _SLOWER = 1.5
 """A median step that is longer than the trial found by this factor calls for another trial."""
@@ -111,7 +113,9 @@ class ThreadTuner:
 
     def _settle(self, now_s: float) -> None:
         median_s = {threads: statistics.median(step_s) for threads, step_s in self._step_s.items()}
-        self.threads = min(median_s, key=lambda threads: median_s[threads])
+        fastest = min(median_s, key=lambda threads: median_s[threads])
+        if self._told is None or median_s[fastest] < _GAIN * median_s[self.threads]:
+            self.threads = fastest
         self._expected_s, self._settled_s = median_s[self.threads], now_s
         self._watched.clear()
         if self.threads != self._told:

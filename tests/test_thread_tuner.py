@@ -130,6 +130,18 @@ def test_a_first_trial_that_was_disturbed_is_soon_made_good(monkeypatch):
     assert machine.now_s - settled_s < 90
 
 
+def test_a_gain_within_noise_changes_nothing(monkeypatch):
+    machine = Machine(monkeypatch, {1: 0.2, 2: 0.1})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    machine.step_until(tuner, threads=2, at_most=20)
+    machine.seconds = {1: 0.097, 2: 0.1}
+    for _ in range(2000):
+        machine.step(tuner)
+    assert tuner.threads == 2 and len(machine.told) == 1
+    machine.seconds = {1: 0.09, 2: 0.1}
+    machine.step_until(tuner, threads=1, at_most=4000)
+
+
 def test_trials_of_a_slow_trunk_are_far_apart(monkeypatch):
     machine = Machine(monkeypatch, {1: 30.0, 2: 20.0})
     tuner = ThreadTuner([1, 2], machine.told.append)
