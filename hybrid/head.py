@@ -215,7 +215,7 @@ class WideHead(nn.Module):
         return self.router.submit(rules.cut(features_BD, batch, first_chunk))
 
     def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
-        """Wait for a ticket's replies, the first time for a ready worker too; they come in the order of the examples."""
+        """Wait for a ticket's replies, the first time for a ready worker too; in the order of the examples."""
         if self._own is not None and not self._was_ready:
             self.router.wait_ready(1, WORKERS_START_S)  # the first call
             self._was_ready = True
