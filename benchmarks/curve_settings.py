@@ -13,8 +13,12 @@ RIVAL_NAMES = {
     "partial": "10% of the classes",
 }
 KINDS = ("hybrid", *RIVAL_NAMES)
-ROW_LR = {"hybrid": 0.03, "dense": 0.1, "softmax": 0.1, "sampled": 0.1, "partial": 0.1}
-"""Where `benchmarks.row_lr_search` has not been, see `benchmarks.tuned_rates`."""
+DEFAULT_DRAWS = TrainConfig().positives, HeadConfig().negatives
+DRAWS = {"sampled": (DEFAULT_DRAWS, (64, 1024))}
+"""Positives of an example with negatives of a chunk, among which the search chooses for a rival; the others have no
+choice: the hybrid draws what a run draws by default, the dense ones take all tags, Partial FC's recipe is a tenth."""
+ROW_LR = dict.fromkeys(KINDS, 0.03)
+"""Where a search begins, and where none has been, see `benchmarks.tuned_rates`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +38,8 @@ class CurveSettings:
     epochs: float | None = None
     seed: int = 0
     row_lr: float = 0.03
+    positives: int = DEFAULT_DRAWS[0]
+    negatives: int = DEFAULT_DRAWS[1]
     measurements: int = 5
     """Measurements on the validation items, evenly over the budget, the last one at its end."""
     device: str = "auto"
@@ -54,7 +60,8 @@ class CurveSettings:
         """The contender's name in tables and plots."""
         if self.kind == "hybrid":
             return f"hybrid, {self.workers} worker{'s' if self.workers > 1 else ''}"
-        return RIVAL_NAMES[self.kind]
+        draws = f", {self.positives} + {self.negatives:,} draws" if self.kind in DRAWS else ""
+        return RIVAL_NAMES[self.kind] + draws
 
     @property
     def run_config(self) -> RunConfig:
@@ -67,7 +74,13 @@ class CurveSettings:
         return RunConfig(
             data=DataConfig(max_tags=self.max_tags, max_items=self.max_items),
             trunk=TrunkConfig(device=self.device),
-            head=HeadConfig(row_lr=self.row_lr),
-            train=TrainConfig(minutes=minutes, epochs=self.epochs, seed=self.seed, microbatches=microbatches),
+            head=HeadConfig(row_lr=self.row_lr, negatives=self.negatives),
+            train=TrainConfig(
+                minutes=minutes,
+                epochs=self.epochs,
+                seed=self.seed,
+                microbatches=microbatches,
+                positives=self.positives,
+            ),
             workers=max(self.workers, 1),
         )

@@ -36,7 +36,7 @@ def plan(options: argparse.Namespace) -> Plan:
         rate = tuned_rate(kind, max_tags, getattr(options, f"{kind}_row_lr"), searched)
         for workers in options.workers if kind == "hybrid" else (0,):
             curve = replace(base, kind=kind, workers=workers, seed=seed, max_tags=max_tags, row_lr=rate.row_lr)
-            found[curve] = rate
+            found[replace(curve, positives=rate.draws[0], negatives=rate.draws[1])] = rate
     return found
 
 

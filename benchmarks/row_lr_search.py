@@ -1,4 +1,7 @@
-"""The best row learning rate of every contender, by the same procedure: `python -m benchmarks.row_lr_search --help`."""
+"""The best row learning rate of every contender, by the same procedure: `python -m benchmarks.row_lr_search --help`.
+
+A contender that may choose how many tags it draws is searched once for each of its choices.
+"""
 
 import argparse
 import itertools
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.curve_process import run_in_process
-from benchmarks.curve_settings import KINDS, ROW_LR, CurveSettings
+from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.markdown import markdown_table
@@ -40,10 +43,15 @@ def main() -> None:
     finished = FinishedCurves(record, path, lambda curve: _is_trial(curve, base)) if options.is_continued else None
     for max_tags, kind in itertools.product(options.tags, options.contenders):
         workers = default_num_workers() if kind == "hybrid" else 0
-        curve = replace(base, kind=kind, workers=workers, max_tags=max_tags)
-        trials = Trials(curve, record, options.results, finished)
-        best = search(trials.score_of, ROW_LR[kind])
-        print(f"{max_tags or 'all'} tags, {curve.name}: {'every trial failed' if best is None else best}", flush=True)
+        start = ROW_LR[kind]
+        for positives, negatives in DRAWS.get(kind, (DEFAULT_DRAWS,)):
+            curve = replace(
+                base, kind=kind, workers=workers, max_tags=max_tags, positives=positives, negatives=negatives
+            )
+            best = search(Trials(curve, record, options.results, finished).score_of, start)
+            found = "every trial failed" if best is None else f"{best:g}"
+            print(f"{max_tags or 'all'} tags, {curve.name}: {found}", flush=True)
+            start = best or start
     table = path.with_suffix(".md")
     write_whole(table, report_text(read_record(path)))
     print(path, table, sep="\n")
@@ -97,8 +105,8 @@ def search(trial: Callable[[float], float], start: float) -> float | None:
 
 def _is_trial(curve: CurveSettings, base: CurveSettings) -> bool:
     """Whether a curve differs from `base` in nothing but what is searched over."""
-    varied = replace(base, kind=curve.kind, workers=curve.workers, max_tags=curve.max_tags, row_lr=curve.row_lr)
-    return curve == varied
+    varied = ("kind", "workers", "max_tags", "row_lr", "positives", "negatives")
+    return curve == replace(base, **{name: getattr(curve, name) for name in varied})
 
 
 def report_text(record: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Which row learning rate each contender trains with."""
+"""Which row learning rate each contender trains with, and how many tags it draws."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.curve_settings import ROW_LR
+from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, ROW_LR
 from benchmarks.record import read_record
 
 SEARCH_NAME = "row_lr_search"
 """Of the search's program; its files begin with it."""
 
 
+Draws = tuple[int, int]
+"""Positives of an example, negatives of a chunk."""
+
+
 @dataclass(frozen=True, slots=True)
 class TunedRate:
-    """A row learning rate, and where it comes from."""
+    """A row learning rate with what is drawn, and where the rate comes from."""
 
     row_lr: float
+    draws: Draws
     origin: str
     """`searched`, `not searched at this size`, or `given`."""
 
@@ -36,34 +41,50 @@ def search_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{SEARCH_NAME}*.json"), key=lambda path: read_record(path)["started"])
 
 
-def searched_rates(paths: Iterable[Path], *, device: str, max_items: int) -> dict[tuple[str, int], float]:
-    """The best rate by (kind, `max_tags`) on that device and so many items; of several files the last one's.
+def searched_rates(paths: Iterable[Path], *, device: str, max_items: int) -> dict[tuple[str, int], tuple[float, Draws]]:
+    """The best rate and draws by (kind, `max_tags`) on that device and so many items; of several files the last one's.
 
     Raises:
         DataError: a file is no record, or is missing.
     """
-    rates: dict[tuple[str, int], float] = {}
+    rates: dict[tuple[str, int], tuple[float, Draws]] = {}
     for path in paths:
         rates |= _best_rates(read_record(path), device, max_items)
     return rates
 
 
-def _best_rates(record: Mapping[str, Any], device: str, max_items: int) -> dict[tuple[str, int], float]:
+def _best_rates(record: Mapping[str, Any], device: str, max_items: int) -> dict[tuple[str, int], tuple[float, Draws]]:
     best: dict[tuple[str, int], Mapping[str, Any]] = {}
     for result in record["results"]:
         key = result["settings"]["kind"], result["settings"]["max_tags"]
         found_on = result["settings"]["device"], result["settings"]["max_items"]
-        if result["final"] is None or found_on != (device, max_items):
+        if result["final"] is None or found_on != (device, max_items) or _draws_of(result["settings"]) is None:
             continue
         if key not in best or score(result) > score(best[key]):
             best[key] = result
-    return {key: result["settings"]["row_lr"] for key, result in best.items()}
+    found = {}
+    for key, result in best.items():
+        draws = _draws_of(result["settings"])
+        assert draws is not None, "results without them were left out"
+        found[key] = result["settings"]["row_lr"], draws
+    return found
 
 
-def tuned_rate(kind: str, max_tags: int, given: float | None, searched: Mapping[tuple[str, int], float]) -> TunedRate:
-    """The rate that was given, else the one that was searched for exactly this size, else `ROW_LR`."""
+def _draws_of(settings: Mapping[str, Any]) -> Draws | None:
+    """What a trial drew, if its contender has a choice; None where an older search does not say it."""
+    if settings["kind"] not in DRAWS:
+        return DEFAULT_DRAWS
+    return (settings["positives"], settings["negatives"]) if "positives" in settings else None
+
+
+def tuned_rate(
+    kind: str, max_tags: int, given: float | None, searched: Mapping[tuple[str, int], tuple[float, Draws]]
+) -> TunedRate:
+    """The rate that was given, else the one that was searched for exactly this size, else `ROW_LR`.
+
+    Draws are what the search found in any case, or else a run's default.
+    """
+    row_lr, draws = searched.get((kind, max_tags), (ROW_LR[kind], DEFAULT_DRAWS))
     if given is not None:
-        return TunedRate(given, "given")
-    if (kind, max_tags) in searched:
-        return TunedRate(searched[kind, max_tags], "searched")
-    return TunedRate(ROW_LR[kind], "not searched at this size")
+        return TunedRate(given, draws, "given")
+    return TunedRate(row_lr, draws, "searched" if (kind, max_tags) in searched else "not searched at this size")

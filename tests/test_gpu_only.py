@@ -4,11 +4,12 @@ import argparse
 import json
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import gpu_only_report, rival_verdicts, row_lr_search
-from benchmarks.curve_settings import KINDS, ROW_LR, CurveSettings
+from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.gpu_only_plan import LIMIT_MINUTES, default_workers, minutes, plan, plan_text
 from benchmarks.record import RESULTS, Record, read_record
@@ -129,7 +130,7 @@ def test_searched_rates_win_by_both_measures_together_and_only_at_their_size(tmp
     record.add({"contender": "dense BCE in chunks", "settings": failed, "final": None})
     path = record.write(tmp_path)
     searched = searched_rates([path], device="auto", max_items=0)
-    assert searched == {("dense", 10): 0.03} and searched_rates([], device="auto", max_items=0) == {}
+    assert searched == {("dense", 10): (0.03, DEFAULT_DRAWS)} and searched_rates([], device="auto", max_items=0) == {}
     assert searched_rates([path], device="cuda", max_items=0) == {}, "another device is another machine"
     assert searched_rates([path], device="auto", max_items=500) == {}, "a trial on few pictures finds other rates"
     rates = [tuned_rate("dense", 10, None, searched), tuned_rate("dense", 10, 0.7, searched)]
@@ -152,11 +153,26 @@ def test_a_later_search_decides_about_what_it_searched_for_and_nothing_else(tmp_
         path.write_text(json.dumps(json.loads(path.read_text()) | {"started": started}))
     files = search_files(tmp_path)
     assert [path.stem for path in files] == ["row_lr_search", "row_lr_search_again"]
-    assert searched_rates(files, device="auto", max_items=0) == {("dense", 10): 0.1, ("sampled", 10): 0.3}
+    found = searched_rates(files, device="auto", max_items=0)
+    assert {key: row_lr for key, (row_lr, _) in found.items()} == {("dense", 10): 0.1, ("sampled", 10): 0.3}
+
+
+def test_a_rival_that_may_choose_its_draws_trains_with_those_that_scored_best(tmp_path):
+    record, few = clean_record("row_lr_search"), DRAWS["sampled"][1]
+    trial = CurveSettings(kind="sampled", seconds=1.0, max_tags=10, device="cpu")
+    for draws, p5 in [(DEFAULT_DRAWS, 0.4), (few, 0.5)]:
+        record.add(result_of(replace(trial, positives=draws[0], negatives=draws[1]), p5))
+    unsaid = result_of(replace(trial, row_lr=0.7), 0.9)
+    del unsaid["settings"]["positives"], unsaid["settings"]["negatives"]
+    record.add(unsaid)
+    (curve,) = plan(options(tags=[10], contenders=["sampled"], row_lr_from=[record.write(tmp_path)]))
+    assert (curve.positives, curve.negatives) == few and curve.row_lr == 0.03
+    assert curve.name == "torch sampled, 64 + 1,024 draws"
+    assert curve.run_config.train.positives == 64 and curve.run_config.head.negatives == 1024
 
 
 @pytest.mark.parametrize("best", row_lr_search.RATES)
-@pytest.mark.parametrize("start", sorted(set(ROW_LR.values())))
+@pytest.mark.parametrize("start", [ROW_LR["dense"], 0.1])
 def test_the_search_climbs_to_a_rate_whose_neighbours_are_worse(best, start):
     tried = []
 
@@ -198,7 +214,7 @@ def test_small_differences_are_level_and_losses_are_called_so(ours, word):
 
 def test_seeds_are_averaged_before_the_best_is_chosen():
     results = results_of({("hybrid", 1, 0): 0.5, ("dense", 0, 0): 0.9, ("dense", 0, 1): 0.1, ("sampled", 0, 0): 0.6})
-    assert rival_verdicts.verdicts(10, results)[0].theirs == ("torch sampled", 0.6)
+    assert rival_verdicts.verdicts(10, results)[0].theirs == ("torch sampled, 256 + 4,096 draws", 0.6)
     assert rival_verdicts.verdicts(10, results[1:]) == []
 
 
