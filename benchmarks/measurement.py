@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.gates import GATES, HIGHER, NO_GATE, NOT_MEASURED, OK, SHORT, Gate
@@ -14,6 +14,22 @@ MIN_ROUNDS = 9
 """Rounds that must count before a gate is judged."""
 WIDE = 0.10
 """A spread, relative to its median, that makes a value whose quartiles straddle the gate worthless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A contestant that does only what ours cannot do without, and what that is."""
+
+    contestant: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The ratio that ours would reach on this machine if it took no longer than a `Floor`."""
+
+    value: float
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +52,32 @@ class Measurement:
     """Raw, for the JSON."""
     is_exact: bool = False
     """One value is enough: it does not vary."""
+    limit: Limit | None = None
+    """None where nobody knows one."""
 
     @classmethod
     def ratio(
-        cls, name: str, turns: Turns, over: str, under: str, what: str = "", facts: Mapping[str, Any] | None = None
+        cls,
+        name: str,
+        turns: Turns,
+        over: str,
+        under: str,
+        what: str = "",
+        facts: Mapping[str, Any] | None = None,
+        floor: Floor | None = None,
     ) -> Measurement:
         """Time per unit of contestant `over`, divided by that of `under`, round by round.
 
         So "how many times faster than X is Y" is `over="X", under="Y"`, and "how much longer" the reverse. Facts, as
-        which pages the memory had, stand beside the samples.
+        which pages the memory had, stand beside the samples. A floor, which takes its turns too, says how small the
+        time of `under` can get.
         """
-        ratios = [high / low for high, low in zip(turns.ns_per_unit(over), turns.ns_per_unit(under), strict=True)]
+        ratios = _ratios(turns, over, under)
         samples = {"over": over, "under": under, "facts": dict(facts or {}), **turns.as_json()}
-        return cls(name, _what(name, what), "x", ratios, turns.complaint, samples)
+        limit = None
+        if floor is not None and ratios:
+            limit = Limit(spread_of(_ratios(turns, over, floor.contestant)).median, floor.what)
+        return cls(name, _what(name, what), "x", ratios, turns.complaint, samples, limit=limit)
 
     @classmethod
     def times(cls, name: str, turns: Turns, contestant: str, what: str, *, unit: str = "ns") -> Measurement:
@@ -79,7 +108,7 @@ class Measurement:
 
     def verdict(self) -> tuple[str, str]:
         """`OK`, `SHORT`, `NOT_MEASURED` or `NO_GATE`, and why."""
-        return judge(self.gate, self.values, self.reason, 1 if self.is_exact else MIN_ROUNDS)
+        return judge(self.gate, self.values, self.reason, 1 if self.is_exact else MIN_ROUNDS, self.limit)
 
     def as_json(self) -> dict[str, Any]:
         """A result for the record."""
@@ -96,13 +125,23 @@ class Measurement:
             "ambition": gate.ambition if gate else None,
             "verdict": verdict,
             "reason": why,
+            "limit": asdict(self.limit) if self.limit else None,
             "values": self.values,
             "samples": self.samples,
         }
 
 
-def judge(gate: Gate | None, values: list[float], complaint: str, min_rounds: int = MIN_ROUNDS) -> tuple[str, str]:
-    """A verdict and its reason. What was disturbed, cut down, or scatters across the gate is no verdict on the code."""
+def judge(
+    gate: Gate | None,
+    values: list[float],
+    complaint: str,
+    min_rounds: int = MIN_ROUNDS,
+    limit: Limit | None = None,
+) -> tuple[str, str]:
+    """A verdict and its reason. What was disturbed, cut down, or scatters across the gate is no verdict on the code.
+
+    A miss is a miss even where the machine's limit is short of the gate too; the reason then says so.
+    """
     if not values:
         return NOT_MEASURED, complaint or "no round counted"
     if gate is None:
@@ -117,7 +156,14 @@ def judge(gate: Gate | None, values: list[float], complaint: str, min_rounds: in
     if gate.holds(spread.median):
         return OK, "reaches the ambition" if gate.is_ambitious(spread.median) else ""
     share = spread.median / gate.gate if gate.direction == HIGHER else gate.gate / spread.median
-    return SHORT, f"{100 * share:.0f}% of the way"
+    reason = f"{100 * share:.0f}% of the way"
+    if limit is None or gate.holds(limit.value):
+        return SHORT, reason
+    return SHORT, f"{reason}; out of reach on this machine, where {limit.what} alone would give {limit.value:.3g}x"
+
+
+def _ratios(turns: Turns, over: str, under: str) -> list[float]:
+    return [high / low for high, low in zip(turns.ns_per_unit(over), turns.ns_per_unit(under), strict=True)]
 
 
 def _what(name: str, what: str) -> str:

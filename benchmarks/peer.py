@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.contestant_process import ROOT, ContestantLost, ProcessContestant
 from benchmarks.engine_work import DIM
 from benchmarks.id_streams import NEGATIVE_EXPONENT, POSITIVES
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import Floor, Measurement
 from benchmarks.progress import Progress
 from benchmarks.rivals.same_start import LEARNING_RATE
 from benchmarks.suite_options import SuiteOptions
@@ -23,6 +23,19 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 HOW_TO_INSTALL = "make setup-peers"
 OURS = "ours"
 _RIVALS = "benchmarks.rivals"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BareWork:
+    """What no program that learns the same can do without, as a contestant of its own."""
+
+    module: str
+    """In `benchmarks`; prepared with our head's settings."""
+    what: str
+
+
+REWRITING = BareWork(module="ceiling_contestant", what="rewriting the rows")
+PRODUCTS = BareWork(module="products_contestant", what="the three matrix products")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,8 @@ class Peer:
     is_always_busy: bool = True
     """False if it computes in a process of its own, whose CPU time its contestant does not see."""
     unit: str = "a row-update"
+    bare: BareWork | None = None
+    """Which limit there is to our rate."""
 
     @property
     def python(self) -> Path:
@@ -69,6 +84,9 @@ def compare(peer: Peer, options: SuiteOptions, progress: Progress) -> list[Measu
             contestants = {OURS: stack.enter_context(ProcessContestant("benchmarks.engine_contestant", ours))}
             for form, settings in peer.forms.items():
                 contestants[form] = stack.enter_context(_rival(peer, {**size, **settings}))
+            if peer.bare:
+                module = f"benchmarks.{peer.bare.module}"
+                contestants[peer.bare.what] = stack.enter_context(ProcessContestant(module, ours))
             turns = take_turns(
                 contestants,
                 rounds=options.rounds,
@@ -100,8 +118,9 @@ def _rival(peer: Peer, settings: Mapping[str, Any]) -> ProcessContestant:
 
 def _measurements(peer: Peer, turns: Turns, facts: Mapping[str, Any]) -> list[Measurement]:
     judged, *others = peer.forms
-    return [
-        Measurement.ratio(peer.name, turns, over=judged, under=OURS, facts=facts),
+    floor = Floor(peer.bare.what, peer.bare.what) if peer.bare else None
+    measured = [
+        Measurement.ratio(peer.name, turns, over=judged, under=OURS, facts=facts, floor=floor),
         *(
             Measurement.ratio(f"{peer.name}, {form}", turns, over=form, under=OURS, what=f"the same against {form}")
             for form in others
@@ -109,3 +128,7 @@ def _measurements(peer: Peer, turns: Turns, facts: Mapping[str, Any]) -> list[Me
         *(Measurement.times(f"{peer.name}_ns, {form}", turns, form, f"{form}: {peer.unit}") for form in peer.forms),
         Measurement.times(f"{peer.name}_ns", turns, OURS, f"ours against {judged}: {peer.unit}"),
     ]
+    if floor:
+        what = f"{floor.what} alone: {peer.unit}"
+        measured.append(Measurement.times(f"{peer.name}_ns, {floor.what}", turns, floor.contestant, what))
+    return measured

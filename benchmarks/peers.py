@@ -8,7 +8,7 @@ from dataclasses import replace
 from benchmarks import dense_peer, hogwild_peer
 from benchmarks.engine_work import PRIVATE
 from benchmarks.measurement import Measurement
-from benchmarks.peer import Peer, compare
+from benchmarks.peer import PRODUCTS, REWRITING, Peer, compare
 from benchmarks.progress import Progress
 from benchmarks.rivals.forms import AUTOGRAD, BY_HAND
 from benchmarks.suite_options import SuiteOptions
@@ -27,6 +27,7 @@ PEERS = (
         forms={"gensim": {"negatives": PRIVATE.negatives}},
         head=_PRIVATE_SGD,
         positives=1,
+        bare=REWRITING,
     ),
     Peer(
         name="fasttext",
@@ -36,6 +37,7 @@ PEERS = (
         positives=1,
         exponent=_FASTTEXT_EXPONENT,
         is_always_busy=False,
+        bare=REWRITING,
     ),
     Peer(
         name="torch_sparse_sgd",
@@ -43,8 +45,9 @@ PEERS = (
         forms={"torch with autograd": {"form": AUTOGRAD}, "torch by hand": {"form": BY_HAND}},
         head=_PRIVATE_SGD,
         has_own_environment=False,
+        bare=REWRITING,
     ),
-    Peer(name="fbgemm", module="fbgemm_tbe", forms={"fbgemm": {}}, head=PRIVATE),
+    Peer(name="fbgemm", module="fbgemm_tbe", forms={"fbgemm": {}}, head=PRIVATE, bare=REWRITING),
     Peer(
         name="pbg_comparator",
         module="pbg_comparator",
@@ -55,6 +58,7 @@ PEERS = (
         head=_SHARED,
         positives=1,
         unit=_PAIR,
+        bare=PRODUCTS,
     ),
     Peer(
         name="shared_over_torch",
@@ -66,6 +70,7 @@ PEERS = (
         head=replace(_SHARED, row_optimizer="sgd"),
         has_own_environment=False,
         unit=_PAIR,
+        bare=PRODUCTS,
     ),
 )
 

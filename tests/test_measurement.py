@@ -12,7 +12,7 @@ from worker_system import wait_for_exit
 from benchmarks.contestant_process import ContestantLost, LocalContestant, ProcessContestant
 from benchmarks.gates import GATES, HIGHER, LOWER, gates_of
 from benchmarks.machine_load import machine_busy_s
-from benchmarks.measurement import MIN_ROUNDS, NO_GATE, NOT_MEASURED, OK, SHORT, Measurement, judge
+from benchmarks.measurement import MIN_ROUNDS, NO_GATE, NOT_MEASURED, OK, SHORT, Floor, Measurement, judge
 from benchmarks.progress import Progress
 from benchmarks.spread import spread_of
 from benchmarks.turns import Round, Sample, Together, Turns, take_turns
@@ -68,6 +68,20 @@ class Scripted:
 def test_a_verdict_follows_from_direction_median_rounds_and_spread(gate, values, verdict, says):
     assert judge(gate, values, "")[0] == verdict
     assert says in judge(gate, values, "")[1]
+
+
+def test_a_miss_says_where_the_machine_itself_is_short_of_the_gate_and_stays_a_miss():
+    slow, ours = [1.4] * 9, [1.0] * 9
+    turns = turns_of(slow, ours)
+    for floor_s, is_out_of_reach in ((0.95, True), (0.5, False)):
+        for round_ in turns.rounds:
+            round_.samples["bare"] = Sample(floor_s, 1e6, 1.0)
+        measured = Measurement.ratio("two_workers", turns, over="slow", under="fast", floor=Floor("bare", "bare work"))
+        verdict, why = measured.verdict()
+        assert verdict == SHORT and why.startswith("93% of the way")
+        assert ("bare work alone would give 1.47x" in why) == is_out_of_reach
+        assert measured.as_json()["limit"]["value"] == pytest.approx(1.4 / floor_s)
+    assert Measurement.ratio("two_workers", turns, over="slow", under="fast").as_json()["limit"] is None
 
 
 def test_a_complaint_is_never_a_miss():

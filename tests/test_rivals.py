@@ -1,17 +1,20 @@
 """Rivals do the work that they are counted for; one that is not installed is named with the command that brings it."""
 
 import dataclasses
+import importlib
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import dense_peer, hogwild_peer, peers
+from benchmarks import ceiling_contestant, dense_peer, hogwild_peer, peers
 from benchmarks.contestant_process import ContestantLost, ProcessContestant
-from benchmarks.engine_work import make_matrix, work_on
+from benchmarks.engine_work import PRIVATE, make_matrix, work_on
 from benchmarks.gates import gates_of
 from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, make_stream
 from benchmarks.measurement import NOT_MEASURED
-from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, first_words
+from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, first_words, same_head
 from benchmarks.progress import Progress
 from benchmarks.rivals import torch_dense, torch_shared, torch_sparse
 from benchmarks.rivals.fasttext_supervised import write_lines
@@ -19,7 +22,10 @@ from benchmarks.rivals.forms import ALL_LOGITS
 from benchmarks.rivals.same_start import LEARNING_RATE
 from benchmarks.rivals.start_tensors import random_features, random_rows
 from benchmarks.suite_options import SuiteOptions
+from workers.counters import NEGATIVES as NEGATIVES_STREAM
+from workers.counters import stream_key
 from workers.matrix import NEGATIVES as DRAWN
+from workers.sampler import draw_ids
 
 N, D = 300, 8
 QUICK = SuiteOptions(rounds=1, round_s=0.01, max_tags=N)
@@ -111,6 +117,30 @@ def test_the_engine_draws_and_writes_what_it_is_counted_for(positives):
     assert units == BATCH * (positives + NEGATIVES)
     assert int(matrix.worker_stats_WS[0, DRAWN]) - before == BATCH * NEGATIVES
     assert len(work.chunks[0].pos_ids) == BATCH * positives
+    matrix.close()
+
+
+def test_bare_work_touches_the_rows_and_counts_the_pairs_of_our_own_step():
+    sizes = {"num_tags": N, "dim": D, "exponent": 0.75}
+    for peer in peers.PEERS:
+        if peer.bare:
+            settings = sizes | {"head": same_head(peer.head), "positives": peer.positives}
+            bare = importlib.import_module(f"benchmarks.{peer.bare.module}").prepare(settings)
+            matrix = make_matrix(N, peer.head, dim=D)
+            assert bare.step() == work_on(matrix, peer.head, positives=peer.positives).step() > 0
+            matrix.close()
+
+
+def test_rows_are_rewritten_for_the_tags_that_a_worker_draws(monkeypatch):
+    given = []
+    monkeypatch.setattr(ceiling_contestant, "Ceiling", lambda rows_ND, batches: given.extend(batches) or Mock())
+    settings = {"num_tags": N, "dim": D, "exponent": 0.75, "positives": POSITIVES, "head": same_head(PRIVATE)}
+    ceiling_contestant.prepare(settings)
+    matrix = make_matrix(N, PRIVATE, dim=D)
+    chunk = work_on(matrix).chunks[3]
+    neg_ids = np.empty(BATCH * NEGATIVES, np.int32)
+    draw_ids(matrix.sampler_groups_G4, matrix.sampler_members, stream_key(chunk.seed, 3, 0, NEGATIVES_STREAM), neg_ids)
+    assert sorted(given[3].ravel()) == sorted(np.concatenate([chunk.pos_ids, neg_ids]))
     matrix.close()
 
 
