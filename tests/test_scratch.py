@@ -1,8 +1,9 @@
 """Working memory: the same from chunk to chunk, new only where it must be."""
 
+import numba
 import numpy as np
 
-from workers.scratch import Scratch, roomy
+from workers.scratch import LINE_BYTES, Scratch, empty_lines, roomy
 
 
 def test_arrays_of_a_name_share_their_memory():
@@ -11,6 +12,14 @@ def test_arrays_of_a_name_share_their_memory():
     assert large.shape == (4, 5) and small.shape == (3,)
     assert np.shares_memory(large, small)
     assert not np.shares_memory(small, scratch.array("b", 3, np.float32))
+
+
+def test_memory_begins_with_a_cache_line_and_is_what_kernels_were_compiled_for():
+    scratch = Scratch()
+    for size in (1, 3, 17, 1000, 100_000):
+        for array in (empty_lines((size, 3), np.float32), scratch.array("a", (size, 3), np.float32)):
+            assert array.ctypes.data % LINE_BYTES == 0 and array.shape == (size, 3) and array.dtype == np.float32
+            assert array.flags.carray and numba.typeof(array) == numba.typeof(np.empty((1, 1), np.float32))
 
 
 def test_what_is_kept_is_made_again_only_for_other_sizes():

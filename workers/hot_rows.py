@@ -24,7 +24,7 @@ import numpy as np
 
 from workers.jit import inlined_kernel, kernel
 from workers.rounding import noise_start
-from workers.scratch import Scratch
+from workers.scratch import Scratch, empty_lines
 from workers.tags import LOG_Q, Tags
 from workers.vectors import fma, high, length, low, put
 
@@ -53,10 +53,10 @@ def hot_rows(tags: Tags) -> HotRows:
     rows, state = (MAX_HOT, tags.rows_NS.shape[1]), (MAX_HOT, 4)
     return HotRows(
         ids_H=np.empty(MAX_HOT, np.int32),
-        rows_HS=np.empty(rows, tags.rows_NS.dtype),
-        state_H4=np.empty(state, np.float32),
-        rows_before_HS=np.empty(rows, tags.rows_NS.dtype),
-        state_before_H4=np.empty(state, np.float32),
+        rows_HS=empty_lines(rows, tags.rows_NS.dtype),
+        state_H4=empty_lines(state, np.float32),
+        rows_before_HS=empty_lines(rows, tags.rows_NS.dtype),
+        state_before_H4=empty_lines(state, np.float32),
     )
 
 

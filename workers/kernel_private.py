@@ -42,9 +42,9 @@ from workers.prefetch import LINE_FLOATS, prefetch_near, prefetch_write
 from workers.private_plan import Plan, make_plan
 from workers.rounding import noise_start, noise_starts
 from workers.row_blocks import add, bound, dot, dot_four, update, update_four
-from workers.row_optimizers import accumulate, is_safe, step_size
+from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
 from workers.rows import dim_of, vector_width
-from workers.scratch import Scratch, roomy
+from workers.scratch import Scratch, empty_lines, roomy
 from workers.slots import MASKED
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
 from workers.vectors import row_of, zeros
@@ -96,14 +96,14 @@ def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planne
     hot = scratch.kept("hot rows", (tags.rows_NS.shape, tags.rows_NS.dtype), lambda: hot_rows(tags))
     plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
     most_slots = roomy(job.loss.num_drawn + job.positives.most + BLOCK)  # the loss takes whole blocks
-    work = scratch.kept("work", most_slots, lambda: Work(*(np.empty(most_slots, of) for of in _WORK)))
+    work = scratch.kept("work", most_slots, lambda: Work(*(empty_lines(most_slots, of) for of in _WORK)))
     return Planned(plan, hot, num_hot, hits, work, answer)
 
 
 def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
     """The kernel itself, see `run_private`."""
     loss_B, feature_grad_BD = planned.answer
-    rows_written = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1])(
+    rows_written = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1], job.update.optimizer, job.update.decays)(
         tags, planned.hot, planned.num_hot, job, planned.plan, planned.work, loss_B, feature_grad_BD
     )
     if rows_written < 0:
@@ -227,8 +227,15 @@ def _move_state(tags, hot, update, square, A, work):
 
 
 @functools.cache
-def _compile(D: int, words: int) -> Callable[..., int]:
-    """The kernel for one dim and form of rows, constants of its code; `words` is the length of a stored row."""
+def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., int]:
+    """The kernel for one dim, form of rows, optimizer, with decay or without: constants of its code.
+
+    Args:
+        D: columns of a row.
+        words: length of a stored row.
+        optimizer: a code of `workers.row_optimizers`.
+        decays: a product with 1 is left out, a third of the arithmetic of an update.
+    """
     half, width, rounds = D // 2, vector_width(D), words < D
     early = words // 2 // LINE_FLOATS * LINE_FLOATS
 
@@ -236,6 +243,7 @@ def _compile(D: int, words: int) -> Callable[..., int]:
     def run(tags, hot, num_hot, job, plan, work, loss_B, feature_grad_BD):
         """Rows written, or -1 - b if example b is not finite."""
         B, written, bad, like = len(loss_B), 0, -1, zeros(width)
+        rule = RowUpdate(optimizer, job.update.lr, job.update.keep if decays else _ONE, job.update.max_norm, decays)
         take_hot(tags, hot, num_hot)
         _fetch(tags.rows_NS, plan.ids, 0, plan.offsets_B1[1], 0, words)
         for b in range(B):
@@ -255,7 +263,7 @@ def _compile(D: int, words: int) -> Callable[..., int]:
                 work.scores_S[i] = dot(row_of(tags.rows_NS, hot.rows_HS, plan.places[start + i]), f, half, like)
             loss_B[b] = _to_gradients(tags, hot, job, plan, b, work)
             A, grad_square = _list_gradients(plan, b, work)
-            if not (loss_B[b] < np.inf and is_safe(job.update, grad_square * max(square, _ONE), 1)):
+            if not (loss_B[b] < np.inf and is_safe(rule, grad_square * max(square, _ONE), 1)):
                 bad = b
                 break
             if not job.writes:
@@ -264,25 +272,25 @@ def _compile(D: int, words: int) -> Callable[..., int]:
                     add(row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]), g, half, like, work.grads_A[i])
                 continue
             written += A
-            _move_state(tags, hot, job.update, square / np.float32(D), A, work)
+            _move_state(tags, hot, rule, square / np.float32(D), A, work)
             whole = A & ~3
             for i in range(0, whole, 4):
                 _fetch(tags.rows_NS, plan.ids, stop + i, min(stop + i + 4, after), early, words)
                 rows = _four_rows(tags, hot, work.places_A, i)
                 starts = noise_starts(job.rounding_key, start + i) if rounds else _NO_STARTS
-                update_four(rows, f, g, half, like, work.grads_A, work.moves_A, i, job.update.keep, tags.noise, starts)
+                update_four(rows, f, g, half, like, work.grads_A, work.moves_A, i, rule.keep, tags.noise, starts)
             _fetch(tags.rows_NS, plan.ids, stop + whole, after, early, words)
             for i in range(whole, A):
                 row = row_of(tags.rows_NS, hot.rows_HS, work.places_A[i])
                 at = noise_start(job.rounding_key, start + i) if rounds else 0
-                update(row, f, g, half, like, work.grads_A[i], work.moves_A[i], job.update.keep, tags.noise, at)
+                update(row, f, g, half, like, work.grads_A[i], work.moves_A[i], rule.keep, tags.noise, at)
             for i in range(stop, after):
                 prefetch_write(tags.tag_state_N4, plan.ids[i], 0)
-            if job.update.max_norm > _ZERO:
+            if rule.max_norm > _ZERO:
                 for i in range(A):
                     row = row_of(tags.rows_NS, hot.rows_HS, work.places_A[i])
                     at = noise_start(job.rounding_key, -1 - start - i) if rounds else 0
-                    bound(row, half, like, job.update.max_norm, tags.noise, at)
+                    bound(row, half, like, rule.max_norm, tags.noise, at)
         merge_hot(tags, hot, num_hot, half, like, job.rounding_key)
         return written if bad < 0 else -1 - bad
 

@@ -43,6 +43,8 @@ class RowUpdate(NamedTuple):
     """What decay leaves of a row when it is written."""
     max_norm: np.float32
     """Bound on a written row's L2 norm; 0 means none."""
+    decays: bool
+    """Whether there is any decay: `keep` is 1 without, but also at a learning rate of 0."""
 
 
 def row_update(config: HeadConfig, lr: float) -> RowUpdate:
@@ -57,7 +59,13 @@ def row_update(config: HeadConfig, lr: float) -> RowUpdate:
             f"row_lr = {lr:g} with weight_decay = {config.weight_decay:g} leaves {keep:g} of a row that is written; "
             f"row_lr must be below {1 / config.weight_decay:g}."
         )
-    return RowUpdate(CODES[config.row_optimizer], np.float32(lr), np.float32(keep), np.float32(config.max_norm))
+    return RowUpdate(
+        optimizer=CODES[config.row_optimizer],
+        lr=np.float32(lr),
+        keep=np.float32(keep),
+        max_norm=np.float32(config.max_norm),
+        decays=config.weight_decay > 0,
+    )
 
 
 @inlined_kernel

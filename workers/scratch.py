@@ -5,8 +5,19 @@ from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
 T = TypeVar("T")
+LINE_BYTES = 64
+"""Of a cache line."""
+
+
+def empty_lines(shape: tuple[int, ...] | int, dtype: npt.DTypeLike) -> np.ndarray:
+    """`np.empty` from the start of a cache line: vectors that lie across two lines are read and written twice."""
+    num_bytes = math.prod((shape,) if isinstance(shape, int) else shape) * np.dtype(dtype).itemsize
+    memory = np.empty(num_bytes + LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % LINE_BYTES
+    return memory[start : start + num_bytes].view(dtype).reshape(shape)
 
 
 def roomy(size: int) -> int:
@@ -15,7 +26,7 @@ def roomy(size: int) -> int:
 
 
 class Scratch:
-    """Arrays by name, each the front of a buffer that only grows."""
+    """Arrays by name, each the front of a buffer that only grows and begins with a cache line."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, np.ndarray] = {}
@@ -30,7 +41,7 @@ class Scratch:
         size = math.prod((shape,) if isinstance(shape, int) else shape)
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
-            buffer = self._buffers[name] = np.empty(max(size, 16), dtype)
+            buffer = self._buffers[name] = empty_lines(max(size, 16), dtype)
         array = buffer[:size].reshape(shape)
         self._latest[name] = shape, array
         return array
