@@ -58,6 +58,7 @@ class ProcessContestant:
         module: with a function `prepare`, see `benchmarks.contestant`.
         settings: passed to it as JSON.
         python: another interpreter, for rivals that have an environment of their own.
+        environment: variables for it alone.
         fds: descriptors to inherit, as those of a shared matrix; numbers stay the same.
         threads: that it may use; set for OpenMP, MKL, OpenBLAS and Numba.
         is_always_busy: see `turns.Contestant`.
@@ -72,6 +73,7 @@ class ProcessContestant:
         settings: Mapping[str, Any],
         *,
         python: str | Path = sys.executable,
+        environment: Mapping[str, str] | None = None,
         fds: Sequence[int] = (),
         threads: int = 1,
         is_always_busy: bool = True,
@@ -86,7 +88,7 @@ class ProcessContestant:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=contestant_environment(threads) | {"PYTHONPATH": str(ROOT)},
+            env=contestant_environment(threads) | dict(environment or {}) | {"PYTHONPATH": str(ROOT)},
             pass_fds=tuple(fds),
         )
         try:

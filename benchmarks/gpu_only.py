@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.curve_process import run_in_process
-from benchmarks.curve_settings import KINDS
+from benchmarks.curve_settings import DRAWS, KINDS
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.gpu_only_plan import default_workers, plan, plan_text
@@ -59,6 +59,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=DEVICES)
     for kind in KINDS:
         parser.add_argument(f"--{kind}-row-lr", type=float, help="default: what --row-lr-from found best")
+    for kind in DRAWS:
+        help_text = "positives of an example and negatives of a chunk; default: what --row-lr-from found best"
+        parser.add_argument(f"--{kind}-draws", type=int, nargs=2, metavar=("P", "K"), help=help_text)
     parser.add_argument(
         "--row-lr-from",
         type=Path,

@@ -34,9 +34,10 @@ def plan(options: argparse.Namespace) -> Plan:
     found: Plan = {}
     for seed, max_tags, kind in itertools.product(options.seeds, options.tags, options.contenders):
         rate = tuned_rate(kind, max_tags, getattr(options, f"{kind}_row_lr"), searched)
+        draws = getattr(options, f"{kind}_draws", None) or rate.draws
         for workers in options.workers if kind == "hybrid" else (0,):
             curve = replace(base, kind=kind, workers=workers, seed=seed, max_tags=max_tags, row_lr=rate.row_lr)
-            found[replace(curve, positives=rate.draws[0], negatives=rate.draws[1])] = rate
+            found[replace(curve, positives=draws[0], negatives=draws[1])] = rate
     return found
 
 

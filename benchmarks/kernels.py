@@ -130,7 +130,12 @@ def at_main_dim(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     return [
         ratio("ceiling_share_256", over="ceiling", under="kernel"),
         ratio("step_over_kernel", over="step", under="kernel"),
-        ratio("step_over_one_pass", over="one pass", under="step", floor=Floor("ceiling", "rewriting the rows")),
+        ratio(
+            "step_over_one_pass",
+            over="one pass",
+            under="step",
+            floor=Floor("ceiling", "rewriting the row of every pair"),
+        ),
         ratio("adagrad_over_sgd", over="kernel, Adagrad", under="kernel"),
         ratio("bfloat16_rate", over="kernel", under="kernel, bfloat16"),
         Measurement.value("bfloat16_memory", bytes_ratio, "x"),

@@ -26,9 +26,10 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The ratio that ours would reach on this machine if it took no longer than a `Floor`."""
+    """The ratio that ours would reach if it took no longer than a `Floor`, on the machine that was measured."""
 
     value: float
+    """The upper quartile of the rounds, in favour of the gate."""
     what: str
 
 
@@ -70,13 +71,14 @@ class Measurement:
 
         So "how many times faster than X is Y" is `over="X", under="Y"`, and "how much longer" the reverse. Facts, as
         which pages the memory had, stand beside the samples. A floor, which takes its turns too, says how small the
-        time of `under` can get.
+        time of `under` can get; so the figure must be one that is better when larger.
         """
+        assert floor is None or name not in GATES or GATES[name].direction == HIGHER, "ours must be `under`"
         ratios = _ratios(turns, over, under)
         samples = {"over": over, "under": under, "facts": dict(facts or {}), **turns.as_json()}
         limit = None
         if floor is not None and ratios:
-            limit = Limit(spread_of(_ratios(turns, over, floor.contestant)).median, floor.what)
+            limit = Limit(spread_of(_ratios(turns, over, floor.contestant)).high_quartile, floor.what)
         return cls(name, _what(name, what), "x", ratios, turns.complaint, samples, limit=limit)
 
     @classmethod
@@ -159,7 +161,7 @@ def judge(
     reason = f"{100 * share:.0f}% of the way"
     if limit is None or gate.holds(limit.value):
         return SHORT, reason
-    return SHORT, f"{reason}; out of reach on this machine, where {limit.what} alone would give {limit.value:.3g}x"
+    return SHORT, f"{reason}; out of reach here: {limit.what} alone would give {limit.value:.3g}x"
 
 
 def _ratios(turns: Turns, over: str, under: str) -> list[float]:

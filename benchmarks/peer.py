@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,15 @@ _RIVALS = "benchmarks.rivals"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BareWork:
-    """What no program that learns the same can do without, as a contestant of its own."""
+    """What a worker cannot do without if it is to do this work at all, as a contestant of its own."""
 
     module: str
     """In `benchmarks`; prepared with our head's settings."""
     what: str
 
 
-REWRITING = BareWork(module="ceiling_contestant", what="rewriting the rows")
-PRODUCTS = BareWork(module="products_contestant", what="the three matrix products")
+REWRITING = BareWork(module="ceiling_contestant", what="rewriting the row of every pair")
+PRODUCTS = BareWork(module="products_contestant", what="the three products by NumPy's BLAS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,8 @@ class Peer:
     """False for torch, which is here anyway."""
     is_always_busy: bool = True
     """False if it computes in a process of its own, whose CPU time its contestant does not see."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that its process gets beside those of every contestant."""
     unit: str = "a row-update"
     bare: BareWork | None = None
     """Which limit there is to our rate."""
@@ -112,7 +114,11 @@ def first_words(error: ContestantLost) -> str:
 
 def _rival(peer: Peer, settings: Mapping[str, Any]) -> ProcessContestant:
     return ProcessContestant(
-        f"{_RIVALS}.{peer.module}", settings, python=peer.python, is_always_busy=peer.is_always_busy
+        f"{_RIVALS}.{peer.module}",
+        settings,
+        python=peer.python,
+        environment=peer.environment,
+        is_always_busy=peer.is_always_busy,
     )
 
 

@@ -19,6 +19,8 @@ _PRIVATE_SGD = replace(PRIVATE, row_optimizer="sgd")
 _SHARED = replace(PRIVATE, private_negatives=False, negatives=SHARED_NEGATIVES)
 _FASTTEXT_EXPONENT = 0.5
 _PAIR = "a pair of example and tag"
+_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""For a program whose matrix is malloc's: glibc then asks for them; torch and NumPy ask by themselves."""
 
 PEERS = (
     Peer(
@@ -36,6 +38,7 @@ PEERS = (
         head=_PRIVATE_SGD,
         positives=1,
         exponent=_FASTTEXT_EXPONENT,
+        environment=_HUGE_PAGES,
         is_always_busy=False,
         bare=REWRITING,
     ),

@@ -15,6 +15,8 @@ from workers.errors import DataError
 Records = Mapping[str, Mapping[str, Any]]
 _PART = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MIB = 1 << 20
+_BESIDE_GATES = ("peers",)
+"""Suites whose ratios without a gate are shown below the gates."""
 
 
 def fill(readme: str, records: Records) -> str:
@@ -45,13 +47,19 @@ def gates_part(records: Records) -> str:
     """Verdicts on all gates; those that were not measured are named below, with what is known of them."""
     results = newest_verdicts(records.values())
     judged = [result for result in results if result["verdict"] != NOT_MEASURED]
-    parts = [tally(results), *([verdicts_markdown(judged)] if judged else [])]
+    others = [result for name in _BESIDE_GATES for result in _without_gate(records.get(name, {}))]
+    parts = [tally(results), *([verdicts_markdown([*judged, *others])] if judged else [])]
     missing: dict[str, list[str]] = {}
     for result in results:
         if result["verdict"] == NOT_MEASURED:
             missing.setdefault(result["reason"], []).append(result["what"])
     parts += [f"Not measured ({reason}): {'; '.join(figures)}." for reason, figures in missing.items()]
     return "\n\n".join(parts)
+
+
+def _without_gate(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Ratios that nobody judges: the rivals in stronger forms than the one that a gate speaks of."""
+    return [result for result in record.get("results", ()) if result["gate"] is None and result["unit"] == "x"]
 
 
 def quality_part(records: Records) -> str:
@@ -61,14 +69,19 @@ def quality_part(records: Records) -> str:
         for split, table in result["tables"].items():
             if split != "valid":
                 cells = [f"{table[m]:.3f} ({table['popularity'][m]:.3f})" for m in ("P@1", "P@5", "PSP@5", "mAP")]
-                rows.append([f"{result['name']}: {split}, {table['items']:,} pictures", *cells])
+                pictures = "{:,} to {:,}".format(*table["mAP bounds"])
+                rows.append([f"{result['name']}: {split}, {table['items']:,} pictures", *cells, pictures])
     minutes = _range([result["training_s"] / 60 for result in record["results"]], ".1f")
     waited = _range([100 * statistics.mean(result["wait_fraction"]) for result in record["results"]], ".1f")
+    drawn = {(r["settings"]["train"]["positives"], r["settings"]["head"]["negatives"]) for r in record["results"]}
+    draws = "; ".join(f"{positives} positives and {negatives:,} negatives" for positives, negatives in sorted(drawn))
     text = (
-        f"Runs with default settings, {minutes} minutes of training, {_machine(record)}. The trunk waited for workers "
-        f"{waited}% of the time. In brackets popularity, which predicts the most frequent tags for everybody."
+        f"{minutes} minutes of training with the default settings of {record['written'][:10]} ({draws}), "
+        f"{_machine(record)}. The trunk waited for workers {waited}% of the time. In brackets popularity, which "
+        "predicts the most frequent tags for everybody."
     )
-    return f"{text}\n\n{markdown_table(['data', 'P@1', 'P@5', 'PSP@5', 'mAP, word -> pictures'], rows)}"
+    header = ["data", "P@1", "P@5", "PSP@5", "mAP, word -> pictures", "of words with so many pictures"]
+    return f"{text}\n\n{markdown_table(header, rows)}"
 
 
 def workers_part(records: Records) -> str:

@@ -10,10 +10,8 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hybrid.optimizer_state import join_optimizer, split_optimizer
+from hybrid.whole_folder import sync, whole_folder
 from workers.config import HeadConfig
-from workers.errors import RunError
+from workers.errors import MatrixMismatch, RunError
 from workers.matrix import TagMatrix
-from workers.matrix_io import save_matrix
+from workers.matrix_io import open_rows, save_matrix
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,6 @@ TRUNK, OPTIMIZER, RANDOM, MATRIX, STATE = (
     "matrix",
     "state.json",
 )
-_TEMPORARY = ".unfinished-"
 _DEFAULT_GENERATOR = "torch"
 
 
@@ -55,6 +53,7 @@ def save_checkpoint(
     head: HeadConfig,
     progress: Mapping[str, Any],
     generators: Mapping[str, torch.Generator] | None = None,
+    tell: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `folder/step-STEP`, then remove all but the `KEPT` newest.
 
@@ -66,29 +65,24 @@ def save_checkpoint(
         step: the trunk's optimizer step; no chunk may be in flight.
         progress: plain values (JSON) that the caller gets back from `Checkpoint.progress`.
         generators: random generators besides torch's default, by name.
+        tell: told how many bytes of the matrix's rows are written, of how many.
 
     Raises:
         RunError: the files cannot be written (no space, no permission).
     """
-    fresh = None
+    place = folder / f"step-{step:09d}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_unfinished(folder)
-        fresh = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
-        _write(fresh / TRUNK, trunk.state_dict())
-        tensors, plain = split_optimizer(optimizer)
-        _write(fresh / OPTIMIZER, tensors)
-        _write(fresh / RANDOM, _random_states(generators or {}))
-        save_matrix(matrix, fresh / MATRIX, head)
-        seals = {name: _seal(fresh / name) for name in (TRUNK, OPTIMIZER, RANDOM)}
-        state = {"format": FORMAT, "step": step, "progress": dict(progress), "optimizer": plain, "files": seals}
-        _write_synced(fresh / STATE, json.dumps(state, indent=1).encode())
-        place = _publish(fresh, folder / f"step-{step:09d}")
+        with whole_folder(place) as fresh:
+            _write(fresh / TRUNK, trunk.state_dict())
+            tensors, plain = split_optimizer(optimizer)
+            _write(fresh / OPTIMIZER, tensors)
+            _write(fresh / RANDOM, _random_states(generators or {}))
+            save_matrix(matrix, fresh / MATRIX, head, tell)
+            seals = {name: _seal(fresh / name) for name in (TRUNK, OPTIMIZER, RANDOM)}
+            state = {"format": FORMAT, "step": step, "progress": dict(progress), "optimizer": plain, "files": seals}
+            _write_synced(fresh / STATE, json.dumps(state, indent=1).encode())
     except (OSError, SafetensorError) as e:
         raise RunError(f"cannot write a checkpoint of step {step} in {folder}: {e}") from e
-    finally:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
     for old in _whole_names(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return place
@@ -111,8 +105,10 @@ def open_checkpoint(path: Path) -> "Checkpoint":
         raise RunError(f"{state_file} lacks {', '.join(sorted(missing))}. {_ADVICE}")
     for name in (TRUNK, OPTIMIZER, RANDOM):
         _check_seal(path / name, state["files"].get(name))
-    if not (path / MATRIX).is_dir():
-        raise RunError(f"{path / MATRIX} is missing. {_ADVICE}")
+    try:
+        open_rows(path / MATRIX)
+    except MatrixMismatch as e:
+        raise RunError(f"{e} {_ADVICE}") from e
     return Checkpoint(path, state)
 
 
@@ -198,7 +194,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Contiguous copies: shared and channels-last tensors are not accepted by the format."""
     own = {name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
     safetensors.torch.save_file(own, path)
-    _sync(path)
+    sync(path)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -224,38 +220,9 @@ def _check_seal(path: Path, expected: Mapping[str, Any] | None) -> None:
 
 def _write_synced(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _publish(fresh: Path, place: Path) -> Path:
-    """Rename into place; the same step's earlier checkpoint, if any, steps aside first."""
-    fresh.chmod(0o755)
-    _sync(fresh)
-    if place.exists():
-        aside = place.with_name(f"{_TEMPORARY}replaced-{place.name}")
-        place.rename(aside)
-        fresh.rename(place)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        fresh.rename(place)
-    _sync(place.parent)
-    return place
+    sync(path)
 
 
 def _whole_names(folder: Path) -> list[Path]:
     """Folders with a final name, oldest first: steps are padded, so names sort by step."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """What a writer that was killed left behind; a run has one writer."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)

@@ -31,7 +31,35 @@ def finish_run(
     supervision: Supervision,
     metrics: MetricsLog,
 ) -> None:
-    """Evaluate the held-out items, save the index of their pictures, write the gallery; report all to the launcher."""
+    """Evaluate the held-out items, save the index of their pictures, write the gallery; report all to the launcher.
+
+    A wish to stop ends it where it is: the training is saved, and `--resume` comes back to this part.
+    """
+    try:
+        _finish(run, config, view, trainer, loss_weight_N, supervision, metrics)
+    except _Stopped:
+        supervision.tell("note", text="stopped before everything was measured")
+
+
+class _Stopped(Exception):
+    """The launcher asked for it."""
+
+
+def _finish(
+    run: RunDirectory,
+    config: RunConfig,
+    view: View,
+    trainer: Trainer,
+    loss_weight_N: np.ndarray | None,
+    supervision: Supervision,
+    metrics: MetricsLog,
+) -> None:
+    def show(text: str, done: int, total: int) -> None:
+        supervision.progress("evaluate", text, done, total)
+        supervision.poll()
+        if supervision.stop_asked:
+            raise _Stopped
+
     torch.set_num_threads(available_cores())  # the workers rest
     head = trainer.head
     rows = head.matrix
@@ -43,7 +71,7 @@ def finish_run(
         image_size=config.data.image_size,
         device=trainer.device,
         precision=trainer.precision,
-        progress=lambda text, done, total: supervision.progress("evaluate", text, done, total),
+        progress=show,
     )
     run.write_results(tables)
     if tables:
@@ -55,8 +83,10 @@ def finish_run(
         supervision.tell("done", outputs=_files(run))
         return
     index.save(run.index)
-    supervision.progress("gallery", "drawing the gallery")
     shown = {name: table for name, table in tables.items() if name != "valid"}
+    further = {name: table for name, table in shown.items() if name != "test"}
+    supervision.tell("metrics", table={**shown.get("test", {}), **further})
+    supervision.progress("gallery", "drawing the gallery")
     write_gallery(
         run.gallery,
         name=run.path.name,
@@ -67,8 +97,6 @@ def finish_run(
         tables=shown,
         lines=read_metrics(run.metrics_file),
     )
-    further = {name: table for name, table in shown.items() if name != "test"}
-    supervision.tell("metrics", table={**shown.get("test", {}), **further})
     supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.chunking import ChunkRules, check_batch
+from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_draws, save_head
 from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import LossOfWorkers
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers
@@ -23,7 +24,7 @@ from hybrid.tag_batch import TagBatch
 from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
 from workers.errors import ConfigError, DataError, WorkerLost
 from workers.matrix import TagMatrix
-from workers.matrix_io import load_matrix, open_rows, save_matrix
+from workers.matrix_io import load_matrix, open_rows
 from workers.membership import Membership
 from workers.ring import Ring
 from workers.router import Router, Ticket
@@ -33,7 +34,6 @@ from workers.settings import check
 START_TIMEOUT_S = 120.0
 """Workers join in about a second. They load kernels, or compile them, while the caller goes on."""
 COLLECT_TIMEOUT_S = 120.0
-DEFAULT_POSITIVES = 256
 
 
 class WideHead(nn.Module):
@@ -253,8 +253,9 @@ class WideHead(nn.Module):
             self.router.drain(name)
 
     def save(self, folder: str | Path) -> None:
-        """Write rows, biases, optimizer state and settings to a folder (made if missing); see `WideHead.load`."""
-        save_matrix(self.matrix, folder, self.config)
+        """Write everything to a folder (made if missing), in place of an earlier save at once; see `WideHead.load`."""
+        draws = Draws(positives=self.positives, seed=self.seed, step=self.step)
+        save_head(Path(folder), self.matrix, self.config, draws)
 
     @classmethod
     def load(
@@ -262,21 +263,23 @@ class WideHead(nn.Module):
         folder: str | Path,
         workers: int | None = None,
         *,
-        positives: int = DEFAULT_POSITIVES,
-        seed: int = 0,
+        positives: int | None = None,
+        seed: int | None = None,
         transport: str = DEFAULT_TRANSPORT,
         log_dir: Path | None = None,
     ) -> "WideHead":
-        """A head with the rows, optimizer state and settings of `save`.
+        """A head with the rows, optimizer state and settings of `save`; its draws go on, too, where they were.
 
         Raises:
             MatrixMismatch: the folder is incomplete or of another format; the message names the file.
         """
-        config = open_rows(folder).config
-        matrix = load_matrix(folder, config)
+        place = matrix_folder(Path(folder))
+        config = open_rows(place).config
+        draws = read_draws(Path(folder), positives=positives, seed=seed)
         head = cls.__new__(cls)
-        own = OwnWorkers(matrix, workers, config, transport, log_dir)
-        head._start(own, config, positives=positives, seed=seed)
+        own = OwnWorkers(load_matrix(place, config), workers, config, transport, log_dir)
+        head._start(own, config, positives=draws.positives, seed=draws.seed)
+        head.step = draws.step
         return head
 
     def close(self) -> None:

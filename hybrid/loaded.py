@@ -88,8 +88,14 @@ class LoadedRun:
 
     @cached_property
     def view(self) -> View:
-        """The data set; prepared again if its cache is gone."""
-        return prepare(self.config.data)
+        """The data set; prepared again if its cache is gone.
+
+        Raises:
+            RunError: it is not the one that the run learned any more.
+        """
+        view = prepare(self.config.data)
+        self.directory.check_data(self.config.data.source, view.fingerprint)
+        return view
 
     @cached_property
     def index(self) -> ImageIndex:
@@ -135,6 +141,9 @@ class LoadedRun:
             precision=self.precision,
             map_bounds=map_bounds,
         )
+        if not tables:
+            source = self.config.data.source
+            raise DataError(f"{source}: no held-out picture can be read, so there is nothing to measure.")
         self.directory.write_results(tables)
         if score == "probability":
             save_temperature(self.directory.temperature_file, next(iter(tables.values()))["temperature"])

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from hybrid.shadow import TrunkWork, shadow_s
 from launch.config import TrainConfig
 from workers.chunk import MAX_DRAWS
 from workers.config import HeadConfig
+from workers.cores import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class NegativesTuner:
         lowest, highest = bounds(head.config, config, head.num_tags)
         self._auto = AutoNegatives(head.num_negatives, lowest=lowest, highest=highest, target=config.negatives_target)
         head.num_negatives = self._auto.negatives
-        self._sharing = CoreSharing(len(os.sched_getaffinity(0)) if cores is None else cores)
+        self._sharing = CoreSharing(available_cores() if cores is None else cores)
         self._is_shared = False
         self._workers = 0
         self._window = _Window()

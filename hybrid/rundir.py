@@ -68,6 +68,28 @@ class RunDirectory:
         """A held-out picture to try `annotate` on."""
         return self.path / "example.png"
 
+    @property
+    def prepared_file(self) -> Path:
+        """What the launcher must know of the data, JSON."""
+        return self.path / "prepared.json"
+
+    def check_data(self, source: str, fingerprint: str) -> None:
+        """Refuse other data than the run was prepared with: its rows would stand for other tags.
+
+        Raises:
+            RunError: pictures, tags or their order have changed.
+        """
+        try:
+            before = json.loads(self.prepared_file.read_text()).get("fingerprint")
+        except (OSError, ValueError, AttributeError):
+            return  # not prepared yet, or by a program that did not note it
+        if before not in (None, fingerprint):
+            raise RunError(
+                f"the data ({source}) are not those that {self.path} learned: pictures or tags were added, removed or "
+                "edited since, or are prepared in another way. Its rows would stand for other tags, so nothing was "
+                f"done. Put the data back as they were, or learn them in a fresh run: hybrid train --data {source}"
+            )
+
     def config(self) -> RunConfig:
         """The run's resolved settings."""
         try:

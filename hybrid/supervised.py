@@ -12,7 +12,7 @@ from hybrid.data.view import write_head_arrays
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
 from hybrid.whole_file import write_whole
-from workers.cores import of_text, pinned
+from workers.cores import available_cores, of_text, pinned
 from workers.endpoint import remove_endpoint
 from workers.lifeline import watch_owner
 
@@ -27,6 +27,8 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
         run = RunDirectory(directory)
         config = run.config()
         view = prepare(config.data, lambda text, done, total: supervision.progress("data", text, done, total))
+        if any(run.checkpoints.glob("step-*")):
+            run.check_data(config.data.source, view.fingerprint)
         view.vocabulary.save(run.vocabulary)
         if view.dropped:
             dropped = ", ".join(f"{count:,} {reason}" for reason, count in view.dropped.items() if count)
@@ -37,8 +39,9 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
             "num_items": len(view),
             "num_train": len(view.train_items),
             "view": str(write_head_arrays(view)),
+            "fingerprint": view.fingerprint,
         }
-        write_whole(directory / "prepared.json", json.dumps(prepared, indent=1) + "\n")
+        write_whole(run.prepared_file, json.dumps(prepared, indent=1) + "\n")
 
 
 def run_train(
@@ -66,8 +69,11 @@ def run_train(
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
         run, matrix = RunDirectory(directory), TagMatrix.attach(matrix_fd)
         ring = None if ring_fd is None else Ring.attach(ring_fd)
+        all_cores = available_cores()
         with pinned(of_text(cores)):
-            training = TrainingRun(run, matrix, ring, endpoint, supervision, resume=resume, window=window)
+            training = TrainingRun(
+                run, matrix, ring, endpoint, supervision, resume=resume, window=window, cores=all_cores
+            )
             stack.enter_context(contextlib.closing(training))
             is_done = training.train()
         if is_done:

@@ -72,6 +72,7 @@ class Trainer:
         tell: takes remarks for people; they are logged if nobody else wants them.
         trace: gets the phases of each step; None traces nothing.
         threads: chooses torch's number of CPU threads step by step; None leaves it alone.
+        cores: that trunk and workers may use, all together; None: those of this process.
 
     Example:
         >>> from launch.config import TrainConfig
@@ -100,6 +101,7 @@ class Trainer:
         tell: Callable[[str], None] = logger.info,
         trace: TrunkTrace | None = None,
         threads: ThreadTuner | None = None,
+        cores: int | None = None,
     ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
@@ -109,7 +111,7 @@ class Trainer:
         self.timer = PhaseTimer(trace)
         self.threads = threads
         self.optimizer = make_optimizer(self.trunk, config)
-        self.tuner = self._make_tuner(tell) if config.auto_negatives else None
+        self.tuner = self._make_tuner(tell, cores) if config.auto_negatives else None
         spans = DeviceSpans() if self.tuner is not None and self.device.type == "cuda" else None
         self.pipeline = Pipeline(
             self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights, spans=spans
@@ -175,10 +177,10 @@ class Trainer:
             seconds=seconds,
         )
 
-    def _make_tuner(self, tell: Callable[[str], None]) -> NegativesTuner:
+    def _make_tuner(self, tell: Callable[[str], None], cores: int | None) -> NegativesTuner:
         if self.progress.num_negatives is not None:
             self.head.num_negatives = self.progress.num_negatives
-        return NegativesTuner(self.head, self.config, tell)
+        return NegativesTuner(self.head, self.config, tell, cores)
 
     def _tune(self, tuner: NegativesTuner, num_examples: int, seconds: dict[str, float]) -> None:
         spans = self.pipeline.spans

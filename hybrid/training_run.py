@@ -33,7 +33,7 @@ from hybrid.trunks import build_trunk, prepare_images
 from hybrid.validation import Validation
 from launch.config import RunConfig
 from workers.cores import available_cores
-from workers.errors import DataError
+from workers.errors import DataError, RunError
 from workers.matrix import TagMatrix
 from workers.phase_clock import warm_up_report
 from workers.ring import Ring
@@ -54,6 +54,7 @@ class TrainingRun:
         supervision: the link to the launcher.
         resume: the checkpoint to go on from, or None.
         window: which steps to trace; None traces nothing.
+        cores: that trunk and workers may use together, whatever this process is bound to; None: those it is bound to.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class TrainingRun:
         *,
         resume: Path | None = None,
         window: TraceWindow | None = None,
+        cores: int | None = None,
     ) -> None:
-        self.run, self.supervision = run, supervision
+        self.run, self.supervision, self._cores = run, supervision, cores
         self.config: RunConfig = run.config()
         self.view: View = prepare(
             self.config.data, lambda text, done, total: supervision.progress("data", text, done, total)
         )
+        run.check_data(self.config.data.source, self.view.fingerprint)  # files may have come since the launcher read it
         train = self.config.train
         torch.manual_seed(train.seed)
         self.head = WideHead.attached(
@@ -79,9 +82,7 @@ class TrainingRun:
         )
         supervision.serve(self.head.router)
         self.trainer = self._make_trainer(resume, None if window is None else TrunkTrace(window))
-        self.metrics = MetricsLog(
-            run.metrics_file, run.tensorboard, resume_step=None if resume is None else self.trainer.progress.step
-        )
+        self.metrics = MetricsLog(run.metrics_file, run.tensorboard, resume_step=self.trainer.progress.step)
         self.reporter = Reporter(self.trainer, self.head.router, supervision, self.metrics)
         self.validation = Validation(self.trainer, self.view, self.config, self.metrics)
         self._saved_s = time.monotonic()
@@ -103,6 +104,7 @@ class TrainingRun:
             tell=self._note,
             trace=trace,
             threads=make_thread_tuner(self._note) if is_tuned else None,
+            cores=self._cores,
         )
         self.augmenter = Augmenter(Augmentation(), config.data.image_size, train.seed, trainer.device)
         self.head.step = progress.step
@@ -157,6 +159,7 @@ class TrainingRun:
             matrix=self.head.matrix,
             head=self.config.head,
             progress=dataclasses.asdict(progress),
+            tell=lambda done, total: self.supervision.progress("save", "saving a checkpoint", done, total),
         )
         self._saved_s = time.monotonic()
 
@@ -190,7 +193,16 @@ class TrainingRun:
             self.validation.after_step()
         if time.monotonic() - self._saved_s > self.config.train.checkpoint_minutes * 60:
             with self.trainer.timer.phase("save"):
-                self.save()
+                self._save_if_possible()
+
+    def _save_if_possible(self) -> None:
+        """A checkpoint that cannot be written (a full disk, a server that is away) is no reason to stop training."""
+        try:
+            self.save()
+        except RunError as e:
+            self._saved_s = time.monotonic()
+            minutes = self.config.train.checkpoint_minutes
+            self._note(f"{e}. Training goes on, and tries again in {minutes:g} minutes: make room until then.")
 
     def _should_stop(self) -> bool:
         return self.supervision.stop_asked

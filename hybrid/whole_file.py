@@ -10,10 +10,12 @@ from workers.errors import RunError
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write or replace a file: a reader, or a kill at any moment, sees the old content or the new one.
 
+    A path that is not UTF-8, as Python holds it in a string, is written with backslashes.
+
     Raises:
         RunError: the file cannot be written; the message says why.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     try:
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:

@@ -5,14 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from launch.runs import as_run_error
+
 _FORMAT = "%(asctime)s launcher %(levelname)s %(name)s: %(message)s"
 
 
 @contextmanager
 def logging_to(file: Path) -> Iterator[None]:
-    """Append records of every module to a file, for as long as it is entered."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file)
+    """Append records of every module to a file, for as long as it is entered.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    with as_run_error(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
     before = root.level

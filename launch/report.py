@@ -68,11 +68,12 @@ def metrics_table(name: str, measures: Mapping[str, Any]) -> Table:
 
 
 def next_commands(outputs: Mapping[str, Any], directory: Path, source: str) -> list[str]:
-    """Two commands that work when pasted into this shell."""
+    """Commands that work when pasted into this shell, two of them if there is anything held out to look at."""
     run = shlex.quote(shown_path(directory))
     tag = outputs.get("example_tag") or _FALLBACK_TAGS.get(source)
     if not tag:
-        return [f"{this_command()} evaluate {run}", f"{this_command()} status {run}"]
+        evaluate = [f"{this_command()} evaluate {run}"] if outputs.get("gallery") else []  # else nothing is held out
+        return [*evaluate, f"{this_command()} status {run}"]
     image = outputs.get("example_image")
     second = (
         f"annotate {run} {shlex.quote(shown_path(Path(image)))}" if image else f"neighbours {run} {shlex.quote(tag)}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from launch.config import RunConfig
 from workers.endpoint import make_endpoint, remove_endpoint
-from workers.errors import RunError
+from workers.errors import MatrixMismatch, RunError
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix
 from workers.tag_weights import inverse_frequency_weights
@@ -84,20 +84,26 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None) 
             arrays[name] = np.load(path, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read: {error}. Prepare the data again.") from error
-    if checkpoint is None:
-        if config.train.tag_loss_weight == "inverse-frequency":  # biases start where the weighted loss has its rest
-            arrays["marginal"] = arrays["marginal"] * inverse_frequency_weights(arrays["counts"], prepared.num_train)
-        return TagMatrix.create(
-            prepared.num_tags,
-            config.trunk.dim,
-            config=config.head,
-            seed=config.train.seed,
-            in_background=True,
-            **arrays,
+    if checkpoint is None and config.train.tag_loss_weight == "inverse-frequency":
+        weight_N = inverse_frequency_weights(arrays["counts"], prepared.num_train)
+        arrays["marginal"] = arrays["marginal"] * weight_N  # biases start where the weighted loss has its rest
+    try:
+        if checkpoint is None:
+            return TagMatrix.create(
+                prepared.num_tags,
+                config.trunk.dim,
+                config=config.head,
+                seed=config.train.seed,
+                in_background=True,
+                **arrays,
+            )
+        matrix = load_matrix(
+            checkpoint / "matrix", config.head, item_offsets=arrays["item_offsets"], item_tags=arrays["item_tags"]
         )
-    matrix = load_matrix(
-        checkpoint / "matrix", config.head, item_offsets=arrays["item_offsets"], item_tags=arrays["item_tags"]
-    )
+    except MemoryError as error:
+        raise RunError(f"{prepared.num_tags:,} tags x {config.trunk.dim} do not fit here: {error}.") from error
+    except MatrixMismatch as error:
+        raise RunError(f"{error}. Remove {checkpoint} to go on from the checkpoint before it.") from error
     if (matrix.num_tags, matrix.dim) != (prepared.num_tags, config.trunk.dim):
         matrix.close()
         raise RunError(

@@ -7,7 +7,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,9 +53,10 @@ class RunLock:
         """Claim the directory.
 
         Raises:
-            RunError: another launcher that is alive holds it.
+            RunError: another launcher that is alive holds it, or nobody may write there.
         """
-        self._fd = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with as_run_error(directory):
+            self._fd = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         for attempt in range(_LOCK_TRIES):  # `is_alive` of another process may hold the lock for an instant
             if _try_lock(self._fd, fcntl.LOCK_EX):
                 return
@@ -71,6 +73,15 @@ class RunLock:
     ) -> None:
         """Let go."""
         os.close(self._fd)
+
+
+@contextmanager
+def as_run_error(place: Path) -> Iterator[None]:
+    """Turn what the system says about writing somewhere (a full disk, no permission) into a RunError."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write {place}: {error.strerror or error}.") from error
 
 
 def create_run(config: RunConfig, directory: Path | None, now: float | None = None) -> Path:
@@ -209,11 +220,11 @@ def _record(path: Path, values: Any) -> RunRecord:
 def _replace(path: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, sees the old text or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
+    with as_run_error(path), temporary.open("w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+        temporary.replace(path)
 
 
 def _pid_of(directory: Path) -> str:

@@ -88,7 +88,7 @@ class Supervisor:
             self.view.start()
             stack.callback(lambda: self.view.stop(self.snapshot))
             self._recorder = Recorder(self.directory, self.snapshot, endpoints.control)
-            stack.enter_context(self._recorder.until_the_end(Interrupted, lambda: self._stop_sent_s is not None))
+            stack.enter_context(self._recorder.until_the_end(Interrupted, self._was_stopped))
             self._prepare(endpoints)
             self._train(endpoints, stack)
 
@@ -237,6 +237,10 @@ class Supervisor:
             self._note(f"{name} was lost; its chunks are sent again")
             if self._link is not None:
                 self._link.send("lost", worker=name)
+
+    def _was_stopped(self) -> bool:
+        """Whether a wish to stop came before the trunk was done."""
+        return self._stop_sent_s is not None and not self.snapshot.outputs
 
     def _obey_stop(self, child: Child, *, can_finish: bool) -> None:
         """Pass a wish to stop on, once; end by force what does not obey, or what the user will not wait for."""

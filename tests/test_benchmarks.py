@@ -90,6 +90,7 @@ def curve_result(kind, workers, num_tags, p5, rate):
         "trunk_threads": 2,
         "examples_per_s": rate,
         "step_ms": {"median": 1e5 / rate, "p90": 2e5 / rate},
+        "phase_ms": {"forward": 1.0, "backward": 2.0},
         "memory_bytes": {"Pss": 1 << 30},
         "gpu_memory_bytes": None,
         "points": [{"seconds": s, "P@5": p5 * s / 10, "mAP": p5 * s / 20} for s in (5, 10)],
@@ -147,7 +148,7 @@ def test_the_table_names_every_loss_of_the_hybrid(recorded):
 def test_report_of_the_suite_is_written_from_the_json(recorded):
     table, plot = gpu_only_report.write_report(recorded)
     text = table.read_text()
-    assert "| dense 0 | 0.01 | 80.0 | 1,250 | 2,500 | 1,024 | 0.700 | 0.350 | 10.0 | behind / behind |" in text
+    assert "| dense 0 | 0.01 | 80.0 | 1,250 | 2,500 | 3.0 | 1,024 | 0.700 | 0.350 | 10.0 | behind / behind |" in text
     assert text.index("## 10 tags") < text.index("## 1,000 tags") < text.index("Where the hybrid loses")
     assert "<svg" in plot.read_text()
 

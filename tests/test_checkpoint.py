@@ -24,6 +24,7 @@ from hybrid.checkpoint import (
     open_checkpoint,
     save_checkpoint,
 )
+from hybrid.whole_folder import whole_folder
 from workers.config import HeadConfig
 from workers.errors import RunError
 from workers.matrix import TagMatrix
@@ -141,6 +142,45 @@ def test_damaged_files_are_named_and_passed_over(tmp_path, training, name, how):
     assert latest_checkpoint(tmp_path).step == 1
 
 
+@pytest.mark.parametrize("name", ["rows-00000.npy", "tag_state.npy", "meta.json"])
+def test_a_matrix_that_was_cut_is_named_and_passed_over(tmp_path, training, name):
+    training.save(tmp_path, 1)
+    newest = training.save(tmp_path, 2)
+    damage(newest / MATRIX / name, "truncated")
+    with pytest.raises(RunError, match=rf"step-000000002/matrix/{name}.*Remove"):
+        open_checkpoint(newest)
+    assert latest_checkpoint(tmp_path).step == 1
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_replaced_whole_on_any_file_system(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr("hybrid.whole_folder._exchange", lambda one, other: False)
+    place = tmp_path / "place"
+    for text in ("one", "two"):
+        with whole_folder(place) as fresh:
+            (fresh / text).write_text(text)
+    with pytest.raises(KeyError), whole_folder(place) as fresh:
+        raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+    assert [path.name for path in place.iterdir()] == ["two"]
+
+
+def test_the_writer_of_a_checkpoint_tells_how_far_it_is(tmp_path, training):
+    told = []
+    save_checkpoint(
+        tmp_path,
+        step=1,
+        trunk=training.trunk,
+        optimizer=training.optimizer,
+        matrix=training.matrix,
+        head=HEAD,
+        progress={},
+        tell=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(training.matrix.rows_NS.nbytes,) * 2]
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 99}', b'{"format": 1, "step": 3}'])
 def test_a_damaged_state_is_a_typed_error(tmp_path, training, content):
     place = training.save(tmp_path)
@@ -152,7 +192,7 @@ def test_a_damaged_state_is_a_typed_error(tmp_path, training, content):
 def test_a_missing_matrix_is_a_typed_error(tmp_path, training):
     place = training.save(tmp_path)
     (place / MATRIX).rename(place / "elsewhere")
-    with pytest.raises(RunError, match="matrix is missing"):
+    with pytest.raises(RunError, match=r"matrix/meta\.json cannot be read.*Remove"):
         open_checkpoint(place)
 
 

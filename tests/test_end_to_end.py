@@ -169,7 +169,7 @@ def test_a_launcher_killed_outright_leaves_nothing_behind(started, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_at_the_same_step(started, tmp_path):
+def test_a_stopped_run_goes_on_at_the_same_step_but_not_with_other_data(started, tmp_path, folder):
     launcher = started()
     run = wait_for_step(tmp_path, 4)
     assert json.loads(hybrid(tmp_path, "stop", "last", "--json").stdout) == {"state": "stopped"}
@@ -190,6 +190,15 @@ def test_a_stopped_run_goes_on_at_the_same_step(started, tmp_path):
     steps = [line["step"] for line in lines_of(run, "train")]
     assert steps == sorted(set(steps)) and steps[-1] == after["step"] > before["step"]
     assert after["used_s"] > before["used_s"]
+
+    added, vocabulary = folder / "shapes" / "zz.txt", (run / "vocabulary.tsv").read_bytes()
+    added.write_text("one more")
+    try:
+        refused = hybrid(tmp_path, "train", "--resume", "last", "--epochs", str(epochs + 1))
+    finally:
+        added.unlink()
+    assert refused.returncode == 1 and "are not those that" in refused.stderr
+    assert (run / "vocabulary.tsv").read_bytes() == vocabulary and last_state(run) == after
     assert_nothing_is_left(tmp_path)
 
 

@@ -144,10 +144,31 @@ def test_any_change_is_noticed(photos: Path) -> None:
         lambda: (photos / "a002.json").write_text(json.dumps({"tags": ["more"]})),
         lambda: (photos / "a002.png").rename(photos / "b.png"),
         lambda: (photos / "a000.txt").unlink(),
-        lambda: (photos / "manifest.tsv").write_text("a001.png\tone"),
+        lambda: (photos / "manifest.tsv").write_text("a001.png\tone\nshare/x.png\ttwo"),
+        lambda: (photos / "a001.png").write_bytes(b"broken otherwise"),
+        lambda: picture(photos / "share" / "x.png"),
     ]
     for change in changes:
         change()
         keys.add(scan(str(photos)).key)
     assert len(keys) == len(changes) + 1
     assert scan(str(photos)).key in keys
+
+
+@pytest.mark.parametrize("has_manifest", [False, True])
+def test_a_picture_that_was_locked_is_looked_at_again_when_it_is_not(photos, monkeypatch, has_manifest):
+    write_photos(photos, 2)
+    if has_manifest:
+        (photos / "manifest.tsv").write_text("a000.png\tone\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: Path(path).name != "a000.png")
+        locked = scan(str(photos)).key
+    assert scan(str(photos)).key != locked
+
+
+def test_odd_names_in_a_manifest_do_no_harm(photos: Path) -> None:
+    picture(photos / "x.png")
+    (photos / "manifest.tsv").write_bytes(
+        b"x.png\tone\nno\x00such\ttwo\n\ncaf\xe9.png\tthree\n" + b"a" * 5000 + b"\t4\n"
+    )
+    assert scan(str(photos)).images == []

@@ -169,6 +169,8 @@ def test_a_rival_that_may_choose_its_draws_trains_with_those_that_scored_best(tm
     assert (curve.positives, curve.negatives) == few and curve.row_lr == 0.03
     assert curve.name == "torch sampled, 64 + 1,024 draws"
     assert curve.run_config.train.positives == 64 and curve.run_config.head.negatives == 1024
+    (given,) = plan(options(tags=[10], contenders=["sampled"], sampled_draws=[5, 50]))
+    assert (given.positives, given.negatives) == (5, 50)
 
 
 @pytest.mark.parametrize("best", row_lr_search.RATES)
@@ -234,6 +236,7 @@ def test_the_page_begins_with_who_is_ahead_and_marks_rates_that_nobody_searched(
             "trunk_threads": 2,
             "examples_per_s": 1.0,
             "step_ms": {"median": 1.0, "p90": 1.0},
+            "phase_ms": {"forward": 0.25, "backward": 0.5},
             "memory_bytes": {"Pss": 1 << 20},
             "gpu_memory_bytes": None,
             "row_lr_origin": "searched" if result["settings"]["kind"] == "hybrid" else "not searched at this size",

@@ -330,31 +330,6 @@ def test_rows_are_copies_of_the_rows_asked_for(head):
             head.rows([0, bad])
 
 
-def test_saved_and_loaded_heads_go_on_alike(tmp_path):
-    """Adagrad: the accumulators must come along."""
-    with make_head(row_optimizer="adagrad") as first:
-        first(make_features(), TAGS)
-        first.save(tmp_path / "deep" / "head")
-        with WideHead.load(tmp_path / "deep" / "head", workers=1, positives=4, seed=5) as second:
-            assert second.config == first.config
-            assert parameters_of(second) == parameters_of(first)
-            np.testing.assert_array_equal(second.matrix.counts_N, COUNTS)
-            second.step = first.step
-            losses = [one(make_features(seed=9), TAGS).item() for one in (first, second)]
-            assert losses[0] == losses[1]
-            assert parameters_of(second) == parameters_of(first)
-
-
-def test_a_head_that_was_not_saved_whole_is_not_loaded(head, tmp_path):
-    with pytest.raises(MatrixMismatch, match=str(tmp_path)):
-        WideHead.load(tmp_path / "none")
-    head.save(tmp_path)
-    with (tmp_path / "rows-00000.npy").open("r+b") as file:
-        file.truncate(500)
-    with pytest.raises(MatrixMismatch, match=r"rows-00000\.npy"):
-        WideHead.load(tmp_path)
-
-
 def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
     with make_head(seed=3) as head:
         reached = []

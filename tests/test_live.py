@@ -244,8 +244,10 @@ def test_measures_without_a_name_are_the_tests():
 
 
 def test_without_a_known_tag_the_commands_need_none(tmp_path):
-    commands = next_commands({}, tmp_path, "folder:/photos")
+    commands = next_commands({"gallery": "gallery.html"}, tmp_path, "folder:/photos")
     assert [command.split()[-2] for command in commands] == ["evaluate", "status"]
+    commands = next_commands({}, tmp_path, "folder:/photos")
+    assert [command.split()[-2] for command in commands] == ["status"], "nothing is held out that could be evaluated"
     with_image = next_commands({"example_tag": "cat", "example_image": "a b.jpg"}, tmp_path, "folder:/photos")
     assert with_image[1].endswith(f"annotate {tmp_path} 'a b.jpg'")
 

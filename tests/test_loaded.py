@@ -1,5 +1,6 @@
 """A run on disk, loaded and asked."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -140,6 +141,34 @@ def test_vocabulary_of_another_run_is_refused(run, tmp_path):
     loaded.directory = RunDirectory(tmp_path)
     with pytest.raises(MatrixMismatch, match="4 tags"):
         _ = loaded.vocabulary
+
+
+def test_a_run_without_held_out_pictures_cannot_be_evaluated(run, monkeypatch):
+    loaded = hybrid.load(run.path)
+    for split in ("valid_items", "test_items"):
+        monkeypatch.setattr(loaded.view, split, np.empty(0, np.int64))
+    with pytest.raises(DataError, match="no held-out picture"):
+        loaded.evaluate()
+
+
+def test_a_run_refuses_other_data_than_it_learned(run):
+    loaded = hybrid.load(run.path)
+    prepared = {"fingerprint": loaded.view.fingerprint}
+    run.prepared_file.write_text(json.dumps(prepared))
+    try:
+        assert hybrid.load(run.path).search("red").hits
+        (run.path.parent / "photos" / "more.png").write_bytes((run.path.parent / "photos" / "00.png").read_bytes())
+        (run.path.parent / "photos" / "more.txt").write_text("red")
+        before = run.results_file.read_bytes() if run.results_file.exists() else None
+        for use in (lambda: hybrid.load(run.path).evaluate(), lambda: hybrid.load(run.path).search("red")):
+            with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --data folder:"):
+                use()
+        assert before == (run.results_file.read_bytes() if run.results_file.exists() else None)
+        assert hybrid.load(run.path).neighbours("red", 1), "what needs no pictures still works"
+    finally:
+        run.prepared_file.unlink()
+        for name in ("more.png", "more.txt"):
+            (run.path.parent / "photos" / name).unlink(missing_ok=True)
 
 
 def test_an_index_of_other_data_is_refused(run):

@@ -79,9 +79,11 @@ def test_a_miss_says_where_the_machine_itself_is_short_of_the_gate_and_stays_a_m
         measured = Measurement.ratio("two_workers", turns, over="slow", under="fast", floor=Floor("bare", "bare work"))
         verdict, why = measured.verdict()
         assert verdict == SHORT and why.startswith("93% of the way")
-        assert ("bare work alone would give 1.47x" in why) == is_out_of_reach
+        assert ("out of reach here: bare work alone would give 1.47x" in why) == is_out_of_reach
         assert measured.as_json()["limit"]["value"] == pytest.approx(1.4 / floor_s)
     assert Measurement.ratio("two_workers", turns, over="slow", under="fast").as_json()["limit"] is None
+    with pytest.raises(AssertionError):
+        Measurement.ratio("step_over_kernel", turns, over="slow", under="fast", floor=Floor("bare", "bare work"))
 
 
 def test_a_complaint_is_never_a_miss():

@@ -91,6 +91,9 @@ def test_resuming_drops_what_came_after_the_checkpoint(places):
     with MetricsLog(*places, resume_step=4) as log:
         log.write(5, "train", {"loss": 50})
     assert [line["loss"] for line in read_metrics(places[0])] == [1, 2, 3, 4, 50]
+    with MetricsLog(*places, resume_step=0) as log:  # the attempt before saved nothing
+        log.write(1, "train", {"loss": 10})
+    assert [line["loss"] for line in read_metrics(places[0])] == [10]
 
 
 def test_a_line_cut_by_a_kill_is_dropped_but_damage_is_not_hidden(places):
@@ -125,3 +128,9 @@ def test_whole_files_replace_and_leave_nothing_else(tmp_path):
     with pytest.raises(RunError, match="folder"):
         write_whole(tmp_path / "folder", "x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_name_that_is_not_utf8_can_be_written_and_read_again_from_json(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    write_whole(tmp_path / "names.json", json.dumps([name], ensure_ascii=False))
+    assert json.loads((tmp_path / "names.json").read_text()) == [name]

@@ -285,6 +285,15 @@ def test_a_stopping_trunk_that_falls_silent_is_ended(tmp_path, monkeypatch):
     assert_nothing_is_left_but_this(tmp_path)
 
 
+def test_a_wish_to_stop_that_comes_when_all_is_done_does_not_make_a_run_stopped(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch)
+    assert not supervisor._was_stopped()
+    supervisor._stop_sent_s = 1.0
+    assert supervisor._was_stopped()
+    supervisor.snapshot.take({"kind": "done", "outputs": {"metrics": "metrics.jsonl"}})
+    assert not supervisor._was_stopped()
+
+
 def prepare_once(supervisor):
     """Prepare as if nobody had asked to stop yet."""
     prepare = supervisor._prepare

@@ -1,5 +1,6 @@
 """A view is what its settings say, counted by hand, and says when its files are damaged."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_data import png_bytes, write_photos
 
 from hybrid.data import View, prepare, stats, write_head_arrays
@@ -160,6 +162,18 @@ def test_pictures_removed_from_the_cache(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match="prepare again"):
         View(view.folder)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_a_picture_that_is_gone_is_shown_as_it_was_stored(tmp_path: Path, is_stored: bool, monkeypatch) -> None:
+    if not is_stored:
+        monkeypatch.setattr("hybrid.data.image_cache.MAX_BYTES", 0)
+    view = prepared(tmp_path)
+    item = view.names.index("a010.png")
+    (tmp_path / "photos" / "a010.png").unlink()
+    with Image.open(io.BytesIO(view.png(item, 128)), formats=["PNG"]) as image:
+        expected = (10, 40, 200) if is_stored else (200, 200, 200)
+        assert image.size == (16, 16) and image.getpixel((8, 8)) == expected
 
 
 def test_stats_are_plain_values(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ to it: each block of rows is copied first, so that file and checksum agree.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,13 @@ _META = "meta.json"
 _NPY_HEADER_BYTES = 128
 
 
-def save_matrix(matrix: TagMatrix, folder: str | Path, config: HeadConfig) -> None:
-    """Write rows, biases, optimizer state and counts into a folder, which is made if it is missing."""
+def save_matrix(
+    matrix: TagMatrix, folder: str | Path, config: HeadConfig, tell: Callable[[int, int], None] | None = None
+) -> None:
+    """Write rows, biases, optimizer state and counts into a folder, which is made if it is missing.
+
+    `tell`, if given, is told after each shard how many bytes of rows are written, of how many.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
@@ -40,6 +45,8 @@ def save_matrix(matrix: TagMatrix, folder: str | Path, config: HeadConfig) -> No
     for number, start in enumerate(range(0, matrix.num_tags, rows_per_shard)):
         name = f"rows-{number:05d}.npy"
         files[name] = _write_array(folder / name, matrix.rows_NS[start : start + rows_per_shard])
+        if tell is not None:
+            tell(matrix.rows_NS[: start + rows_per_shard].nbytes, matrix.rows_NS.nbytes)
     files["tag_state.npy"] = _write_array(folder / "tag_state.npy", matrix.tag_state_N4)
     files["counts.npy"] = _write_array(folder / "counts.npy", matrix.counts_N)
     meta = {

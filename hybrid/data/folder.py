@@ -35,7 +35,8 @@ class Listing:
     sidecars: frozenset[str]
     """Files that may hold tags, by path below the root."""
     key: str
-    """Names the content: path, size and time of change of the manifest, else of all pictures and sidecars."""
+    """Names the content: path, size and time of change of the manifest with all that it lists, or of all pictures and
+    sidecars; and which of them this user may read. So what was missing or locked is looked at again when it is not."""
 
 
 def scan(path: str) -> Listing:
@@ -48,8 +49,8 @@ def scan(path: str) -> Listing:
     if not root.is_dir():
         raise DataError(f"folder:{path}: {root} is not a folder.")
     manifest = root / MANIFEST
-    files = _stamp(manifest, MANIFEST) if manifest.is_file() else dict(_walk(root))
-    images = sorted(name for name in files if _suffix(name) in SUFFIXES)
+    files = dict(_stamps_of(manifest) if manifest.is_file() else _walk(root))
+    images = [] if manifest.is_file() else sorted(name for name in files if _suffix(name) in SUFFIXES)
     if not images and not manifest.is_file():
         wanted = ", ".join(sorted(SUFFIXES))
         raise DataError(f"folder:{path}: no {MANIFEST} and no pictures ({wanted}) in or below {root}.")
@@ -127,6 +128,13 @@ def collect(found: Findings) -> Collection:
     )
 
 
+def _stamps_of(manifest: Path) -> Iterator[tuple[str, str]]:
+    yield from _stamp(manifest, MANIFEST).items()
+    for line in _lines(manifest):
+        if name := os.fsdecode(line.partition(b"\t")[0].strip()):
+            yield from _stamp(manifest.parent / name, name).items()
+
+
 def _walk(root: Path) -> Iterator[tuple[str, str]]:
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -139,9 +147,10 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
 def _stamp(path: Path, name: str) -> dict[str, str]:
     try:
         status = path.stat()
-    except OSError:
-        return {name: "missing"}  # a dangling link: reading it says so, with its name
-    return {name: f"{status.st_size} {status.st_mtime_ns}"}
+    except (OSError, ValueError):
+        return {name: "missing"}  # a dangling link, a share that is away: reading it says so, with its name
+    locked = "" if os.access(path, os.R_OK) else " locked"
+    return {name: f"{status.st_size} {status.st_mtime_ns}{locked}"}
 
 
 def _suffix(name: str) -> str:
@@ -150,11 +159,7 @@ def _suffix(name: str) -> str:
 
 def _read_manifest(path: Path, found: Findings) -> None:
     """Lines of a path below the folder and tags, tab-separated; a path may have several lines."""
-    try:
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as e:
-        raise DataError(f"cannot read {path}: {e.strerror}.") from e
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         try:
             name, *tags = line.decode("utf-8").split("\t")
         except UnicodeDecodeError as e:
@@ -162,6 +167,13 @@ def _read_manifest(path: Path, found: Findings) -> None:
             continue
         if name.strip():
             found.add(Path(name.strip()).as_posix(), tags)
+
+
+def _lines(manifest: Path) -> list[bytes]:
+    try:
+        return manifest.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    except OSError as e:
+        raise DataError(f"cannot read {manifest}: {e.strerror}.") from e
 
 
 def _read_sidecars(listing: Listing, name: str, found: Findings) -> None:

@@ -2,13 +2,17 @@
 
 # Shapes: I items, N tags, B items of a batch.
 
+import io
 import json
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from hybrid.data.images import BadImage
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.ragged import Ragged
 from hybrid.data.store import DecodedImages, EncodedImages, ImageStore, open_decoded
@@ -17,6 +21,9 @@ from workers.errors import DataError
 
 FORMAT_VERSION = 1
 VOCABULARY_FILE = "vocabulary.tsv"
+_GREY = 200
+logger = logging.getLogger(__name__)
+
 HEAD_ARRAYS = ("counts.npy", "marginal.npy", "item_offsets.npy", "item_tags.npy")
 
 
@@ -92,8 +99,20 @@ class View:
         return {"name": name, **details}
 
     def png(self, item: int, size: int) -> bytes:
-        """The picture for people to look at, from the source at the size wanted; raises BadImage."""
-        return self.pictures.png(int(self._numbers[item]), size)
+        """The picture for people to look at: from the source at the size wanted; if it is gone, as it was stored."""
+        try:
+            return self.pictures.png(int(self._numbers[item]), size)
+        except BadImage as e:
+            logger.warning("%r cannot be shown as it is (%s), but as it was stored.", self.names[item], e)
+            return self._stored_png(item)
+
+    def _stored_png(self, item: int) -> bytes:
+        """The picture as training reads it; a grey square where it was to be read from the source."""
+        images, _ = self.images.read(np.array([item]))
+        grey = np.full((self.images.size, self.images.size, 3), _GREY, np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(images[0] if len(images) else grey).save(buffer, "PNG")
+        return buffer.getvalue()
 
     @cached_property
     def _items(self) -> list[tuple[str, dict[str, str]]]:

@@ -1,0 +1,64 @@
+"""A wide head on disk: its matrix, with what its draws depend on."""
+
+# FOLDER/matrix/           see workers/matrix_io.py; replaced as a whole by every save
+# FOLDER/matrix/draws.json positives, seed and step
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from hybrid.whole_file import write_whole
+from hybrid.whole_folder import whole_folder
+from workers.config import HeadConfig
+from workers.errors import ConfigError, MatrixMismatch, RunError
+from workers.matrix import TagMatrix
+from workers.matrix_io import save_matrix
+from workers.settings import from_plain
+
+DEFAULT_POSITIVES = 256
+
+_MATRIX, _DRAWS = "matrix", "draws.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """What decides, beside the configuration, which tags a head draws next."""
+
+    positives: int = DEFAULT_POSITIVES
+    seed: int = 0
+    step: int = 0
+
+
+def save_head(folder: Path, matrix: TagMatrix, config: HeadConfig, draws: Draws) -> None:
+    """Write a head; one that was saved there before is replaced at once, other files in the folder stay.
+
+    Raises:
+        RunError: it cannot be written (no space, no permission); what was there before is as it was.
+    """
+    try:
+        with whole_folder(folder / _MATRIX) as fresh:
+            save_matrix(matrix, fresh, config)
+            write_whole(fresh / _DRAWS, json.dumps(asdict(draws)) + "\n")
+    except OSError as e:
+        raise RunError(f"cannot save the head in {folder}: {e}") from e
+
+
+def matrix_folder(folder: Path) -> Path:
+    """Where the matrix of a saved head lies; a folder that is a matrix itself, as in a checkpoint, will do too."""
+    inner = folder / _MATRIX
+    return inner if inner.is_dir() else folder
+
+
+def read_draws(folder: Path, *, positives: int | None, seed: int | None) -> Draws:
+    """What `save_head` wrote, but for what is given here; defaults for a matrix that was saved without.
+
+    Raises:
+        MatrixMismatch: the file is damaged.
+    """
+    path = matrix_folder(folder) / _DRAWS
+    try:
+        saved = from_plain(Draws, json.loads(path.read_text()), _DRAWS) if path.exists() else Draws()
+    except (OSError, ValueError, TypeError, AttributeError, ConfigError) as e:
+        raise MatrixMismatch(f"{path} cannot be read: {e}. Remove it to load the head with default draws.") from e
+    given = {"positives": positives, "seed": seed}
+    return replace(saved, **{name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,71 @@
+"""Wide heads on disk: they go on where they were, and a save is whole or not there."""
+
+import numpy as np
+import pytest
+from test_head import COUNTS, TAGS, N, make_features, make_head, parameters_of
+
+from hybrid import WideHead
+from hybrid.head_folder import Draws, read_draws
+from workers.errors import MatrixMismatch, RunError
+from workers.matrix_io import open_rows
+
+
+@pytest.fixture(scope="module")
+def head():
+    """One worker for all."""
+    with make_head() as head:
+        yield head
+
+
+def test_saved_and_loaded_heads_go_on_alike(tmp_path):
+    """Adagrad: the accumulators must come along."""
+    with make_head(row_optimizer="adagrad") as first:
+        first(make_features(), TAGS)
+        first.save(tmp_path / "deep" / "head")
+        with WideHead.load(tmp_path / "deep" / "head", workers=1) as second:
+            assert second.config == first.config
+            assert (second.positives, second.seed, second.step) == (first.positives, first.seed, first.step)
+            assert parameters_of(second) == parameters_of(first)
+            np.testing.assert_array_equal(second.matrix.counts_N, COUNTS)
+            losses = [one(make_features(seed=9), TAGS).item() for one in (first, second)]
+            assert losses[0] == losses[1]
+            assert parameters_of(second) == parameters_of(first)
+
+
+def test_a_head_that_was_not_saved_whole_is_not_loaded(head, tmp_path):
+    with pytest.raises(MatrixMismatch, match=str(tmp_path)):
+        WideHead.load(tmp_path / "none")
+    head.save(tmp_path)
+    with (tmp_path / "matrix" / "rows-00000.npy").open("r+b") as file:
+        file.truncate(500)
+    with pytest.raises(MatrixMismatch, match=r"rows-00000\.npy"):
+        WideHead.load(tmp_path)
+
+
+def test_a_save_replaces_the_one_before_at_once_or_not_at_all_and_nothing_beside_it(head, tmp_path, monkeypatch):
+    (tmp_path / "trunk.pt").write_bytes(b"the user's")
+    head.save(tmp_path)
+    first = open_rows(tmp_path / "matrix").rows(0, N).copy()
+    head(make_features(), TAGS)
+
+    def fail(*arguments, **named):
+        (arguments[1] / "rows-00000.npy").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(RunError, match="No space left"):
+        patch.setattr("hybrid.head_folder.save_matrix", fail)
+        head.save(tmp_path)
+    np.testing.assert_array_equal(open_rows(tmp_path / "matrix").rows(0, N), first)
+    head.save(tmp_path)
+    assert (open_rows(tmp_path / "matrix").rows(0, N) != first).any()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["matrix", "trunk.pt"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"positives": "many"}', '{"p": 1}'])
+def test_damaged_draws_are_named_and_given_ones_count(head, tmp_path, content):
+    head.step = 7
+    head.save(tmp_path)
+    assert read_draws(tmp_path, positives=None, seed=99) == Draws(positives=head.positives, seed=99, step=7)
+    (tmp_path / "matrix" / "draws.json").write_text(content)
+    with pytest.raises(MatrixMismatch, match=r"draws\.json"):
+        read_draws(tmp_path, positives=None, seed=None)

@@ -1,0 +1,54 @@
+"""The tag matrix of a run: what cannot be made or read is a typed error that says what to do."""
+
+import numpy as np
+import pytest
+
+from launch.config import RunConfig, TrunkConfig
+from launch.resources import Prepared, make_matrix
+from launch.runs import RunLock, write_config
+from workers.errors import RunError
+from workers.matrix import TagMatrix
+from workers.matrix_io import save_matrix
+
+CONFIG = RunConfig(trunk=TrunkConfig(dim=8))
+N = 6
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    arrays = {
+        "counts": np.ones(N, np.int64),
+        "marginal": np.full(N, 1 / N),
+        "item_offsets": np.arange(4, dtype=np.int64),
+        "item_tags": np.arange(3, dtype=np.int32),
+    }
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    return Prepared(num_tags=N, num_items=3, num_train=3, view=tmp_path)
+
+
+def test_a_matrix_that_does_not_fit_is_told_with_its_size(prepared, monkeypatch):
+    def fail(*arguments, **named):
+        raise MemoryError("9 GiB are wanted, 8 GiB are available: use a smaller dim")
+
+    monkeypatch.setattr(TagMatrix, "create", fail)
+    with pytest.raises(RunError, match=r"6 tags x 8 do not fit here: 9 GiB.*smaller dim"):
+        make_matrix(CONFIG, prepared, None)
+
+
+def test_a_checkpoint_whose_rows_are_damaged_names_the_folder_to_remove(prepared, tmp_path):
+    checkpoint = tmp_path / "step-000000001"
+    matrix = make_matrix(CONFIG, prepared, None)
+    save_matrix(matrix, checkpoint / "matrix", CONFIG.head)
+    matrix.close()
+    make_matrix(CONFIG, prepared, checkpoint).close()
+    rows = checkpoint / "matrix" / "rows-00000.npy"
+    rows.write_bytes(rows.read_bytes()[:-4] + b"\x00\x01\x02\x03")
+    with pytest.raises(RunError, match=r"rows-00000\.npy.*Remove .*step-000000001 to go on"):
+        make_matrix(CONFIG, prepared, checkpoint)
+
+
+def test_a_folder_that_cannot_be_written_is_a_typed_error(tmp_path):
+    for claim in (lambda: RunLock(tmp_path / "gone"), lambda: write_config(tmp_path / "gone", CONFIG)):
+        with pytest.raises(RunError, match=r"cannot write .*gone.*No such file"):
+            claim()
