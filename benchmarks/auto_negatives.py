@@ -76,6 +76,7 @@ def measured(directory: Path) -> dict[str, Any]:
 def _command(negatives: str, seed: int, options: argparse.Namespace, directory: Path) -> list[str]:
     given: dict[str, object] = {
         "trunk": "benchmarks.waiting_trunk:waiting_cnn_small",
+        "trunk-threads": 1,  # or else it would take two, and leave no core to the workers
         "negatives": negatives,
         "workers": options.workers,
         "minutes": options.minutes,

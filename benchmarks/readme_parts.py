@@ -119,23 +119,31 @@ def head_part(records: Records) -> str:
 
 def gpu_only_part(records: Records) -> str:
     """Every contender at every size, and how often the hybrid loses."""
-    record, rows = records["gpu_only"], []
-    for num_tags, results in gpu_only_report.by_size(record).items():
-        for i, result in enumerate(results):
-            found = gpu_only_report.measured(result, results)
-            paces = [f"{found[name]:,.0f}" for name in ("examples/s", "memory, MiB")]
-            rows.append([f"{num_tags:,}" if i == 0 else "", result["contender"], *paces, *_measures(found)])
-    table = markdown_table(["tags", "contender", "examples/s", "memory, MiB", "P@5", "mAP"], rows)
+    record = records["gpu_only"]
     lost: dict[str, list[str]] = {}
     for size, measure in (line.partition(":")[0].split(", ", 1) for line in gpu_only_report.losses(record)):
         lost.setdefault(size, []).append(measure)
     losses = [f"At {size} the best hybrid loses in {'; '.join(measures)}." for size, measures in lost.items()]
     text = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}:"
-    return "\n\n".join([text, table, " ".join(losses) or "The hybrid loses nowhere in these runs."])
+    return "\n\n".join([text, _contenders(record), " ".join(losses) or "The hybrid loses nowhere in these runs."])
 
 
-def _measures(found: Mapping[str, float | None]) -> list[str]:
-    return [f"{found[name]:.3f}" for name in ("P@5", "mAP")]
+def gpu_only_draws_part(records: Records) -> str:
+    """The sampled rival with the draws that the search did not choose, beside the hybrid of the same hour."""
+    record = records["gpu_only_draws"]
+    text = f"{record['settings']['seconds']:.0f} seconds of training each, in a run of their own:"
+    return f"{text}\n\n{_contenders(record)}"
+
+
+def _contenders(record: Mapping[str, Any]) -> str:
+    rows = []
+    for num_tags, results in gpu_only_report.by_size(record).items():
+        for i, result in enumerate(results):
+            found = gpu_only_report.measured(result, results)
+            paces = [f"{found[name]:,.0f}" for name in ("examples/s", "memory, MiB")]
+            measures = [f"{found[name]:.3f}" for name in ("P@5", "mAP")]
+            rows.append([f"{num_tags:,}" if i == 0 else "", result["contender"], *paces, *measures])
+    return markdown_table(["tags", "contender", "examples/s", "memory, MiB", "P@5", "mAP"], rows)
 
 
 def _machine(record: Mapping[str, Any]) -> str:
@@ -155,5 +163,6 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "worker_quality": workers_part,
     "head": head_part,
     "gpu_only": gpu_only_part,
+    "gpu_only_draws": gpu_only_draws_part,
 }
 """Name in README -> what makes it."""
