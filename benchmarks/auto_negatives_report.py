@@ -37,7 +37,8 @@ def report_text(record: Result) -> str:
     settings = record["settings"]
     text = (
         f"Validation pictures, after {settings['minutes']:g} minutes of training each; mean over "
-        f"{len(settings['seeds'])} seeds (smallest to largest). {settings['workers']} worker(s); the trunk on one thread."
+        f"{len(settings['seeds'])} seeds (smallest to largest). {settings['workers']} worker(s); "
+        "the trunk on one thread."
     )
     table = markdown_table(header, rows)
     return f"# {record['title']}\n\n{table}\n\n{text}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
