@@ -63,8 +63,15 @@ def _without_gate(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def quality_part(records: Records) -> str:
-    """Held-out measures of finished runs, popularity in brackets."""
-    record, rows = records["run_quality"], []
+    """Held-out measures of finished runs, popularity in brackets; the newest runs first."""
+    found = [record for name, record in records.items() if name.startswith("run_quality")]
+    if not found:
+        raise KeyError("run_quality")
+    return "\n\n".join(map(_quality, sorted(found, key=lambda record: record["written"], reverse=True)))
+
+
+def _quality(record: Mapping[str, Any]) -> str:
+    rows = []
     for result in record["results"]:
         for split, table in result["tables"].items():
             if split != "valid":

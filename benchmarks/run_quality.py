@@ -22,7 +22,7 @@ MEASURES = ("P@1", "P@5", "nDCG@5", "PSP@5", "mAP")
 def main() -> None:
     """Read the runs, write JSON, then the table."""
     options = _options()
-    record = Record(NAME, "Held-out pictures, measured at the end of runs with default settings", vars(options))
+    record = Record(options.name, "Held-out pictures, measured at the end of runs with default settings", vars(options))
     for pair in options.runs:
         name, _, directory = pair.partition("=")
         record.add({"name": name, **measured_run(Path(directory))})
@@ -77,9 +77,18 @@ def _commit_at(started: float) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def _name(text: str) -> str:
+    if not text.startswith(NAME):
+        raise argparse.ArgumentTypeError(f"{text!r} does not begin with {NAME}, so README would not show it.")
+    return text
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run_quality", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help="a name for the table, and a finished run")
+    parser.add_argument(
+        "--name", type=_name, default=NAME, help="of the files; another keeps an earlier result beside it"
+    )
     return parser.parse_args()
 
 

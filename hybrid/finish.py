@@ -35,25 +35,7 @@ def finish_run(
 
     A wish to stop ends it where it is: the training is saved, and `--resume` comes back to this part.
     """
-    try:
-        _finish(run, config, view, trainer, loss_weight_N, supervision, metrics)
-    except _Stopped:
-        supervision.tell("note", text="stopped before everything was measured")
 
-
-class _Stopped(Exception):
-    """The launcher asked for it."""
-
-
-def _finish(
-    run: RunDirectory,
-    config: RunConfig,
-    view: View,
-    trainer: Trainer,
-    loss_weight_N: np.ndarray | None,
-    supervision: Supervision,
-    metrics: MetricsLog,
-) -> None:
     def show(text: str, done: int, total: int) -> None:
         supervision.progress("evaluate", text, done, total)
         supervision.poll()
@@ -63,16 +45,20 @@ def _finish(
     torch.set_num_threads(available_cores())  # the workers rest
     head = trainer.head
     rows = head.matrix
-    tables, index = measure_splits(
-        trainer.trunk,
-        rows,
-        score_bias_N(head.matrix, head.config, "probability", loss_weight_N),
-        view,
-        image_size=config.data.image_size,
-        device=trainer.device,
-        precision=trainer.precision,
-        progress=show,
-    )
+    try:
+        tables, index = measure_splits(
+            trainer.trunk,
+            rows,
+            score_bias_N(head.matrix, head.config, "probability", loss_weight_N),
+            view,
+            image_size=config.data.image_size,
+            device=trainer.device,
+            precision=trainer.precision,
+            progress=show,
+        )
+    except _Stopped:
+        supervision.tell("note", text="stopped before everything was measured")
+        return
     run.write_results(tables)
     if tables:
         save_temperature(run.temperature_file, next(iter(tables.values()))["temperature"])
@@ -98,6 +84,10 @@ def _finish(
         lines=read_metrics(run.metrics_file),
     )
     supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})
+
+
+class _Stopped(Exception):
+    """The launcher asked for it."""
 
 
 def _files(run: RunDirectory) -> dict[str, Any]:
