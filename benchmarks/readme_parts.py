@@ -15,8 +15,6 @@ from workers.errors import DataError
 Records = Mapping[str, Mapping[str, Any]]
 _PART = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MIB = 1 << 20
-_BESIDE_GATES = ("peers",)
-"""Suites whose ratios without a gate are shown below the gates."""
 
 
 def fill(readme: str, records: Records) -> str:
@@ -47,8 +45,8 @@ def gates_part(records: Records) -> str:
     """Verdicts on all gates; those that were not measured are named below, with what is known of them."""
     results = newest_verdicts(records.values())
     judged = [result for result in results if result["verdict"] != NOT_MEASURED]
-    others = [result for name in _BESIDE_GATES for result in _without_gate(records.get(name, {}))]
-    parts = [tally(results), *([verdicts_markdown([*judged, *others])] if judged else [])]
+    rows = [row for result in judged for row in (result, *_stronger_forms(result["name"], records))]
+    parts = [tally(results), *([verdicts_markdown(rows)] if rows else [])]
     missing: dict[str, list[str]] = {}
     for result in results:
         if result["verdict"] == NOT_MEASURED:
@@ -57,9 +55,10 @@ def gates_part(records: Records) -> str:
     return "\n\n".join(parts)
 
 
-def _without_gate(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Ratios that nobody judges: the rivals in stronger forms than the one that a gate speaks of."""
-    return [result for result in record.get("results", ()) if result["gate"] is None and result["unit"] == "x"]
+def _stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
+    """Ratios against the same rival in other forms than the one that the gate speaks of; nobody judges them."""
+    results = records.get("peers", {}).get("results", ())
+    return [r for r in results if r["gate"] is None and r["unit"] == "x" and r["name"].startswith(f"{gate}, ")]
 
 
 def quality_part(records: Records) -> str:
