@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from workers.jit import cache_directory, kernel
 from workers.prefetch import LINE_FLOATS, prefetch_write
+from workers.vectors import values_from
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
@@ -146,7 +147,7 @@ def _make_float32(D: int) -> Any:
         for i in range(-ahead, len(ids_M)):
             if i + ahead < len(ids_M):
                 for j in range(0, D, LINE_FLOATS):
-                    prefetch_write(rows_ND, np.uint64(ids_M[i + ahead]), j)
+                    prefetch_write(values_from(rows_ND, ids_M[i + ahead]), j)
             if i >= 0:
                 row_D = rows_ND[np.uint64(ids_M[i])]
                 for j in range(D):
@@ -161,7 +162,7 @@ def _make_bfloat16(D: int) -> Any:
         for i in range(-ahead, len(ids_M)):
             if i + ahead < len(ids_M):
                 for j in range(0, D, 2 * LINE_FLOATS):
-                    prefetch_write(rows_ND, np.uint64(ids_M[i + ahead]), j)
+                    prefetch_write(values_from(rows_ND, ids_M[i + ahead]), j)
             if i >= 0:
                 row_D = rows_ND[np.uint64(ids_M[i])]
                 for j in range(D):

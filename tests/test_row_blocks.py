@@ -10,6 +10,7 @@ from workers.rounding import rounding_noise
 from workers.rows import BFLOAT16, FLOAT32, pack, unpack, vector_width
 from workers.vectors import row_of, zeros
 
+BIASES = (np.float32(0.5), np.float32(-2), np.float32(0), np.float32(3))
 GRADS, MOVES, KEEP, STARTS = (
     np.float32([0.5, -1, 2, 0.1]),
     np.float32([-0.25, 0.5, 1, 0]),
@@ -25,8 +26,8 @@ def compiled(dim):
     @kernel
     def dots(rows, f, g, noise, scores):
         like = zeros(width)
-        row_blocks.dot_four((rows[0], rows[1], rows[2], rows[3]), f, half, like, scores, 0)
-        scores[4] = row_blocks.dot(rows[4], f, half, like)
+        row_blocks.dot_four((rows[0], rows[1], rows[2], rows[3]), f, half, like, BIASES, scores, 0)
+        scores[4] = row_blocks.dot(rows[4], f, half, like, BIASES[1])
 
     @kernel
     def updates(rows, f, g, noise, scores):
@@ -54,7 +55,8 @@ def case(request):
 def test_dots(case):
     rows_XS, f, _, _, scores = case
     compiled(len(f))[0](*case)
-    np.testing.assert_allclose(scores, unpack(rows_XS)[:5].astype(np.float64) @ f, atol=1e-5 * len(f) ** 0.5)
+    expected = unpack(rows_XS)[:5].astype(np.float64) @ f + [*BIASES, BIASES[1]]
+    np.testing.assert_allclose(scores, expected, atol=1e-5 * len(f) ** 0.5)
 
 
 def test_updates(case):
@@ -86,17 +88,18 @@ def test_compiled_words_are_their_uncompiled_twins(case):
     def put_all(rows, copies, values, noise):
         for j in range(0, half, width):
             like = zeros(width)
-            row_blocks.put(row_of(rows, copies, 1), j, half, row_blocks.load(values, j, like), like, noise, 7 + j)
-            row_blocks.put(row_of(rows, copies, -3), j, half, like, row_blocks.load(values, j, like), noise, 9 + j)
+            row, copy = row_of(rows, copies, 1, rows.shape[1]), row_of(rows, copies, -3, rows.shape[1])
+            row_blocks.put(row, j, half, row_blocks.load(values, j, like), like, noise, 7 + j)
+            row_blocks.put(copy, j, half, like, row_blocks.load(values, j, like), noise, 9 + j)
 
     copies, twin_rows, twin_copies = rows_XS[:4].copy(), rows_XS.copy(), rows_XS[:4].copy()
     put_all(rows_XS, copies, f, noise)
     like = vectors_uncompiled.zeros(width)
     for j in range(0, half, width):
         values = vectors_uncompiled.load(f, j, like)
-        row = vectors_uncompiled.row_of(twin_rows, twin_copies, 1)
+        row = vectors_uncompiled.row_of(twin_rows, twin_copies, 1, twin_rows.shape[1])
         vectors_uncompiled.put(row, j, half, values, like, noise, 7 + j)
-        row = vectors_uncompiled.row_of(twin_rows, twin_copies, -3)
+        row = vectors_uncompiled.row_of(twin_rows, twin_copies, -3, twin_rows.shape[1])
         vectors_uncompiled.put(row, j, half, like, values, noise, 9 + j)
     np.testing.assert_array_equal(rows_XS, twin_rows)
     np.testing.assert_array_equal(copies, twin_copies)

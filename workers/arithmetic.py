@@ -23,7 +23,8 @@ from numba.extending import intrinsic, overload
 
 from workers import arithmetic_uncompiled
 from workers.jit import JIT_ENABLED
-from workers.vectors import VectorType, call_llvm, spread
+from workers.lanes import call_llvm, spread
+from workers.vectors import VectorType
 
 _I32, _F32 = ir.IntType(32), ir.FloatType()
 _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23

@@ -8,6 +8,8 @@ from workers.errors import ConfigError
 from workers.settings import check, check_choice, nearest
 
 OBJECTIVES = ("negative-sampling", "sampled-softmax")
+NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = range(len(OBJECTIVES))
+"""Numbers for the names, in their order."""
 ROW_OPTIMIZERS = ("adagrad", "sgd")
 ROW_FACTORS = {"float32": 4, "bfloat16": 8}
 """Forms of rows; the dim must be a multiple of this: both halves of a row are whole vectors."""

@@ -4,7 +4,9 @@
 
 Two passes break the chain dot -> sigmoid -> update -> next dot. What limits them is memory, so each pass fetches one
 half of the next example's rows, evenly spread over its own work; fetched into the second level of the cache, they do
-not push out the rows at work. Rows are taken four at a time, see `workers.row_blocks`.
+not push out the rows at work. Everything else that the next example reads is fetched ahead, too: one line that is not
+costs as much as two rows. Rows are taken four at a time, see `workers.row_blocks`. Indexes are those of pointers
+(`vectors.values_from`), since an array's may be negative for all the compiler knows.
 
 The row optimizer sees, per row and example, one gradient: duplicates within the example are merged, examples are not.
 The rows that an example's dots, feature gradient and row gradients use are the rows as they were before it. Rows that
@@ -25,29 +27,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
+from workers.fetching import fetch_features, fetch_plan, fetch_rows, fetch_state
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Outcome
-from workers.objectives import (
-    BLOCK,
-    NEGATIVE_SAMPLING,
-    loss_terms,
-    negative_weight,
-    padded,
-    softplus_terms,
-    times,
-)
-from workers.prefetch import LINE_FLOATS, prefetch_near, prefetch_write
+from workers.objectives import BLOCK, loss_terms, negative_weight, padded, softplus_blocks, times
+from workers.prefetch import LINE_FLOATS
 from workers.private_plan import Plan, make_plan
 from workers.rounding import noise_start, noise_starts
-from workers.row_blocks import add, bound, dot, dot_four, update, update_four
+from workers.row_blocks import add, bound, clear, dot, dot_four, update, update_four
 from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
 from workers.rows import dim_of, vector_width
 from workers.scratch import Scratch, empty_lines, roomy
 from workers.slots import MASKED
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
-from workers.vectors import row_of, zeros
+from workers.vectors import row_of, values_from, zeros
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _NO_STARTS = (0, 0, 0, 0)
@@ -94,7 +90,7 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
     """Find the rows of every example, and memory for the work."""
     hot = scratch.kept("hot rows", (tags.rows_NS.shape, tags.rows_NS.dtype), lambda: hot_rows(tags))
-    plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
+    plan, num_hot, hits = make_plan(job, hot.ids_H, scratch, room=BLOCK)
     most_slots = roomy(job.loss.num_drawn + job.positives.most + BLOCK)  # the loss takes whole blocks
     work = scratch.kept("work", most_slots, lambda: Work(*(empty_lines(most_slots, of) for of in _WORK)))
     return Planned(plan, hot, num_hot, hits, work, answer)
@@ -115,55 +111,34 @@ def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
 
 
 @inlined_kernel
-def _fetch(rows_NS, ids, first, stop, start_word, stop_word):
-    """Ask for some words of the rows ids[first:stop]; of hot ones too: to tell them apart would cost more."""
-    for i in range(first, stop):
-        for j in range(start_word, stop_word, LINE_FLOATS):
-            prefetch_near(rows_NS, ids[i], j)
-
-
-@inlined_kernel
-def _four_rows(tags, hot, places, i):
+def _four_rows(tags, hot, places, i, words):
     return (
-        row_of(tags.rows_NS, hot.rows_HS, places[i]),
-        row_of(tags.rows_NS, hot.rows_HS, places[i + 1]),
-        row_of(tags.rows_NS, hot.rows_HS, places[i + 2]),
-        row_of(tags.rows_NS, hot.rows_HS, places[i + 3]),
+        row_of(tags.rows_NS, hot.rows_HS, places[i], words),
+        row_of(tags.rows_NS, hot.rows_HS, places[i + 1], words),
+        row_of(tags.rows_NS, hot.rows_HS, places[i + 2], words),
+        row_of(tags.rows_NS, hot.rows_HS, places[i + 3], words),
     )
 
 
 @inlined_kernel
-def _to_gradients(tags, hot, job, plan, b, work):
-    """Turn the dots of example b into dLoss/dscore of its slots; returns its loss."""
-    start, stop = plan.offsets_B1[b], plan.offsets_B1[b + 1]
-    for s in range(stop - start):
-        work.scores_S[s] += row_of(tags.tag_state_N4, hot.state_H4, plan.places[start + s])[BIAS]
-    if job.loss.objective == NEGATIVE_SAMPLING and plan.is_simple_B[b]:
-        return _differentiate_simple(job, plan, b, work)
-    return _differentiate(tags, hot, job, plan, b, work)
+def _bias(tags, hot, place):
+    return row_of(tags.tag_state_N4, hot.state_H4, place, 4)[BIAS]
 
 
 @inlined_kernel
-def _differentiate_simple(job, plan, b, work):
-    """Negative sampling where each slot is one negative or one positive: all slots in one go."""
-    start, stop, pos_start = plan.offsets_B1[b], plan.offsets_B1[b + 1], job.positives.offsets_B1[b]
-    K, S = np.int64(plan.num_negatives_B[b]), stop - start
-    weight = negative_weight(NEGATIVE_SAMPLING, job.loss.negative_weight, job.loss.num_drawn, _ZERO)
-    for k in range(K):  # a multiplicity of 0 is an accidental hit
-        multiplicity = plan.multiplicity[start + k]
-        work.weights_S[k] = weight * multiplicity
-        work.scores_S[k] = work.scores_S[k] if multiplicity > _ZERO else _ZERO
-    for s in range(K, S):
-        work.weights_S[s] = -job.positives.weights[pos_start + s - K]
-    for s in range(S, padded(S)):
-        work.scores_S[s] = work.weights_S[s] = _ZERO
-    return softplus_terms(work.scores_S[: padded(S)], work.weights_S[: padded(S)])
+def _four_biases(tags, hot, places, i):
+    return (
+        _bias(tags, hot, places[i]),
+        _bias(tags, hot, places[i + 1]),
+        _bias(tags, hot, places[i + 2]),
+        _bias(tags, hot, places[i + 3]),
+    )
 
 
 @inlined_kernel
 def _differentiate(tags, hot, job, plan, b, work):
-    """The same for every objective and every example."""
-    start, stop, objective = plan.offsets_B1[b], plan.offsets_B1[b + 1], job.loss.objective
+    """Turn the scores of example b into dLoss/dscore of its slots, simple or not; returns its loss."""
+    start, stop, objective = plan.offsets_B2[b], plan.offsets_B2[b + 1], job.loss.objective
     places_S, multiplicity_S = plan.places[start:stop], plan.multiplicity[start:stop]
     pos_start, pos_stop = job.positives.offsets_B1[b], job.positives.offsets_B1[b + 1]
     pos_slots_P, pos_weights_P = plan.pos_slots[pos_start:pos_stop], job.positives.weights[pos_start:pos_stop]
@@ -178,7 +153,7 @@ def _differentiate(tags, hot, job, plan, b, work):
         work.scores_S[k] = work.scores_S[k] if multiplicity_S[k] > _ZERO else MASKED
     if objective != NEGATIVE_SAMPLING:
         for k in range(K):
-            log_q = row_of(tags.tag_state_N4, hot.state_H4, places_S[k])[LOG_Q]
+            log_q = row_of(tags.tag_state_N4, hot.state_H4, places_S[k], 4)[LOG_Q]
             is_hit = multiplicity_S[k] == _ZERO
             work.weights_S[k] = _ZERO if is_hit else times(objective, weight - log_q, multiplicity_S[k])
     for k in range(K, all_K):
@@ -202,8 +177,8 @@ def _differentiate(tags, hot, job, plan, b, work):
 @inlined_kernel
 def _list_gradients(plan, b, work):
     """List the places and gradients of the slots that have one; returns (A, the sum of the gradients' squares)."""
-    start, A, square = plan.offsets_B1[b], 0, _ZERO
-    for s in range(plan.offsets_B1[b + 1] - start):
+    start, A, square = plan.offsets_B2[b], 0, _ZERO
+    for s in range(plan.offsets_B2[b + 1] - start):
         grad = work.scores_S[s]
         work.places_A[A], work.grads_A[A] = plan.places[start + s], grad
         square += grad * grad
@@ -212,18 +187,18 @@ def _list_gradients(plan, b, work):
 
 
 @inlined_kernel
-def _move_state(tags, hot, update, square, A, work):
-    """Move biases and accumulators of the listed slots; find how far their rows go along the features.
+def _move_state(tags, hot, update, square, places, grads, A, moves):
+    """Move biases and accumulators of A slots; find how far their rows go along the features.
 
     Args:
         square: mean square of the features.
     """
     for i in range(A):
-        grad, state = work.grads_A[i], row_of(tags.tag_state_N4, hot.state_H4, work.places_A[i])
+        grad, state = grads[i], row_of(tags.tag_state_N4, hot.state_H4, places[i], 4)
         state[ROW_ACC] = accumulate(update.optimizer, state[ROW_ACC], grad * grad * square)
         state[BIAS_ACC] = accumulate(update.optimizer, state[BIAS_ACC], grad * grad)
         state[BIAS] -= step_size(update, state[BIAS_ACC]) * grad
-        work.moves_A[i] = -grad * step_size(update, state[ROW_ACC])
+        moves[i] = -grad * step_size(update, state[ROW_ACC])
 
 
 @functools.cache
@@ -244,51 +219,60 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         """Rows written, or -1 - b if example b is not finite."""
         B, written, bad, like = len(loss_B), 0, -1, zeros(width)
         rule = RowUpdate(optimizer, job.update.lr, job.update.keep if decays else _ONE, job.update.max_norm, decays)
+        moves = values_from(work.moves_A, 0)
         take_hot(tags, hot, num_hot)
-        _fetch(tags.rows_NS, plan.ids, 0, plan.offsets_B1[1], 0, words)
+        fetch_rows(tags.rows_NS, values_from(plan.ids, 0), 0, plan.offsets_B2[1], 0, words)
         for b in range(B):
-            f, g = job.features_BD[b], feature_grad_BD[b]
-            start, stop = plan.offsets_B1[b], plan.offsets_B1[b + 1]
-            after = plan.offsets_B1[b + 2] if b + 1 < B else stop
-            square = _ZERO
-            for j in range(D):
-                square += f[j] * f[j]
-                g[j] = _ZERO
+            f, g = values_from(job.features_BD, b), values_from(feature_grad_BD, b)
+            start, stop = plan.offsets_B2[b], plan.offsets_B2[b + 1]
+            next_ids, num_next = values_from(plan.ids, stop), plan.offsets_B2[b + 2] - stop
+            places, weights = values_from(plan.places, start), values_from(plan.weights, start)
+            scores = values_from(work.scores_S, 0)
+            fetch_features(f, g, D)
+            fetch_plan(weights, places, next_ids, stop - start, num_next)
+            square = clear(f, g, D, like)
             whole = (stop - start) & ~3
             for i in range(0, whole, 4):
-                _fetch(tags.rows_NS, plan.ids, stop + i, min(stop + i + 4, after), 0, early)
-                dot_four(_four_rows(tags, hot, plan.places, start + i), f, half, like, work.scores_S, i)
-            _fetch(tags.rows_NS, plan.ids, stop + whole, after, 0, early)
+                fetch_rows(tags.rows_NS, next_ids, i, i + 4, 0, early)
+                fetch_state(tags.tag_state_N4, next_ids, i, i + 4)
+                biases = _four_biases(tags, hot, places, i)
+                dot_four(_four_rows(tags, hot, places, i, words), f, half, like, biases, scores, i)
+            fetch_rows(tags.rows_NS, next_ids, whole, num_next, 0, early)
+            fetch_state(tags.tag_state_N4, next_ids, whole, num_next)
             for i in range(whole, stop - start):
-                work.scores_S[i] = dot(row_of(tags.rows_NS, hot.rows_HS, plan.places[start + i]), f, half, like)
-            loss_B[b] = _to_gradients(tags, hot, job, plan, b, work)
-            A, grad_square = _list_gradients(plan, b, work)
+                row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
+                scores[i] = dot(row, f, half, like, _bias(tags, hot, places[i]))
+            if plan.is_simple_B[b]:
+                A, grads = stop - start, scores
+                loss_B[b], grad_square = softplus_blocks(scores, weights, A)
+            else:
+                loss_B[b] = _differentiate(tags, hot, job, plan, b, work)
+                A, grad_square = _list_gradients(plan, b, work)
+                places, grads = values_from(work.places_A, 0), values_from(work.grads_A, 0)
             if not (loss_B[b] < np.inf and is_safe(rule, grad_square * max(square, _ONE), 1)):
                 bad = b
                 break
             if not job.writes:
-                _fetch(tags.rows_NS, plan.ids, stop, after, early, words)
+                fetch_rows(tags.rows_NS, next_ids, 0, num_next, early, words)
                 for i in range(A):
-                    add(row_of(tags.rows_NS, hot.rows_HS, work.places_A[i]), g, half, like, work.grads_A[i])
+                    add(row_of(tags.rows_NS, hot.rows_HS, places[i], words), g, half, like, grads[i])
                 continue
             written += A
-            _move_state(tags, hot, rule, square / np.float32(D), A, work)
+            _move_state(tags, hot, rule, square / np.float32(D), places, grads, A, moves)
             whole = A & ~3
             for i in range(0, whole, 4):
-                _fetch(tags.rows_NS, plan.ids, stop + i, min(stop + i + 4, after), early, words)
-                rows = _four_rows(tags, hot, work.places_A, i)
+                fetch_rows(tags.rows_NS, next_ids, i, i + 4, early, words)
+                rows = _four_rows(tags, hot, places, i, words)
                 starts = noise_starts(job.rounding_key, start + i) if rounds else _NO_STARTS
-                update_four(rows, f, g, half, like, work.grads_A, work.moves_A, i, rule.keep, tags.noise, starts)
-            _fetch(tags.rows_NS, plan.ids, stop + whole, after, early, words)
+                update_four(rows, f, g, half, like, grads, moves, i, rule.keep, tags.noise, starts)
+            fetch_rows(tags.rows_NS, next_ids, whole, num_next, early, words)
             for i in range(whole, A):
-                row = row_of(tags.rows_NS, hot.rows_HS, work.places_A[i])
+                row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
                 at = noise_start(job.rounding_key, start + i) if rounds else 0
-                update(row, f, g, half, like, work.grads_A[i], work.moves_A[i], rule.keep, tags.noise, at)
-            for i in range(stop, after):
-                prefetch_write(tags.tag_state_N4, plan.ids[i], 0)
+                update(row, f, g, half, like, grads[i], moves[i], rule.keep, tags.noise, at)
             if rule.max_norm > _ZERO:
                 for i in range(A):
-                    row = row_of(tags.rows_NS, hot.rows_HS, work.places_A[i])
+                    row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
                     at = noise_start(job.rounding_key, -1 - start - i) if rounds else 0
                     bound(row, half, like, rule.max_norm, tags.noise, at)
         merge_hot(tags, hot, num_hot, half, like, job.rounding_key)

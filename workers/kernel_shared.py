@@ -38,7 +38,7 @@ from workers.rows import vector_width
 from workers.scratch import Scratch
 from workers.slots import FILTER_SIZE, assign_slots, make_table, mask_hits
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
-from workers.vectors import high, low, store, zeros
+from workers.vectors import high, low, store, values_from, zeros
 
 _AHEAD_ROWS = 8  # rows fetched before their turn
 _ZERO = np.float32(0)
@@ -135,9 +135,9 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
         for s in range(S):
             if s + _AHEAD_ROWS < S:
                 ahead = np.uint64(ids_S[s + _AHEAD_ROWS])
-                prefetch_read(tags.tag_state_N4, ahead, 0)
+                prefetch_read(values_from(tags.tag_state_N4, ahead), 0)
                 for j in range(0, words, LINE_FLOATS):
-                    prefetch_read(tags.rows_NS, ahead, j)
+                    prefetch_read(values_from(tags.rows_NS, ahead), j)
             row, out_D = tags.rows_NS[np.uint64(ids_S[s])], gathered.rows_SD[s]
             for j in range(0, half, width):
                 store(out_D, j, low(row, j, like))
@@ -226,9 +226,9 @@ def _scatter(D: int, words: int) -> Callable[..., Any]:
         for s in range(S):
             if s + _AHEAD_ROWS < S:
                 ahead = np.uint64(ids_S[s + _AHEAD_ROWS])
-                prefetch_write(tags.tag_state_N4, ahead, 0)
+                prefetch_write(values_from(tags.tag_state_N4, ahead), 0)
                 for j in range(0, words, LINE_FLOATS):
-                    prefetch_write(tags.rows_NS, ahead, j)
+                    prefetch_write(values_from(tags.rows_NS, ahead), j)
             bias_grad = bias_grads_S[s]
             if squares_S[s] == _ZERO and bias_grad == _ZERO:
                 continue  # masked everywhere: not a write at all

@@ -21,14 +21,11 @@ import math
 import numpy as np
 
 from workers.arithmetic import greater, magnitude
-from workers.config import OBJECTIVES, HeadConfig
+from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, HeadConfig
 from workers.exponential import exp_of_negative, log1p_of_unit
 from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
-from workers.vectors import load, store, total, zeros
-
-NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = range(len(OBJECTIVES))
-"""Numbers for the names, in their order."""
+from workers.vectors import fma, front, load, store, total, zeros
 
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
@@ -129,20 +126,31 @@ def softplus_terms(scores, weights):
 
     So it is the loss and gradient of a whole example of negative sampling, whose positives have weights below 0.
     """
-    like, whole = zeros(BLOCK), len(scores) & ~(BLOCK - 1)
-    losses, bad = like, like
-    for i in range(0, whole, BLOCK):
-        score, weight = load(scores, i, like), load(weights, i, like)
-        bad = bad + greater(_LARGEST, magnitude(score), _ZERO, _ONE)
-        grad, loss = _softplus(score, weight)
-        losses = losses + loss
-        store(scores, i, grad)
-    sum_of_losses, num_bad = total(losses), total(bad)
+    whole = len(scores) & ~(BLOCK - 1)
+    sum_of_losses, _ = softplus_blocks(scores, weights, whole)
+    num_bad = _ZERO
     for i in range(whole, len(scores)):
         num_bad += greater(_LARGEST, magnitude(scores[i]), _ZERO, _ONE)
         scores[i], loss = _softplus(scores[i], weights[i])
         sum_of_losses += loss
     return sum_of_losses if num_bad == _ZERO else np.float32(np.nan)
+
+
+@inlined_kernel
+def softplus_blocks(scores, weights, count):
+    """The same for the first `count` scores, and the sum of the gradients' squares.
+
+    Values after them are not looked at, but there must be memory up to a whole block, of which scores are overwritten.
+    """
+    like = zeros(BLOCK)
+    losses, squares, bad = like, like, like
+    for i in range(0, count, BLOCK):
+        score, weight = front(load(scores, i, like), count - i), front(load(weights, i, like), count - i)
+        bad = bad + greater(_LARGEST, magnitude(score), _ZERO, _ONE)
+        grad, loss = _softplus(score, weight)
+        losses, squares = losses + loss, fma(grad, grad, squares)
+        store(scores, i, grad)
+    return total(losses) if total(bad) == _ZERO else np.float32(np.nan), total(squares)
 
 
 @inlined_kernel

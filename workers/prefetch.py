@@ -19,32 +19,36 @@ if JIT_ENABLED:
     from numba.extending import intrinsic
 
     def _make(write: int, locality: int) -> Any:
-        def prefetch(typing_context, array, row, column):
+        def prefetch(typing_context, values, place):
+            if not (isinstance(values, types.CPointer) or (isinstance(values, types.Array) and values.ndim == 1)):
+                return None
+
             def generate(context, builder, signature, args):
                 byte_pointer, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-                array = context.make_array(signature.args[0])(context, builder, args[0])
-                strides = cgutils.unpack_tuple(builder, array.strides)
-                row = builder.mul(context.cast(builder, args[1], signature.args[1], types.int64), strides[0])
-                column = builder.mul(context.cast(builder, args[2], signature.args[2], types.int64), strides[1])
-                address = builder.gep(builder.bitcast(array.data, byte_pointer), [builder.add(row, column)])
+                is_pointer = isinstance(values, types.CPointer)
+                data = args[0] if is_pointer else context.make_array(values)(context, builder, args[0]).data
+                address = builder.bitcast(builder.gep(data, [args[1]]), byte_pointer)
                 function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, i32, i32, i32])
                 function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
                 builder.call(function, [address, i32(write), i32(locality), i32(1)])  # data
                 return context.get_dummy_value()
 
-            return types.void(array, row, column), generate
+            return types.void(values, types.int64), generate
 
         return intrinsic(prefetch)
 
     prefetch_read = _make(0, 3)
-    """prefetch_read(array_2d, row, column): ask for the cache line of that element, into all levels of the cache."""
+    """prefetch_read(values, place): ask for the cache line of values[place], into all levels of the cache.
+
+    The values are contiguous, in an array or behind a pointer; the place may lie outside of them.
+    """
     prefetch_write = _make(1, 3)
     """The same, with the intent to write it."""
     prefetch_near = _make(0, 2)
     """The same into the second level only, where it does not push out what the first level holds."""
 else:
 
-    def prefetch_read(array: Any, row: Any, column: Any) -> None:
+    def prefetch_read(values: Any, place: Any) -> None:
         """Nothing to fetch ahead in plain Python."""
 
     prefetch_write = prefetch_near = prefetch_read

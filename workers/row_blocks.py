@@ -3,7 +3,7 @@
 All take float32 features `f` and feature gradient `g` of length D, rows of either form (`workers.rows`), and `like`, a
 vector of the width to compute with. D and the width are constants where these functions are inlined.
 
-    dot         s = row . f
+    dot         s = bias + row . f
     add         g <- g + grad row
     update      g <- g + grad row;  row <- keep row + move f        (both with the row as it was)
     write       row <- keep row + move v
@@ -23,13 +23,13 @@ import math
 import numpy as np
 
 from workers.jit import inlined_kernel
-from workers.vectors import fma, high, length, load, low, put, scaled, store, total
+from workers.vectors import alone, fma, high, length, load, low, put, put_totals, scaled, store, total
 
 
 @inlined_kernel
-def dot(row, f, half, like):
-    """s = row . f"""
-    sums = scaled(np.float32(0), like)
+def dot(row, f, half, like, bias):
+    """s = bias + row . f"""
+    sums = alone(bias, like)
     for j in range(0, half, length(like)):
         sums = fma(low(row, j, like), load(f, j, like), sums)
         sums = fma(high(row, j, half, like), load(f, j + half, like), sums)
@@ -37,19 +37,28 @@ def dot(row, f, half, like):
 
 
 @inlined_kernel
-def dot_four(rows, f, half, like, scores, first):
-    """The same for four rows, into scores[first:]."""
+def dot_four(rows, f, half, like, biases, scores, first):
+    """The same for four rows, each plus a bias, into scores[first:]."""
     row_0, row_1, row_2, row_3 = rows
-    sums_0 = scaled(np.float32(0), like)
-    sums_1, sums_2, sums_3 = sums_0, sums_0, sums_0
+    sums_0, sums_1 = alone(biases[0], like), alone(biases[1], like)
+    sums_2, sums_3 = alone(biases[2], like), alone(biases[3], like)
     for j in range(0, half, length(like)):
         f_low, f_high = load(f, j, like), load(f, j + half, like)
         sums_0 = fma(high(row_0, j, half, like), f_high, fma(low(row_0, j, like), f_low, sums_0))
         sums_1 = fma(high(row_1, j, half, like), f_high, fma(low(row_1, j, like), f_low, sums_1))
         sums_2 = fma(high(row_2, j, half, like), f_high, fma(low(row_2, j, like), f_low, sums_2))
         sums_3 = fma(high(row_3, j, half, like), f_high, fma(low(row_3, j, like), f_low, sums_3))
-    scores[first], scores[first + 1] = total(sums_0), total(sums_1)
-    scores[first + 2], scores[first + 3] = total(sums_2), total(sums_3)
+    put_totals(scores, first, sums_0, sums_1, sums_2, sums_3)
+
+
+@inlined_kernel
+def clear(f, g, dim, like):
+    """g <- 0; returns |f| ** 2."""
+    squares = scaled(np.float32(0), like)
+    for j in range(0, dim, length(like)):
+        squares = fma(load(f, j, like), load(f, j, like), squares)
+        store(g, j, scaled(np.float32(0), like))
+    return total(squares)
 
 
 @inlined_kernel

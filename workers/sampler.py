@@ -72,7 +72,7 @@ def build_groups(counts_N: np.ndarray, q_N: np.ndarray) -> tuple[np.ndarray, np.
 def draw_ids(groups_G4: np.ndarray, members: np.ndarray, key: np.uint64, ids_K: np.ndarray) -> None:
     """Fill ids_K (int32) with independent draws; equal keys give equal draws."""
     with np.errstate(over="ignore"):  # matters when kernels run as plain Python: unsigned numbers are meant to wrap
-        _draw_ids(groups_G4, members.reshape(-1, 1), key, ids_K)
+        _draw_ids(groups_G4, members, key, ids_K)
 
 
 @kernel
@@ -103,7 +103,7 @@ def _fill_aliases(mass_G, stack_G, groups_G4):
 
 
 @kernel
-def _draw_ids(groups_G4, members_X1, key, ids_K):
+def _draw_ids(groups_G4, members_X, key, ids_K):
     K, G = len(ids_K), np.uint64(len(groups_G4))
     for k in range(K):
         counter = np.uint64(k) * _TWO
@@ -113,11 +113,11 @@ def _draw_ids(groups_G4, members_X1, key, ids_K):
         group = group if (bits & _LOW_32) < np.uint64(groups_G4[group, THRESHOLD]) else alias
         within = below(random_bits(key, counter + _ONE), np.uint64(groups_G4[group, SIZE]))
         ids_K[k] = np.int32(np.uint64(groups_G4[group, FIRST]) + within)
-    if len(members_X1) == 0:
+    if len(members_X) == 0:
         return
     for start in range(0, K, _BLOCK):
         stop = min(start + _BLOCK, K)
         for k in range(start, stop):  # members of one block are fetched together, not one after the other
-            prefetch_read(members_X1, ids_K[k], 0)
+            prefetch_read(members_X, ids_K[k])
         for k in range(start, stop):
-            ids_K[k] = members_X1[ids_K[k], 0]
+            ids_K[k] = members_X[ids_K[k]]

@@ -18,14 +18,14 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from workers import vectors_uncompiled
 from workers.jit import JIT_ENABLED
+from workers.lanes import Lanes, call_llvm, spread, sums_of_four
 from workers.vectors_uncompiled import HIGH_BITS, LOW_BITS
 
-_I32, _F32 = ir.IntType(32), ir.FloatType()
+_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
 class VectorType(types.Type):
@@ -42,24 +42,6 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(_F32, vector.width))
 
 
-class _Lanes:
-    """Consecutive values of an array, or behind a pointer; they are aligned to single values only."""
-
-    def __init__(self, context, builder, array_type, array, start, width: int, offset=None) -> None:
-        is_pointer = isinstance(array_type, types.CPointer)
-        data = array if is_pointer else context.make_array(array_type)(context, builder, array).data
-        first = start if offset is None else builder.add(start, offset)
-        self._builder, self._vector = builder, ir.VectorType(data.type.pointee, width)
-        self._pointer = builder.bitcast(builder.gep(data, [first]), self._vector.as_pointer())
-
-    def load(self, as_type=None):
-        values = self._builder.load(self._pointer, align=4)
-        return values if as_type is None else self._builder.bitcast(values, as_type)
-
-    def store(self, values) -> None:
-        self._builder.store(self._builder.bitcast(values, self._vector), self._pointer, align=4)
-
-
 def _is_float32(array) -> bool:
     return isinstance(array, types.Array | types.CPointer) and array.dtype == types.float32
 
@@ -68,37 +50,31 @@ def _is_row(array) -> bool:
     return isinstance(array, types.Array | types.CPointer) and array.dtype in (types.float32, types.uint32)
 
 
-def spread(builder, scalar, width: int):
-    """A vector whose values all are the scalar."""
-    vector = ir.VectorType(scalar.type, width)
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _I32(0))
-    lanes = ir.Constant(ir.VectorType(_I32, width), [_I32(0)] * width)
-    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
-
-
-def call_llvm(builder, name: str, result, args, **options):
-    """Call one of LLVM's own functions, in the form that works on the type of the last argument."""
-    kind = f"v{args[-1].type.count}f32" if isinstance(args[-1].type, ir.VectorType) else "f32"
-    function_type = ir.FunctionType(result, [arg.type for arg in args])
-    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{kind}")
-    return builder.call(function, args, **options)
-
-
-def _row_of(typing_context, shared, copies, place):
+def _row_of(typing_context, shared, copies, place, words):
     is_pair = isinstance(shared, types.Array) and isinstance(copies, types.Array) and shared.dtype == copies.dtype
     if not (is_pair and shared.ndim == copies.ndim == 2 and shared.layout == copies.layout == "C"):
         return None
 
     def generate(context, builder, signature, args):
         arrays = [context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 1)]
-        words = builder.extract_value(arrays[0].shape, 1)
-        from_end = builder.not_(args[2])  # -1 - place
-        in_shared = builder.gep(arrays[0].data, [builder.mul(args[2], words)])
-        in_copies = builder.gep(arrays[1].data, [builder.mul(from_end, words)])
-        is_copy = builder.icmp_signed("<", args[2], args[2].type(0))
-        return builder.select(is_copy, in_copies, in_shared)
+        is_copy = builder.icmp_signed("<", args[2], _I64(0))
+        index = builder.xor(args[2], builder.ashr(args[2], _I64(63)))  # place, or else -1 - place
+        data = builder.select(is_copy, arrays[1].data, arrays[0].data)
+        return builder.gep(data, [builder.mul(index, args[3])])
 
-    return types.CPointer(shared.dtype)(shared, copies, types.int64), generate
+    return types.CPointer(shared.dtype)(shared, copies, types.int64, types.int64), generate
+
+
+def _values_from(typing_context, array, place):
+    if not (isinstance(array, types.Array) and array.ndim in (1, 2) and array.layout == "C"):
+        return None
+
+    def generate(context, builder, signature, args):
+        values = context.make_array(signature.args[0])(context, builder, args[0])
+        first = args[1] if array.ndim == 1 else builder.mul(args[1], builder.extract_value(values.shape, 1))
+        return builder.gep(values.data, [first])
+
+    return types.CPointer(array.dtype)(array, types.int64), generate
 
 
 def _load(typing_context, array, start, like):
@@ -106,7 +82,7 @@ def _load(typing_context, array, start, like):
         return None
 
     def generate(context, builder, signature, args):
-        return _Lanes(context, builder, signature.args[0], args[0], args[1], like.width).load()
+        return Lanes(context, builder, signature.args[0], args[0], args[1], like.width).load()
 
     return like(array, types.int64, like), generate
 
@@ -116,7 +92,7 @@ def _store(typing_context, array, start, vector):
         return None
 
     def generate(context, builder, signature, args):
-        _Lanes(context, builder, signature.args[0], args[0], args[1], vector.width).store(args[2])
+        Lanes(context, builder, signature.args[0], args[0], args[1], vector.width).store(args[2])
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector), generate
@@ -127,7 +103,7 @@ def _low(typing_context, row, start, like):
         return None
 
     def generate(context, builder, signature, args):
-        lanes = _Lanes(context, builder, signature.args[0], args[0], args[1], like.width)
+        lanes = Lanes(context, builder, signature.args[0], args[0], args[1], like.width)
         if _is_float32(row):
             return lanes.load()
         bits = builder.shl(lanes.load(), spread(builder, _I32(16), like.width))
@@ -142,8 +118,8 @@ def _high(typing_context, row, start, half, like):
 
     def generate(context, builder, signature, args):
         if _is_float32(row):
-            return _Lanes(context, builder, signature.args[0], args[0], args[1], like.width, args[2]).load()
-        words = _Lanes(context, builder, signature.args[0], args[0], args[1], like.width).load()
+            return Lanes(context, builder, signature.args[0], args[0], args[1], like.width, args[2]).load()
+        words = Lanes(context, builder, signature.args[0], args[0], args[1], like.width).load()
         bits = builder.and_(words, spread(builder, _I32(int(HIGH_BITS)), like.width))
         return builder.bitcast(bits, ir.VectorType(_F32, like.width))
 
@@ -156,13 +132,13 @@ def _put(typing_context, row, start, half, low, high, noise, noise_start):
 
     def generate(context, builder, signature, args):
         row_type, width = signature.args[0], low.width
-        at_start = _Lanes(context, builder, row_type, args[0], args[1], width)
+        at_start = Lanes(context, builder, row_type, args[0], args[1], width)
         if _is_float32(row):
             at_start.store(args[3])
-            _Lanes(context, builder, row_type, args[0], args[1], width, args[2]).store(args[4])
+            Lanes(context, builder, row_type, args[0], args[1], width, args[2]).store(args[4])
             return context.get_dummy_value()
         integers, sixteen = ir.VectorType(_I32, width), spread(builder, _I32(16), width)
-        random = _Lanes(context, builder, signature.args[5], args[5], args[6], width).load()
+        random = Lanes(context, builder, signature.args[5], args[5], args[6], width).load()
         random_low = builder.and_(random, spread(builder, _I32(int(LOW_BITS)), width))
         low_bits = builder.add(builder.bitcast(args[3], integers), random_low)
         high_bits = builder.add(builder.bitcast(args[4], integers), builder.lshr(random, sixteen))
@@ -205,6 +181,42 @@ def _zeros(typing_context, width):
     return VectorType(width.literal_value)(width), generate
 
 
+def _alone(typing_context, value, like):
+    if not (value == types.float32 and isinstance(like, VectorType)):
+        return None
+
+    def generate(context, builder, signature, args):
+        return builder.insert_element(ir.Constant(ir.VectorType(_F32, like.width), None), args[0], _I32(0))
+
+    return like(value, like), generate
+
+
+def _front(typing_context, vector, count):
+    if not isinstance(vector, VectorType):
+        return None
+
+    def generate(context, builder, signature, args):
+        width = signature.return_type.width
+        integers = ir.VectorType(_I64, width)
+        numbers = ir.Constant(integers, list(range(width)))
+        is_front = builder.icmp_signed("<", numbers, spread(builder, args[1], width))
+        return builder.select(is_front, args[0], ir.Constant(args[0].type, None))
+
+    return vector(vector, types.int64), generate
+
+
+def _put_totals(typing_context, array, start, a, b, c, d):
+    if not (_is_float32(array) and isinstance(a, VectorType) and a == b == c == d):
+        return None
+
+    def generate(context, builder, signature, args):
+        sums = sums_of_four(builder, args[2:])
+        Lanes(context, builder, signature.args[0], args[0], args[1], 4).store(sums)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, a, b, c, d), generate
+
+
 def _total(typing_context, vector):
     if not isinstance(vector, VectorType):
         return None
@@ -223,6 +235,7 @@ def _length(typing_context, vector):
 
 if JIT_ENABLED:
     row_of: Any = intrinsic(_row_of)
+    values_from: Any = intrinsic(_values_from)
     load: Any = intrinsic(_load)
     store: Any = intrinsic(_store)
     low: Any = intrinsic(_low)
@@ -231,10 +244,15 @@ if JIT_ENABLED:
     fma: Any = intrinsic(_fma)
     scaled: Any = intrinsic(_scaled)
     zeros: Any = intrinsic(_zeros)
+    alone: Any = intrinsic(_alone)
+    front: Any = intrinsic(_front)
+    put_totals: Any = intrinsic(_put_totals)
     total: Any = intrinsic(_total)
     length: Any = intrinsic(_length)
 else:
-    row_of, load, store = (getattr(vectors_uncompiled, n) for n in ("row_of", "load", "store"))
+    row_of, values_from = vectors_uncompiled.row_of, vectors_uncompiled.values_from
+    load, store = vectors_uncompiled.load, vectors_uncompiled.store
+    alone, front, put_totals = (getattr(vectors_uncompiled, n) for n in ("alone", "front", "put_totals"))
     low, high, put = (getattr(vectors_uncompiled, n) for n in ("low", "high", "put"))
     fma, scaled, zeros, total = (getattr(vectors_uncompiled, n) for n in ("fma", "scaled", "zeros", "total"))
     length = len

@@ -13,12 +13,20 @@ def zeros(width):
     return np.zeros(width, np.float32)
 
 
-def row_of(shared, copies, place):
-    """shared[place], or copies[-1 - place] if the place is negative.
+def row_of(shared, copies, place, words):
+    """shared[place], or copies[-1 - place] if the place is negative; `words` is the length of a row.
 
     Compiled it is a pointer: a choice between two arrays would count references, at an atomic operation each.
     """
     return copies[-1 - place] if place < 0 else shared[place]
+
+
+def values_from(array, place):
+    """array[place:] of one dimension, array[place] of two.
+
+    Compiled it is a pointer, whose indexes are not negative: to allow for that costs three operations at every use.
+    """
+    return array[place:] if array.ndim == 1 else array[place]
 
 
 def load(array, start, like):
@@ -58,6 +66,23 @@ def put(row, start, half, low, high, noise, noise_start):
     else:
         row[start : start + len(low)] = low
         row[start + half : start + half + len(high)] = high
+
+
+def alone(value, like):
+    """A vector of the value, then zeros."""
+    vector = np.zeros(len(like), np.float32)
+    vector[0] = value
+    return vector
+
+
+def front(vector, count):
+    """The vector with zeros in place of all but its first values."""
+    return np.where(np.arange(len(vector)) < count, vector, np.float32(0))
+
+
+def put_totals(array, start, a, b, c, d):
+    """Write the totals of four vectors to array[start:]."""
+    array[start : start + 4] = total(a), total(b), total(c), total(d)
 
 
 def fma(factor, vector, addend):

@@ -1,0 +1,68 @@
+"""LLVM code for vectors in registers: what the words of `workers.vectors` and `workers.arithmetic` are made of."""
+
+# mypy: allow-untyped-defs
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+_I32, _F32 = ir.IntType(32), ir.FloatType()
+
+
+class Lanes:
+    """Consecutive values of an array, or behind a pointer; they are aligned to single values only."""
+
+    def __init__(self, context, builder, array_type, array, start, width: int, offset=None) -> None:
+        is_pointer = isinstance(array_type, types.CPointer)
+        data = array if is_pointer else context.make_array(array_type)(context, builder, array).data
+        first = start if offset is None else builder.add(start, offset)
+        self._builder, self._vector = builder, ir.VectorType(data.type.pointee, width)
+        self._pointer = builder.bitcast(builder.gep(data, [first]), self._vector.as_pointer())
+
+    def load(self, as_type=None):
+        values = self._builder.load(self._pointer, align=4)
+        return values if as_type is None else self._builder.bitcast(values, as_type)
+
+    def store(self, values) -> None:
+        self._builder.store(self._builder.bitcast(values, self._vector), self._pointer, align=4)
+
+
+def spread(builder, scalar, width: int):
+    """A vector whose values all are the scalar."""
+    vector = ir.VectorType(scalar.type, width)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _I32(0))
+    lanes = ir.Constant(ir.VectorType(_I32, width), [_I32(0)] * width)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
+
+
+def call_llvm(builder, name: str, result, args, **options):
+    """Call one of LLVM's own functions, in the form that works on the type of the last argument."""
+    kind = f"v{args[-1].type.count}f32" if isinstance(args[-1].type, ir.VectorType) else "f32"
+    function_type = ir.FunctionType(result, [arg.type for arg in args])
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{kind}")
+    return builder.call(function, args, **options)
+
+
+def _shuffled(builder, a, b, lanes):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes)))
+
+
+def _by_fours(builder, a, b, order):
+    """From each four values of two vectors those in this order, where b's four are 4 to 7."""
+    width = a.type.count
+    return _shuffled(builder, a, b, [four + i % 4 + i // 4 * width for four in range(0, width, 4) for i in order])
+
+
+def sums_of_four(builder, vectors):
+    """The totals of four vectors, as one vector."""
+    if vectors[0].type.count < 4:
+        none = ir.Constant(vectors[0].type, None)
+        vectors = [_shuffled(builder, vector, none, range(4)) for vector in vectors]
+    a, b, c, d = vectors
+    ab = builder.fadd(_by_fours(builder, a, b, (0, 4, 1, 5)), _by_fours(builder, a, b, (2, 6, 3, 7)))
+    cd = builder.fadd(_by_fours(builder, c, d, (0, 4, 1, 5)), _by_fours(builder, c, d, (2, 6, 3, 7)))
+    sums = builder.fadd(_by_fours(builder, ab, cd, (0, 1, 4, 5)), _by_fours(builder, ab, cd, (2, 3, 6, 7)))
+    while sums.type.count > 4:
+        half = sums.type.count // 2
+        sums = builder.fadd(*(_shuffled(builder, sums, sums, range(at, at + half)) for at in (0, half)))
+    return sums
