@@ -8,11 +8,10 @@ from wide_cases import assert_equal, make_chunk, make_config, make_matrix, rando
 
 from workers.engine import WideEngine
 from workers.errors import ChunkError
-from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS, find_hot, hot_rows, merge_hot, take_hot
+from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS, TABLE_SIZE, hot_rows, merge_hot, place_hot, take_hot
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
 from workers.rows import pack, vector_width
-from workers.scratch import Scratch
 from workers.tags import Tags
 from workers.vectors import zeros
 
@@ -25,11 +24,16 @@ def hot_chunk(**changes):
     return make_chunk(random_features(NUM_EXAMPLES), POSITIVES, POSITIVES, **{"row_lr": 0.02, **changes})
 
 
+@kernel
+def place_all(marks, table, ids_H, places):
+    return place_hot(marks, table, ids_H, places)
+
+
 def places_of(slot_ids):
-    slot_ids, scratch = np.array(slot_ids, np.int32), Scratch()
-    counts = np.bincount(slot_ids & (NUM_MARKS - 1), minlength=NUM_MARKS).astype(np.int32)
-    ids_H, places = np.full(MAX_HOT, -7, np.int32), np.full(len(slot_ids), -7, np.int32)
-    num_hot = find_hot(slot_ids, counts, ids_H, places, scratch)
+    places = np.array(slot_ids, np.int32)
+    counts = np.bincount(places & (NUM_MARKS - 1), minlength=NUM_MARKS)
+    marks, ids_H = counts | (5 << 32), np.full(MAX_HOT, -7, np.int32)
+    num_hot = place_all(marks, np.full(TABLE_SIZE, 3, np.int32), ids_H, places)
     return ids_H[:num_hot].tolist(), places.tolist()
 
 

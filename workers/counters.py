@@ -8,9 +8,14 @@ Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" 
 
 # mypy: allow-untyped-defs
 
-import numpy as np
+from typing import Any
 
-from workers.jit import kernel
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from workers.jit import JIT_ENABLED, kernel
 
 NEGATIVES, POSITIVES, ROUNDING, FRESH_ROWS = 1, 2, 3, 4
 """Streams: numbers of one (seed, step, chunk) that must not depend on each other."""
@@ -18,8 +23,8 @@ NEGATIVES, POSITIVES, ROUNDING, FRESH_ROWS = 1, 2, 3, 4
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _GOLDEN_INT, _MIX_1_INT, _MIX_2_INT = int(_GOLDEN), int(_MIX_1), int(_MIX_2)
-_U27, _U30, _U31, _U32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
-_LOW_32 = np.uint64(0xFFFFFFFF)
+_U27, _U30, _U31 = np.uint64(27), np.uint64(30), np.uint64(31)
+_I128 = ir.IntType(128)
 _MASK_64 = (1 << 64) - 1
 
 
@@ -32,11 +37,23 @@ def random_bits(key, counter):
     return z ^ (z >> _U31)
 
 
-@kernel
-def below(bits, limit):
-    """The high half of bits * limit: uniform on [0, limit) for uniform 64 bits and a limit of less than 2**31."""
-    low = ((bits & _LOW_32) * limit) >> _U32
-    return ((bits >> _U32) * limit + low) >> _U32
+def _below(typing_context, bits, limit):
+    if not bits == limit == types.uint64:
+        return None
+
+    def generate(context, builder, signature, args):
+        wide = [builder.zext(arg, _I128) for arg in args]
+        return builder.trunc(builder.lshr(builder.mul(*wide), _I128(64)), args[0].type)
+
+    return types.uint64(bits, limit), generate
+
+
+def _below_uncompiled(bits: np.uint64, limit: np.uint64) -> np.uint64:
+    """The high half of bits * limit, both uint64: uniform on [0, limit) for uniform bits, but for limit / 2**64."""
+    return np.uint64((int(bits) * int(limit)) >> 64)
+
+
+below: Any = intrinsic(_below) if JIT_ENABLED else _below_uncompiled
 
 
 def stream_key(seed: int, step: int, chunk: int, stream: int) -> np.uint64:

@@ -1,7 +1,7 @@
 """What a kernel asks of memory an example ahead, so that it is in the cache when its turn comes.
 
-`ids` and `next_ids` are pointers to the next example's tags; ids after its last one are tags too, and are fetched in
-vain at worst.
+`next_places` is a pointer to the places (`workers.hot_rows`) of the next example's rows. After its last one come those
+of the example after it, or of an earlier chunk: they are fetched in vain at worst.
 
 Legend: S slots of an example.
 """
@@ -10,22 +10,44 @@ Legend: S slots of an example.
 
 from workers.jit import inlined_kernel
 from workers.prefetch import LINE_FLOATS, prefetch_near, prefetch_read, prefetch_write
-from workers.vectors import values_from
+from workers.vectors import row_of
+
+SHORT_ROW = 128
+"""Words up to which rows are fetched into the first level of the cache; longer ones, into the second, so that they do
+not push out the rows at work."""
 
 
 @inlined_kernel
-def fetch_rows(rows_NS, ids, first, stop, start_word, stop_word):
-    """Ask for some words of the rows ids[first:stop]; of hot ones too: to tell them apart would cost more."""
+def fetch_rows(tags, hot, words, next_places, first, stop, start_word, stop_word):
+    """Ask for some words of the rows next_places[first:stop]."""
     for i in range(first, stop):
-        row = values_from(rows_NS, ids[i])
-        for j in range(start_word, stop_word, LINE_FLOATS):
+        _fetch_row(tags, hot, words, next_places[i], start_word, stop_word)
+
+
+@inlined_kernel
+def fetch_four(tags, hot, words, next_places, first, start_word, stop_word):
+    """The same for next_places[first : first + 4]."""
+    _fetch_row(tags, hot, words, next_places[first], start_word, stop_word)
+    _fetch_row(tags, hot, words, next_places[first + 1], start_word, stop_word)
+    _fetch_row(tags, hot, words, next_places[first + 2], start_word, stop_word)
+    _fetch_row(tags, hot, words, next_places[first + 3], start_word, stop_word)
+
+
+@inlined_kernel
+def _fetch_row(tags, hot, words, place, start_word, stop_word):
+    row = row_of(tags.rows_NS, hot.rows_HS, place, words)
+    for j in range(start_word, stop_word, LINE_FLOATS):
+        if words <= SHORT_ROW:
+            prefetch_read(row, j)
+        else:
             prefetch_near(row, j)
 
 
 @inlined_kernel
-def fetch_state(state_N4, ids, first, stop):
+def fetch_state(tags, hot, next_places, first, stop):
+    """Ask for the state of the rows next_places[first:stop]."""
     for i in range(first, stop):
-        prefetch_write(values_from(state_N4, ids[i]), 0)
+        prefetch_write(row_of(tags.tag_state_N4, hot.state_H4, next_places[i], 4), 0)
 
 
 @inlined_kernel
@@ -37,9 +59,8 @@ def fetch_features(f, g, D):
 
 
 @inlined_kernel
-def fetch_plan(weights, places, next_ids, S, num_next):
-    """Ask for the plan of the next example, and for the ids of the one after it."""
+def fetch_plan(weights, next_places, S, num_next):
+    """Ask for the weights of the next example, and for the places of the one after it."""
     for i in range(0, num_next + LINE_FLOATS, LINE_FLOATS):
         prefetch_read(weights, S + i)
-        prefetch_read(places, S + i)
-        prefetch_read(next_ids, num_next + i)
+        prefetch_read(next_places, num_next + i)

@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workers.jit import inlined_kernel, kernel
+from workers.jit import inlined_kernel
 from workers.rounding import noise_start
-from workers.scratch import Scratch, empty_lines
+from workers.scratch import empty_lines
 from workers.tags import LOG_Q, Tags
 from workers.vectors import fma, high, length, low, put
 
@@ -34,7 +34,9 @@ MAX_HOT = 256
 NUM_MARKS = 4096
 """Places in the table that counts updates; a power of two. Tags that share a place are counted together."""
 
-_TABLE_SIZE = 1024  # of tags found to be hot, at most a quarter full
+COUNT_BITS = 0xFFFFFFFF
+TABLE_SIZE = 1024
+"""Of the table of tags found to be hot, at most a quarter full."""
 _PLUS, _MINUS = np.float32(1), np.float32(-1)
 
 
@@ -60,28 +62,21 @@ def hot_rows(tags: Tags) -> HotRows:
     )
 
 
-def find_hot(slot_ids: np.ndarray, counts: np.ndarray, ids_H: np.ndarray, places: np.ndarray, scratch: Scratch) -> int:
-    """Give every slot the place of its row; returns how many rows are hot.
+@inlined_kernel
+def place_hot(marks, table, ids_H, places):
+    """Find the hot rows, and put the place of their copy where their tag stood; returns how many there are.
 
     Args:
-        slot_ids: int32, the tag of each update.
-        counts: int32 [NUM_MARKS], updates by the low bits of the tag.
+        marks: int64 [NUM_MARKS], whose low 32 bits count updates by the low bits of the tag.
+        table: int32 [TABLE_SIZE], overwritten.
         ids_H: int32, out: the hot tags.
-        places: int32 like slot_ids, out.
-        scratch: working memory.
+        places: int32, the tag of each update; out: its place.
     """
-    table = scratch.array("hot_table", _TABLE_SIZE, np.int32)
-    return int(_find_hot(slot_ids, counts, table, ids_H, places))
-
-
-@kernel
-def _find_hot(slot_ids, counts, table, ids_H, places):
     table[:] = -1
-    num_hot, size_mask = 0, _TABLE_SIZE - 1
-    for i in range(len(slot_ids)):
-        tag = slot_ids[i]
-        places[i] = tag
-        if counts[tag & (NUM_MARKS - 1)] < HOT_UPDATES:
+    num_hot, size_mask = 0, TABLE_SIZE - 1
+    for i in range(len(places)):
+        tag = places[i]
+        if (marks[np.uint64(tag & (NUM_MARKS - 1))] & COUNT_BITS) < HOT_UPDATES:
             continue
         at = (tag ^ (tag >> 10)) & size_mask
         while table[at] >= 0 and ids_H[table[at]] != tag:

@@ -3,10 +3,9 @@
     for each example:  all dots;  loss and dLoss/dscore;  all updates
 
 Two passes break the chain dot -> sigmoid -> update -> next dot. What limits them is memory, so each pass fetches one
-half of the next example's rows, evenly spread over its own work; fetched into the second level of the cache, they do
-not push out the rows at work. Everything else that the next example reads is fetched ahead, too: one line that is not
-costs as much as two rows. Rows are taken four at a time, see `workers.row_blocks`. Indexes are those of pointers
-(`vectors.values_from`), since an array's may be negative for all the compiler knows.
+half of the next example's rows, evenly spread over its own work. Everything else that the next example reads is fetched
+ahead, too: one line that is not costs as much as two rows. Rows are taken four at a time, see `workers.row_blocks`.
+Indexes are those of pointers (`vectors.values_from`), since an array's may be negative for all the compiler knows.
 
 The row optimizer sees, per row and example, one gradient: duplicates within the example are merged, examples are not.
 The rows that an example's dots, feature gradient and row gradients use are the rows as they were before it. Rows that
@@ -29,10 +28,10 @@ import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
-from workers.fetching import fetch_features, fetch_plan, fetch_rows, fetch_state
+from workers.fetching import fetch_features, fetch_four, fetch_plan, fetch_rows, fetch_state
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
-from workers.job import Answer, Job, Outcome
+from workers.job import Answer, Job, Loss, Outcome
 from workers.objectives import BLOCK, loss_terms, negative_weight, padded, softplus_blocks, times
 from workers.prefetch import LINE_FLOATS
 from workers.private_plan import Plan, make_plan
@@ -99,8 +98,12 @@ def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planne
 def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
     """The kernel itself, see `run_private`."""
     loss_B, feature_grad_BD = planned.answer
-    rows_written = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1], job.update.optimizer, job.update.decays)(
-        tags, planned.hot, planned.num_hot, job, planned.plan, planned.work, loss_B, feature_grad_BD
+    update, positives = job.update, job.positives
+    run = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1], update.optimizer, update.decays)
+    rows_written = run(
+        *(*tags, *planned.hot, planned.num_hot, *planned.plan, *planned.work),
+        *(*job.loss, update.lr, update.keep, update.max_norm, job.writes, job.rounding_key),
+        *(job.features_BD, positives.offsets_B1, positives.weights, loss_B, feature_grad_BD),
     )
     if rows_written < 0:
         b = -1 - rows_written
@@ -136,18 +139,18 @@ def _four_biases(tags, hot, places, i):
 
 
 @inlined_kernel
-def _differentiate(tags, hot, job, plan, b, work):
+def _differentiate(tags, hot, loss, pos_offsets_B1, pos_weights, plan, b, work):
     """Turn the scores of example b into dLoss/dscore of its slots, simple or not; returns its loss."""
-    start, stop, objective = plan.offsets_B2[b], plan.offsets_B2[b + 1], job.loss.objective
+    start, stop, objective = plan.offsets_B2[b], plan.offsets_B2[b + 1], loss.objective
     places_S, multiplicity_S = plan.places[start:stop], plan.multiplicity[start:stop]
-    pos_start, pos_stop = job.positives.offsets_B1[b], job.positives.offsets_B1[b + 1]
-    pos_slots_P, pos_weights_P = plan.pos_slots[pos_start:pos_stop], job.positives.weights[pos_start:pos_stop]
+    pos_start, pos_stop = pos_offsets_B1[b], pos_offsets_B1[b + 1]
+    pos_slots_P, pos_weights_P = plan.pos_slots[pos_start:pos_stop], pos_weights[pos_start:pos_stop]
     K, P, S = np.int64(plan.num_negatives_B[b]), len(pos_slots_P), len(places_S)
     all_K, all_P = padded(K), padded(P)
     for p in range(P):
         work.pos_scores_P[p] = work.scores_S[np.uint64(pos_slots_P[p])]
         work.pos_weights_P[p] = pos_weights_P[p]
-    weight = negative_weight(objective, job.loss.negative_weight, job.loss.num_drawn, _ZERO)
+    weight = negative_weight(objective, loss.negative_weight, loss.num_drawn, _ZERO)
     for k in range(K):  # a multiplicity of 0 is an accidental hit
         work.weights_S[k] = weight * multiplicity_S[k]
         work.scores_S[k] = work.scores_S[k] if multiplicity_S[k] > _ZERO else MASKED
@@ -215,30 +218,46 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
     early = words // 2 // LINE_FLOATS * LINE_FLOATS
 
     @kernel
-    def run(tags, hot, num_hot, job, plan, work, loss_B, feature_grad_BD):
-        """Rows written, or -1 - b if example b is not finite."""
+    def run(
+        rows_NS, tag_state_N4, noise,
+        ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4, num_hot,
+        offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots,
+        scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A,
+        objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key,
+        features_BD, pos_offsets_B1, pos_weights, loss_B, feature_grad_BD,
+    ):  # fmt: skip
+        """Rows written, or -1 - b if example b is not finite. Arguments lie flat, see `workers.jit`."""
+        tags, hot = (
+            Tags(rows_NS, tag_state_N4, noise),
+            HotRows(ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4),
+        )
+        plan = Plan(offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots)
+        work = Work(scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A)
+        loss, rule = (
+            Loss(objective, w, num_drawn),
+            RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays),
+        )
         B, written, bad, like = len(loss_B), 0, -1, zeros(width)
-        rule = RowUpdate(optimizer, job.update.lr, job.update.keep if decays else _ONE, job.update.max_norm, decays)
         moves = values_from(work.moves_A, 0)
         take_hot(tags, hot, num_hot)
-        fetch_rows(tags.rows_NS, values_from(plan.ids, 0), 0, plan.offsets_B2[1], 0, words)
+        fetch_rows(tags, hot, words, values_from(plan.places, 0), 0, plan.offsets_B2[1], 0, words)
         for b in range(B):
-            f, g = values_from(job.features_BD, b), values_from(feature_grad_BD, b)
+            f, g = values_from(features_BD, b), values_from(feature_grad_BD, b)
             start, stop = plan.offsets_B2[b], plan.offsets_B2[b + 1]
-            next_ids, num_next = values_from(plan.ids, stop), plan.offsets_B2[b + 2] - stop
+            next_places, num_next = values_from(plan.places, stop), plan.offsets_B2[b + 2] - stop
             places, weights = values_from(plan.places, start), values_from(plan.weights, start)
             scores = values_from(work.scores_S, 0)
             fetch_features(f, g, D)
-            fetch_plan(weights, places, next_ids, stop - start, num_next)
+            fetch_plan(weights, next_places, stop - start, num_next)
             square = clear(f, g, D, like)
             whole = (stop - start) & ~3
             for i in range(0, whole, 4):
-                fetch_rows(tags.rows_NS, next_ids, i, i + 4, 0, early)
-                fetch_state(tags.tag_state_N4, next_ids, i, i + 4)
+                fetch_four(tags, hot, words, next_places, i, 0, early)
+                fetch_state(tags, hot, next_places, i, i + 4)
                 biases = _four_biases(tags, hot, places, i)
                 dot_four(_four_rows(tags, hot, places, i, words), f, half, like, biases, scores, i)
-            fetch_rows(tags.rows_NS, next_ids, whole, num_next, 0, early)
-            fetch_state(tags.tag_state_N4, next_ids, whole, num_next)
+            fetch_rows(tags, hot, words, next_places, whole, num_next, 0, early)
+            fetch_state(tags, hot, next_places, whole, num_next)
             for i in range(whole, stop - start):
                 row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
                 scores[i] = dot(row, f, half, like, _bias(tags, hot, places[i]))
@@ -246,14 +265,14 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
                 A, grads = stop - start, scores
                 loss_B[b], grad_square = softplus_blocks(scores, weights, A)
             else:
-                loss_B[b] = _differentiate(tags, hot, job, plan, b, work)
+                loss_B[b] = _differentiate(tags, hot, loss, pos_offsets_B1, pos_weights, plan, b, work)
                 A, grad_square = _list_gradients(plan, b, work)
                 places, grads = values_from(work.places_A, 0), values_from(work.grads_A, 0)
             if not (loss_B[b] < np.inf and is_safe(rule, grad_square * max(square, _ONE), 1)):
                 bad = b
                 break
-            if not job.writes:
-                fetch_rows(tags.rows_NS, next_ids, 0, num_next, early, words)
+            if not writes:
+                fetch_rows(tags, hot, words, next_places, 0, num_next, early, words)
                 for i in range(A):
                     add(row_of(tags.rows_NS, hot.rows_HS, places[i], words), g, half, like, grads[i])
                 continue
@@ -261,21 +280,21 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
             _move_state(tags, hot, rule, square / np.float32(D), places, grads, A, moves)
             whole = A & ~3
             for i in range(0, whole, 4):
-                fetch_rows(tags.rows_NS, next_ids, i, i + 4, early, words)
+                fetch_four(tags, hot, words, next_places, i, early, words)
                 rows = _four_rows(tags, hot, places, i, words)
-                starts = noise_starts(job.rounding_key, start + i) if rounds else _NO_STARTS
+                starts = noise_starts(rounding_key, start + i) if rounds else _NO_STARTS
                 update_four(rows, f, g, half, like, grads, moves, i, rule.keep, tags.noise, starts)
-            fetch_rows(tags.rows_NS, next_ids, whole, num_next, early, words)
+            fetch_rows(tags, hot, words, next_places, whole, num_next, early, words)
             for i in range(whole, A):
                 row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
-                at = noise_start(job.rounding_key, start + i) if rounds else 0
+                at = noise_start(rounding_key, start + i) if rounds else 0
                 update(row, f, g, half, like, grads[i], moves[i], rule.keep, tags.noise, at)
             if rule.max_norm > _ZERO:
                 for i in range(A):
                     row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
-                    at = noise_start(job.rounding_key, -1 - start - i) if rounds else 0
+                    at = noise_start(rounding_key, -1 - start - i) if rounds else 0
                     bound(row, half, like, rule.max_norm, tags.noise, at)
-        merge_hot(tags, hot, num_hot, half, like, job.rounding_key)
+        merge_hot(tags, hot, num_hot, half, like, rounding_key)
         return written if bad < 0 else -1 - bad
 
     return run

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
-from workers.hot_rows import NUM_MARKS, find_hot
+from workers.hot_rows import COUNT_BITS, NUM_MARKS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Job
 from workers.scratch import Scratch, roomy
-from workers.slots import assign_slots, is_among, make_table
+from workers.slots import Table, assign_slots, is_among, make_table
+from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _FEW_TRUE = 64  # true tags, up to which 64 bits tell most negatives from all of them
@@ -36,10 +37,8 @@ class Plan(NamedTuple):
     num_negatives_B: np.ndarray
     """int32, slots of distinct negatives."""
     is_simple_B: np.ndarray
-    ids: np.ndarray
-    """int32, the tag of each slot."""
     places: np.ndarray
-    """int32, where its row is, see `workers.hot_rows`."""
+    """int32, where the row of each slot is, see `workers.hot_rows`."""
     weights: np.ndarray
     """float32, of simple examples: w/K of a negative, and below 0 that of a positive."""
     multiplicity: np.ndarray
@@ -48,11 +47,15 @@ class Plan(NamedTuple):
     """int32, of the others: the positives' slots, counted within the example."""
 
 
-class _Marks(NamedTuple):
-    """By the low bits of a tag: the last example that had such a tag, and how many there were."""
+class _Tables(NamedTuple):
+    """Working memory."""
 
-    examples: np.ndarray
-    counts: np.ndarray
+    slots: Table
+    """To find a tag's slot."""
+    marks: np.ndarray
+    """int64, by the low bits of a tag: how many such tags there were, and 2**32 times the last example that had one."""
+    hot: np.ndarray
+    """To find a tag's copy."""
 
 
 def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch, room: int) -> tuple[Plan, int, int]:
@@ -65,77 +68,115 @@ def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch, room: int) -> t
         room: places that there are after the last slot.
     """
     B, capacity = len(job.features_BD), roomy(len(job.neg_ids) + len(job.positives.ids) + room)
-    plan, marks = scratch.kept("plan", (B, capacity), lambda: _empty_plan(B, capacity))
-    table = make_table(scratch, job.loss.num_drawn + job.positives.most)
-    num_slots, num_hits = _plan(table, marks, job, plan)
-    if not job.writes:
-        plan.places[:num_slots] = plan.ids[:num_slots]
-        return plan, 0, int(num_hits)
-    num_hot = find_hot(plan.ids[:num_slots], marks.counts, hot_ids_H, plan.places, scratch)
-    return plan, num_hot, int(num_hits)
+    plan = scratch.kept("plan", (B, capacity), lambda: _empty_plan(B, capacity))
+    most = job.loss.num_drawn + job.positives.most
+    tables = scratch.kept("plan tables", roomy(most), lambda: _tables(roomy(most)))
+    num_hot, num_hits = _fill(
+        *tables.slots,
+        tables.marks,
+        tables.hot,
+        hot_ids_H,
+        job.neg_ids,
+        *job.positives,
+        *job.truth,
+        *job.loss,
+        job.writes,
+        *plan,
+    )
+    return plan, num_hot, num_hits
 
 
-def _empty_plan(B: int, capacity: int) -> tuple[Plan, _Marks]:
-    plan = Plan(
+def _empty_plan(B: int, capacity: int) -> Plan:
+    return Plan(
         offsets_B2=np.empty(B + 2, np.int64),
         num_negatives_B=np.empty(B, np.int32),
         is_simple_B=np.empty(B, np.bool_),
-        ids=np.zeros(capacity, np.int32),  # kernels fetch the rows of a few ids after the last one
-        places=np.empty(capacity, np.int32),
+        places=np.zeros(capacity, np.int32),  # kernels fetch the rows of a few places after the last one
         weights=np.empty(capacity, np.float32),
         multiplicity=np.empty(capacity, np.float32),
         pos_slots=np.empty(capacity, np.int32),
     )
-    return plan, _Marks(np.empty(NUM_MARKS, np.int32), np.empty(NUM_MARKS, np.int32))
+
+
+def _tables(capacity: int) -> _Tables:
+    return _Tables(make_table(Scratch(), capacity), np.empty(NUM_MARKS, np.int64), np.empty(TABLE_SIZE, np.int32))
 
 
 @kernel
-def _plan(table, marks, job, plan):
-    """Fill the plan but for places; returns (slots, accidental hits)."""
-    B, K, hits, start = len(job.features_BD), job.loss.num_drawn, np.int64(0), np.int64(0)
-    is_sampling = job.loss.objective == NEGATIVE_SAMPLING
-    weight = np.float32(job.loss.negative_weight / np.float32(K))
-    marks.examples[:] = -1
-    marks.counts[:] = 0
+def _fill(
+    table_keys,
+    table_slots,
+    marks,
+    hot_table,
+    hot_ids_H,
+    neg_ids,
+    pos_ids,
+    pos_offsets_B1,
+    pos_weights,
+    most,
+    starts_B,
+    stops_B,
+    true_tags,
+    objective,
+    w,
+    K,
+    writes,
+    offsets_B2,
+    num_negatives_B,
+    is_simple_B,
+    places,
+    weights,
+    multiplicity,
+    pos_slots,
+):
+    """Fill the plan; returns (hot rows, accidental hits). Arguments lie flat, see `workers.jit`."""
+    table = Table(table_keys, table_slots)
+    plan = Plan(offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots)
+    B, hits, start, weight = len(starts_B), np.int64(0), np.int64(0), np.float32(w / np.float32(K))
+    table.keys[:] = -1
+    marks[:] = 0
     for b in range(B):
         plan.offsets_B2[b] = start
-        pos_start, pos_stop = job.positives.offsets_B1[b], job.positives.offsets_B1[b + 1]
-        neg_ids_K, pos_ids = job.neg_ids[b * K : (b + 1) * K], job.positives.ids[pos_start:pos_stop]
-        pos_weights, pos_slots = job.positives.weights[pos_start:pos_stop], plan.pos_slots[pos_start:pos_stop]
-        ids_S, multiplicity_S = plan.ids[start:], plan.multiplicity[start:]
-        may_repeat = _mark(marks, b, neg_ids_K)
-        may_repeat |= _mark(marks, b, pos_ids)
-        first, last = job.truth.starts_B[b], job.truth.stops_B[b]
+        pos_start, pos_stop = pos_offsets_B1[b], pos_offsets_B1[b + 1]
+        neg_ids_K, pos_ids_P = neg_ids[b * K : (b + 1) * K], pos_ids[pos_start:pos_stop]
+        pos_weights_P, pos_slots_P = pos_weights[pos_start:pos_stop], plan.pos_slots[pos_start:pos_stop]
+        ids_S, multiplicity_S = plan.places[start:], plan.multiplicity[start:]
+        may_repeat = _mark(marks, b + 1, neg_ids_K)
+        may_repeat |= _mark(marks, b + 1, pos_ids_P)
+        first, last = starts_B[b], stops_B[b]
         if may_repeat:
-            num_negatives, num_slots = assign_slots(table, b, neg_ids_K, pos_ids, ids_S, multiplicity_S, pos_slots)
-            hits += _mask(job.truth.tags, first, last, ids_S[:num_negatives], multiplicity_S)
+            num_negatives, num_slots = assign_slots(table, b, neg_ids_K, pos_ids_P, ids_S, multiplicity_S, pos_slots_P)
+            hits += _mask(true_tags, first, last, ids_S[:num_negatives], multiplicity_S)
             plan.is_simple_B[b] = False
         else:
-            num_negatives = _copy_unmasked(job.truth.tags, first, last, neg_ids_K, ids_S)
+            num_negatives = _copy_unmasked(true_tags, first, last, neg_ids_K, values_from(plan.places, start))
             hits += K - num_negatives
-            num_slots = num_negatives + np.int32(len(pos_ids))
-            for p in range(len(pos_ids)):
-                ids_S[np.uint64(num_negatives + p)] = pos_ids[p]
-            plan.is_simple_B[b] = is_sampling and _weigh(plan.weights[start:], num_negatives, weight, pos_weights)
-            if not plan.is_simple_B[b]:
+            num_slots = num_negatives + np.int32(len(pos_ids_P))
+            for p in range(len(pos_ids_P)):
+                ids_S[np.uint64(num_negatives + p)] = pos_ids_P[p]
+            has_weights = objective == NEGATIVE_SAMPLING
+            has_weights &= _weigh(plan.weights[start:], num_negatives, weight, pos_weights_P)
+            plan.is_simple_B[b] = has_weights
+            if not has_weights:
                 multiplicity_S[:num_negatives] = _ONE
-                for p in range(len(pos_ids)):
-                    pos_slots[p] = num_negatives + p
+                for p in range(len(pos_ids_P)):
+                    pos_slots_P[p] = num_negatives + p
         plan.num_negatives_B[b] = num_negatives
         start += num_slots
     plan.offsets_B2[B:] = start
-    return start, hits
+    num_hot = place_hot(marks, hot_table, hot_ids_H, plan.places[:start]) if writes else 0
+    return num_hot, hits
 
 
 @inlined_kernel
-def _mark(marks, b, tags):
-    """Mark an example's tags; whether one of them may have been there before."""
+def _mark(marks, stamp, tags):
+    """Mark the tags of an example; whether one of them may have been there before."""
     may_repeat = False
     for i in range(len(tags)):
         place = np.uint64(tags[i] & (NUM_MARKS - 1))
-        may_repeat |= marks.examples[place] == b
-        marks.examples[place] = b
-        marks.counts[place] += 1
+        mark = marks[place]
+        may_repeat |= (mark >> 32) == stamp
+        marks[place] = (stamp << 32) | ((mark & COUNT_BITS) + 1)
     return may_repeat
 
 
@@ -167,12 +208,12 @@ def _is_true(bits, true_tags, first, last, tag):
 
 
 @inlined_kernel
-def _copy_unmasked(true_tags, first, last, neg_ids_K, ids_S):
+def _copy_unmasked(true_tags, first, last, neg_ids_K, ids):
     """Copy the draws that are no accidental hits; returns how many."""
     bits, S = _filter(true_tags, first, last), np.int32(0)
     for k in range(len(neg_ids_K)):
-        ids_S[np.uint64(S)] = neg_ids_K[k]
-        S += not _is_true(bits, true_tags, first, last, neg_ids_K[k])
+        ids[S] = neg_ids_K[k]
+        S += np.int32(not _is_true(bits, true_tags, first, last, neg_ids_K[k]))
     return S
 
 

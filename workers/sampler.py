@@ -18,10 +18,12 @@ import numpy as np
 
 from workers.counters import below, random_bits
 from workers.jit import kernel
-from workers.prefetch import prefetch_read
+from workers.prefetch import prefetch_near, prefetch_read
+from workers.vectors import values_from
 
 THRESHOLD, ALIAS, FIRST, SIZE = range(4)
 """Columns of a group."""
+_COLUMNS, _LINE_GROUPS = 4, 4
 
 _MOST_TAGS = 2**31 - 1
 _BLOCK = 32  # members fetched ahead of their use
@@ -105,14 +107,18 @@ def _fill_aliases(mass_G, stack_G, groups_G4):
 @kernel
 def _draw_ids(groups_G4, members_X, key, ids_K):
     K, G = len(ids_K), np.uint64(len(groups_G4))
+    groups, ids = values_from(groups_G4.reshape(-1), 0), values_from(ids_K, 0)
+    if len(groups_G4) < K * _LINE_GROUPS:  # one after the other, lines come faster than each when a draw asks for it
+        for g in range(0, len(groups_G4), _LINE_GROUPS):
+            prefetch_near(groups, g * _COLUMNS)
     for k in range(K):
         counter = np.uint64(k) * _TWO
         bits = random_bits(key, counter)
-        group = below(bits, G)
-        alias = np.uint64(groups_G4[group, ALIAS])  # read in any case: which one it will be cannot be guessed
-        group = group if (bits & _LOW_32) < np.uint64(groups_G4[group, THRESHOLD]) else alias
-        within = below(random_bits(key, counter + _ONE), np.uint64(groups_G4[group, SIZE]))
-        ids_K[k] = np.int32(np.uint64(groups_G4[group, FIRST]) + within)
+        at = np.int64(below(bits, G)) * _COLUMNS
+        alias = np.int64(groups[at + ALIAS]) * _COLUMNS  # read in any case: which one it will be cannot be guessed
+        at = at if (bits & _LOW_32) < np.uint64(groups[at + THRESHOLD]) else alias
+        within = below(random_bits(key, counter + _ONE), np.uint64(groups[at + SIZE]))
+        ids[k] = np.int32(np.uint64(groups[at + FIRST]) + within)
     if len(members_X) == 0:
         return
     for start in range(0, K, _BLOCK):
