@@ -32,16 +32,23 @@ def test_totals_of_four_vectors_stand_in_their_order(width):
 
 
 @pytest.mark.parametrize("count", [-1, 0, 1, 3, 40])
-def test_front_of_a_vector(width, count):
-    values, out = np.arange(1, width + 1, dtype=np.float32), np.ones(width, np.float32)
+def test_front_of_a_vector_leaves_the_rest_alone(width, count):
+    values = np.arange(1, width + 1, dtype=np.float32)
+    read, written = np.ones(width, np.float32), np.full(width, -5, np.float32)
 
     @kernel
-    def run(values, count, out):
-        vectors.store(out, 0, vectors.front(vectors.load(values, 0, vectors.zeros(width)), count))
+    def run(values, count, read, written):
+        like = vectors.zeros(width)
+        vectors.store(read, 0, vectors.load_front(values, 0, count, like))
+        vectors.store_front(written, 0, count, vectors.load(values, 0, like))
 
-    run(values, count, out)
-    np.testing.assert_array_equal(out, np.where(np.arange(width) < count, values, 0))
-    np.testing.assert_array_equal(vectors_uncompiled.front(values, count), out)
+    run(values, count, read, written)
+    is_front, plain = np.arange(width) < count, np.full(width, -5, np.float32)
+    np.testing.assert_array_equal(read, np.where(is_front, values, 0))
+    np.testing.assert_array_equal(written, np.where(is_front, values, -5))
+    vectors_uncompiled.store_front(plain, 0, count, values)
+    np.testing.assert_array_equal(plain, written)
+    np.testing.assert_array_equal(vectors_uncompiled.load_front(values, 0, count, values), read)
 
 
 def test_value_alone(width):

@@ -32,7 +32,7 @@ from workers.fetching import fetch_features, fetch_four, fetch_plan, fetch_rows,
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Loss, Outcome
-from workers.objectives import BLOCK, loss_terms, negative_weight, padded, softplus_blocks, times
+from workers.objectives import loss_terms, negative_weight, softplus_terms, times
 from workers.prefetch import LINE_FLOATS
 from workers.private_plan import Plan, make_plan
 from workers.rounding import noise_start, noise_starts
@@ -89,8 +89,8 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
     """Find the rows of every example, and memory for the work."""
     hot = scratch.kept("hot rows", (tags.rows_NS.shape, tags.rows_NS.dtype), lambda: hot_rows(tags))
-    plan, num_hot, hits = make_plan(job, hot.ids_H, scratch, room=BLOCK)
-    most_slots = roomy(job.loss.num_drawn + job.positives.most + BLOCK)  # the loss takes whole blocks
+    plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
+    most_slots = roomy(job.loss.num_drawn + job.positives.most)
     work = scratch.kept("work", most_slots, lambda: Work(*(empty_lines(most_slots, of) for of in _WORK)))
     return Planned(plan, hot, num_hot, hits, work, answer)
 
@@ -146,7 +146,6 @@ def _differentiate(tags, hot, loss, pos_offsets_B1, pos_weights, plan, b, work):
     pos_start, pos_stop = pos_offsets_B1[b], pos_offsets_B1[b + 1]
     pos_slots_P, pos_weights_P = plan.pos_slots[pos_start:pos_stop], pos_weights[pos_start:pos_stop]
     K, P, S = np.int64(plan.num_negatives_B[b]), len(pos_slots_P), len(places_S)
-    all_K, all_P = padded(K), padded(P)
     for p in range(P):
         work.pos_scores_P[p] = work.scores_S[np.uint64(pos_slots_P[p])]
         work.pos_weights_P[p] = pos_weights_P[p]
@@ -159,16 +158,12 @@ def _differentiate(tags, hot, loss, pos_offsets_B1, pos_weights, plan, b, work):
             log_q = row_of(tags.tag_state_N4, hot.state_H4, places_S[k], 4)[LOG_Q]
             is_hit = multiplicity_S[k] == _ZERO
             work.weights_S[k] = _ZERO if is_hit else times(objective, weight - log_q, multiplicity_S[k])
-    for k in range(K, all_K):
-        work.scores_S[k], work.weights_S[k] = MASKED, _ZERO
-    for p in range(P, all_P):
-        work.pos_scores_P[p], work.pos_weights_P[p] = _ZERO, _ZERO
     loss = loss_terms(
         objective,
-        work.pos_scores_P[:all_P],
-        work.pos_weights_P[:all_P],
-        work.scores_S[:all_K],
-        work.weights_S[:all_K],
+        work.pos_scores_P[:P],
+        work.pos_weights_P[:P],
+        work.scores_S[:K],
+        work.weights_S[:K],
     )
     for s in range(K, S):
         work.scores_S[s] = _ZERO
@@ -263,7 +258,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
                 scores[i] = dot(row, f, half, like, _bias(tags, hot, places[i]))
             if plan.is_simple_B[b]:
                 A, grads = stop - start, scores
-                loss_B[b], grad_square = softplus_blocks(scores, weights, A)
+                loss_B[b], grad_square = softplus_terms(scores, weights, A)
             else:
                 loss_B[b] = _differentiate(tags, hot, loss, pos_offsets_B1, pos_weights, plan, b, work)
                 A, grad_square = _list_gradients(plan, b, work)

@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-_I32, _F32 = ir.IntType(32), ir.FloatType()
+_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
 class Lanes:
@@ -25,6 +25,23 @@ class Lanes:
 
     def store(self, values) -> None:
         self._builder.store(self._builder.bitcast(values, self._vector), self._pointer, align=4)
+
+    def load_front(self, count):
+        """The first values, then zeros; memory after them is not touched."""
+        vector, none = self._vector, ir.Constant(self._vector, None)
+        return self._call_masked("load", vector, [self._pointer, _I32(4), self._is_front(count), none])
+
+    def store_front(self, count, values) -> None:
+        self._call_masked("store", ir.VoidType(), [values, self._pointer, _I32(4), self._is_front(count)])
+
+    def _is_front(self, count):
+        numbers = ir.Constant(ir.VectorType(_I64, self._vector.count), list(range(self._vector.count)))
+        return self._builder.icmp_signed("<", numbers, spread(self._builder, count, self._vector.count))
+
+    def _call_masked(self, verb: str, result, args):
+        function_type = ir.FunctionType(result, [arg.type for arg in args])
+        name = f"llvm.masked.{verb}.v{self._vector.count}f32.p0"
+        return self._builder.call(cgutils.get_or_insert_function(self._builder.module, function_type, name), args)
 
 
 def spread(builder, scalar, width: int):

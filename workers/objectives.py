@@ -25,13 +25,13 @@ from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, HeadConfig
 from workers.exponential import exp_of_negative, log1p_of_unit
 from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
-from workers.vectors import fma, front, load, store, total, zeros
+from workers.vectors import fma, load_front, store_front, total, zeros
 
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
 
-BLOCK = 8
-"""Terms computed together; arrays of whole blocks have no slow end."""
+_BLOCK = 16
+"""Terms computed together."""
 
 _LARGEST = np.float32(1e31)  # no honest score is beyond it; the comparison is false for NaN
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -83,12 +83,6 @@ def times(objective, weight, multiplicity):
     return np.float32(weight + math.log(np.float32(multiplicity)))
 
 
-@inlined_kernel
-def padded(length):
-    """The length that `loss_terms` likes best: whole blocks."""
-    return (length + (BLOCK - 1)) & ~(BLOCK - 1)
-
-
 @kernel
 def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
     """Loss of one example, and in place dLoss/dscore for each of its scores.
@@ -96,8 +90,8 @@ def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
     Args:
         objective: `NEGATIVE_SAMPLING` or `SAMPLED_SOFTMAX`.
         scores_P: float32, positives; becomes their gradient.
-        weights_P: float32, c_p / P; 0 with any score makes padding.
-        scores_K: float32, distinct negatives, `MASKED` if true, or if they are padding; becomes their gradient.
+        weights_P: float32, c_p / P.
+        scores_K: float32, distinct negatives, `MASKED` if true; becomes their gradient.
         weights_K: float32, see `negative_weight` and `times`.
 
     Returns:
@@ -108,48 +102,36 @@ def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
         log_a = _log_sum_exp(scores_K, weights_K)  # not finite if a score is not; scores_K then holds e^{y_k} / A
     for p in range(len(scores_P)):
         scores_P[p] = log_a - scores_P[p]
-    loss = softplus_terms(scores_P, weights_P)
+    loss, _ = softplus_terms(scores_P, weights_P, len(scores_P))
     lost = _ZERO
     for p in range(len(scores_P)):
         lost += scores_P[p]
         scores_P[p] = -scores_P[p]
     if objective == NEGATIVE_SAMPLING:
-        return loss + softplus_terms(scores_K, weights_K)
+        loss_of_negatives, _ = softplus_terms(scores_K, weights_K, len(scores_K))
+        return loss + loss_of_negatives
     for k in range(len(scores_K)):
         scores_K[k] *= lost
     return loss
 
 
 @inlined_kernel
-def softplus_terms(scores, weights):
+def softplus_terms(scores, weights, count):
     """sum_i |w_i| softplus(sign(w_i) s_i), or NaN if a score is not sane; s_i becomes w_i sigmoid(sign(w_i) s_i).
 
     So it is the loss and gradient of a whole example of negative sampling, whose positives have weights below 0.
+
+    Returns:
+        (that sum, the sum of the gradients' squares)
     """
-    whole = len(scores) & ~(BLOCK - 1)
-    sum_of_losses, _ = softplus_blocks(scores, weights, whole)
-    num_bad = _ZERO
-    for i in range(whole, len(scores)):
-        num_bad += greater(_LARGEST, magnitude(scores[i]), _ZERO, _ONE)
-        scores[i], loss = _softplus(scores[i], weights[i])
-        sum_of_losses += loss
-    return sum_of_losses if num_bad == _ZERO else np.float32(np.nan)
-
-
-@inlined_kernel
-def softplus_blocks(scores, weights, count):
-    """The same for the first `count` scores, and the sum of the gradients' squares.
-
-    Values after them are not looked at, but there must be memory up to a whole block, of which scores are overwritten.
-    """
-    like = zeros(BLOCK)
+    like = zeros(_BLOCK)
     losses, squares, bad = like, like, like
-    for i in range(0, count, BLOCK):
-        score, weight = front(load(scores, i, like), count - i), front(load(weights, i, like), count - i)
+    for i in range(0, count, _BLOCK):
+        score, weight = load_front(scores, i, count - i, like), load_front(weights, i, count - i, like)
         bad = bad + greater(_LARGEST, magnitude(score), _ZERO, _ONE)
         grad, loss = _softplus(score, weight)
         losses, squares = losses + loss, fma(grad, grad, squares)
-        store(scores, i, grad)
+        store_front(scores, i, count - i, grad)
     return total(losses) if total(bad) == _ZERO else np.float32(np.nan), total(squares)
 
 

@@ -21,6 +21,7 @@ from workers.slots import Table, assign_slots, is_among, make_table
 from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
+_ROOM = 4  # kernels fetch four rows at a time, the last ones in vain
 _FEW_TRUE = 64  # true tags, up to which 64 bits tell most negatives from all of them
 _BIT, _SIX_BITS, _ALL_BITS = np.uint64(1), np.uint64(63), np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -58,16 +59,15 @@ class _Tables(NamedTuple):
     """To find a tag's copy."""
 
 
-def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch, room: int) -> tuple[Plan, int, int]:
+def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch) -> tuple[Plan, int, int]:
     """The plan, the number of hot rows (none if nothing is to be written), the number of accidental hits.
 
     Args:
         job: of a chunk.
         hot_ids_H: int32, out: tags of hot rows.
         scratch: working memory.
-        room: places that there are after the last slot.
     """
-    B, capacity = len(job.features_BD), roomy(len(job.neg_ids) + len(job.positives.ids) + room)
+    B, capacity = len(job.features_BD), roomy(len(job.neg_ids) + len(job.positives.ids) + _ROOM)
     plan = scratch.kept("plan", (B, capacity), lambda: _empty_plan(B, capacity))
     most = job.loss.num_drawn + job.positives.most
     tables = scratch.kept("plan tables", roomy(most), lambda: _tables(roomy(most)))
@@ -91,7 +91,7 @@ def _empty_plan(B: int, capacity: int) -> Plan:
         offsets_B2=np.empty(B + 2, np.int64),
         num_negatives_B=np.empty(B, np.int32),
         is_simple_B=np.empty(B, np.bool_),
-        places=np.zeros(capacity, np.int32),  # kernels fetch the rows of a few places after the last one
+        places=np.zeros(capacity, np.int32),
         weights=np.empty(capacity, np.float32),
         multiplicity=np.empty(capacity, np.float32),
         pos_slots=np.empty(capacity, np.int32),

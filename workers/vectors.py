@@ -191,18 +191,26 @@ def _alone(typing_context, value, like):
     return like(value, like), generate
 
 
-def _front(typing_context, vector, count):
-    if not isinstance(vector, VectorType):
+def _load_front(typing_context, array, start, count, like):
+    if not (_is_float32(array) and isinstance(like, VectorType)):
         return None
 
     def generate(context, builder, signature, args):
-        width = signature.return_type.width
-        integers = ir.VectorType(_I64, width)
-        numbers = ir.Constant(integers, list(range(width)))
-        is_front = builder.icmp_signed("<", numbers, spread(builder, args[1], width))
-        return builder.select(is_front, args[0], ir.Constant(args[0].type, None))
+        lanes = Lanes(context, builder, signature.args[0], args[0], args[1], like.width)
+        return lanes.load_front(args[2])
 
-    return vector(vector, types.int64), generate
+    return like(array, types.int64, types.int64, like), generate
+
+
+def _store_front(typing_context, array, start, count, vector):
+    if not (_is_float32(array) and isinstance(vector, VectorType)):
+        return None
+
+    def generate(context, builder, signature, args):
+        Lanes(context, builder, signature.args[0], args[0], args[1], vector.width).store_front(args[2], args[3])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, vector), generate
 
 
 def _put_totals(typing_context, array, start, a, b, c, d):
@@ -245,14 +253,16 @@ if JIT_ENABLED:
     scaled: Any = intrinsic(_scaled)
     zeros: Any = intrinsic(_zeros)
     alone: Any = intrinsic(_alone)
-    front: Any = intrinsic(_front)
+    load_front: Any = intrinsic(_load_front)
+    store_front: Any = intrinsic(_store_front)
     put_totals: Any = intrinsic(_put_totals)
     total: Any = intrinsic(_total)
     length: Any = intrinsic(_length)
 else:
     row_of, values_from = vectors_uncompiled.row_of, vectors_uncompiled.values_from
     load, store = vectors_uncompiled.load, vectors_uncompiled.store
-    alone, front, put_totals = (getattr(vectors_uncompiled, n) for n in ("alone", "front", "put_totals"))
+    load_front, store_front = vectors_uncompiled.load_front, vectors_uncompiled.store_front
+    alone, put_totals = vectors_uncompiled.alone, vectors_uncompiled.put_totals
     low, high, put = (getattr(vectors_uncompiled, n) for n in ("low", "high", "put"))
     fma, scaled, zeros, total = (getattr(vectors_uncompiled, n) for n in ("fma", "scaled", "zeros", "total"))
     length = len

@@ -39,6 +39,20 @@ def store(array, start, vector):
     array[start : start + len(vector)] = vector
 
 
+def load_front(array, start, count, like):
+    """The first `count` of the values that `load` reads, then zeros; memory after them is not touched."""
+    count = max(0, min(count, len(like)))
+    vector = np.zeros(len(like), np.float32)
+    vector[:count] = array[start : start + count]
+    return vector
+
+
+def store_front(array, start, count, vector):
+    """Write the first `count` values of a vector to array[start:]."""
+    count = max(0, min(count, len(vector)))
+    array[start : start + count] = vector[:count]
+
+
 def low(row, start, like):
     """Columns from `start`, below D/2, of a row of either form."""
     values = row[start : start + len(like)]
@@ -73,11 +87,6 @@ def alone(value, like):
     vector = np.zeros(len(like), np.float32)
     vector[0] = value
     return vector
-
-
-def front(vector, count):
-    """The vector with zeros in place of all but its first values."""
-    return np.where(np.arange(len(vector)) < count, vector, np.float32(0))
 
 
 def put_totals(array, start, a, b, c, d):
