@@ -12,6 +12,7 @@ from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS, TABLE_SIZE, hot_ro
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
 from workers.rows import pack, vector_width
+from workers.scratch import Scratch
 from workers.tags import Tags
 from workers.vectors import zeros
 
@@ -53,7 +54,7 @@ def test_what_others_add_meanwhile_stays(row_dtype):
     """Another worker moves a row while this one works on its copy: both moves arrive, and no other row moves."""
     matrix = make_matrix(make_config(row_dtype=row_dtype))
     tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(8))
-    hot, width = hot_rows(tags), vector_width(8)
+    hot, width = hot_rows(tags, Scratch()), vector_width(8)
 
     @kernel
     def take(tags, hot):

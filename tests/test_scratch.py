@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from workers.scratch import LINE_BYTES, Scratch, empty_lines, roomy
+from workers.scratch import HUGE_PAGE_BYTES, LINE_BYTES, Scratch, roomy
 
 
 def test_arrays_of_a_name_share_their_memory():
@@ -17,9 +17,18 @@ def test_arrays_of_a_name_share_their_memory():
 def test_memory_begins_with_a_cache_line_and_is_what_kernels_were_compiled_for():
     scratch = Scratch()
     for size in (1, 3, 17, 1000, 100_000):
-        for array in (empty_lines((size, 3), np.float32), scratch.array("a", (size, 3), np.float32)):
+        for array in (scratch.empty((size, 3), np.float32), scratch.array("a", (size, 3), np.float32)):
             assert array.ctypes.data % LINE_BYTES == 0 and array.shape == (size, 3) and array.dtype == np.float32
             assert array.flags.carray and numba.typeof(array) == numba.typeof(np.empty((1, 1), np.float32))
+
+
+def test_new_memory_is_zeroed_and_nobody_elses():
+    scratch, arrays = Scratch(), []
+    for size in (1, 100, HUGE_PAGE_BYTES - 6400, 5000, HUGE_PAGE_BYTES + 1, 7):
+        arrays.append(scratch.empty(size, np.uint8))
+        assert not arrays[-1].any()
+        arrays[-1][:] = len(arrays)
+    assert [np.unique(array).tolist() for array in arrays] == [[i + 1] for i in range(len(arrays))]
 
 
 def test_what_is_kept_is_made_again_only_for_other_sizes():

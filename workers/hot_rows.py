@@ -24,7 +24,7 @@ import numpy as np
 
 from workers.jit import inlined_kernel
 from workers.rounding import noise_start
-from workers.scratch import empty_lines
+from workers.scratch import Scratch
 from workers.tags import LOG_Q, Tags
 from workers.vectors import fma, high, length, low, put
 
@@ -50,15 +50,15 @@ class HotRows(NamedTuple):
     state_before_H4: np.ndarray
 
 
-def hot_rows(tags: Tags) -> HotRows:
+def hot_rows(tags: Tags, scratch: Scratch) -> HotRows:
     """Memory for the most hot rows that there can be."""
     rows, state = (MAX_HOT, tags.rows_NS.shape[1]), (MAX_HOT, 4)
     return HotRows(
-        ids_H=np.empty(MAX_HOT, np.int32),
-        rows_HS=empty_lines(rows, tags.rows_NS.dtype),
-        state_H4=empty_lines(state, np.float32),
-        rows_before_HS=empty_lines(rows, tags.rows_NS.dtype),
-        state_before_H4=empty_lines(state, np.float32),
+        ids_H=scratch.empty(MAX_HOT, np.int32),
+        rows_HS=scratch.empty(rows, tags.rows_NS.dtype),
+        state_H4=scratch.empty(state, np.float32),
+        rows_before_HS=scratch.empty(rows, tags.rows_NS.dtype),
+        state_before_H4=scratch.empty(state, np.float32),
     )
 
 

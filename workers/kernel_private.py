@@ -39,7 +39,7 @@ from workers.rounding import noise_start, noise_starts
 from workers.row_blocks import add, bound, clear, dot, dot_four, update, update_four
 from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
 from workers.rows import dim_of, vector_width
-from workers.scratch import Scratch, empty_lines, roomy
+from workers.scratch import Scratch, roomy
 from workers.slots import MASKED
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
 from workers.vectors import row_of, values_from, zeros
@@ -88,10 +88,10 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
 
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
     """Find the rows of every example, and memory for the work."""
-    hot = scratch.kept("hot rows", (tags.rows_NS.shape, tags.rows_NS.dtype), lambda: hot_rows(tags))
+    hot = scratch.kept("hot rows", (tags.rows_NS.shape, tags.rows_NS.dtype), lambda: hot_rows(tags, scratch))
     plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
     most_slots = roomy(job.loss.num_drawn + job.positives.most)
-    work = scratch.kept("work", most_slots, lambda: Work(*(empty_lines(most_slots, of) for of in _WORK)))
+    work = scratch.kept("work", most_slots, lambda: Work(*(scratch.empty(most_slots, of) for of in _WORK)))
     return Planned(plan, hot, num_hot, hits, work, answer)
 
 

@@ -68,9 +68,9 @@ def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch) -> tuple[Plan, 
         scratch: working memory.
     """
     B, capacity = len(job.features_BD), roomy(len(job.neg_ids) + len(job.positives.ids) + _ROOM)
-    plan = scratch.kept("plan", (B, capacity), lambda: _empty_plan(B, capacity))
+    plan = scratch.kept("plan", (B, capacity), lambda: _empty_plan(B, capacity, scratch))
     most = job.loss.num_drawn + job.positives.most
-    tables = scratch.kept("plan tables", roomy(most), lambda: _tables(roomy(most)))
+    tables = scratch.kept("plan tables", roomy(most), lambda: _tables(roomy(most), scratch))
     num_hot, num_hits = _fill(
         *tables.slots,
         tables.marks,
@@ -86,20 +86,21 @@ def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch) -> tuple[Plan, 
     return plan, num_hot, num_hits
 
 
-def _empty_plan(B: int, capacity: int) -> Plan:
+def _empty_plan(B: int, capacity: int, scratch: Scratch) -> Plan:
     return Plan(
-        offsets_B2=np.empty(B + 2, np.int64),
-        num_negatives_B=np.empty(B, np.int32),
-        is_simple_B=np.empty(B, np.bool_),
-        places=np.zeros(capacity, np.int32),
-        weights=np.empty(capacity, np.float32),
-        multiplicity=np.empty(capacity, np.float32),
-        pos_slots=np.empty(capacity, np.int32),
+        offsets_B2=scratch.empty(B + 2, np.int64),
+        num_negatives_B=scratch.empty(B, np.int32),
+        is_simple_B=scratch.empty(B, np.bool_),
+        places=scratch.empty(capacity, np.int32),
+        weights=scratch.empty(capacity, np.float32),
+        multiplicity=scratch.empty(capacity, np.float32),
+        pos_slots=scratch.empty(capacity, np.int32),
     )
 
 
-def _tables(capacity: int) -> _Tables:
-    return _Tables(make_table(Scratch(), capacity), np.empty(NUM_MARKS, np.int64), np.empty(TABLE_SIZE, np.int32))
+def _tables(capacity: int, scratch: Scratch) -> _Tables:
+    marks, hot = scratch.empty(NUM_MARKS, np.int64), scratch.empty(TABLE_SIZE, np.int32)
+    return _Tables(make_table(scratch, capacity), marks, hot)
 
 
 @kernel

@@ -1,6 +1,8 @@
 """Working memory that is kept from chunk to chunk, since fresh arrays cost page faults."""
 
+import contextlib
 import math
+import mmap
 from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
 
@@ -8,16 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 T = TypeVar("T")
-LINE_BYTES = 64
-"""Of a cache line."""
-
-
-def empty_lines(shape: tuple[int, ...] | int, dtype: npt.DTypeLike) -> np.ndarray:
-    """`np.empty` from the start of a cache line: vectors that lie across two lines are read and written twice."""
-    num_bytes = math.prod((shape,) if isinstance(shape, int) else shape) * np.dtype(dtype).itemsize
-    memory = np.empty(num_bytes + LINE_BYTES, np.uint8)
-    start = -memory.ctypes.data % LINE_BYTES
-    return memory[start : start + num_bytes].view(dtype).reshape(shape)
+LINE_BYTES, HUGE_PAGE_BYTES = 64, 2 << 20
+"""Of a cache line and of a huge page."""
 
 
 def roomy(size: int) -> int:
@@ -25,13 +19,39 @@ def roomy(size: int) -> int:
     return 1 << max(4, (size - 1).bit_length())
 
 
+def _huge_pages(num_bytes: int) -> np.ndarray:
+    """Zeroed memory of at least that size, of whole huge pages; ordinary ones where the kernel has no others."""
+    num_bytes = -(-num_bytes // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+    pages = mmap.mmap(-1, num_bytes + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = np.frombuffer(pages, np.uint8)
+    start = -memory.ctypes.data % HUGE_PAGE_BYTES
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return memory[start : start + num_bytes]
+
+
 class Scratch:
-    """Arrays by name, each the front of a buffer that only grows and begins with a cache line."""
+    """Arrays by name, each the front of a buffer that only grows and begins with a cache line.
+
+    Buffers lie one after the other on huge pages, where the kernel grants them: the next chunk finds their addresses
+    in the TLB, whatever rows went through the caches meanwhile.
+    """
 
     def __init__(self) -> None:
+        self._block = np.empty(0, np.uint8)
         self._buffers: dict[str, np.ndarray] = {}
         self._latest: dict[str, tuple[tuple[int, ...] | int, np.ndarray]] = {}
         self._kept: dict[str, tuple[Hashable, object]] = {}
+
+    def empty(self, shape: tuple[int, ...] | int, dtype: npt.DTypeLike) -> np.ndarray:
+        """Zeroed memory from the start of a cache line: vectors across two lines would be read and written twice."""
+        num_bytes = math.prod((shape,) if isinstance(shape, int) else shape) * np.dtype(dtype).itemsize
+        taken = -(-num_bytes // LINE_BYTES) * LINE_BYTES
+        if taken > len(self._block):
+            self._block = _huge_pages(taken)
+        memory, self._block = self._block[:num_bytes], self._block[taken:]
+        return memory.view(dtype).reshape(shape)
 
     def array(self, name: str, shape: tuple[int, ...] | int, dtype: type) -> np.ndarray:
         """A C-contiguous array with arbitrary contents; the same memory at every call with this name."""
@@ -41,7 +61,7 @@ class Scratch:
         size = math.prod((shape,) if isinstance(shape, int) else shape)
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
-            buffer = self._buffers[name] = empty_lines(max(size, 16), dtype)
+            buffer = self._buffers[name] = self.empty(max(size, 16), dtype)
         array = buffer[:size].reshape(shape)
         self._latest[name] = shape, array
         return array

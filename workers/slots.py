@@ -99,28 +99,33 @@ def assign_slots(table, stamp, neg_ids_K, pos_ids, slot_ids_S, multiplicity_S, p
 
 
 @kernel
-def mask_hits(table, truth, filter_bytes, slot_ids_S, multiplicity_S, scores_BS):
+def mask_hits(
+    table_keys, table_slots, starts_B, stops_B, true_tags, filter_bytes, slot_ids_S, multiplicity_S, scores_BS
+):
     """Set the scores of accidental hits to MASKED; returns how many draws they were.
 
     An example may have hundreds of true tags, hardly any of which was drawn: a filter in L1 turns nearly all of them
     away at a nanosecond each, and only the others ask the table.
 
     Args:
-        table: of `assign_slots`, stamp 0.
-        truth: a `job.Truth`.
+        table_keys: of `assign_slots`, stamp 0.
+        table_slots: the same.
+        starts_B: int64, where each example's true tags start.
+        stops_B: int64, where they end.
+        true_tags: int32, ascending within an example.
         filter_bytes: uint8 [FILTER_SIZE], overwritten.
         slot_ids_S: int32, the tags of the negative slots.
         multiplicity_S: float32.
         scores_BS: float32 [B, negative slots].
     """
-    B, S = scores_BS.shape
+    (B, S), table = scores_BS.shape, Table(table_keys, table_slots)
     filter_bytes[:] = 0
     for s in range(S):
         filter_bytes[slot_ids_S[s] & _FILTER_MASK] = 1
     hits = np.int64(0)
     for b in range(B):
-        for t in range(truth.starts_B[b], truth.stops_B[b]):
-            tag = truth.tags[t]
+        for t in range(starts_B[b], stops_B[b]):
+            tag = true_tags[t]
             if filter_bytes[tag & _FILTER_MASK] == 0:
                 continue
             place, found = place_of(table, 0, tag)
