@@ -1,7 +1,8 @@
 """The plan of a chunk with private negatives: which rows each example touches, made before the first row is touched.
 
-Hardly any example draws a tag twice, or a true one. So a pass of a nanosecond per tag finds the examples that may have
-a tag twice (by a table of marks, in which two tags may share a place), and only these pay for a hash table.
+Without its accidental hits, hardly any example has a tag twice. So a pass of a nanosecond per tag finds those that may
+have (by a table of marks, in which two tags may share a place) and looks through the example; only where it is so, a
+hash table is made.
 
 Legend: B examples, K negatives drawn per example, S slots (distinct tags) of one example, negatives first.
 """
@@ -142,15 +143,15 @@ def _fill(
         neg_ids_K, pos_ids_P = neg_ids[b * K : (b + 1) * K], pos_ids[pos_start:pos_stop]
         pos_weights_P, pos_slots_P = pos_weights[pos_start:pos_stop], plan.pos_slots[pos_start:pos_stop]
         ids_S, multiplicity_S = plan.places[start:], plan.multiplicity[start:]
-        may_repeat = _mark(marks, b + 1, neg_ids_K)
-        may_repeat |= _mark(marks, b + 1, pos_ids_P)
         first, last = starts_B[b], stops_B[b]
-        if may_repeat:
+        num_negatives = _copy_unmasked(true_tags, first, last, neg_ids_K, values_from(plan.places, start))
+        repeats = _mark(marks, b + 1, ids_S[:num_negatives], pos_ids_P[:0])
+        repeats |= _mark(marks, b + 1, pos_ids_P, ids_S[:num_negatives])
+        if repeats:
             num_negatives, num_slots = assign_slots(table, b, neg_ids_K, pos_ids_P, ids_S, multiplicity_S, pos_slots_P)
             hits += _mask(true_tags, first, last, ids_S[:num_negatives], multiplicity_S)
             plan.is_simple_B[b] = False
         else:
-            num_negatives = _copy_unmasked(true_tags, first, last, neg_ids_K, values_from(plan.places, start))
             hits += K - num_negatives
             num_slots = num_negatives + np.int32(len(pos_ids_P))
             for p in range(len(pos_ids_P)):
@@ -170,15 +171,24 @@ def _fill(
 
 
 @inlined_kernel
-def _mark(marks, stamp, tags):
-    """Mark the tags of an example; whether one of them may have been there before."""
-    may_repeat = False
+def _mark(marks, stamp, tags, earlier_tags):
+    """Mark the tags of an example; whether one of them was there before."""
+    repeats = False
     for i in range(len(tags)):
         place = np.uint64(tags[i] & (NUM_MARKS - 1))
         mark = marks[place]
-        may_repeat |= (mark >> 32) == stamp
         marks[place] = (stamp << 32) | ((mark & COUNT_BITS) + 1)
-    return may_repeat
+        if (mark >> 32) == stamp:  # a tag with these low bits was
+            repeats |= _holds(earlier_tags, len(earlier_tags), tags[i]) | _holds(tags, i, tags[i])
+    return repeats
+
+
+@inlined_kernel
+def _holds(tags, stop, tag):
+    found = False
+    for i in range(stop):
+        found |= tags[i] == tag
+    return found
 
 
 @inlined_kernel
