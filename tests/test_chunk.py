@@ -122,7 +122,7 @@ def test_compiled_pass_and_single_rules_agree(data):
         keeps_rules = True
     except ChunkError:
         keeps_rules = False
-    assert _is_plainly_sound(changed_chunk, D, N, 12) == keeps_rules
+    assert _is_plainly_sound(changed_chunk, D, N, 12, all_features=True) == keeps_rules
 
 
 def test_weights_are_one_over_the_number_of_positives():

@@ -309,6 +309,22 @@ def test_refused_chunk_with_shared_negatives_writes_nothing():
     assert matrix.tag_state_N4.tobytes() == state
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("update", [False, True])
+def test_features_that_are_not_finite_are_named_and_reach_no_row(config, value, update):
+    """Found by the kernel while it works: other examples' rows may have moved, those of a bad example have not."""
+    for bad in range(B):
+        matrix = make_matrix(config)
+        before = matrix.rows_ND.copy()
+        features_BD = random_features()
+        features_BD[bad, bad % D] = value
+        with pytest.raises(ChunkError, match=f"features_BD: got NaN or infinity in example {bad}"):
+            WideEngine(matrix, config).apply(make_chunk(features_BD, POSITIVES, TRUTH, update=update))
+        assert np.isfinite(matrix.rows_ND).all() and np.isfinite(matrix.tag_state_N4).all()
+        if bad == 0 or not update or not config.private_negatives:
+            np.testing.assert_array_equal(matrix.rows_ND, before)
+
+
 def test_refused_example_with_private_negatives_is_not_written():
     config = make_config(private_negatives=True, negatives=1)
     matrix = make_matrix(config)

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from workers.errors import ChunkError
-from workers.soundness import is_sound
+from workers.soundness import all_finite, is_sound
 
 MAX_DRAWS = 1 << 26
 """Negatives that one chunk may ask for, over all its examples."""
@@ -68,13 +68,23 @@ class Reply:
     kernel_ns: int
 
 
-def check_chunk(chunk: Chunk, *, num_tags: int, dim: int, num_items: int, private_negatives: bool) -> None:
+def check_chunk(
+    chunk: Chunk, *, num_tags: int, dim: int, num_items: int, private_negatives: bool, all_features: bool = True
+) -> None:
     """Refuse whatever a kernel could not compute safely.
+
+    Args:
+        chunk: to look at.
+        num_tags: of the matrix.
+        dim: of the matrix.
+        num_items: whose true tags lie in the matrix.
+        private_negatives: what `num_negatives` counts.
+        all_features: look for NaN and infinity among the features; kernels find them themselves, while they use them.
 
     Raises:
         ChunkError: names the field, what it holds and its rule.
     """
-    if not _is_plainly_sound(chunk, dim, num_tags, num_items):
+    if not _is_plainly_sound(chunk, dim, num_tags, num_items, all_features):
         _check_arrays(chunk, dim, num_tags, num_items)
     B = len(chunk.features_BD)
     for name in ("step", "chunk", "seed", "num_negatives"):
@@ -86,10 +96,12 @@ def check_chunk(chunk: Chunk, *, num_tags: int, dim: int, num_items: int, privat
     _require(lr_is_sane, "row_lr", chunk.row_lr, f"between 0 and {MAX_ROW_LR:g}")
 
 
-def _is_plainly_sound(chunk: Chunk, dim: int, num_tags: int, num_items: int) -> bool:
+def _is_plainly_sound(chunk: Chunk, dim: int, num_tags: int, num_items: int, all_features: bool) -> bool:
     """Whether arrays keep every rule and are laid out as kernels want them: one pass, for all chunks but a few."""
     features_BD, pos_ids, weights = chunk.features_BD, chunk.pos_ids, chunk.pos_weights
     if not _is_plain(features_BD, _F4, 2) or features_BD.shape[1] != dim or len(features_BD) < 1:
+        return False
+    if all_features and not all_finite(features_BD):
         return False
     num_offsets = len(features_BD) + 1
     if not (_is_plain(pos_ids, _I4) and _is_plain(chunk.pos_offsets, _I4) and len(chunk.pos_offsets) == num_offsets):
@@ -106,7 +118,6 @@ def _is_plainly_sound(chunk: Chunk, dim: int, num_tags: int, num_items: int) -> 
         return False
     return bool(
         is_sound(
-            features_BD,
             pos_ids,
             chunk.pos_offsets,
             NO_F4 if weights is None else weights,

@@ -10,7 +10,8 @@ from workers.chunk import Chunk, Reply, check_chunk
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import stream_key
-from workers.jit import kernel
+from workers.errors import ChunkError
+from workers.jit import JIT_ENABLED, kernel
 from workers.job import Answer, prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
@@ -60,12 +61,16 @@ class WideEngine:
         Raises:
             ChunkError: names the field.
         """
+        self._check(chunk, all_features=True)
+
+    def _check(self, chunk: Chunk, *, all_features: bool) -> None:
         check_chunk(
             chunk,
             num_tags=self.matrix.num_tags,
             dim=self.matrix.dim,
             num_items=self.matrix.num_items,
             private_negatives=self.config.private_negatives,
+            all_features=all_features,
         )
 
     def apply(self, chunk: Chunk, answer: Answer | None = None) -> Reply:
@@ -80,10 +85,18 @@ class WideEngine:
 
         Raises:
             ChunkError: the chunk breaks a rule, or leads to numbers that are not finite; rows stay finite in any case.
+                Nothing was written, but with private negatives the examples before the first that is not finite.
         """
-        self.check(chunk)
-        with np.errstate(over="ignore", invalid="ignore"):  # kernels look for such numbers themselves
-            return self._apply(chunk, answer or self._own_answer(len(chunk.features_BD)))
+        self._check(chunk, all_features=False)
+        answer = answer or self._own_answer(len(chunk.features_BD))
+        try:
+            if JIT_ENABLED:
+                return self._apply(chunk, answer)
+            with np.errstate(over="ignore", invalid="ignore"):  # kernels look for such numbers themselves
+                return self._apply(chunk, answer)
+        except ChunkError:
+            self.check(chunk)  # is it the features' fault? Then say so
+            raise
 
     def _own_answer(self, num_examples: int) -> Answer:
         loss_B = self._scratch.array("loss", num_examples, np.float32)
@@ -101,15 +114,16 @@ class WideEngine:
         outcome = self._run(self._tags, job, self._scratch, answer)
         staleness = _count_applied(self.matrix.worker_stats_WS) - applied_before
         end_ns = time.perf_counter_ns()
-        stats = self._stats
-        stats[SERVED] += 1
-        stats[APPLIED] += chunk.update
-        stats[EXAMPLES] += len(chunk.features_BD)
-        stats[ROWS_WRITTEN] += outcome.rows_written
-        stats[HITS] += outcome.accidental_hits
-        stats[NEGATIVES] += num_drawn
-        stats[BUSY_NS] += end_ns - start_ns
-        stats[STALENESS] += staleness
+        _record(
+            self._stats,
+            chunk.update,
+            len(chunk.features_BD),
+            outcome.rows_written,
+            outcome.accidental_hits,
+            num_drawn,
+            end_ns - start_ns,
+            staleness,
+        )
         return Reply(
             loss_B=outcome.loss_B,
             feature_grad_BD=outcome.feature_grad_BD,
@@ -141,6 +155,19 @@ class WideEngine:
         matrix = TagMatrix.create(1, self.matrix.dim, config=self.config)
         WideEngine(matrix, self.config).apply(chunk)
         matrix.close()
+
+
+@kernel
+def _record(stats, update, num_examples, rows_written, accidental_hits, num_drawn, busy_ns, staleness):
+    """Add a chunk to a worker's statistics."""
+    stats[SERVED] += 1
+    stats[APPLIED] += update
+    stats[EXAMPLES] += num_examples
+    stats[ROWS_WRITTEN] += rows_written
+    stats[HITS] += accidental_hits
+    stats[NEGATIVES] += num_drawn
+    stats[BUSY_NS] += busy_ns
+    stats[STALENESS] += staleness
 
 
 @kernel

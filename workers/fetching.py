@@ -52,9 +52,9 @@ def fetch_state(tags, hot, next_places, first, stop):
 
 @inlined_kernel
 def fetch_features(f, g, D):
-    """Ask for the features and the feature gradient of the next example."""
-    for j in range(D, 2 * D, LINE_FLOATS):
-        prefetch_near(f, j)
+    """Ask for the features and the feature gradient of the example after the next."""
+    for j in range(2 * D, 3 * D, LINE_FLOATS):
+        prefetch_read(f, j)
         prefetch_write(g, j)
 
 

@@ -44,6 +44,7 @@ _AHEAD_ROWS, _AHEAD_POSITIVES = 8, 4  # rows fetched before their turn
 _ZERO = np.float32(0)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are looked for
 def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
     """Compute a chunk and update its rows if the job says so.
 

@@ -11,11 +11,10 @@ from workers.jit import kernel
 
 
 @kernel
-def is_sound(features_BD, pos_ids, pos_offsets, pos_weights, true_ids, true_offsets, items_B, num_tags, num_items):
+def is_sound(pos_ids, pos_offsets, pos_weights, true_ids, true_offsets, items_B, num_tags, num_items):
     """Whether kernels may run on these arrays, whose types and lengths of `B` were checked.
 
     Args:
-        features_BD: float32, C-contiguous.
         pos_ids: int32.
         pos_offsets: int32 [B + 1].
         pos_weights: float32; empty if there are none.
@@ -25,7 +24,7 @@ def is_sound(features_BD, pos_ids, pos_offsets, pos_weights, true_ids, true_offs
         num_tags: int.
         num_items: int.
     """
-    if not (_all_finite(features_BD) and _is_ragged(pos_ids, pos_offsets, num_tags)):
+    if not _is_ragged(pos_ids, pos_offsets, num_tags):
         return False
     for p in range(len(pos_weights)):
         if not (pos_weights[p] >= 0 and pos_weights[p] < np.inf):
@@ -39,8 +38,11 @@ def is_sound(features_BD, pos_ids, pos_offsets, pos_weights, true_ids, true_offs
 
 
 @kernel
-def _all_finite(values_BD):
-    """0 x is 0, unless x is NaN or infinite: then it is NaN, which no later term takes away (see `workers.jit`)."""
+def all_finite(values_BD):
+    """Whether float32 values, C-contiguous, are neither NaN nor infinite: 0 x is 0 then, or else NaN.
+
+    That no later term takes away, see `workers.jit`.
+    """
     values, total = values_BD.reshape(-1), np.float32(0)
     for i in range(len(values)):
         total += np.float32(0) * values[i]
