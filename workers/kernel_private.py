@@ -222,16 +222,12 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         features_BD, pos_offsets_B1, pos_weights, loss_B, feature_grad_BD,
     ):  # fmt: skip
         """Rows written, or -1 - b if example b is not finite. Arguments lie flat, see `workers.jit`."""
-        tags, hot = (
-            Tags(rows_NS, tag_state_N4, noise),
-            HotRows(ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4),
-        )
+        tags = Tags(rows_NS, tag_state_N4, noise)
+        hot = HotRows(ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4)
         plan = Plan(offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots)
         work = Work(scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A)
-        loss, rule = (
-            Loss(objective, w, num_drawn),
-            RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays),
-        )
+        loss = Loss(objective, w, num_drawn)
+        rule = RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays)
         B, written, bad, like = len(loss_B), 0, -1, zeros(width)
         moves = values_from(work.moves_A, 0)
         take_hot(tags, hot, num_hot)

@@ -22,7 +22,8 @@ from workers.slots import Table, assign_slots, is_among, make_table
 from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_ROOM = 4  # kernels fetch four rows at a time, the last ones in vain
+_ROOM = 4
+"""Beside an example of the largest size: as many rows as an example has, by fours, kernels fetch of the one after it."""
 _FEW_TRUE = 64  # true tags, up to which 64 bits tell most negatives from all of them
 _BIT, _SIX_BITS, _ALL_BITS = np.uint64(1), np.uint64(63), np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -68,9 +69,9 @@ def make_plan(job: Job, hot_ids_H: np.ndarray, scratch: Scratch) -> tuple[Plan, 
         hot_ids_H: int32, out: tags of hot rows.
         scratch: working memory.
     """
-    B, capacity = len(job.features_BD), roomy(len(job.neg_ids) + len(job.positives.ids) + _ROOM)
-    plan = scratch.kept("plan", (B, capacity), lambda: _empty_plan(B, capacity, scratch))
     most = job.loss.num_drawn + job.positives.most
+    B, capacity = len(job.features_BD), roomy(len(job.neg_ids) + len(job.positives.ids) + most + _ROOM)
+    plan = scratch.kept("plan", (B, capacity), lambda: _empty_plan(B, capacity, scratch))
     tables = scratch.kept("plan tables", roomy(most), lambda: _tables(roomy(most), scratch))
     num_hot, num_hits = _fill(
         *tables.slots,

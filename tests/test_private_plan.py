@@ -1,0 +1,89 @@
+"""The plan of a chunk against what it says in plain Python: which slots an example has, and what they weigh."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+from wide_cases import make_chunk, make_config, make_matrix, random_features
+
+from workers.config import OBJECTIVES
+from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS
+from workers.job import prepare_job
+from workers.private_plan import make_plan
+from workers.scratch import Scratch
+
+K = 6
+TAGS = [3, 5, 8, 9, 3 + NUM_MARKS, 5 + NUM_MARKS, 3 + 2 * NUM_MARKS, 77, 90, 91]
+"""Some share a mark without being the same."""
+
+
+def planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_weights=None, update=True):
+    config = make_config(private_negatives=True, objective=objective)
+    chunk = make_chunk(random_features(len(positives)), positives, truth, num_negatives=K, update=update)
+    chunk = dataclasses.replace(chunk, pos_weights=pos_weights)
+    job = prepare_job(chunk, np.array(neg_ids, np.int32).ravel(), make_matrix(config), config, Scratch())
+    ids_H = np.empty(MAX_HOT, np.int32)
+    plan, num_hot, hits = make_plan(job, ids_H, Scratch())
+    return job, plan, ids_H[:num_hot], hits
+
+
+def tags_of(plan, ids_H, b):
+    places = plan.places[plan.offsets_B2[b] : plan.offsets_B2[b + 1]]
+    return [int(place) if place >= 0 else int(ids_H[-1 - place]) for place in places]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("seed", range(30))
+def test_random_examples(objective, seed):
+    rng = np.random.default_rng(seed)
+    B = 40
+    neg_ids = rng.choice(TAGS, (B, K))
+    positives = [rng.choice(TAGS, rng.integers(0, 4)).tolist() for _ in range(B)]
+    truth = [sorted({*map(int, p), *map(int, rng.choice(TAGS, rng.integers(0, 3)))}) for p in positives]
+    weights = rng.choice(np.float32([0, 0.5, 2]), sum(map(len, positives)), p=[0.05, 0.45, 0.5])
+    job, plan, ids_H, hits = planned(neg_ids, positives, truth, objective=objective, pos_weights=weights)
+    expected_hits, at = 0, 0
+    for b in range(B):
+        drawn = [int(tag) for tag in neg_ids[b] if tag not in truth[b]]
+        expected_hits += K - len(drawn)
+        pos_weights = job.positives.weights[at : at + len(positives[b])]
+        pos_slots = plan.pos_slots[at : at + len(positives[b])]
+        at += len(positives[b])
+        tags, start = tags_of(plan, ids_H, b), plan.offsets_B2[b]
+        assert len(set(tags)) == len(tags)
+        simple = objective == OBJECTIVES[0] and len({*drawn, *positives[b]}) == len(drawn) + len(positives[b])
+        assert plan.is_simple_B[b] == (simple and (pos_weights > 0).all())
+        if plan.is_simple_B[b]:
+            assert tags == drawn + positives[b]
+            expected = [np.float32(job.loss.negative_weight / np.float32(K))] * len(drawn) + (-pos_weights).tolist()
+            np.testing.assert_array_equal(plan.weights[start : start + len(tags)], np.float32(expected))
+        else:
+            n = plan.num_negatives_B[b]
+            multiplicity = plan.multiplicity[start : start + n]
+            drawn_often = {tag: m for tag, m in zip(tags[:n], multiplicity.tolist(), strict=True) if m}
+            assert drawn_often == Counter(drawn)
+            assert [tags[slot] for slot in pos_slots] == positives[b]
+    assert hits == expected_hits
+    assert plan.offsets_B2[B + 1] == plan.offsets_B2[B]
+
+
+def test_tags_that_share_a_mark_are_no_repeats():
+    neg_ids = [[3, 5, 3 + NUM_MARKS, 5 + NUM_MARKS, 8, 3 + 2 * NUM_MARKS]]
+    _, plan, _, _ = planned(neg_ids, [[9, 9 + NUM_MARKS]], [[9, 9 + NUM_MARKS]])
+    assert plan.is_simple_B.tolist() == [True]
+
+
+def test_rows_are_hot_only_where_they_are_written():
+    positives = [[7, 20 + b] for b in range(HOT_UPDATES)]
+    neg_ids = [[1000 + 10 * b + k for k in range(K)] for b in range(HOT_UPDATES)]
+    _, plan, ids_H, _ = planned(neg_ids, positives, positives)
+    assert ids_H.tolist() == [7] and (plan.places[: plan.offsets_B2[-1]] == -1).sum() == HOT_UPDATES
+    _, plan, ids_H, _ = planned(neg_ids, positives, positives, update=False)
+    assert len(ids_H) == 0 and (plan.places[: plan.offsets_B2[-1]] >= 0).all()
+
+
+@pytest.mark.parametrize("num_positives", [1, 2, 57, 58, 500])
+def test_kernels_may_look_beyond_the_last_slot_as_far_as_an_example_reaches(num_positives):
+    _, plan, _, _ = planned([range(100, 100 + K)], [list(range(200, 200 + num_positives))], [[]])
+    assert len(plan.places) >= plan.offsets_B2[-1] + K + num_positives + 3
