@@ -19,7 +19,7 @@ from workers.router_counters import RouterCounters
 _HERE = Path(__file__).parent
 
 _OWNER = """
-import os, signal, sys
+import os, signal, sys, time
 from worker_system import *
 with worker_system(2) as system:
     if "loader" in sys.argv:
@@ -31,7 +31,10 @@ with worker_system(2) as system:
     print("endpoint", system.router.endpoint, flush=True)
     system.router.submit([make_chunk(n) for n in range(200)])
     if "stopped" in sys.argv:
-        os.kill(system.pool.workers[0].pid, signal.SIGSTOP)
+        stopped = system.pool.workers[0].pid
+        os.kill(stopped, signal.SIGSTOP)
+        while open(f"/proc/{stopped}/stat").read().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)  # the kernel wakes what is stopped when its owner dies, not what is about to stop
     print("running", flush=True)
     while True:
         system.router.service()

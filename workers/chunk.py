@@ -3,9 +3,8 @@
 Legend: B examples, D dim, P_b positives of example b, T_b its true tags, I items of the data set.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 
@@ -86,14 +85,15 @@ def check_chunk(
     """
     if not _is_plainly_sound(chunk, dim, num_tags, num_items, all_features):
         _check_arrays(chunk, dim, num_tags, num_items)
-    B = len(chunk.features_BD)
     for name in ("step", "chunk", "seed", "num_negatives"):
         value = getattr(chunk, name)
-        _require(isinstance(value, int) and 0 <= value < 2**63, name, value, "an integer in [0, 2**63)")
-    draws = chunk.num_negatives * (B if private_negatives else 1)
-    _require(1 <= draws <= MAX_DRAWS, "num_negatives", chunk.num_negatives, f"1 to {MAX_DRAWS} draws per chunk")
-    lr_is_sane = math.isfinite(chunk.row_lr) and 0 <= chunk.row_lr <= MAX_ROW_LR
-    _require(lr_is_sane, "row_lr", chunk.row_lr, f"between 0 and {MAX_ROW_LR:g}")
+        if not (isinstance(value, int) and 0 <= value < 2**63):
+            _refuse(name, value, "an integer in [0, 2**63)")
+    draws = chunk.num_negatives * (len(chunk.features_BD) if private_negatives else 1)
+    if not 1 <= draws <= MAX_DRAWS:
+        _refuse("num_negatives", chunk.num_negatives, f"1 to {MAX_DRAWS} draws per chunk")
+    if not 0 <= chunk.row_lr <= MAX_ROW_LR:  # false for NaN
+        _refuse("row_lr", chunk.row_lr, f"between 0 and {MAX_ROW_LR:g}")
 
 
 def _is_plainly_sound(chunk: Chunk, dim: int, num_tags: int, num_items: int, all_features: bool) -> bool:
@@ -196,4 +196,8 @@ def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ..
 
 def _require(holds: bool, field: str, got: object, rule: str) -> None:
     if not holds:
-        raise ChunkError(f"{field}: got {got}, expected {rule}.")
+        _refuse(field, got, rule)
+
+
+def _refuse(field: str, got: object, rule: str) -> NoReturn:
+    raise ChunkError(f"{field}: got {got}, expected {rule}.")

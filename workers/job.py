@@ -102,7 +102,7 @@ def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: He
         positives=Positives(scratch.plain("pos_ids", chunk.pos_ids, np.int32), offsets_B1, weights, int(most)),
         truth=Truth(starts_B, stops_B, true_tags),
         loss=Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), chunk.num_negatives),
-        update=row_update(config, chunk.row_lr),
+        update=scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),
         writes=chunk.update,
         rounding_key=_rounding_key(chunk) if config.row_dtype == "bfloat16" else _NO_KEY,
     )

@@ -23,7 +23,7 @@ from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _ROOM = 4
-"""Beside an example of the largest size: as many rows as an example has, by fours, kernels fetch of the one after it."""
+"""Beside an example of the largest size: as many rows as an example has, by fours, kernels fetch beyond its end."""
 _FEW_TRUE = 64  # true tags, up to which 64 bits tell most negatives from all of them
 _BIT, _SIX_BITS, _ALL_BITS = np.uint64(1), np.uint64(63), np.uint64(0xFFFFFFFFFFFFFFFF)
 
