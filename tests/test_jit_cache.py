@@ -13,7 +13,7 @@ from workers.jit import JIT_ENABLED, cache_directory
 
 TESTS = Path(__file__).parent
 SERVE = """
-import dataclasses, sys
+import dataclasses, itertools, sys
 import numba.core.dispatcher
 if "second" in sys.argv:
     def refuse(*args, **kwargs):
@@ -23,23 +23,21 @@ import numpy as np
 from wide_cases import make_chunk, make_config, make_matrix, random_features
 from workers.engine import WideEngine
 from workers.positives import draw_positives
-for private in (False, True):
-    config = make_config(private_negatives=private)
+chunk = make_chunk(random_features(), [[1], [], [2, 3], [4], [5]], [[1], [], [2, 3], [4], [5]])
+frozen = np.frombuffer(b"x" + chunk.features_BD.tobytes(), np.float32, offset=1).reshape(5, 8)
+by_item = dataclasses.replace(chunk, items_B=np.arange(5), true_ids=None, true_offsets=None)
+for private, optimizer, decay in itertools.product((False, True), ("sgd", "adagrad"), (0.0, 0.1)):
+    choices = {"private_negatives": private, "row_optimizer": optimizer, "weight_decay": decay}
+    config = make_config(**choices)
     matrix = make_matrix(config)
     WideEngine(matrix, config).warm_up()
     if "second" in sys.argv:
-        chunk = make_chunk(random_features(), [[1], [], [2, 3], [4], [5]], [[1], [], [2, 3], [4], [5]])
-        frozen = np.frombuffer(b"x" + chunk.features_BD.tobytes(), np.float32, offset=1).reshape(5, 8)
-        by_item = dataclasses.replace(chunk, items_B=np.arange(5), true_ids=None, true_offsets=None)
         for objective in ("negative-sampling", "sampled-softmax"):
-            for optimizer in ("sgd", "adagrad"):
-                choices = {"private_negatives": private, "objective": objective, "row_optimizer": optimizer}
-                config = make_config(max_norm=1.0, **choices)
-                engine = WideEngine(matrix, config)
-                engine.apply(chunk)
-                engine.apply(dataclasses.replace(by_item, update=False, features_BD=frozen))
-                engine.apply(dataclasses.replace(chunk, pos_weights=np.ones(5, np.float32), num_negatives=300))
-                engine.apply(make_chunk(random_features(1), [[]], [[]]))
+            engine = WideEngine(matrix, make_config(max_norm=1.0, objective=objective, **choices))
+            engine.apply(chunk)
+            engine.apply(dataclasses.replace(by_item, update=False, features_BD=frozen))
+            engine.apply(dataclasses.replace(chunk, pos_weights=np.ones(5, np.float32), num_negatives=300))
+            engine.apply(make_chunk(random_features(1), [[]], [[]]))
 draw_positives(matrix.item_offsets, matrix.item_tags, np.arange(3), 2, np.uint64(1))
 matrix.item_tags.flags.writeable = "second" not in sys.argv
 draw_positives(matrix.item_offsets, matrix.item_tags, np.arange(3), 2, np.uint64(1))
