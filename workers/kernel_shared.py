@@ -59,12 +59,8 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     multiplicity = scratch.array("multiplicity", capacity, np.float32)
     pos_slots = scratch.array("pos_slots", len(job.positives.ids), np.int32)
     K, S = map(int, assign_slots(table, 0, job.neg_ids, job.positives.ids, slot_ids, multiplicity, pos_slots))
-    ids_S, rows_SD, bias_S = (
-        slot_ids[:S],
-        scratch.array("rows", (S, D), np.float32),
-        scratch.array("bias", S, np.float32),
-    )
-    weight_K = scratch.array("neg_weights", K, np.float32)
+    ids_S, rows_SD = slot_ids[:S], scratch.array("rows", (S, D), np.float32)
+    bias_S, weight_K = scratch.array("bias", S, np.float32), scratch.array("neg_weights", K, np.float32)
     kernels.gather(tags.rows_NS, tags.tag_state_N4, *job.loss, ids_S, multiplicity, rows_SD, bias_S, weight_K)
     scores_BK = scratch.array("scores", (B, K), np.float32)
     np.matmul(job.features_BD, rows_SD[:K].T, out=scores_BK)

@@ -24,6 +24,7 @@ from workers.vectors import values_from
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _ROOM = 4
 """Beside an example of the largest size: as many rows as an example has, by fours, kernels fetch beyond its end."""
+_MOST_SEARCHED = 512  # tags of an example; to look through more takes longer than a hash table
 _FEW_TRUE = 64  # true tags, up to which 64 bits tell most negatives from all of them
 _BIT, _SIX_BITS, _ALL_BITS = np.uint64(1), np.uint64(63), np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -173,14 +174,15 @@ def _fill(
 
 @inlined_kernel
 def _mark(marks, stamp, tags, earlier_tags):
-    """Mark the tags of an example; whether one of them was there before."""
+    """Mark the tags of an example; whether one of them was there before, or may have been if they are too many."""
     repeats = False
     for i in range(len(tags)):
         place = np.uint64(tags[i] & (NUM_MARKS - 1))
         mark = marks[place]
         marks[place] = (stamp << 32) | ((mark & COUNT_BITS) + 1)
-        if (mark >> 32) == stamp:  # a tag with these low bits was
-            repeats |= _holds(earlier_tags, len(earlier_tags), tags[i]) | _holds(tags, i, tags[i])
+        if not repeats and (mark >> 32) == stamp:  # a tag with these low bits was
+            repeats = len(tags) > _MOST_SEARCHED or _holds(earlier_tags, len(earlier_tags), tags[i])
+            repeats = repeats or _holds(tags, i, tags[i])
     return repeats
 
 
