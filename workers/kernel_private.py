@@ -28,16 +28,16 @@ import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
-from workers.fetching import fetch_features, fetch_four, fetch_plan, fetch_rows, fetch_state
+from workers.fetching import fetch_features, fetch_plan, fetch_rows
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Loss, Outcome
 from workers.objectives import loss_terms, negative_weight, softplus_terms, times
 from workers.prefetch import LINE_FLOATS
 from workers.private_plan import Plan, make_plan
-from workers.rounding import noise_start, noise_starts
-from workers.row_blocks import add, bound, clear, dot, dot_four, update, update_four
+from workers.row_blocks import add, clear
 from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
+from workers.row_passes import bound_rows, score_rows, update_rows
 from workers.rows import dim_of, vector_width
 from workers.scratch import Scratch, roomy
 from workers.slots import MASKED
@@ -45,7 +45,6 @@ from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
 from workers.vectors import row_of, values_from, zeros
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_NO_STARTS = (0, 0, 0, 0)
 
 
 class Work(NamedTuple):
@@ -111,31 +110,6 @@ def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
             f"features_BD: example {b} gives a loss or gradient that is not finite. Lower the learning rates."
         )
     return Outcome(loss_B, feature_grad_BD, rows_written, planned.accidental_hits)
-
-
-@inlined_kernel
-def _four_rows(tags, hot, places, i, words):
-    return (
-        row_of(tags.rows_NS, hot.rows_HS, places[i], words),
-        row_of(tags.rows_NS, hot.rows_HS, places[i + 1], words),
-        row_of(tags.rows_NS, hot.rows_HS, places[i + 2], words),
-        row_of(tags.rows_NS, hot.rows_HS, places[i + 3], words),
-    )
-
-
-@inlined_kernel
-def _bias(tags, hot, place):
-    return row_of(tags.tag_state_N4, hot.state_H4, place, 4)[BIAS]
-
-
-@inlined_kernel
-def _four_biases(tags, hot, places, i):
-    return (
-        _bias(tags, hot, places[i]),
-        _bias(tags, hot, places[i + 1]),
-        _bias(tags, hot, places[i + 2]),
-        _bias(tags, hot, places[i + 3]),
-    )
 
 
 @inlined_kernel
@@ -209,7 +183,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         optimizer: a code of `workers.row_optimizers`.
         decays: a product with 1 is left out, a third of the arithmetic of an update.
     """
-    half, width, rounds = D // 2, vector_width(D), words < D
+    half, width = D // 2, vector_width(D)
     early = words // 2 // LINE_FLOATS * LINE_FLOATS
 
     @kernel
@@ -241,17 +215,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
             fetch_features(f, g, D)
             fetch_plan(weights, next_places, stop - start, num_next)
             square = clear(f, g, D, like)
-            whole = (stop - start) & ~3
-            for i in range(0, whole, 4):
-                fetch_four(tags, hot, words, next_places, i, 0, early)
-                fetch_state(tags, hot, next_places, i, i + 4)
-                biases = _four_biases(tags, hot, places, i)
-                dot_four(_four_rows(tags, hot, places, i, words), f, half, like, biases, scores, i)
-            fetch_rows(tags, hot, words, next_places, whole, num_next, 0, early)
-            fetch_state(tags, hot, next_places, whole, num_next)
-            for i in range(whole, stop - start):
-                row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
-                scores[i] = dot(row, f, half, like, _bias(tags, hot, places[i]))
+            score_rows(tags, hot, words, places, stop - start, next_places, num_next, early, f, half, like, scores)
             if plan.is_simple_B[b]:
                 A, grads = stop - start, scores
                 loss_B[b], grad_square = softplus_terms(scores, weights, A)
@@ -269,22 +233,12 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
                 continue
             written += A
             _move_state(tags, hot, rule, square / np.float32(D), places, grads, A, moves)
-            whole = A & ~3
-            for i in range(0, whole, 4):
-                fetch_four(tags, hot, words, next_places, i, early, words)
-                rows = _four_rows(tags, hot, places, i, words)
-                starts = noise_starts(rounding_key, start + i) if rounds else _NO_STARTS
-                update_four(rows, f, g, half, like, grads, moves, i, rule.keep, tags.noise, starts)
-            fetch_rows(tags, hot, words, next_places, whole, num_next, early, words)
-            for i in range(whole, A):
-                row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
-                at = noise_start(rounding_key, start + i) if rounds else 0
-                update(row, f, g, half, like, grads[i], moves[i], rule.keep, tags.noise, at)
-            if rule.max_norm > _ZERO:
-                for i in range(A):
-                    row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
-                    at = noise_start(rounding_key, -1 - start - i) if rounds else 0
-                    bound(row, half, like, rule.max_norm, tags.noise, at)
+            update_rows(
+                tags, hot, words, places, grads, moves, A, rule.keep, rounding_key, start,
+                next_places, num_next, early, f, g, half, like,
+            )  # fmt: skip
+            if max_norm > _ZERO:
+                bound_rows(tags, hot, words, places, A, max_norm, rounding_key, start, half, like)
         merge_hot(tags, hot, num_hot, half, like, rounding_key)
         return written if bad < 0 else -1 - bad
 
