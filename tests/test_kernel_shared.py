@@ -7,6 +7,7 @@ import pytest
 from wide_cases import assert_equal, make_chunk, make_config, make_matrix, random_features, run_both
 
 from workers.engine import WideEngine
+from workers.errors import ChunkError
 from workers.jit import JIT_ENABLED
 
 CONFIG = make_config()
@@ -56,6 +57,23 @@ def test_tags_that_are_masked_for_all_are_not_touched():
     assert reply.rows_written == 0
     assert np.array_equal(matrix.rows_ND, before)
     assert np.array_equal(matrix.tag_state_N4, state)
+
+
+@pytest.mark.parametrize("culprit", ["lone positive", "shared positive", "negatives"])
+def test_nothing_is_written_if_one_row_of_the_last_example_is_refused(culprit):
+    """Nor rows of the examples before it, of which some are theirs alone."""
+    config = make_config(row_optimizer="sgd")
+    matrix = make_matrix(config)
+    features_BD, last = random_features(), {"lone positive": [40], "shared positive": [2], "negatives": []}[culprit]
+    features_BD[4] = -1e17 * np.sign(matrix.rows_ND[last].sum(axis=0)) if last else 1e17
+    truth = [list(range(60)) if last else [*range(30)] for _ in range(5)]
+    before, state = matrix.rows_ND.copy(), matrix.tag_state_N4.copy()
+    with pytest.raises(ChunkError, match="a row's gradient is not finite; nothing was written"):
+        WideEngine(matrix, config).apply(make_chunk(features_BD, [*POSITIVES[:4], last], truth, row_lr=1e4))
+    assert np.array_equal(matrix.rows_ND, before) and np.array_equal(matrix.tag_state_N4, state)
+    features_BD[4] *= 1e-17
+    reply = WideEngine(matrix, config).apply(make_chunk(features_BD, [*POSITIVES[:4], last], truth, row_lr=1e4))
+    assert reply.rows_written > 0
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="too many numbers for plain Python")

@@ -36,6 +36,7 @@ def compiled(dim):
         row_blocks.update_four(four, f, g, half, like, GRADS, MOVES, 0, KEEP, noise, STARTS)
         row_blocks.update(rows[4], f, g, half, like, GRADS[2], MOVES[1], KEEP, noise, 5)
         row_blocks.add(rows[5], g, half, like, GRADS[1])
+        row_blocks.add_four((rows[5], rows[6], rows[7], rows[8]), g, half, like, GRADS, 0)
         row_blocks.write(rows[6], f, half, like, MOVES[0], KEEP, noise, 2)
         row_blocks.bound(rows[7], half, like, np.float32(0.5), noise, 4)
         row_blocks.bound(rows[8], half, like, np.float32(1e6), noise, 4)
@@ -68,7 +69,7 @@ def test_updates(case):
     for i, (g_i, m_i) in enumerate([*zip(GRADS, MOVES, strict=True), (GRADS[2], MOVES[1])]):
         grad += g_i * before[i]
         expected[i] = KEEP * before[i] + m_i * f
-    grad += GRADS[1] * before[5]
+    grad += GRADS[1] * before[5] + GRADS @ before[5:9]
     expected[6] = KEEP * before[6] + MOVES[0] * f
     expected[7] *= 0.5 / np.linalg.norm(before[7])
     np.testing.assert_allclose(g, grad, atol=1e-5)

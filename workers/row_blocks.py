@@ -25,6 +25,8 @@ import numpy as np
 from workers.jit import inlined_kernel
 from workers.vectors import alone, fma, high, length, load, low, put, put_totals, scaled, store, total
 
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
 
 @inlined_kernel
 def dot(row, f, half, like, bias):
@@ -42,22 +44,25 @@ def dot_four(rows, f, half, like, biases, scores, first):
     row_0, row_1, row_2, row_3 = rows
     sums_0, sums_1 = alone(biases[0], like), alone(biases[1], like)
     sums_2, sums_3 = alone(biases[2], like), alone(biases[3], like)
+    more_0 = more_1 = more_2 = more_3 = scaled(_ZERO, like)  # eight sums: four would wait for each other
     for j in range(0, half, length(like)):
         f_low, f_high = load(f, j, like), load(f, j + half, like)
-        sums_0 = fma(high(row_0, j, half, like), f_high, fma(low(row_0, j, like), f_low, sums_0))
-        sums_1 = fma(high(row_1, j, half, like), f_high, fma(low(row_1, j, like), f_low, sums_1))
-        sums_2 = fma(high(row_2, j, half, like), f_high, fma(low(row_2, j, like), f_low, sums_2))
-        sums_3 = fma(high(row_3, j, half, like), f_high, fma(low(row_3, j, like), f_low, sums_3))
+        sums_0, more_0 = fma(low(row_0, j, like), f_low, sums_0), fma(high(row_0, j, half, like), f_high, more_0)
+        sums_1, more_1 = fma(low(row_1, j, like), f_low, sums_1), fma(high(row_1, j, half, like), f_high, more_1)
+        sums_2, more_2 = fma(low(row_2, j, like), f_low, sums_2), fma(high(row_2, j, half, like), f_high, more_2)
+        sums_3, more_3 = fma(low(row_3, j, like), f_low, sums_3), fma(high(row_3, j, half, like), f_high, more_3)
+    sums_0, sums_1 = fma(_ONE, more_0, sums_0), fma(_ONE, more_1, sums_1)
+    sums_2, sums_3 = fma(_ONE, more_2, sums_2), fma(_ONE, more_3, sums_3)
     put_totals(scores, first, sums_0, sums_1, sums_2, sums_3)
 
 
 @inlined_kernel
 def clear(f, g, dim, like):
     """g <- 0; returns |f| ** 2."""
-    squares = scaled(np.float32(0), like)
+    squares = scaled(_ZERO, like)
     for j in range(0, dim, length(like)):
         squares = fma(load(f, j, like), load(f, j, like), squares)
-        store(g, j, scaled(np.float32(0), like))
+        store(g, j, scaled(_ZERO, like))
     return total(squares)
 
 
@@ -67,6 +72,19 @@ def add(row, g, half, like, grad):
     for j in range(0, half, length(like)):
         store(g, j, fma(grad, low(row, j, like), load(g, j, like)))
         store(g, j + half, fma(grad, high(row, j, half, like), load(g, j + half, like)))
+
+
+@inlined_kernel
+def add_four(rows, g, half, like, grads, first):
+    """The same for four rows, whose factors are grads[first:]."""
+    row_0, row_1, row_2, row_3 = rows
+    grad_0, grad_1, grad_2, grad_3 = grads[first], grads[first + 1], grads[first + 2], grads[first + 3]
+    for j in range(0, half, length(like)):
+        g_low, g_high = load(g, j, like), load(g, j + half, like)
+        g_low = fma(grad_1, low(row_1, j, like), fma(grad_0, low(row_0, j, like), g_low))
+        g_high = fma(grad_1, high(row_1, j, half, like), fma(grad_0, high(row_0, j, half, like), g_high))
+        store(g, j, fma(grad_3, low(row_3, j, like), fma(grad_2, low(row_2, j, like), g_low)))
+        store(g, j + half, fma(grad_3, high(row_3, j, half, like), fma(grad_2, high(row_2, j, half, like), g_high)))
 
 
 @inlined_kernel
@@ -121,7 +139,7 @@ def write(row, v, half, like, move, keep, noise, noise_start):
 @inlined_kernel
 def bound(row, half, like, max_norm, noise, noise_start):
     """row <- row min(1, max_norm / |row|)"""
-    squares = scaled(np.float32(0), like)
+    squares = scaled(_ZERO, like)
     for j in range(0, half, length(like)):
         row_low, row_high = low(row, j, like), high(row, j, half, like)
         squares = fma(row_high, row_high, fma(row_low, row_low, squares))

@@ -1,0 +1,56 @@
+"""The plan of a chunk with shared negatives against what it says in plain Python."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from wide_cases import make_chunk, make_config, make_matrix, random_features
+
+from workers.job import prepare_job
+from workers.scratch import Scratch
+from workers.shared_plan import make_shared_plan
+
+CONFIG = make_config()
+
+
+def planned(neg_ids, positives):
+    chunk = make_chunk(random_features(len(positives)), positives, positives, num_negatives=len(neg_ids))
+    job = prepare_job(chunk, np.array(neg_ids, np.int32), make_matrix(CONFIG), CONFIG, Scratch())
+    return job, make_shared_plan(job, Scratch())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_chunks(seed):
+    rng = np.random.default_rng(seed)
+    num_tags = rng.integers(2, 60)
+    neg_ids = rng.integers(0, num_tags, rng.integers(1, 30)).tolist()
+    positives = [sorted(rng.choice(num_tags, rng.integers(0, min(num_tags, 6))).tolist()) for _ in range(12)]
+    job, plan = planned(neg_ids, positives)
+    drawn, wanted = Counter(neg_ids), Counter(tag for tags in positives for tag in tags)
+    ids, K = plan.ids_S.tolist(), len(plan.multiplicity_K)
+    assert dict(zip(ids[:K], plan.multiplicity_K.tolist(), strict=True)) == drawn
+    assert sorted(ids[K:]) == sorted(tag for tag, count in wanted.items() if count > 1 and tag not in drawn)
+    for b, tags in enumerate(positives):
+        start, stop = job.positives.offsets_B1[b : b + 2]
+        assert sorted(plan.pos_ids[start:stop].tolist()) == tags
+        assert np.all(plan.pos_weights[start:stop] == np.float32(1) / np.float32(max(len(tags), 1)))
+        for i, p in enumerate(range(start, stop)):
+            tag = plan.pos_ids[p]
+            is_lone = wanted[tag] == 1 and tag not in drawn
+            assert is_lone == (i < plan.num_lone_B[b]) == (plan.pos_slots[p] < 0)
+            assert is_lone or ids[plan.pos_slots[p]] == tag
+
+
+def test_weights_go_where_their_positives_go():
+    neg_ids, positives = [4], [[4, 9], [7, 5, 7, 8]]
+    job, _ = planned(neg_ids, positives)
+    job.positives.weights[:] = np.arange(6)
+    plan = make_shared_plan(job, Scratch())
+    pairs = list(zip(plan.pos_ids.tolist(), plan.pos_weights.tolist(), strict=True))
+    assert pairs[:2] == [(9, 1.0), (4, 0.0)]
+    assert sorted(pairs[2:4]) == [(5, 3.0), (8, 5.0)] and sorted(pairs[4:]) == [(7, 2.0), (7, 4.0)]
+
+
+def test_a_chunk_without_positives():
+    _, plan = planned([3, 3, 4], [[], []])
+    assert plan.ids_S.tolist() == [3, 4] and plan.num_lone_B.tolist() == [0, 0]
