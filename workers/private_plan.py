@@ -18,14 +18,15 @@ from workers.hot_rows import COUNT_BITS, NUM_MARKS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Job
 from workers.scratch import Scratch, roomy
-from workers.slots import Table, assign_slots, is_among, make_table
+from workers.slots import GOLDEN, Table, assign_slots, is_among, make_table
 from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _ROOM = 4
 """Beside an example of the largest size: as many rows as an example has, by fours, kernels fetch beyond its end."""
 _MOST_SEARCHED = 512  # tags of an example; to look through more takes longer than a hash table
-_FEW_TRUE = 64  # true tags, up to which 64 bits tell most negatives from all of them
+_FEW_TRUE = 64  # true tags, up to which twice 64 bits tell most negatives from all of them
+_TOP_SIX = np.uint64(58)
 _BIT, _SIX_BITS, _ALL_BITS = np.uint64(1), np.uint64(63), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -206,37 +207,47 @@ def _weigh(weights_S, num_negatives, weight, pos_weights):
 
 
 @inlined_kernel
-def _filter(true_tags, first, last):
-    """64 bits that tell most negatives from the true tags, if these are few."""
+def _filters(true_tags, first, last):
+    """Twice 64 bits that together tell nearly all negatives from the true tags, if these are few."""
     if last - first > _FEW_TRUE:
-        return _ALL_BITS
-    bits = np.uint64(0)
+        return _ALL_BITS, _ALL_BITS
+    low, mixed = np.uint64(0), np.uint64(0)
     for t in range(first, last):
-        bits |= _BIT << (np.uint64(true_tags[t]) & _SIX_BITS)
-    return bits
+        tag = np.uint64(true_tags[t])
+        low |= _BIT << (tag & _SIX_BITS)
+        mixed |= _BIT << _mix(tag)
+    return low, mixed
 
 
 @inlined_kernel
-def _is_true(bits, true_tags, first, last, tag):
-    return (bits >> (np.uint64(tag) & _SIX_BITS)) & _BIT != 0 and is_among(true_tags, first, last, tag)
+def _mix(tag):
+    """Six bits that depend on all of the tag."""
+    return (tag * GOLDEN) >> _TOP_SIX
+
+
+@inlined_kernel
+def _is_true(filters, true_tags, first, last, tag):
+    tag_bits = np.uint64(tag)
+    passes = (filters[0] >> (tag_bits & _SIX_BITS)) & (filters[1] >> _mix(tag_bits)) & _BIT
+    return passes != 0 and is_among(true_tags, first, last, tag)
 
 
 @inlined_kernel
 def _copy_unmasked(true_tags, first, last, neg_ids_K, ids):
     """Copy the draws that are no accidental hits; returns how many."""
-    bits, S = _filter(true_tags, first, last), np.int32(0)
+    filters, S = _filters(true_tags, first, last), np.int32(0)
     for k in range(len(neg_ids_K)):
         ids[S] = neg_ids_K[k]
-        S += np.int32(not _is_true(bits, true_tags, first, last, neg_ids_K[k]))
+        S += np.int32(not _is_true(filters, true_tags, first, last, neg_ids_K[k]))
     return S
 
 
 @inlined_kernel
 def _mask(true_tags, first, last, neg_ids_S, multiplicity_S):
     """Set the multiplicity of accidental hits to 0; returns how many draws they were."""
-    hits, bits = np.int64(0), _filter(true_tags, first, last)
+    hits, filters = np.int64(0), _filters(true_tags, first, last)
     for s in range(len(neg_ids_S)):
-        if _is_true(bits, true_tags, first, last, neg_ids_S[s]):
+        if _is_true(filters, true_tags, first, last, neg_ids_S[s]):
             hits += np.int64(multiplicity_S[s])
             multiplicity_S[s] = _ZERO
     return hits

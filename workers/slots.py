@@ -20,7 +20,7 @@ MASKED = np.float32(-1e30)
 """Score of an accidental hit: e**MASKED is exactly 0, so its loss and its gradient are."""
 FILTER_SIZE = 1 << 14
 _FILTER_MASK = FILTER_SIZE - 1
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _U32 = np.uint64(32)
 
 
@@ -44,7 +44,7 @@ def place_of(table, stamp, tag):
     """(place, found): where the tag is in the table, or where it belongs."""
     mask = len(table.keys) - 1
     key = (np.int64(stamp) << 32) | np.int64(tag)
-    place = np.int64((np.uint64(tag) * _GOLDEN) >> _U32) & mask
+    place = np.int64((np.uint64(tag) * GOLDEN) >> _U32) & mask
     while True:
         at_place = table.keys[place]
         if at_place == key:
