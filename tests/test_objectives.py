@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from workers.arithmetic import exp_of_negative, log1p_of_unit
 from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX
-from workers.exponential import exp_of_negative, log1p_of_unit
 from workers.jit import kernel
 from workers.objectives import loss_terms
 from workers.slots import MASKED

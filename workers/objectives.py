@@ -20,9 +20,8 @@ import math
 
 import numpy as np
 
-from workers.arithmetic import greater, magnitude
+from workers.arithmetic import exp_of_negative, greater, log1p_of_unit, magnitude
 from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, HeadConfig
-from workers.exponential import exp_of_negative, log1p_of_unit
 from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
 from workers.vectors import fma, load_front, store_front, total, zeros
