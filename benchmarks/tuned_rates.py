@@ -58,23 +58,25 @@ def _best_rates(record: Mapping[str, Any], device: str, max_items: int) -> dict[
     for result in record["results"]:
         key = result["settings"]["kind"], result["settings"]["max_tags"]
         found_on = result["settings"]["device"], result["settings"]["max_items"]
-        if result["final"] is None or found_on != (device, max_items) or _draws_of(result["settings"]) is None:
+        if result["final"] is None or found_on != (device, max_items) or _draws_of(result) is None:
             continue
         if key not in best or score(result) > score(best[key]):
             best[key] = result
     found = {}
     for key, result in best.items():
-        draws = _draws_of(result["settings"])
+        draws = _draws_of(result)
         assert draws is not None, "results without them were left out"
         found[key] = result["settings"]["row_lr"], draws
     return found
 
 
-def _draws_of(settings: Mapping[str, Any]) -> Draws | None:
-    """What a trial drew, if its contender has a choice; None where an older search does not say it."""
-    if settings["kind"] not in DRAWS:
-        return DEFAULT_DRAWS
-    return (settings["positives"], settings["negatives"]) if "positives" in settings else None
+def _draws_of(result: Mapping[str, Any]) -> Draws | None:
+    """What a trial drew; None if it is no guide to today's: an older search does not say it, or had other defaults."""
+    settings, run_config = result["settings"], result["run_config"]
+    if settings["kind"] in DRAWS:
+        return (settings["positives"], settings["negatives"]) if "positives" in settings else None
+    drawn = run_config["train"]["positives"], run_config["head"]["negatives"]
+    return DEFAULT_DRAWS if settings["kind"] != "hybrid" or drawn == DEFAULT_DRAWS else None
 
 
 def tuned_rate(

@@ -38,6 +38,7 @@ def result_of(curve, p5=0.5, mean_ap=0.1):
     return {
         "contender": curve.name,
         "settings": to_plain(curve),
+        "run_config": to_plain(curve.run_config),
         "num_tags": curve.max_tags or 999,
         "points": [{"seconds": 10.0, "P@5": p5, "mAP": mean_ap}],
         "final": {"P@5": p5, "mAP": mean_ap},
@@ -171,6 +172,14 @@ def test_a_rival_that_may_choose_its_draws_trains_with_those_that_scored_best(tm
     assert curve.run_config.train.positives == 64 and curve.run_config.head.negatives == 1024
     (given,) = plan(options(tags=[10], contenders=["sampled"], sampled_draws=[5, 50]))
     assert (given.positives, given.negatives) == (5, 50)
+
+
+def test_a_hybrid_trial_with_the_draws_of_other_defaults_decides_nothing(tmp_path):
+    record, trial = clean_record("row_lr_search"), CurveSettings(kind="hybrid", workers=2, seconds=1.0, max_tags=10)
+    record.add(result_of(replace(trial, row_lr=0.1), 0.4))
+    record.add(result_of(replace(trial, row_lr=0.3, positives=64, negatives=1024), 0.9))
+    found = searched_rates([record.write(tmp_path)], device="auto", max_items=0)
+    assert found == {("hybrid", 10): (0.1, DEFAULT_DRAWS)}
 
 
 @pytest.mark.parametrize("best", row_lr_search.RATES)
