@@ -12,7 +12,7 @@ from matplotlib import pyplot
 
 from benchmarks.markdown import markdown_table
 from benchmarks.record import read_record, surroundings
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 
 MEASURES = ("P@1", "P@5", "PSP@5", "mAP")
 Result = Mapping[str, Any]

@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, read_record, surroundings
 from benchmarks.rival_verdicts import JUDGED, LEVEL, best, standing, verdicts
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 
 Result = Mapping[str, Any]
 LEVEL_SHARE = 0.9

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.markdown import markdown_table
 from benchmarks.record import read_record, surroundings
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 
 _MIB = 1 << 20
 _SERIES = {"step": "round_step_ms", "kernels": "round_kernel_ms"}

@@ -8,7 +8,7 @@ from benchmarks.curve_settings import RIVAL_NAMES
 from benchmarks.markdown import markdown_table
 from benchmarks.memory_model import DIMS, StepShape
 from benchmarks.record import read_record, surroundings
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 
 TOLERANCE = 0.1
 """A prediction that is further from the finding than this is wrong."""

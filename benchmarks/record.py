@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, describe_software
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 from workers.errors import DataError
 
 FORMAT_VERSION = 1

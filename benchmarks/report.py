@@ -6,7 +6,7 @@ from benchmarks.readme_parts import fill
 from benchmarks.record import RESULTS
 from benchmarks.report_page import report_page
 from benchmarks.result_pages import page_of, read_records, write_pages
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 
 REPORT = RESULTS.parent / "report.html"
 README = RESULTS.parents[1] / "README.md"

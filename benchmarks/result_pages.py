@@ -15,7 +15,7 @@ from benchmarks import (
 )
 from benchmarks.record import RESULTS, read_record
 from benchmarks.verdict_table import verdict_page
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 from workers.errors import DataError
 
 Record = Mapping[str, Any]

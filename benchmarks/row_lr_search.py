@@ -19,8 +19,8 @@ from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, Record, read_record, surroundings
 from benchmarks.tuned_rates import SEARCH_NAME, score
 from hybrid.device import choose_device
-from hybrid.whole_file import write_whole
 from launch.config import DEVICES, default_num_workers
+from workers.disk import write_whole
 from workers.errors import RunError
 from workers.settings import to_plain
 

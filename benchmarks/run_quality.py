@@ -13,7 +13,7 @@ from benchmarks.markdown import markdown_table
 from benchmarks.record import Record, read_record, surroundings
 from hybrid.metrics_log import read_metrics
 from hybrid.rundir import open_run
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 
 NAME = "run_quality"
 MEASURES = ("P@1", "P@5", "nDCG@5", "PSP@5", "mAP")

@@ -14,8 +14,8 @@ from benchmarks.first_step import BATCH
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, Record, read_record, surroundings
 from benchmarks.spread import spread_of
-from hybrid.whole_file import write_whole
 from launch.config import default_num_workers
+from workers.disk import write_whole
 from workers.errors import RunError
 
 NAME = "start"

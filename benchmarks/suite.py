@@ -22,7 +22,7 @@ from benchmarks.progress import Progress
 from benchmarks.record import RESULTS, Record, read_record
 from benchmarks.suite_options import DEFAULT_ROUND_S, SuiteOptions
 from benchmarks.verdict_table import print_verdicts, verdict_page
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 from workers.errors import HybridError
 
 Measure = Callable[[SuiteOptions, Progress], list[Measurement]]

@@ -12,8 +12,8 @@ from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, Record, read_record, surroundings
 from hybrid.device import choose_device
-from hybrid.whole_file import write_whole
 from launch.config import DEVICES
+from workers.disk import write_whole
 
 NAME = "worker_quality"
 MEASURES = ("P@1", "P@5", "PSP@5", "mAP")

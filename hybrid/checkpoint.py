@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hybrid.optimizer_state import join_optimizer, split_optimizer
-from hybrid.whole_folder import sync, whole_folder
+from hybrid.whole_folder import whole_folder
 from workers.config import HeadConfig
+from workers.disk import sync
 from workers.errors import MatrixMismatch, RunError
 from workers.matrix import TagMatrix
 from workers.matrix_io import open_rows, save_matrix

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hybrid.page import found, header, legend, page, query_section
 from hybrid.search import Hit, SearchResult, TaggedPictures
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 
 COLUMNS, TILE, GAP, CAPTION = 5, 160, 24, 62
 """Pictures in a row; pixels of a picture's side, between pictures, and of a caption's height."""

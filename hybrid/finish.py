@@ -15,9 +15,9 @@ from hybrid.split_tables import measure_splits
 from hybrid.supervision import Supervision
 from hybrid.temperature import save_temperature
 from hybrid.trainer import Trainer
-from hybrid.whole_file import write_whole
 from launch.config import RunConfig
 from workers.cores import available_cores
+from workers.disk import write_whole
 
 EXAMPLE_PIXELS = 256
 

@@ -14,8 +14,8 @@ from hybrid.image_index import ImageIndex
 from hybrid.page import header, legend, page, query_section, section, table
 from hybrid.ranking import Rows
 from hybrid.search import TaggedPictures, search, true_tags
-from hybrid.whole_file import write_whole
 from launch.config import RunConfig
+from workers.disk import write_whole
 
 NUM_QUERIES = 12
 PICTURES_PER_QUERY = 8

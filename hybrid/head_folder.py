@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hybrid.whole_file import write_whole
 from hybrid.whole_folder import whole_folder
 from workers.config import HeadConfig
+from workers.disk import write_whole
 from workers.errors import ConfigError, MatrixMismatch, RunError
 from workers.matrix import TagMatrix
 from workers.matrix_io import save_matrix

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 from workers.errors import RunError
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid.whole_file import write_whole
 from launch.config import RunConfig
+from workers.disk import write_whole
 from workers.errors import RunError
 from workers.settings import from_plain
 

@@ -11,8 +11,8 @@ from hybrid.data.prepare import prepare
 from hybrid.data.view import write_head_arrays
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
-from hybrid.whole_file import write_whole
 from workers.cores import available_cores, of_text, pinned
+from workers.disk import write_whole
 from workers.endpoint import remove_endpoint
 from workers.lifeline import watch_owner
 

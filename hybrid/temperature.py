@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hybrid.ranking import Ranker
 from hybrid.truths import Truths
-from hybrid.whole_file import write_whole
+from workers.disk import write_whole
 from workers.errors import RunError
 
 TEMPERATURES = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5)

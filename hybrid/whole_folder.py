@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from workers.disk import sync
+
 _UNFINISHED = ".unfinished-"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 
@@ -36,15 +38,6 @@ def whole_folder(place: Path) -> Iterator[Path]:
         sync(place.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _take_name(fresh: Path, place: Path) -> None:

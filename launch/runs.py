@@ -17,6 +17,7 @@ from typing import Any, Self
 import tomli_w
 
 from launch.config import RunConfig
+from workers.disk import write_whole
 from workers.errors import RunError
 from workers.settings import nearest, to_plain
 
@@ -121,12 +122,12 @@ def create_run(config: RunConfig, directory: Path | None, now: float | None = No
 
 def write_config(directory: Path, config: RunConfig) -> None:
     """Write the resolved settings as `config.toml`."""
-    _replace(directory / CONFIG_FILE, tomli_w.dumps(to_plain(config)))
+    write_whole(directory / CONFIG_FILE, tomli_w.dumps(to_plain(config)))
 
 
 def write_record(directory: Path, record: RunRecord) -> None:
     """Write `run.json`."""
-    _replace(directory / RUN_FILE, json.dumps(asdict(record), indent=1) + "\n")
+    write_whole(directory / RUN_FILE, json.dumps(asdict(record), indent=1) + "\n")
 
 
 def read_record(directory: Path) -> RunRecord:
@@ -215,16 +216,6 @@ def _record(path: Path, values: Any) -> RunRecord:
         if not isinstance(values.get(name), types):
             raise RunError(f"{path}: {name} = {values.get(name)!r}, expected {types[0].__name__}.")
     return RunRecord(**{name: values[name] for name in wanted})
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old text or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with as_run_error(path), temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-        temporary.replace(path)
 
 
 def _pid_of(directory: Path) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from wide_cases import assert_equal, make_chunk, make_config, make_matrix, random_features, run_both
 
+from workers.config import OBJECTIVES
 from workers.engine import WideEngine
 from workers.errors import ChunkError
 from workers.jit import JIT_ENABLED
@@ -59,11 +60,34 @@ def test_tags_that_are_masked_for_all_are_not_touched():
     assert np.array_equal(matrix.tag_state_N4, state)
 
 
+@pytest.mark.parametrize("row_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_any_number_of_positives(objective, row_dtype):
+    """Rows are read by fours, and what is left one by one, from wherever an example's positives begin."""
+    config = make_config(objective=objective, row_dtype=row_dtype, row_optimizer="sgd")
+    matrix = make_matrix(config)
+    rng = np.random.default_rng(3)
+    positives = [sorted(rng.choice(60, n, replace=False).tolist()) for n in (5, 1, 6, 7, 2, 9, 3, 12, 0, 4)]
+    both = run_both(matrix, config, make_chunk(random_features(10), positives, positives, row_lr=0.01))
+    assert both.reply.rows_written == both.result.rows_written
+    np.testing.assert_allclose(both.reply.loss_B, both.result.loss_B, rtol=1e-5)
+    np.testing.assert_allclose(both.reply.feature_grad_BD, both.result.feature_grad_BD, atol=1e-5)
+    last_bit = 1e-6 if row_dtype == "float32" else 2.0**-7
+    np.testing.assert_allclose(both.matrix.rows_ND, both.parameters.rows_ND, rtol=1.01 * last_bit, atol=1e-4)
+
+
+def without_draws(matrix, *tags):
+    """The matrix, which never draws these tags: it draws 7 in their place."""
+    assert len(matrix.sampler_members), "else a group lists its tags by their number"
+    matrix.sampler_members[np.isin(matrix.sampler_members, tags)] = 7
+    return matrix
+
+
 @pytest.mark.parametrize("culprit", ["lone positive", "shared positive", "negatives"])
 def test_nothing_is_written_if_one_row_of_the_last_example_is_refused(culprit):
     """Nor rows of the examples before it, of which some are theirs alone."""
     config = make_config(row_optimizer="sgd")
-    matrix = make_matrix(config)
+    matrix = without_draws(make_matrix(config), 1, 2, 3, 40)
     features_BD, last = random_features(), {"lone positive": [40], "shared positive": [2], "negatives": []}[culprit]
     features_BD[4] = -1e17 * np.sign(matrix.rows_ND[last].sum(axis=0)) if last else 1e17
     truth = [list(range(60)) if last else [*range(30)] for _ in range(5)]
@@ -76,8 +100,17 @@ def test_nothing_is_written_if_one_row_of_the_last_example_is_refused(culprit):
     assert reply.rows_written > 0
 
 
+def test_a_gradient_of_0_is_sound_whatever_its_features():
+    """Their mean square is infinite, and 0 times that is NaN."""
+    config = make_config()
+    matrix = without_draws(make_matrix(config), 4)
+    features_BD = np.float32(3e19) * np.sign(matrix.rows_ND[[4]])
+    reply = WideEngine(matrix, config).apply(make_chunk(features_BD, [[4]], [list(range(60))]))
+    assert reply.rows_written == 0 and reply.loss_B[0] == 0
+
+
 @pytest.mark.skipif(not JIT_ENABLED, reason="too many numbers for plain Python")
-@pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_real_sizes(objective):
     """40,000 tags, 700 of them true per example, so that the filter of the masks lets some pass that are not there."""
     config = make_config(objective=objective, negatives=1024, negative_weight=16.0, init_scale=0.3)

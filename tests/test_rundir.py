@@ -10,8 +10,8 @@ import tomli_w
 
 from hybrid.metrics_log import MetricsLog, read_metrics
 from hybrid.rundir import RunDirectory, open_run
-from hybrid.whole_file import write_whole
 from launch.config import RunConfig, TrainConfig
+from workers.disk import write_whole
 from workers.errors import ConfigError, RunError
 from workers.settings import to_plain
 

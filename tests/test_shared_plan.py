@@ -13,10 +13,19 @@ from workers.shared_plan import make_shared_plan
 CONFIG = make_config()
 
 
+class Poisoned(Scratch):
+    """Working memory as earlier chunks leave it: full of numbers that mean nothing."""
+
+    def array(self, name, shape, dtype):
+        array = super().array(name, shape, dtype)
+        array.fill(1)
+        return array
+
+
 def planned(neg_ids, positives):
     chunk = make_chunk(random_features(len(positives)), positives, positives, num_negatives=len(neg_ids))
     job = prepare_job(chunk, np.array(neg_ids, np.int32), make_matrix(CONFIG), CONFIG, Scratch())
-    return job, make_shared_plan(job, Scratch())
+    return job, make_shared_plan(job, Poisoned())
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -32,13 +41,14 @@ def test_random_chunks(seed):
     assert sorted(ids[K:]) == sorted(tag for tag, count in wanted.items() if count > 1 and tag not in drawn)
     for b, tags in enumerate(positives):
         start, stop = job.positives.offsets_B1[b : b + 2]
-        assert sorted(plan.pos_ids[start:stop].tolist()) == tags
-        assert np.all(plan.pos_weights[start:stop] == np.float32(1) / np.float32(max(len(tags), 1)))
+        assert sorted(plan.pos_ids_A[start:stop].tolist()) == tags
+        assert np.all(plan.pos_weights_A[start:stop] == np.float32(1) / np.float32(max(len(tags), 1)))
         for i, p in enumerate(range(start, stop)):
-            tag = plan.pos_ids[p]
+            tag = plan.pos_ids_A[p]
             is_lone = wanted[tag] == 1 and tag not in drawn
-            assert is_lone == (i < plan.num_lone_B[b]) == (plan.pos_slots[p] < 0)
-            assert is_lone or ids[plan.pos_slots[p]] == tag
+            assert is_lone == (i < plan.num_lone_B[b]) == (plan.pos_slots_A[p] < 0)
+            assert is_lone or ids[plan.pos_slots_A[p]] == tag
+    assert plan.lone_ids_L.tolist() == plan.pos_ids_A[plan.pos_slots_A < 0].tolist()
 
 
 def test_weights_go_where_their_positives_go():
@@ -46,11 +56,11 @@ def test_weights_go_where_their_positives_go():
     job, _ = planned(neg_ids, positives)
     job.positives.weights[:] = np.arange(6)
     plan = make_shared_plan(job, Scratch())
-    pairs = list(zip(plan.pos_ids.tolist(), plan.pos_weights.tolist(), strict=True))
+    pairs = list(zip(plan.pos_ids_A.tolist(), plan.pos_weights_A.tolist(), strict=True))
     assert pairs[:2] == [(9, 1.0), (4, 0.0)]
     assert sorted(pairs[2:4]) == [(5, 3.0), (8, 5.0)] and sorted(pairs[4:]) == [(7, 2.0), (7, 4.0)]
 
 
 def test_a_chunk_without_positives():
     _, plan = planned([3, 3, 4], [[], []])
-    assert plan.ids_S.tolist() == [3, 4] and plan.num_lone_B.tolist() == [0, 0]
+    assert plan.ids_S.tolist() == [3, 4] and plan.num_lone_B.tolist() == [0, 0] and len(plan.lone_ids_L) == 0

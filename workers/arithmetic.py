@@ -7,6 +7,9 @@ Written with these words the width is ours: vectors take + - * / and a sign, bes
     magnitude(x)                    |x|
     power_of_two(n)                 2 ** n for a whole n in [-126, 127], written into the exponent bits
     greater(a, b, x, y)             x where a > b, else y; so y where a or b is NaN
+
+and, as polynomials of these,
+
     exp_of_negative(x)              e ** x for x <= 0
     log1p_of_unit(e)                log(1 + e) for e in [0, 1]
 

@@ -20,9 +20,10 @@ from workers.jit import JIT_ENABLED, kernel
 NEGATIVES, POSITIVES, ROUNDING, FRESH_ROWS = 1, 2, 3, 4
 """Streams: numbers of one (seed, step, chunk) that must not depend on each other."""
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio: its multiples lie far apart, and their high bits depend on all bits of the factor."""
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_GOLDEN_INT, _MIX_1_INT, _MIX_2_INT = int(_GOLDEN), int(_MIX_1), int(_MIX_2)
+_GOLDEN_INT, _MIX_1_INT, _MIX_2_INT = int(GOLDEN), int(_MIX_1), int(_MIX_2)
 _U27, _U30, _U31 = np.uint64(27), np.uint64(30), np.uint64(31)
 _I128 = ir.IntType(128)
 _MASK_64 = (1 << 64) - 1
@@ -31,7 +32,7 @@ _MASK_64 = (1 << 64) - 1
 @kernel
 def random_bits(key, counter):
     """The 64 random bits of `key` (uint64) at `counter` (uint64)."""
-    z = key + (counter + np.uint64(1)) * _GOLDEN
+    z = key + (counter + np.uint64(1)) * GOLDEN
     z = (z ^ (z >> _U30)) * _MIX_1
     z = (z ^ (z >> _U27)) * _MIX_2
     return z ^ (z >> _U31)

@@ -10,9 +10,10 @@ The row optimizer sees merged gradients: one per row and chunk, summed over the 
 by the square of the sum, where single gradients (`workers.kernel_private`) would add their squares; so the two kernels
 want different learning rates.
 
-Concurrency: gradients belong to the rows as read; they are applied to the rows as they are when written, which
-other workers may have moved in between (Hogwild). No lock is held, and a lost update costs one gradient. Gradients
-that are not finite are found before the first write, so rows stay finite whatever arrives.
+Concurrency: a positive's row is read for every example that has it, for the score and again for the feature gradient;
+gradients are applied to the rows as they are when written. Other workers may move a row between any two of these
+(Hogwild). No lock is held, and a lost update costs one gradient. Gradients that are not finite are found before the
+first write, so rows stay finite whatever arrives.
 
 Legend: B examples, D dim, K slots of distinct negatives, S slots (`workers.shared_plan`).
 """
@@ -26,6 +27,7 @@ from workers.job import Answer, Job, Outcome
 from workers.scratch import Scratch
 from workers.shared_passes import shared_passes
 from workers.shared_plan import make_shared_plan
+from workers.shared_writes import shared_writes
 from workers.slots import FILTER_SIZE, mask_hits
 from workers.tags import Tags
 
@@ -39,7 +41,8 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     """
     (B, D), (loss_B, feature_grad_BD) = job.features_BD.shape, answer
     features_BD, positives, objective = job.features_BD, job.positives, job.loss.objective
-    passes, plan = shared_passes(D, tags.rows_NS.shape[1]), make_shared_plan(job, scratch)
+    words, plan = tags.rows_NS.shape[1], make_shared_plan(job, scratch)
+    passes, write_rows = shared_passes(D, words), shared_writes(D, words)
     S, K = len(plan.ids_S), len(plan.multiplicity_K)
     rows = tags.rows_NS, tags.tag_state_N4
     rows_KD, scores_BK = scratch.array("rows", (K, D), np.float32), scratch.array("scores", (B, K), np.float32)
@@ -48,10 +51,10 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     np.matmul(features_BD, rows_KD.T, out=scores_BK)
     filter_bytes = scratch.array("filter", FILTER_SIZE, np.uint8)
     hits = mask_hits(*plan.table, *job.truth, filter_bytes, plan.ids_S, plan.multiplicity_K, scores_BK)
-    pos_grads = scratch.array("pos_grads", len(positives.ids), np.float32)
+    pos_grads_A = scratch.array("pos_grads", len(positives.ids), np.float32)
     squares_B = scratch.array("feature_squares", B, np.float32)
     if not passes.differentiate(
-        *(*rows, objective, features_BD, plan.pos_ids, positives.offsets_B1, plan.pos_weights, pos_grads),
+        *(*rows, objective, features_BD, plan.pos_ids_A, positives.offsets_B1, plan.pos_weights_A, pos_grads_A),
         *(bias_K, weight_K, scores_BK, loss_B, squares_B, feature_grad_BD),
     ):
         raise _refusal("a score or loss")
@@ -65,11 +68,18 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     bias_grads_S, squares_S = scratch.array("bias_grads", S, np.float32), scratch.array("squares", S, np.float32)
     np.matmul(scores_BK.T, features_BD, out=grads_SD[:K])
     passes.add_features(
-        features_BD, positives.offsets_B1, plan.num_lone_B, plan.pos_slots, pos_grads, scores_BK, grads_SD, bias_grads_S
+        features_BD,
+        positives.offsets_B1,
+        plan.num_lone_B,
+        plan.pos_slots_A,
+        pos_grads_A,
+        scores_BK,
+        grads_SD,
+        bias_grads_S,
     )
-    rows_written = passes.scatter(
+    rows_written = write_rows(
         *(*tags, *job.update, job.rounding_key),
-        *(features_BD, plan.pos_ids, positives.offsets_B1, plan.num_lone_B, pos_grads, squares_B),
+        *(features_BD, squares_B, plan.pos_ids_A, positives.offsets_B1, pos_grads_A, plan.num_lone_B, plan.lone_ids_L),
         *(plan.ids_S, grads_SD, bias_grads_S, squares_S),
     )
     if rows_written < 0:

@@ -11,7 +11,6 @@ to it: each block of rows is copied first, so that file and checksum agree.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from workers.config import HeadConfig
+from workers.disk import sync
 from workers.errors import ConfigError, DataError, MatrixMismatch
 from workers.matrix import BIAS, LOG_Q, TagMatrix
 from workers.memory import ArraySpec
@@ -59,13 +59,8 @@ def save_matrix(
     }
     with (folder / _META).open("w") as file:
         json.dump(meta, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(folder / _META)
+    sync(folder)
 
 
 def load_matrix(
@@ -210,6 +205,5 @@ def _write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     array = array.copy()  # workers may be writing to it
     with path.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+    sync(path)
     return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(array.data).hexdigest()}

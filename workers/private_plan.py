@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
+from workers.counters import GOLDEN
 from workers.hot_rows import COUNT_BITS, NUM_MARKS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Job
 from workers.scratch import Scratch, roomy
-from workers.slots import GOLDEN, Table, assign_slots, is_among, make_table
+from workers.slots import Table, assign_slots, is_among, make_table
 from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)

@@ -1,9 +1,10 @@
-"""The passes of the kernel with shared negatives over a chunk, between its three matrix products.
+"""What the kernel with shared negatives does before and between its three matrix products: all but to write rows.
 
 Rows of positives are read where they are in the matrix; only negatives are copied, for the products. Rows are asked for
 some positives ahead of their turn, over the ends of examples.
 
-Legend: B examples, D dim, K slots of distinct negatives, S slots (`workers.shared_plan`).
+Legend: N tags, W words of a stored row, B examples, D dim, K slots of distinct negatives, S slots, A positives of all
+examples (`workers.shared_plan`).
 """
 
 # mypy: allow-untyped-defs
@@ -16,15 +17,13 @@ import numpy as np
 
 from workers.jit import inlined_kernel, kernel
 from workers.objectives import loss_terms, negative_weight, times
-from workers.prefetch import LINE_FLOATS, prefetch_read, prefetch_write
-from workers.rounding import NOISE_WORDS, noise_start
-from workers.row_blocks import add, add_four, bound, clear, dot, dot_four, write
-from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
+from workers.prefetch import LINE_FLOATS, prefetch_read
+from workers.row_blocks import add, add_four, clear, dot, dot_four
 from workers.rows import vector_width
-from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
+from workers.tags import BIAS, LOG_Q
 from workers.vectors import fma, high, load, low, store, total, values_from, zeros
 
-_AHEAD_READ, _AHEAD_WRITE = 8, 16  # rows fetched before their turn
+_AHEAD_ROWS = 8  # fetched before their turn
 _ZERO = np.float32(0)
 
 
@@ -35,31 +34,20 @@ class SharedPasses(NamedTuple):
     differentiate: Callable[..., Any]
     add_negatives: Callable[..., Any]
     add_features: Callable[..., Any]
-    scatter: Callable[..., Any]
 
 
 @functools.cache
 def shared_passes(D: int, words: int) -> SharedPasses:
     """The passes for one dim and form of rows, constants of their code; `words` is the length of a stored row."""
-    return SharedPasses(
-        _gather(D, words), _differentiate(D, words), _add_negatives(D), _add_features(D), _scatter(D, words)
-    )
+    return SharedPasses(_gather(D, words), _differentiate(D, words), _add_negatives(D), _add_features(D))
 
 
 @inlined_kernel
-def _fetch_to_read(rows_NS, tag_state_N4, tag, words):
+def _fetch(rows_NW, tag_state_N4, tag, words):
     """Ask for a row and its state."""
     prefetch_read(values_from(tag_state_N4, tag), 0)
     for j in range(0, words, LINE_FLOATS):
-        prefetch_read(values_from(rows_NS, tag), j)
-
-
-@inlined_kernel
-def _fetch_to_write(rows_NS, tag_state_N4, tag, words):
-    """The same with the intent to write them."""
-    prefetch_write(values_from(tag_state_N4, tag), 0)
-    for j in range(0, words, LINE_FLOATS):
-        prefetch_write(values_from(rows_NS, tag), j)
+        prefetch_read(values_from(rows_NW, tag), j)
 
 
 @inlined_kernel
@@ -69,12 +57,12 @@ def _tag_at(ids, i):
 
 
 @inlined_kernel
-def _four_rows(rows_NS, ids, i):
+def _four_rows(rows_NW, ids, i):
     return (
-        values_from(rows_NS, ids[i]),
-        values_from(rows_NS, ids[i + 1]),
-        values_from(rows_NS, ids[i + 2]),
-        values_from(rows_NS, ids[i + 3]),
+        values_from(rows_NW, ids[i]),
+        values_from(rows_NW, ids[i + 1]),
+        values_from(rows_NW, ids[i + 2]),
+        values_from(rows_NW, ids[i + 3]),
     )
 
 
@@ -97,12 +85,12 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
     half, width = D // 2, vector_width(D)
 
     @kernel
-    def gather(rows_NS, tag_state_N4, objective, w, num_drawn, ids_K, multiplicity_K, rows_KD, bias_K, weight_K):
+    def gather(rows_NW, tag_state_N4, objective, w, num_drawn, ids_K, multiplicity_K, rows_KD, bias_K, weight_K):
         """Copy the rows of negatives, of either form, with their biases, and find their weights."""
         like = zeros(width)
         for k in range(len(ids_K)):
-            _fetch_to_read(rows_NS, tag_state_N4, _tag_at(ids_K, k + _AHEAD_READ), words)
-            row, out_D = values_from(rows_NS, ids_K[k]), values_from(rows_KD, k)
+            _fetch(rows_NW, tag_state_N4, _tag_at(ids_K, k + _AHEAD_ROWS), words)
+            row, out_D = values_from(rows_NW, ids_K[k]), values_from(rows_KD, k)
             for j in range(0, half, width):
                 store(out_D, j, low(row, j, like))
                 store(out_D, j + half, high(row, j, half, like))
@@ -118,14 +106,14 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
 
     @kernel
     def differentiate(
-        rows_NS,
+        rows_NW,
         tag_state_N4,
         objective,
         features_BD,
-        pos_ids,
+        pos_ids_A,
         pos_offsets_B1,
-        pos_weights,
-        pos_grads,
+        pos_weights_A,
+        pos_grads_A,
         bias_K,
         weight_K,
         scores_BK,
@@ -135,11 +123,11 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
     ):
         """Whether all losses are finite.
 
-        scores_BK becomes dLoss/dscore, pos_grads the same of positives, feature_grad_BD what positives give to the
+        scores_BK becomes dLoss/dscore, pos_grads_A the same of positives, feature_grad_BD what positives give to the
         feature gradient, squares_B the mean square of the features.
         """
         K, like, all_finite = scores_BK.shape[1], zeros(width), True
-        ids, grads = values_from(pos_ids, 0), values_from(pos_grads, 0)
+        ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
         for b in range(len(loss_B)):
             scores_K, f, g = scores_BK[b], values_from(features_BD, b), values_from(feature_grad_BD, b)
             for k in range(K):
@@ -149,18 +137,18 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
             whole = start + ((stop - start) & ~3)
             for p in range(start, whole, 4):
                 for i in range(4):
-                    _fetch_to_read(rows_NS, tag_state_N4, _tag_at(pos_ids, p + i + _AHEAD_READ), words)
+                    _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + i + _AHEAD_ROWS), words)
                 biases = _four_biases(tag_state_N4, ids, p)
-                dot_four(_four_rows(rows_NS, ids, p), f, half, like, biases, grads, p)
+                dot_four(_four_rows(rows_NW, ids, p), f, half, like, biases, grads, p)
             for p in range(whole, stop):
-                _fetch_to_read(rows_NS, tag_state_N4, _tag_at(pos_ids, p + _AHEAD_READ), words)
-                grads[p] = dot(values_from(rows_NS, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
-            loss_B[b] = loss_terms(objective, pos_grads[start:stop], pos_weights[start:stop], scores_K, weight_K)
+                _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + _AHEAD_ROWS), words)
+                grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
+            loss_B[b] = loss_terms(objective, pos_grads_A[start:stop], pos_weights_A[start:stop], scores_K, weight_K)
             all_finite &= loss_B[b] < np.inf
             for p in range(start, whole, 4):
-                add_four(_four_rows(rows_NS, ids, p), g, half, like, grads, p)
+                add_four(_four_rows(rows_NW, ids, p), g, half, like, grads, p)
             for p in range(whole, stop):
-                add(values_from(rows_NS, ids[p]), g, half, like, grads[p])
+                add(values_from(rows_NW, ids[p]), g, half, like, grads[p])
         return all_finite
 
     return differentiate
@@ -189,7 +177,9 @@ def _add_features(D: int) -> Callable[..., Any]:
     half, width = D // 2, vector_width(D)
 
     @kernel
-    def add_features(features_BD, pos_offsets_B1, num_lone_B, pos_slots, pos_grads, scores_BK, grads_SD, bias_grads_S):
+    def add_features(
+        features_BD, pos_offsets_B1, num_lone_B, pos_slots_A, pos_grads_A, scores_BK, grads_SD, bias_grads_S
+    ):
         """Complete the gradients of slots, of which negatives hold C^T F, and make those of their biases."""
         K, like = scores_BK.shape[1], zeros(width)
         grads_SD[K:] = _ZERO
@@ -199,94 +189,8 @@ def _add_features(D: int) -> Callable[..., Any]:
             for k in range(K):
                 bias_grads_S[k] += scores_K[k]
             for p in range(pos_offsets_B1[b] + num_lone_B[b], pos_offsets_B1[b + 1]):
-                slot = np.uint64(pos_slots[p])
-                add(f, values_from(grads_SD, slot), half, like, pos_grads[p])
-                bias_grads_S[slot] += pos_grads[p]
+                slot = np.uint64(pos_slots_A[p])
+                add(f, values_from(grads_SD, slot), half, like, pos_grads_A[p])
+                bias_grads_S[slot] += pos_grads_A[p]
 
     return add_features
-
-
-@inlined_kernel
-def _is_safe(update, mean_square, bias_grad, D):
-    return is_safe(update, mean_square, D) and is_safe(update, bias_grad * bias_grad, 1)
-
-
-@inlined_kernel
-def _move(rows_NS, tag_state_N4, noise, update, tag, direction, scale, mean_square, bias_grad, at, half, like):
-    """Move a row and its state, given the gradient's direction, its factor and the gradient's mean square."""
-    row, state = values_from(rows_NS, tag), values_from(tag_state_N4, tag)
-    state[ROW_ACC] = accumulate(update.optimizer, state[ROW_ACC], mean_square)
-    state[BIAS_ACC] = accumulate(update.optimizer, state[BIAS_ACC], bias_grad * bias_grad)
-    state[BIAS] -= step_size(update, state[BIAS_ACC]) * bias_grad
-    write(row, direction, half, like, -scale * step_size(update, state[ROW_ACC]), update.keep, noise, at)
-    if update.max_norm > _ZERO:
-        bound(row, half, like, update.max_norm, noise, (at + NOISE_WORDS // 2) & (NOISE_WORDS - 1))
-
-
-def _scatter(D: int, words: int) -> Callable[..., Any]:
-    half, width, rounds = D // 2, vector_width(D), words < D
-
-    @kernel
-    def scatter(
-        rows_NS,
-        tag_state_N4,
-        noise,
-        optimizer,
-        lr,
-        keep,
-        max_norm,
-        decays,
-        key,
-        features_BD,
-        pos_ids,
-        pos_offsets_B1,
-        num_lone_B,
-        pos_grads,
-        squares_B,
-        ids_S,
-        grads_SD,
-        bias_grads_S,
-        squares_S,
-    ):
-        """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
-        B, S, like, update = len(squares_B), len(ids_S), zeros(width), RowUpdate(optimizer, lr, keep, max_norm, decays)
-        for s in range(S):
-            grad = values_from(grads_SD, s)
-            squares = like
-            for j in range(0, D, width):
-                squares = fma(load(grad, j, like), load(grad, j, like), squares)
-            squares_S[s] = total(squares) / np.float32(D)
-            if not _is_safe(update, squares_S[s], bias_grads_S[s], D):
-                return -1
-        for b in range(B):
-            for p in range(pos_offsets_B1[b], pos_offsets_B1[b] + num_lone_B[b]):
-                grad = pos_grads[p]
-                if not _is_safe(update, grad * grad * squares_B[b], grad, D):
-                    return -1
-        written = 0
-        for s in range(S):
-            _fetch_to_write(rows_NS, tag_state_N4, _tag_at(ids_S, s + _AHEAD_WRITE), words)
-            if squares_S[s] == _ZERO and bias_grads_S[s] == _ZERO:
-                continue  # masked everywhere: not a write at all
-            at, grad = noise_start(key, s) if rounds else 0, values_from(grads_SD, s)
-            _move(
-                rows_NS, tag_state_N4, noise, update, ids_S[s], grad, np.float32(1), squares_S[s], bias_grads_S[s], at,
-                half, like,
-            )  # fmt: skip
-            written += 1
-        for b in range(B):
-            f = values_from(features_BD, b)
-            for p in range(pos_offsets_B1[b], pos_offsets_B1[b] + num_lone_B[b]):
-                _fetch_to_write(rows_NS, tag_state_N4, _tag_at(pos_ids, p + _AHEAD_WRITE), words)
-                grad = pos_grads[p]
-                if grad == _ZERO:
-                    continue
-                at = noise_start(key, S + p) if rounds else 0
-                _move(
-                    rows_NS, tag_state_N4, noise, update, pos_ids[p], f, grad, grad * grad * squares_B[b], grad, at,
-                    half, like,
-                )  # fmt: skip
-                written += 1
-        return written
-
-    return scatter

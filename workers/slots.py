@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workers.counters import GOLDEN
 from workers.jit import kernel
 from workers.scratch import Scratch
 
@@ -20,7 +21,6 @@ MASKED = np.float32(-1e30)
 """Score of an accidental hit: e**MASKED is exactly 0, so its loss and its gradient are."""
 FILTER_SIZE = 1 << 14
 _FILTER_MASK = FILTER_SIZE - 1
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _U32 = np.uint64(32)
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from workers.disk import sync
 from workers.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -65,19 +66,11 @@ def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
     try:
         build(partial)
         for path in [*sorted(partial.iterdir()), partial]:
-            _sync(path)
+            sync(path)
         partial.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The tags that a model knows, in the order of their ids."""
 
-import os
 import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from workers.disk import sync
 from workers.errors import DataError
 
 HEADER = "#hybrid-tag-vocabulary v1 num_tags="
@@ -69,8 +69,7 @@ class TagVocabulary:
         lines = [f"{count}\t{tag}" for count, tag in zip(self.counts.tolist(), self.tags, strict=True)]
         with Path(path).open("w", encoding="utf-8", newline="\n") as file:
             file.write("\n".join([f"{HEADER}{len(self)}", *lines, ""]))
-            file.flush()
-            os.fsync(file.fileno())
+        sync(Path(path))
 
     @classmethod
     def load(cls, path: Path) -> "TagVocabulary":

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear on the disk whole or not at all."""
 
 import os
 import tempfile
@@ -29,3 +29,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
     except OSError as e:
         raise RunError(f"cannot write {path}: {e.strerror or e}.") from e
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
