@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workers.arithmetic import floor, greater, magnitude, power_of_two
+from workers.arithmetic import exp_of_negative, floor, greater, log1p_of_unit, magnitude, power_of_two
 from workers.jit import kernel
 from workers.vectors import load, store, zeros
 
@@ -68,3 +68,35 @@ def test_a_comparison_with_nan_or_between_equals_chooses_the_second(width):
         out = np.empty_like(a)
         function(a, b, out)
         np.testing.assert_array_equal(out, np.where(a > b, np.floor(a), np.abs(b)))
+
+
+@kernel
+def exp_all(xs):
+    for i in range(len(xs)):
+        xs[i] = exp_of_negative(xs[i])
+
+
+@kernel
+def log1p_all(xs):
+    for i in range(len(xs)):
+        xs[i] = log1p_of_unit(xs[i])
+
+
+def test_exponential_is_exact_to_5e_7():
+    xs = -np.concatenate([np.linspace(0, 87, 4001), 10.0 ** np.linspace(-9, 0, 100)]).astype(F)
+    expected = np.exp(xs.astype(np.float64))
+    exp_all(xs)
+    np.testing.assert_allclose(xs, expected, rtol=5e-7)
+
+
+def test_exponential_is_zero_far_out():
+    xs = np.array([-87.01, -1000, -1e30, -np.inf], F)
+    exp_all(xs)
+    assert xs.tolist() == [0, 0, 0, 0]
+
+
+def test_log1p_is_exact_to_3e_7():
+    xs = np.concatenate([np.linspace(0, 1, 4001), 10.0 ** np.linspace(-30, 0, 200)]).astype(F)
+    expected = np.log1p(xs.astype(np.float64))
+    log1p_all(xs)
+    np.testing.assert_allclose(xs, expected, rtol=3e-7)

@@ -5,45 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from workers.arithmetic import exp_of_negative, log1p_of_unit
 from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX
-from workers.jit import kernel
 from workers.objectives import loss_terms
 from workers.slots import MASKED
 
 F = np.float32
-
-
-@kernel
-def exp_all(xs):
-    for i in range(len(xs)):
-        xs[i] = exp_of_negative(xs[i])
-
-
-@kernel
-def log1p_all(xs):
-    for i in range(len(xs)):
-        xs[i] = log1p_of_unit(xs[i])
-
-
-def test_exponential_is_exact_to_5e_7():
-    xs = -np.concatenate([np.linspace(0, 87, 4001), 10.0 ** np.linspace(-9, 0, 100)]).astype(F)
-    expected = np.exp(xs.astype(np.float64))
-    exp_all(xs)
-    np.testing.assert_allclose(xs, expected, rtol=5e-7)
-
-
-def test_exponential_is_zero_far_out():
-    xs = np.array([-87.01, -1000, -1e30, -np.inf], F)
-    exp_all(xs)
-    assert xs.tolist() == [0, 0, 0, 0]
-
-
-def test_log1p_is_exact_to_3e_7():
-    xs = np.concatenate([np.linspace(0, 1, 4001), 10.0 ** np.linspace(-30, 0, 200)]).astype(F)
-    expected = np.log1p(xs.astype(np.float64))
-    log1p_all(xs)
-    np.testing.assert_allclose(xs, expected, rtol=3e-7)
 
 
 def terms(objective, positives, weights_P, negatives, weights_K):
