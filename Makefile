@@ -2,9 +2,9 @@
 # pyproject.toml or constraints.txt change.
 #
 # torch: PyPI's build for Linux brings CUDA with it. Where there is no NVIDIA card the CPU-only build is much smaller;
-# take the URL of the "CPU" index from the install page of PyTorch and give it once:
+# take the URL of the "CPU" index from the install page of PyTorch and give it to the two targets that install:
 #
-#     make setup PIP_ARGS="--extra-index-url URL"
+#     make setup PIP_ARGS="--extra-index-url URL"          (and make setup-peers, for rivals in benchmarks)
 #
 # Its version (2.13.0+cpu, say) satisfies the constraint and is preferred to the plain one.
 
@@ -54,7 +54,7 @@ lint: setup ## check style, formatting and types
 bench-quick: setup ## the gates that three minutes are enough for: ARGS=
 	$(BIN)/python -m benchmarks.suite quick $(ARGS)
 
-bench: setup ## all gates of one machine, half an hour: ARGS=
+bench: setup ## all gates of one machine, ten minutes and more; rivals' after make setup-peers: ARGS=
 	$(BIN)/python -m benchmarks.suite full $(ARGS)
 
 setup-peers: .venv-peers/.installed ## create .venv-peers with the rivals of bench-peers

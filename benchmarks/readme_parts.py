@@ -15,6 +15,8 @@ from workers.errors import DataError
 Records = Mapping[str, Mapping[str, Any]]
 _PART = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MIB = 1 << 20
+BARE_ROW = "ceiling at 256"
+"""Name of the measurement in the results of `benchmarks.kernels`."""
 
 
 def fill(readme: str, records: Records) -> str:
@@ -46,13 +48,20 @@ def gates_part(records: Records) -> str:
     results = newest_verdicts(records.values())
     judged = [result for result in results if result["verdict"] != NOT_MEASURED]
     rows = [row for result in judged for row in (result, *_stronger_forms(result["name"], records))]
-    parts = [tally(results), *([verdicts_markdown(rows)] if rows else [])]
+    parts = [" ".join([tally(results), *_bare_row(records)]), *([verdicts_markdown(rows)] if rows else [])]
     missing: dict[str, list[str]] = {}
     for result in results:
         if result["verdict"] == NOT_MEASURED:
             missing.setdefault(result["reason"], []).append(result["what"])
     parts += [f"Not measured ({reason}): {'; '.join(figures)}." for reason, figures in missing.items()]
     return "\n\n".join(parts)
+
+
+def _bare_row(records: Records) -> list[str]:
+    """What the machine's memory can do, without which nobody can compare ratios with those of another machine."""
+    record = records.get("kernels", {"results": ()})
+    times = [r["value"] for r in record["results"] if r["name"] == BARE_ROW and r["value"] is not None]
+    return [f"Rewriting a bare row of 256 took {times[0]:.3g} ns, {_machine(record)}."] if times else []
 
 
 def _stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
@@ -82,9 +91,9 @@ def _quality(record: Mapping[str, Any]) -> str:
     drawn = {(r["settings"]["train"]["positives"], r["settings"]["head"]["negatives"]) for r in record["results"]}
     draws = "; ".join(f"{positives} positives and {negatives:,} negatives" for positives, negatives in sorted(drawn))
     text = (
-        f"{minutes} minutes of training with the default settings of {record['written'][:10]} ({draws}), "
-        f"{_machine(record)}. The trunk waited for workers {waited}% of the time. In brackets popularity, which "
-        "predicts the most frequent tags for everybody."
+        f"{minutes} minutes of training with the default settings of {record['written'][:10]} ({draws}; where a name "
+        f"says otherwise, that was changed), {_machine(record)}. The trunk waited for workers {waited}% of the time. "
+        "In brackets popularity, which predicts the most frequent tags for everybody."
     )
     header = ["data", "P@1", "P@5", "PSP@5", "mAP, word -> pictures", "of words with so many pictures"]
     return f"{text}\n\n{markdown_table(header, rows)}"
@@ -155,7 +164,9 @@ def _contenders(record: Mapping[str, Any]) -> str:
 def _machine(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
     gpu = f"with {machine['gpu']}" if machine["gpu"] else "without a GPU"
-    return f"on {machine['cores']} cores of {machine['cpu']} {gpu}"
+    blas = {found["architecture"] for found in record["software"]["blas"] if "architecture" in found}
+    kind = f" (BLAS for {', '.join(sorted(blas))})" if blas else ""
+    return f"on {machine['cores']} cores of {machine['cpu']}{kind} {gpu}"
 
 
 def _range(values: list[float], form: str) -> str:

@@ -14,6 +14,7 @@ from workers.engine import Chunk
 from workers.errors import ChunkError, DataError
 from workers.matrix import TagMatrix
 from workers.positives import draw_positives
+from workers.settings import check
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +96,16 @@ def check_batch(
     if not is_finite_B.all():
         bad = int(np.argmin(is_finite_B))
         raise ChunkError(f"features_BD: NaN or infinity in example {bad}: the trunk diverged. Lower its learning rate.")
+
+
+def checked_weights(pos_weights: npt.ArrayLike | None, num_tags: int) -> npt.NDArray[np.float32] | None:
+    """Weights of tags' positive terms as float32 `[N]`, or None for 1.
+
+    Raises:
+        ConfigError: another shape.
+    """
+    if pos_weights is None:
+        return None
+    weights_N = np.asarray(pos_weights, np.float32)
+    check(weights_N.shape == (num_tags,), "shape of pos_weights", weights_N.shape, f"({num_tags},)")
+    return weights_N

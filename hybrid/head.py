@@ -1,9 +1,8 @@
 """The wide head as a PyTorch module: an output layer whose rows live in shared memory and learn in worker processes."""
 
-# Shapes: B examples, D dim, N tags, k results.
+# Shapes: B examples, D dim, N tags.
 
 import contextlib
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,22 +12,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hybrid.chunking import ChunkRules, check_batch
+from hybrid.chunking import ChunkRules, check_batch, checked_weights
 from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_draws, save_head
+from hybrid.head_queries import HeadQueries
 from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import LossOfWorkers
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers
-from hybrid.ranking import Ranker
-from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import TagBatch
 from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
-from workers.errors import ConfigError, DataError, WorkerLost
+from workers.errors import ConfigError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows
 from workers.membership import Membership
 from workers.ring import Ring
 from workers.router import Router, Ticket
-from workers.rows import unpack
 from workers.settings import check
 
 START_TIMEOUT_S = 120.0
@@ -36,7 +33,7 @@ START_TIMEOUT_S = 120.0
 COLLECT_TIMEOUT_S = 120.0
 
 
-class WideHead(nn.Module):
+class WideHead(HeadQueries, nn.Module):
     """An output layer with a loss over very many tags, trained by CPU workers.
 
     Calling it ships the features to the workers, which draw negatives, update the rows that matter, and return the loss
@@ -159,7 +156,8 @@ class WideHead(nn.Module):
         Raises:
             DataError: a tag id is out of range, or tags and features are not equally many.
             ChunkError: features are not finite, or not `[B, dim]`.
-            WorkerLost: no worker answered in time.
+            ConfigError: `pos_weights` is not `[N]`.
+            WorkerLost: no worker answered in time, or the head was closed.
         """
         update = self.training and torch.is_grad_enabled()
         features = np.ascontiguousarray(features_BD.detach().to(device="cpu", dtype=torch.float32).numpy())
@@ -191,16 +189,14 @@ class WideHead(nn.Module):
             update: whether rows learn.
             pos_weights: as for `forward`.
             first_chunk: number of the first chunk within this step; it seeds the draws, so micro-batches differ.
+
+        Raises:
+            DataError, ChunkError, ConfigError, WorkerLost: as `forward`; nothing was sent.
         """
         batch = TagBatch.of(tags, self.num_tags)
         if self.is_closed:
             raise WorkerLost("this head was closed: it has no workers any more.")
         check_batch(features_BD, batch, dim=self.dim, num_items=self.matrix.num_items)
-        if pos_weights is not None:
-            pos_weights = np.asarray(pos_weights, np.float32)
-            check(
-                pos_weights.shape == (self.num_tags,), "shape of pos_weights", pos_weights.shape, f"({self.num_tags},)"
-            )
         rules = ChunkRules(
             self.matrix,
             seed=self.seed,
@@ -210,50 +206,40 @@ class WideHead(nn.Module):
             num_negatives=self.num_negatives,
             row_lr=self.row_lr,
             update=update,
-            pos_weights=pos_weights,
+            pos_weights=checked_weights(pos_weights, self.num_tags),
         )
         return self.router.submit(rules.cut(features_BD, batch, first_chunk))
 
     def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
-        """Wait for a ticket's replies, the first time for a ready worker too; in the order of the examples."""
+        """Wait for a ticket's replies, the first time for a ready worker too; in the order of the examples.
+
+        Raises:
+            ChunkError: a worker refused a chunk.
+            WorkerLost: replies are missing after `timeout_s`.
+        """
         if self._own is not None and not self._was_ready:
             self.router.wait_ready(1, WORKERS_START_S)  # the first call
             self._was_ready = True
         self.router.collect(ticket, timeout_s)
         return HeadResult.of(ticket, self.dim)
 
-    def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
-        """The k best tags of each example, exactly, over all rows.
-
-        Args:
-            features_BD: `[B, D]`.
-            k: results per example; at most the number of tags.
-            score: `probability` ranks by log p(tag | example), `lift` by the bare score, which favours rare tags.
-
-        Returns:
-            ids int64 `[B, k]` and scores float32 `[B, k]`, best first, on the features' device.
-        """
-        ranker = Ranker(self.matrix, score_bias_N(self.matrix, self.config, score), features_BD.device)
-        return ranker.topk(features_BD.detach(), k)
-
-    def rows(self, ids: Iterable[int]) -> Tensor:
-        """A copy of the rows of some tags, float32 `[len(ids), D]`; DataError where an id is out of range."""
-        wanted = np.asarray(list(ids), dtype=np.int64)
-        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.num_tags):
-            raise DataError(
-                f"tag ids from {wanted.min()} to {wanted.max()}; expected ids from 0 to {self.num_tags - 1}."
-            )
-        return torch.from_numpy(unpack(self.matrix.rows_NS[wanted]))
-
     def scale(self, workers: int) -> None:
-        """Change the number of worker processes; nothing in flight is lost."""
+        """Change the number of worker processes; nothing in flight is lost.
+
+        Raises:
+            ConfigError: the number is out of bounds, the head was closed, or its workers belong to a run.
+        """
         if self._own is None or self.is_closed:
             raise ConfigError("this head's workers belong to a run; use `hybrid scale RUN N`.")
         for name in self._own.pool.scale(workers):
             self.router.drain(name)
 
     def save(self, folder: str | Path) -> None:
-        """Write everything to a folder (made if missing), in place of an earlier save at once; see `WideHead.load`."""
+        """Write everything to a folder (made if missing), in place of an earlier save at once; see `WideHead.load`.
+
+        Raises:
+            RunError: it cannot be written; an earlier save is as it was.
+        """
         draws = Draws(positives=self.positives, seed=self.seed, step=self.step)
         save_head(Path(folder), self.matrix, self.config, draws)
 

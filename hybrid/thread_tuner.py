@@ -20,7 +20,7 @@ _SLOWER = 1.5
 _REST_S = 20.0
 """Seconds after a trial before the next, at least."""
 _LEAST_REST = 10.0
-"""A trial is followed by a pause of at least so many times its length: trials cost slow trunks little, too."""
+"""A trial is followed by a pause of at least so many times its length, unless steps slow down: trials cost little."""
 _FIRST_PERIOD_S, _LAST_PERIOD_S = 30.0, 300.0
 """Seconds after a trial before the next, at most; they double: a trial while everything starts is the least sure."""
 

@@ -141,7 +141,17 @@ class Trainer:
         return self.budget.fraction(self.progress.num_examples)
 
     def step(self, images: Any, tags: Any) -> StepReport:
-        """One optimizer step on one batch."""
+        """One optimizer step on one batch, cut into `config.microbatches` parts.
+
+        Args:
+            images: `[B, ...]`, what `prepare`, or else the trunk, takes.
+            tags: the true tags of each image, in any form that `WideHead.forward` takes.
+
+        Raises:
+            DataError: tags and images are not equally many, or a tag id is out of range.
+            ChunkError: features or gradients are not finite.
+            WorkerLost: no worker answered in time.
+        """
         self.budget.start()
         if self.threads is not None:
             self.threads.begin_step()

@@ -70,7 +70,7 @@ class Example:
 
 
 def example_gradients(config: HeadConfig, parameters: Parameters, example: Example) -> Gradients:
-    """Loss and gradients of one example, as section 5 of the design defines them."""
+    """Loss and gradients of one example, as `workers.objectives` defines them."""
     f = example.features_D
     P, K = len(example.pos_ids), len(example.neg_ids)
     score = {t: parameters.rows_ND[t] @ f + parameters.bias_N[t] for t in {*example.pos_ids, *example.neg_ids}}

@@ -14,8 +14,7 @@ F = np.float32
 
 def terms(objective, positives, weights_P, negatives, weights_K):
     s_pos, s_neg = np.array(positives, F), np.array(negatives, F)
-    with np.errstate(all="ignore"):
-        loss = loss_terms(objective, s_pos, np.array(weights_P, F), s_neg, np.array(weights_K, F))
+    loss = loss_terms(objective, s_pos, np.array(weights_P, F), s_neg, np.array(weights_K, F))
     return float(loss), s_pos, s_neg
 
 

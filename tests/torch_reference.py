@@ -71,7 +71,7 @@ def _chunk_losses(
 def _loss(
     head: WideHead, scores: torch.Tensor, positives: list[int], negatives: list[int], log_q: torch.Tensor
 ) -> torch.Tensor:
-    """DESIGN section 5, letter by letter."""
+    """The formulas of `workers.objectives`, letter by letter."""
     P, K = len(positives), head.num_negatives
     if head.config.objective == "negative-sampling":
         of_positives = -F.logsigmoid(scores[positives]).sum() / max(P, 1)

@@ -23,11 +23,6 @@ class Berths:
         self._kept: dict[str, list[int]] = {}
         self._has_warned = False
 
-    @property
-    def num_free(self) -> int:
-        """How many can be taken at once."""
-        return len(self._free)
-
     def load(self, message: Message) -> tuple[list[Frame], int | None]:
         """Put the arrays of a checked CHUNK into a free berth, the one used last, so that few pages are touched.
 

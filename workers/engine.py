@@ -11,7 +11,7 @@ from workers.config import HeadConfig
 from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import stream_key
 from workers.errors import ChunkError
-from workers.jit import JIT_ENABLED, kernel
+from workers.jit import kernel
 from workers.job import Answer, prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
@@ -90,10 +90,7 @@ class WideEngine:
         self._check(chunk, all_features=False)
         answer = answer or self._own_answer(len(chunk.features_BD))
         try:
-            if JIT_ENABLED:
-                return self._apply(chunk, answer)
-            with np.errstate(over="ignore", invalid="ignore"):  # kernels look for such numbers themselves
-                return self._apply(chunk, answer)
+            return self._apply(chunk, answer)
         except ChunkError:
             self.check(chunk)  # is it the features' fault? Then say so
             raise

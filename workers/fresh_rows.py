@@ -43,8 +43,7 @@ def fill_rows(
             return
         block_nS = rows_NS[start : start + _BLOCK_ROWS]
         drawn_nD = block_nS if is_float32 else np.empty((len(block_nS), dim), np.float32)
-        with np.errstate(over="ignore"):  # of this thread; uncompiled, the generator's products overflow as they shall
-            _draw(key, start * dim // 2, scale, drawn_nD.reshape(-1))
+        _draw(key, start * dim // 2, scale, drawn_nD.reshape(-1))
         if not is_float32:
             block_nS[:] = pack(drawn_nD, row_dtype)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +23,9 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck":
 
 _config: Any = numba.config  # its names are made at run time
 JIT_ENABLED = not _config.DISABLE_JIT
+
+_silent = np.errstate(over="ignore", invalid="ignore")
+"""As plain Python kernels do not warn either: unsigned numbers are meant to wrap, NaN and infinity are looked for."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +56,8 @@ def inlined_kernel(function: F) -> F:
 
 
 def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
+    if not JIT_ENABLED:
+        return _silent(function)
     directory = cache_directory()
     previous = _config.CACHE_DIR
     _config.CACHE_DIR = str(directory or "")  # Numba reads it while it decorates; other kernels keep theirs

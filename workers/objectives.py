@@ -1,7 +1,7 @@
 """The objectives: from the scores of one example to its loss, with dLoss/dscore of every tag.
 
-With scores s, P positives of weight c_p (1 unless given), K negatives drawn from q, T(x) the true tags (DESIGN of the
-project, section 5):
+With scores s, P positives of weight c_p (1 unless given), K negatives drawn from q, T(x) the true tags
+(docs/adr/0004-default-objective.md):
 
     negative sampling   L = (1/P) sum_p c_p softplus(-s_p) + (w/K) sum_k 1[k not in T(x)] softplus(s_k)
     sampled softmax     L = (1/P) sum_p c_p (log Z_p - s_p),  Z_p = e^{s_p} + A,

@@ -35,8 +35,7 @@ def draw_positives(
     np.cumsum(np.minimum(lengths_B, num_positives), out=pos_offsets[1:])
     pos_ids = np.empty(pos_offsets[-1], np.int32)
     scratch = np.empty(lengths_B.max(initial=0), np.int32)
-    with np.errstate(over="ignore"):
-        _draw(_read_only(offsets), _read_only(tags), items_B, pos_offsets, np.uint64(key), scratch, pos_ids)
+    _draw(_read_only(offsets), _read_only(tags), items_B, pos_offsets, np.uint64(key), scratch, pos_ids)
     return pos_ids, pos_offsets
 
 

@@ -71,12 +71,6 @@ def build_groups(counts_N: np.ndarray, q_N: np.ndarray) -> tuple[np.ndarray, np.
     return groups_G4, members
 
 
-def draw_ids(groups_G4: np.ndarray, members: np.ndarray, key: np.uint64, ids_K: np.ndarray) -> None:
-    """Fill ids_K (int32) with independent draws; equal keys give equal draws."""
-    with np.errstate(over="ignore"):  # matters when kernels run as plain Python: unsigned numbers are meant to wrap
-        _draw_ids(groups_G4, members, key, ids_K)
-
-
 @kernel
 def _fill_aliases(mass_G, stack_G, groups_G4):
     G = len(mass_G)
@@ -105,7 +99,8 @@ def _fill_aliases(mass_G, stack_G, groups_G4):
 
 
 @kernel
-def _draw_ids(groups_G4, members_X, key, ids_K):
+def draw_ids(groups_G4, members_X, key, ids_K):
+    """Fill ids_K (int32) with independent draws; equal keys (uint64) give equal draws."""
     K, G = len(ids_K), np.uint64(len(groups_G4))
     groups, ids = values_from(groups_G4.reshape(-1), 0), values_from(ids_K, 0)
     if len(groups_G4) < K * _LINE_GROUPS:  # one after the other, lines come faster than each when a draw asks for it

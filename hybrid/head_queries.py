@@ -1,0 +1,52 @@
+"""What may be asked of a wide head's rows without its workers."""
+
+# Shapes: B examples, D dim, k results.
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybrid.ranking import Ranker
+from hybrid.score_bias import score_bias_N
+from workers.config import HeadConfig
+from workers.errors import DataError
+from workers.matrix import TagMatrix
+from workers.rows import unpack
+
+
+class HeadQueries:
+    """Part of `WideHead`, which has the matrix and the configuration."""
+
+    matrix: TagMatrix
+    config: HeadConfig
+
+    def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
+        """The k best tags of each example, exactly, over all rows.
+
+        Args:
+            features_BD: `[B, D]`.
+            k: results per example, at least 1.
+            score: `probability` ranks by log p(tag | example), `lift` by the bare score, which favours rare tags.
+
+        Returns:
+            ids int64 `[B, k]` and scores float32 `[B, k]`, best first, on the features' device. Where fewer tags can be
+            ranked (those that `tag_counts` says were never seen cannot), -1 and -inf.
+
+        Raises:
+            ConfigError: `k` or `score` is none of these.
+            MatrixMismatch: features are not `[B, D]`.
+            DataError: features are not finite.
+        """
+        ranker = Ranker(self.matrix, score_bias_N(self.matrix, self.config, score), features_BD.device)
+        return ranker.topk(features_BD.detach(), k)
+
+    def rows(self, ids: Iterable[int]) -> Tensor:
+        """A copy of the rows of some tags, float32 `[len(ids), D]`; DataError where an id is out of range."""
+        wanted = np.asarray(list(ids), dtype=np.int64)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.matrix.num_tags):
+            raise DataError(
+                f"tag ids from {wanted.min()} to {wanted.max()}; expected ids from 0 to {self.matrix.num_tags - 1}."
+            )
+        return torch.from_numpy(unpack(self.matrix.rows_NS[wanted]))
