@@ -52,10 +52,13 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     filter_bytes = scratch.array("filter", FILTER_SIZE, np.uint8)
     hits = mask_hits(*plan.table, *job.truth, filter_bytes, plan.ids_S, plan.multiplicity_K, scores_BK)
     pos_grads_A = scratch.array("pos_grads", len(positives.ids), np.float32)
-    squares_B = scratch.array("feature_squares", B, np.float32)
+    squares_B, bias_grads_S = (
+        scratch.array("feature_squares", B, np.float32),
+        scratch.array("bias_grads", S, np.float32),
+    )
     if not passes.differentiate(
         *(*rows, objective, features_BD, plan.pos_ids_A, positives.offsets_B1, plan.pos_weights_A, pos_grads_A),
-        *(bias_K, weight_K, scores_BK, loss_B, squares_B, feature_grad_BD),
+        *(bias_K, weight_K, scores_BK, loss_B, squares_B, feature_grad_BD, bias_grads_S),
     ):
         raise _refusal("a score or loss")
     from_negatives_BD = scratch.array("from_negatives", (B, D), np.float32)
@@ -64,18 +67,10 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
         raise _refusal("the feature gradient")
     if not job.writes:
         return Outcome(loss_B, feature_grad_BD, 0, hits)
-    grads_SD = scratch.array("row_grads", (S, D), np.float32)
-    bias_grads_S, squares_S = scratch.array("bias_grads", S, np.float32), scratch.array("squares", S, np.float32)
+    grads_SD, squares_S = scratch.array("row_grads", (S, D), np.float32), scratch.array("squares", S, np.float32)
     np.matmul(scores_BK.T, features_BD, out=grads_SD[:K])
     passes.add_features(
-        features_BD,
-        positives.offsets_B1,
-        plan.num_lone_B,
-        plan.pos_slots_A,
-        pos_grads_A,
-        scores_BK,
-        grads_SD,
-        bias_grads_S,
+        *(features_BD, positives.offsets_B1, plan.num_lone_B, plan.pos_slots_A, pos_grads_A, K, grads_SD, bias_grads_S)
     )
     rows_written = write_rows(
         *(*tags, *job.update, job.rounding_key),

@@ -120,14 +120,17 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
         loss_B,
         squares_B,
         feature_grad_BD,
+        bias_grads_S,
     ):
         """Whether all losses are finite.
 
         scores_BK becomes dLoss/dscore, pos_grads_A the same of positives, feature_grad_BD what positives give to the
-        feature gradient, squares_B the mean square of the features.
+        feature gradient, squares_B the mean square of the features, bias_grads_S what examples give to the biases of
+        negatives.
         """
         K, like, all_finite = scores_BK.shape[1], zeros(width), True
         ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
+        bias_grads_S[:] = _ZERO
         for b in range(len(loss_B)):
             scores_K, f, g = scores_BK[b], values_from(features_BD, b), values_from(feature_grad_BD, b)
             for k in range(K):
@@ -145,6 +148,8 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
                 grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
             loss_B[b] = loss_terms(objective, pos_grads_A[start:stop], pos_weights_A[start:stop], scores_K, weight_K)
             all_finite &= loss_B[b] < np.inf
+            for k in range(K):
+                bias_grads_S[k] += scores_K[k]
             for p in range(start, whole, 4):
                 add_four(_four_rows(rows_NW, ids, p), g, half, like, grads, p)
             for p in range(whole, stop):
@@ -177,17 +182,12 @@ def _add_features(D: int) -> Callable[..., Any]:
     half, width = D // 2, vector_width(D)
 
     @kernel
-    def add_features(
-        features_BD, pos_offsets_B1, num_lone_B, pos_slots_A, pos_grads_A, scores_BK, grads_SD, bias_grads_S
-    ):
-        """Complete the gradients of slots, of which negatives hold C^T F, and make those of their biases."""
-        K, like = scores_BK.shape[1], zeros(width)
+    def add_features(features_BD, pos_offsets_B1, num_lone_B, pos_slots_A, pos_grads_A, K, grads_SD, bias_grads_S):
+        """Complete the gradients of slots, of which negatives hold C^T F, and of their biases."""
+        like = zeros(width)
         grads_SD[K:] = _ZERO
-        bias_grads_S[:] = _ZERO
         for b in range(len(features_BD)):
-            scores_K, f = scores_BK[b], values_from(features_BD, b)
-            for k in range(K):
-                bias_grads_S[k] += scores_K[k]
+            f = values_from(features_BD, b)
             for p in range(pos_offsets_B1[b] + num_lone_B[b], pos_offsets_B1[b + 1]):
                 slot = np.uint64(pos_slots_A[p])
                 add(f, values_from(grads_SD, slot), half, like, pos_grads_A[p])
