@@ -8,7 +8,7 @@ from typing import Any
 Result = Mapping[str, Any]
 LEVEL = 0.02
 """Differences up to this are level: about two standard deviations of the difference between two runs that differ in
-nothing but seed and number of workers (`benchmarks.worker_quality`), for P@5 and for mAP alike."""
+nothing but seed and number of workers (`benchmarks.worker_quality`), for P@5; for mAP, which luck moves less, more."""
 JUDGED = ("P@5", "mAP")
 
 
