@@ -87,8 +87,8 @@ def _verdict_section(record: Result) -> str:
         f"After {seconds:.0f} s of training each. Level: at most {100 * LEVEL:.0f} points apart, about two standard "
         "deviations of the difference in P@5 between two runs that differ in seed and number of workers alone, more of "
         "that in mAP; contenders train one after the other, so a drift of the machine (see the trunk's passes below) "
-        "comes on top. Each side shows the best of its rows below, the rivals of more; defaults of all, and what the hybrid draws, were "
-        "chosen on the same validation pictures."
+        "comes on top. Each side shows the best of its rows below, the rivals of more; defaults of all, and what the "
+        "hybrid draws, were chosen on the same validation pictures."
     )
     return f"## The hybrid against the best rival\n\n{table}\n\n{rule}"
 
