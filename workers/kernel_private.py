@@ -36,12 +36,12 @@ from workers.objectives import loss_terms, negative_weight, softplus_terms, time
 from workers.prefetch import LINE_FLOATS
 from workers.private_plan import Plan, make_plan
 from workers.row_blocks import add, clear
-from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
-from workers.row_passes import bound_rows, score_rows, update_rows
+from workers.row_optimizers import RowUpdate, is_safe
+from workers.row_passes import bound_rows, move_four, move_rest, move_state, score_rows
 from workers.rows import dim_of, vector_width
 from workers.scratch import Scratch, roomy
 from workers.slots import MASKED
-from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, Tags
+from workers.tags import LOG_Q, Tags
 from workers.vectors import row_of, values_from, zeros
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -158,21 +158,6 @@ def _list_gradients(plan, b, work):
     return A, square
 
 
-@inlined_kernel
-def _move_state(tags, hot, update, square, places, grads, A, moves):
-    """Move biases and accumulators of A slots; find how far their rows go along the features.
-
-    Args:
-        square: mean square of the features.
-    """
-    for i in range(A):
-        grad, state = grads[i], row_of(tags.tag_state_N4, hot.state_H4, places[i], 4)
-        state[ROW_ACC] = accumulate(update.optimizer, state[ROW_ACC], grad * grad * square)
-        state[BIAS_ACC] = accumulate(update.optimizer, state[BIAS_ACC], grad * grad)
-        state[BIAS] -= step_size(update, state[BIAS_ACC]) * grad
-        moves[i] = -grad * step_size(update, state[ROW_ACC])
-
-
 @functools.cache
 def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., int]:
     """The kernel for one dim, form of rows, optimizer, with decay or without: constants of its code.
@@ -232,11 +217,18 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
                     add(row_of(tags.rows_NS, hot.rows_HS, places[i], words), g, half, like, grads[i])
                 continue
             written += A
-            _move_state(tags, hot, rule, square / np.float32(D), places, grads, A, moves)
-            update_rows(
-                tags, hot, words, places, grads, moves, A, rule.keep, rounding_key, start,
-                next_places, num_next, early, f, g, half, like,
-            )  # fmt: skip
+            mean_square, whole = square / np.float32(D), A & ~3
+            for i in range(0, whole, 4):  # state between rows: in a loop of its own it costs more
+                move_state(tags, hot, rule, places, grads, mean_square, i, i + 4, moves)
+                move_four(
+                    tags, hot, words, places, grads, moves, i, rule.keep, rounding_key, start, next_places, early,
+                    f, g, half, like,
+                )  # fmt: skip
+            fetch_rows(tags, hot, words, next_places, whole, num_next, early, words)
+            move_state(tags, hot, rule, places, grads, mean_square, whole, A, moves)
+            move_rest(
+                tags, hot, words, places, grads, moves, whole, A, rule.keep, rounding_key, start, f, g, half, like
+            )
             if max_norm > _ZERO:
                 bound_rows(tags, hot, words, places, A, max_norm, rounding_key, start, half, like)
         merge_hot(tags, hot, num_hot, half, like, rounding_key)

@@ -13,7 +13,8 @@ from workers.fetching import fetch_four, fetch_rows, fetch_state
 from workers.jit import inlined_kernel
 from workers.rounding import noise_start, noise_starts
 from workers.row_blocks import bound, dot, dot_four, update, update_four
-from workers.tags import BIAS
+from workers.row_optimizers import accumulate, step_size
+from workers.tags import BIAS, BIAS_ACC, ROW_ACC
 from workers.vectors import row_of
 
 _NO_STARTS = (0, 0, 0, 0)
@@ -61,20 +62,35 @@ def score_rows(tags, hot, words, places, S, next_places, num_next, early, f, hal
 
 
 @inlined_kernel
-def update_rows(
-    tags, hot, words, places, grads, moves, A, keep, key, first, next_places, num_next, early, f, g, half, like
-):
-    """The second pass: A rows and the feature gradient, while the rest of the next example's is fetched."""
-    whole, rounds = A & ~3, words == half
-    for i in range(0, whole, 4):
-        fetch_four(tags, hot, words, next_places, i, early, words)
-        rows = _four_rows(tags, hot, places, i, words)
-        starts = noise_starts(key, first + i) if rounds else _NO_STARTS
-        update_four(rows, f, g, half, like, grads, moves, i, keep, tags.noise, starts)
-    fetch_rows(tags, hot, words, next_places, whole, num_next, early, words)
+def move_state(tags, hot, rule, places, grads, square, first, stop, moves):
+    """Move biases and accumulators of some slots; find how far their rows go along the features.
+
+    Args:
+        square: mean square of the features.
+    """
+    for i in range(first, stop):
+        grad, state = grads[i], row_of(tags.tag_state_N4, hot.state_H4, places[i], 4)
+        state[ROW_ACC] = accumulate(rule.optimizer, state[ROW_ACC], grad * grad * square)
+        state[BIAS_ACC] = accumulate(rule.optimizer, state[BIAS_ACC], grad * grad)
+        state[BIAS] -= step_size(rule, state[BIAS_ACC]) * grad
+        moves[i] = -grad * step_size(rule, state[ROW_ACC])
+
+
+@inlined_kernel
+def move_four(tags, hot, words, places, grads, moves, i, keep, key, first, next_places, early, f, g, half, like):
+    """Part of the second pass: four rows and the feature gradient, while the rest of four next rows is fetched."""
+    fetch_four(tags, hot, words, next_places, i, early, words)
+    rows = _four_rows(tags, hot, places, i, words)
+    starts = noise_starts(key, first + i) if words == half else _NO_STARTS
+    update_four(rows, f, g, half, like, grads, moves, i, keep, tags.noise, starts)
+
+
+@inlined_kernel
+def move_rest(tags, hot, words, places, grads, moves, whole, A, keep, key, first, f, g, half, like):
+    """The end of the second pass: rows that are too few for four."""
     for i in range(whole, A):
         row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
-        at = noise_start(key, first + i) if rounds else 0
+        at = noise_start(key, first + i) if words == half else 0
         update(row, f, g, half, like, grads[i], moves[i], keep, tags.noise, at)
 
 
