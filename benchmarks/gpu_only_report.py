@@ -83,12 +83,13 @@ def _verdict_section(record: Result) -> str:
         return "## The hybrid against the best rival\n\nNot measured: one side is missing."
     seconds = max(result["points"][-1]["seconds"] for result in record["results"])
     table = markdown_table(["", "best hybrid", "best rival", "points", "the hybrid is"], rows)
+    apart = ", ".join(f"{100 * level:.0f} points of {measure}" for measure, level in LEVEL.items())
     rule = (
-        f"After {seconds:.0f} s of training each. Level: at most {100 * LEVEL:.0f} points apart, about two standard "
-        "deviations of the difference in P@5 between two runs that differ in seed and number of workers alone, more of "
-        "that in mAP; contenders train one after the other, so a drift of the machine (see the trunk's passes below) "
-        "comes on top. Each side shows the best of its rows below, the rivals of more; defaults of all, and what the "
-        "hybrid draws, were chosen on the same validation pictures."
+        f"After {seconds:.0f} s of training each. Level: at most {apart} apart, about two standard deviations of the "
+        "difference between two runs that differ in seed and number of workers alone; contenders train one after the "
+        "other, so a drift of the machine (see the trunk's passes below) comes on top. Each side shows the best of its "
+        "rows below, the rivals of more; defaults of all, and what the hybrid draws, were chosen on the same validation "
+        "pictures."
     )
     return f"## The hybrid against the best rival\n\n{table}\n\n{rule}"
 
@@ -100,7 +101,7 @@ def _against(result: Result, of_same_size: list[Result]) -> str:
     words = []
     for measure in JUDGED:
         ours = best(of_same_size, measure, of_rivals=False)
-        words.append(standing(ours[1], result["points"][-1][measure]) if ours else "not measured")
+        words.append(standing(measure, ours[1], result["points"][-1][measure]) if ours else "not measured")
     return " / ".join(words)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 Result = Mapping[str, Any]
-LEVEL = 0.02
+LEVEL = {"P@5": 0.02, "mAP": 0.01}
 """Differences up to this are level: about two standard deviations of the difference between two runs that differ in
-nothing but seed and number of workers (`benchmarks.worker_quality`), for P@5; for mAP, which luck moves less, more."""
-JUDGED = ("P@5", "mAP")
+nothing but seed and number of workers (`benchmarks.worker_quality`)."""
+JUDGED = tuple(LEVEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,12 @@ class Verdict:
     @property
     def word(self) -> str:
         """`ahead`, `level` or `behind`, of the hybrid."""
-        return standing(self.ours[1], self.theirs[1])
+        return standing(self.measure, self.ours[1], self.theirs[1])
 
 
-def standing(ours: float, theirs: float) -> str:
-    """How one final value stands to another."""
-    return "level" if abs(ours - theirs) <= LEVEL else "ahead" if ours > theirs else "behind"
+def standing(measure: str, ours: float, theirs: float) -> str:
+    """How one final value of a measure stands to another."""
+    return "level" if abs(ours - theirs) <= LEVEL[measure] else "ahead" if ours > theirs else "behind"
 
 
 def verdicts(num_tags: int, results: Sequence[Result]) -> list[Verdict]:
