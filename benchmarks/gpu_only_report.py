@@ -83,13 +83,13 @@ def _verdict_section(record: Result) -> str:
         return "## The hybrid against the best rival\n\nNot measured: one side is missing."
     seconds = max(result["points"][-1]["seconds"] for result in record["results"])
     table = markdown_table(["", "best hybrid", "best rival", "points", "the hybrid is"], rows)
-    apart = ", ".join(f"{100 * level:.0f} points of {measure}" for measure, level in LEVEL.items())
+    apart = ", ".join(f"{level:g} of {measure}" for measure, level in LEVEL.items())
     rule = (
         f"After {seconds:.0f} s of training each. Level: at most {apart} apart, about two standard deviations of the "
         "difference between two runs that differ in seed and number of workers alone; contenders train one after the "
         "other, so a drift of the machine (see the trunk's passes below) comes on top. Each side shows the best of its "
-        "rows below, the rivals of more; defaults of all, and what the hybrid draws, were chosen on the same validation "
-        "pictures."
+        "rows below, the rivals of more; defaults of all, and what the hybrid draws, were chosen on the same "
+        "validation pictures."
     )
     return f"## The hybrid against the best rival\n\n{table}\n\n{rule}"
 
