@@ -8,7 +8,7 @@ from wide_cases import assert_equal, make_chunk, make_config, make_matrix, rando
 
 from workers.engine import WideEngine
 from workers.errors import ChunkError
-from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS, TABLE_SIZE, hot_rows, merge_hot, place_hot, take_hot
+from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_COUNTS, TABLE_SIZE, hot_rows, merge_hot, place_hot, take_hot
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
 from workers.rows import pack, vector_width
@@ -26,15 +26,14 @@ def hot_chunk(**changes):
 
 
 @kernel
-def place_all(marks, table, ids_H, places):
-    return place_hot(marks, table, ids_H, places)
+def place_all(counts, table, ids_H, places):
+    return place_hot(counts, table, ids_H, places)
 
 
 def places_of(slot_ids):
     places = np.array(slot_ids, np.int32)
-    counts = np.bincount(places & (NUM_MARKS - 1), minlength=NUM_MARKS)
-    marks, ids_H = counts | (5 << 32), np.full(MAX_HOT, -7, np.int32)
-    num_hot = place_all(marks, np.full(TABLE_SIZE, 3, np.int32), ids_H, places)
+    counts, ids_H = np.full(NUM_COUNTS, 40, np.int32), np.full(MAX_HOT, -7, np.int32)
+    num_hot = place_all(counts, np.full(TABLE_SIZE, 3, np.int32), ids_H, places)
     return ids_H[:num_hot].tolist(), places.tolist()
 
 
@@ -107,11 +106,11 @@ def test_few_updates_are_not_hot():
     assert places == [5] * (HOT_UPDATES - 1) + [-1] * HOT_UPDATES + [7]
 
 
-def test_tags_that_share_a_mark_keep_apart():
-    """Their counts are added, so both may be copied; never one in the other's place."""
-    ids = [9, 9 + NUM_MARKS, 9 + 2 * NUM_MARKS] * HOT_UPDATES
+def test_tags_that_are_counted_together_keep_apart():
+    """Their counts are added, so all may be copied; never one in the other's place."""
+    ids = [9, 9 + NUM_COUNTS, 9 + 2 * NUM_COUNTS] * HOT_UPDATES
     hot, places = places_of(ids)
-    assert sorted(hot) == [9, 9 + NUM_MARKS, 9 + 2 * NUM_MARKS]
+    assert sorted(hot) == [9, 9 + NUM_COUNTS, 9 + 2 * NUM_COUNTS]
     assert [hot[-1 - place] for place in places] == ids
 
 

@@ -8,24 +8,28 @@ import pytest
 from wide_cases import make_chunk, make_config, make_matrix, random_features
 
 from workers.config import OBJECTIVES
-from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_MARKS
+from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_COUNTS
+from workers.jit import JIT_ENABLED
 from workers.job import prepare_job
-from workers.private_plan import make_plan
+from workers.private_plan import make_plan, plan_memory, plan_size
 from workers.scratch import Scratch
 
 K = 6
-TAGS = [3, 5, 8, 9, 3 + NUM_MARKS, 5 + NUM_MARKS, 3 + 2 * NUM_MARKS, 77, 90, 91]
-"""Some share a mark without being the same."""
+FEW_TAGS = [3, 5, 8, 9, 3 + NUM_COUNTS, 5 + NUM_COUNTS, 3 + 2 * NUM_COUNTS, 77, 90, 91]
+"""Some are counted together without being the same."""
+MANY_TAGS = range(400)
 
 
 def planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_weights=None, update=True):
     config = make_config(private_negatives=True, objective=objective)
-    chunk = make_chunk(random_features(len(positives)), positives, truth, num_negatives=K, update=update)
+    features_BD, num_drawn = random_features(len(positives)), len(neg_ids[0])
+    chunk = make_chunk(features_BD, positives, truth, num_negatives=num_drawn, update=update)
     chunk = dataclasses.replace(chunk, pos_weights=pos_weights)
     job = prepare_job(chunk, np.array(neg_ids, np.int32).ravel(), make_matrix(config), config, Scratch())
     ids_H = np.empty(MAX_HOT, np.int32)
-    plan, num_hot, hits = make_plan(job, ids_H, Scratch())
-    return job, plan, ids_H[:num_hot], hits
+    memory = plan_memory(plan_size(job), Scratch())
+    num_hot, hits = make_plan(job, memory, ids_H)
+    return job, memory.plan, ids_H[:num_hot], hits
 
 
 def tags_of(plan, ids_H, b):
@@ -35,28 +39,50 @@ def tags_of(plan, ids_H, b):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("seed", range(30))
-def test_random_examples(objective, seed):
+@pytest.mark.parametrize(
+    ("tags", "num_drawn", "most_positives"), [(FEW_TAGS, K, 3), (MANY_TAGS, 16, 20), (MANY_TAGS, 37, 3)]
+)
+def test_random_examples(objective, seed, tags, num_drawn, most_positives):
     rng = np.random.default_rng(seed)
     B = 40
-    neg_ids = rng.choice(TAGS, (B, K))
-    positives = [rng.choice(TAGS, rng.integers(0, 4)).tolist() for _ in range(B)]
-    truth = [sorted({*map(int, p), *map(int, rng.choice(TAGS, rng.integers(0, 3)))}) for p in positives]
+    neg_ids = rng.choice(tags, (B, num_drawn))
+    positives = [rng.choice(tags, rng.integers(0, most_positives + 1)).tolist() for _ in range(B)]
+    truth = [sorted({*map(int, p), *map(int, rng.choice(tags, rng.integers(0, 3)))}) for p in positives]
     weights = rng.choice(np.float32([0, 0.5, 2]), sum(map(len, positives)), p=[0.05, 0.45, 0.5])
-    job, plan, ids_H, hits = planned(neg_ids, positives, truth, objective=objective, pos_weights=weights)
-    expected_hits, at = 0, 0
+    assert_planned(neg_ids, positives, truth, objective=objective, pos_weights=weights)
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="too many numbers for plain Python")
+@pytest.mark.parametrize("num_true", [0, 15, 16, 17, 700, 4096, 4097, 6000])
+@pytest.mark.parametrize("num_drawn", [15, 16, 17, 400, 600])
+def test_examples_of_every_size(num_true, num_drawn):
+    rng = np.random.default_rng(num_true)
+    neg_ids = rng.integers(0, 100_000, (3, num_drawn))
+    truth = [sorted(rng.choice(100_000, num_true, replace=False).tolist()) for _ in range(3)]
+    for b in range(min(3, num_true)):  # the first of them, or the last, is drawn
+        neg_ids[b, -b] = truth[b][-b]
+    assert_planned(neg_ids, [ids[:20] for ids in truth], truth)
+
+
+def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_weights=None):
+    """Everything a plan says of these examples is what plain Python finds."""
+    job, plan, ids_H, hits = planned(neg_ids, positives, truth, objective=objective, pos_weights=pos_weights)
+    (B, num_drawn), expected_hits, at = neg_ids.shape, 0, 0
     for b in range(B):
         drawn = [int(tag) for tag in neg_ids[b] if tag not in truth[b]]
-        expected_hits += K - len(drawn)
-        pos_weights = job.positives.weights[at : at + len(positives[b])]
+        expected_hits += num_drawn - len(drawn)
+        weights_P = job.positives.weights[at : at + len(positives[b])]
         pos_slots = plan.pos_slots[at : at + len(positives[b])]
         at += len(positives[b])
         tags, start = tags_of(plan, ids_H, b), plan.offsets_B2[b]
         assert len(set(tags)) == len(tags)
-        simple = objective == OBJECTIVES[0] and len({*drawn, *positives[b]}) == len(drawn) + len(positives[b])
-        assert plan.is_simple_B[b] == (simple and (pos_weights > 0).all())
+        has_repeats = len({*drawn, *positives[b]}) < len(drawn) + len(positives[b])
+        is_simple = objective == OBJECTIVES[0] and not has_repeats and (weights_P > 0).all()
+        assert plan.is_simple_B[b] == (is_simple and len(drawn) + len(positives[b]) <= 512)
         if plan.is_simple_B[b]:
             assert tags == drawn + positives[b]
-            expected = [np.float32(job.loss.negative_weight / np.float32(K))] * len(drawn) + (-pos_weights).tolist()
+            expected = [np.float32(job.loss.negative_weight / np.float32(num_drawn))] * len(drawn)
+            expected += (-weights_P).tolist()
             np.testing.assert_array_equal(plan.weights[start : start + len(tags)], np.float32(expected))
         else:
             n = plan.num_negatives_B[b]
@@ -68,9 +94,9 @@ def test_random_examples(objective, seed):
     assert plan.offsets_B2[B + 1] == plan.offsets_B2[B]
 
 
-def test_tags_that_share_a_mark_are_no_repeats():
-    neg_ids = [[3, 5, 3 + NUM_MARKS, 5 + NUM_MARKS, 8, 3 + 2 * NUM_MARKS]]
-    _, plan, _, _ = planned(neg_ids, [[9, 9 + NUM_MARKS]], [[9, 9 + NUM_MARKS]])
+def test_tags_that_are_counted_together_are_no_repeats():
+    neg_ids = [[3, 5, 3 + NUM_COUNTS, 5 + NUM_COUNTS, 8, 3 + 2 * NUM_COUNTS]]
+    _, plan, _, _ = planned(neg_ids, [[9, 9 + NUM_COUNTS]], [[9, 9 + NUM_COUNTS]])
     assert plan.is_simple_B.tolist() == [True]
 
 

@@ -69,7 +69,7 @@ class Reply:
 
 def check_chunk(
     chunk: Chunk, *, num_tags: int, dim: int, num_items: int, private_negatives: bool, all_features: bool = True
-) -> None:
+) -> bool:
     """Refuse whatever a kernel could not compute safely.
 
     Args:
@@ -80,20 +80,30 @@ def check_chunk(
         private_negatives: what `num_negatives` counts.
         all_features: look for NaN and infinity among the features; kernels find them themselves, while they use them.
 
+    Returns:
+        Whether its arrays are laid out as kernels want them.
+
     Raises:
         ChunkError: names the field, what it holds and its rule.
     """
-    if not _is_plainly_sound(chunk, dim, num_tags, num_items, all_features):
+    is_plain = _is_plainly_sound(chunk, dim, num_tags, num_items, all_features)
+    if not is_plain:
         _check_arrays(chunk, dim, num_tags, num_items)
-    for name in ("step", "chunk", "seed", "num_negatives"):
-        value = getattr(chunk, name)
-        if not (isinstance(value, int) and 0 <= value < 2**63):
-            _refuse(name, value, "an integer in [0, 2**63)")
+    _check_integer("step", chunk.step)
+    _check_integer("chunk", chunk.chunk)
+    _check_integer("seed", chunk.seed)
+    _check_integer("num_negatives", chunk.num_negatives)
     draws = chunk.num_negatives * (len(chunk.features_BD) if private_negatives else 1)
     if not 1 <= draws <= MAX_DRAWS:
         _refuse("num_negatives", chunk.num_negatives, f"1 to {MAX_DRAWS} draws per chunk")
     if not 0 <= chunk.row_lr <= MAX_ROW_LR:  # false for NaN
         _refuse("row_lr", chunk.row_lr, f"between 0 and {MAX_ROW_LR:g}")
+    return is_plain
+
+
+def _check_integer(name: str, value: object) -> None:
+    if not (isinstance(value, int) and 0 <= value < 2**63):
+        _refuse(name, value, "an integer in [0, 2**63)")
 
 
 def _is_plainly_sound(chunk: Chunk, dim: int, num_tags: int, num_items: int, all_features: bool) -> bool:

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from workers.jit import JIT_ENABLED, kernel
+from workers.jit import JIT_ENABLED, inlined_kernel, kernel
 
 NEGATIVES, POSITIVES, ROUNDING, FRESH_ROWS = 1, 2, 3, 4
 """Streams: numbers of one (seed, step, chunk) that must not depend on each other."""
@@ -23,10 +23,9 @@ NEGATIVES, POSITIVES, ROUNDING, FRESH_ROWS = 1, 2, 3, 4
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio: its multiples lie far apart, and their high bits depend on all bits of the factor."""
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_GOLDEN_INT, _MIX_1_INT, _MIX_2_INT = int(GOLDEN), int(_MIX_1), int(_MIX_2)
-_U27, _U30, _U31 = np.uint64(27), np.uint64(30), np.uint64(31)
+_U27, _U30, _U31, _U32 = (np.uint64(number) for number in (27, 30, 31, 32))
+_LOW_32 = np.uint64(0xFFFFFFFF)
 _I128 = ir.IntType(128)
-_MASK_64 = (1 << 64) - 1
 
 
 @kernel
@@ -57,23 +56,27 @@ def _below_uncompiled(bits: np.uint64, limit: np.uint64) -> np.uint64:
 below: Any = intrinsic(_below) if JIT_ENABLED else _below_uncompiled
 
 
+@inlined_kernel
+def below_32(bits, limit):
+    """The same for a limit of at most 32 bits, from products that vectors of 64 bits can hold."""
+    return ((bits >> _U32) * limit + (((bits & _LOW_32) * limit) >> _U32)) >> _U32
+
+
 def stream_key(seed: int, step: int, chunk: int, stream: int) -> np.uint64:
     """The key of one stream of draws.
 
     Args:
-        seed: of the run.
-        step: of the trunk.
-        chunk: within the step.
+        seed: of the run, 0 to 2**63 - 1.
+        step: of the trunk, at least 0.
+        chunk: within the step, at least 0.
         stream: `NEGATIVES`, `POSITIVES`, `ROUNDING` or `FRESH_ROWS`.
     """
-    key = 0
+    return np.uint64(_key(seed, step, chunk, stream))
+
+
+@kernel
+def _key(seed, step, chunk, stream):
+    key = np.uint64(0)
     for part in (seed, step, chunk, stream):
-        key = _splitmix(key ^ (part & _MASK_64))
-    return np.uint64(key)
-
-
-def _splitmix(state: int) -> int:
-    z = (state + _GOLDEN_INT) & _MASK_64
-    z = ((z ^ (z >> 30)) * _MIX_1_INT) & _MASK_64
-    z = ((z ^ (z >> 27)) * _MIX_2_INT) & _MASK_64
-    return z ^ (z >> 31)
+        key = random_bits(key ^ np.uint64(part), np.uint64(0))
+    return key

@@ -12,7 +12,7 @@ from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import stream_key
 from workers.errors import ChunkError
 from workers.jit import kernel
-from workers.job import Answer, prepare_job
+from workers.job import Answer, plain_chunk, prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
 from workers.matrix import (
@@ -63,8 +63,8 @@ class WideEngine:
         """
         self._check(chunk, all_features=True)
 
-    def _check(self, chunk: Chunk, *, all_features: bool) -> None:
-        check_chunk(
+    def _check(self, chunk: Chunk, *, all_features: bool) -> bool:
+        return check_chunk(
             chunk,
             num_tags=self.matrix.num_tags,
             dim=self.matrix.dim,
@@ -87,10 +87,10 @@ class WideEngine:
             ChunkError: the chunk breaks a rule, or leads to numbers that are not finite; rows stay finite in any case.
                 Nothing was written, but with private negatives the examples before the first that is not finite.
         """
-        self._check(chunk, all_features=False)
+        is_plain = self._check(chunk, all_features=False)
         answer = answer or self._own_answer(len(chunk.features_BD))
         try:
-            return self._apply(chunk, answer)
+            return self._apply(chunk if is_plain else plain_chunk(chunk, self._scratch), answer)
         except ChunkError:
             self.check(chunk)  # is it the features' fault? Then say so
             raise
@@ -109,9 +109,10 @@ class WideEngine:
         drawn_ns = time.perf_counter_ns()
         job = prepare_job(chunk, neg_ids, self.matrix, self.config, self._scratch)
         outcome = self._run(self._tags, job, self._scratch, answer)
-        staleness = _count_applied(self.matrix.worker_stats_WS) - applied_before
         end_ns = time.perf_counter_ns()
-        _record(
+        staleness = _record(
+            self.matrix.worker_stats_WS,
+            applied_before,
             self._stats,
             chunk.update,
             len(chunk.features_BD),
@@ -119,7 +120,6 @@ class WideEngine:
             outcome.accidental_hits,
             num_drawn,
             end_ns - start_ns,
-            staleness,
         )
         return Reply(
             loss_B=outcome.loss_B,
@@ -155,8 +155,11 @@ class WideEngine:
 
 
 @kernel
-def _record(stats, update, num_examples, rows_written, accidental_hits, num_drawn, busy_ns, staleness):
-    """Add a chunk to a worker's statistics."""
+def _record(
+    worker_stats_WS, applied_before, stats, update, num_examples, rows_written, accidental_hits, num_drawn, busy_ns
+):
+    """Add a chunk to a worker's statistics; returns how many others were applied since `applied_before`."""
+    staleness = _count_applied(worker_stats_WS) - applied_before
     stats[SERVED] += 1
     stats[APPLIED] += update
     stats[EXAMPLES] += num_examples
@@ -165,6 +168,7 @@ def _record(stats, update, num_examples, rows_written, accidental_hits, num_draw
     stats[NEGATIVES] += num_drawn
     stats[BUSY_NS] += busy_ns
     stats[STALENESS] += staleness
+    return staleness
 
 
 @kernel

@@ -31,10 +31,8 @@ from workers.vectors import fma, high, length, low, put
 HOT_UPDATES = 32
 """A row with this many updates in a chunk is copied: three passes over it, instead of so many contended ones."""
 MAX_HOT = 256
-NUM_MARKS = 4096
+NUM_COUNTS = 4096
 """Places in the table that counts updates; a power of two. Tags that share a place are counted together."""
-
-COUNT_BITS = 0xFFFFFFFF
 TABLE_SIZE = 1024
 """Of the table of tags found to be hot, at most a quarter full."""
 _PLUS, _MINUS = np.float32(1), np.float32(-1)
@@ -63,20 +61,23 @@ def hot_rows(tags: Tags, scratch: Scratch) -> HotRows:
 
 
 @inlined_kernel
-def place_hot(marks, table, ids_H, places):
+def place_hot(counts, table, ids_H, places):
     """Find the hot rows, and put the place of their copy where their tag stood; returns how many there are.
 
     Args:
-        marks: int64 [NUM_MARKS], whose low 32 bits count updates by the low bits of the tag.
+        counts: int32 [NUM_COUNTS], overwritten.
         table: int32 [TABLE_SIZE], overwritten.
         ids_H: int32, out: the hot tags.
         places: int32, the tag of each update; out: its place.
     """
+    counts[:] = 0
+    for i in range(len(places)):
+        counts[np.uint64(places[i] & (NUM_COUNTS - 1))] += 1
     table[:] = -1
     num_hot, size_mask = 0, TABLE_SIZE - 1
     for i in range(len(places)):
         tag = places[i]
-        if (marks[np.uint64(tag & (NUM_MARKS - 1))] & COUNT_BITS) < HOT_UPDATES:
+        if counts[np.uint64(tag & (NUM_COUNTS - 1))] < HOT_UPDATES:
             continue
         at = (tag ^ (tag >> 10)) & size_mask
         while table[at] >= 0 and ids_H[table[at]] != tag:

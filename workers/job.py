@@ -7,7 +7,8 @@ Legend: B examples, D dim, K negatives drawn, N tags.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 
 _NO_KEY = np.uint64(0)
+_ARRAYS = ("features_BD", "pos_ids", "pos_offsets", "pos_weights", "items_B", "true_ids", "true_offsets")
+"""Fields of a chunk."""
 
 
 class Positives(NamedTuple):
@@ -84,23 +87,30 @@ class Outcome(NamedTuple):
     accidental_hits: int
 
 
+def plain_chunk(chunk: Chunk, scratch: Scratch) -> Chunk:
+    """A checked chunk whose arrays are laid out as kernels want them: copied where they are not."""
+    arrays = {name: getattr(chunk, name) for name in _ARRAYS}
+    plain: dict[str, Any] = {
+        name: array if array is None else scratch.plain(name, array) for name, array in arrays.items()
+    }
+    return replace(chunk, **plain)
+
+
 def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: HeadConfig, scratch: Scratch) -> Job:
-    """Put a checked chunk into the form that kernels take; its arrays are used as they are where they can be."""
+    """Put a checked chunk, laid out as kernels want it, into the form that they take."""
     B = len(chunk.features_BD)
-    offsets_B1 = scratch.plain("pos_offsets", chunk.pos_offsets, np.int32)
     weights = scratch.array("pos_weights", len(chunk.pos_ids), np.float32)
     starts_B, stops_B = scratch.array("true_starts", B, np.int64), scratch.array("true_stops", B, np.int64)
-    items_B = NO_I8 if chunk.items_B is None else scratch.plain("items", chunk.items_B, np.int64)
-    true_offsets = NO_I4 if chunk.true_offsets is None else scratch.plain("true_offsets", chunk.true_offsets, np.int32)
-    most = _spread(offsets_B1, weights, items_B, matrix.item_offsets, true_offsets, starts_B, stops_B)
+    items_B = NO_I8 if chunk.items_B is None else chunk.items_B
+    true_offsets = NO_I4 if chunk.true_offsets is None else chunk.true_offsets
+    most = _spread(chunk.pos_offsets, weights, items_B, matrix.item_offsets, true_offsets, starts_B, stops_B)
     if chunk.pos_weights is not None:
         weights *= chunk.pos_weights
-    true_tags = matrix.item_tags if chunk.true_ids is None else scratch.plain("true_ids", chunk.true_ids, np.int32)
     return Job(
-        features_BD=scratch.plain("features", chunk.features_BD, np.float32),
+        features_BD=chunk.features_BD,
         neg_ids=neg_ids,
-        positives=Positives(scratch.plain("pos_ids", chunk.pos_ids, np.int32), offsets_B1, weights, int(most)),
-        truth=Truth(starts_B, stops_B, true_tags),
+        positives=Positives(chunk.pos_ids, chunk.pos_offsets, weights, most),
+        truth=Truth(starts_B, stops_B, matrix.item_tags if chunk.true_ids is None else chunk.true_ids),
         loss=Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), chunk.num_negatives),
         update=scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),
         writes=chunk.update,

@@ -34,12 +34,12 @@ from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Loss, Outcome
 from workers.objectives import loss_terms, negative_weight, softplus_terms, times
 from workers.prefetch import LINE_FLOATS
-from workers.private_plan import Plan, make_plan
+from workers.private_plan import Plan, PlanMemory, PlanSize, make_plan, plan_memory, plan_size
 from workers.row_blocks import add, clear
 from workers.row_optimizers import RowUpdate, is_safe
 from workers.row_passes import bound_rows, move_four, move_rest, move_state, score_rows
 from workers.rows import dim_of, vector_width
-from workers.scratch import Scratch, roomy
+from workers.scratch import Scratch
 from workers.slots import MASKED
 from workers.tags import LOG_Q, Tags
 from workers.vectors import row_of, values_from, zeros
@@ -65,14 +65,20 @@ _WORK = (np.float32, np.float32, np.float32, np.float32, np.int32, np.float32, n
 """Types of `Work`."""
 
 
+class _Memory(NamedTuple):
+    """For jobs of one size."""
+
+    planning: PlanMemory
+    hot: HotRows
+    work: Work
+
+
 class Planned(NamedTuple):
     """A chunk of which everything is known but what its rows hold."""
 
-    plan: Plan
-    hot: HotRows
+    memory: _Memory
     num_hot: int
     accidental_hits: int
-    work: Work
     answer: Answer
 
 
@@ -87,20 +93,25 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
 
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
     """Find the rows of every example, and memory for the work."""
-    hot = scratch.kept("hot rows", (tags.rows_NS.shape, tags.rows_NS.dtype), lambda: hot_rows(tags, scratch))
-    plan, num_hot, hits = make_plan(job, hot.ids_H, scratch)
-    most_slots = roomy(job.loss.num_drawn + job.positives.most)
-    work = scratch.kept("work", most_slots, lambda: Work(*(scratch.empty(most_slots, of) for of in _WORK)))
-    return Planned(plan, hot, num_hot, hits, work, answer)
+    size = plan_size(job)
+    memory = scratch.kept("private kernel", (size, tags.rows_NS.shape[1]), lambda: _memory(tags, size, scratch))
+    num_hot, hits = make_plan(job, memory.planning, memory.hot.ids_H)
+    return Planned(memory, num_hot, hits, answer)
+
+
+def _memory(tags: Tags, size: PlanSize, scratch: Scratch) -> _Memory:
+    work = Work(*(scratch.empty(size.most_slots, of) for of in _WORK))
+    hot = scratch.kept("hot rows", tags.rows_NS.shape[1], lambda: hot_rows(tags, scratch))
+    return _Memory(plan_memory(size, scratch), hot, work)
 
 
 def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
     """The kernel itself, see `run_private`."""
     loss_B, feature_grad_BD = planned.answer
-    update, positives = job.update, job.positives
+    update, positives, (planning, hot, work) = job.update, job.positives, planned.memory
     run = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1], update.optimizer, update.decays)
     rows_written = run(
-        *(*tags, *planned.hot, planned.num_hot, *planned.plan, *planned.work),
+        *(*tags, *hot, planned.num_hot, *planning.plan, *work),
         *(*job.loss, update.lr, update.keep, update.max_norm, job.writes, job.rounding_key),
         *(job.features_BD, positives.offsets_B1, positives.weights, loss_B, feature_grad_BD),
     )

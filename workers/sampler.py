@@ -16,9 +16,10 @@ Source: Walker's alias method in the construction of Vose, "A linear algorithm f
 
 import numpy as np
 
-from workers.counters import below, random_bits
+from workers.counters import below, below_32, random_bits
 from workers.jit import kernel
 from workers.prefetch import prefetch_near, prefetch_read
+from workers.stack import stacked_uint32, stacked_uint64
 from workers.vectors import values_from
 
 THRESHOLD, ALIAS, FIRST, SIZE = range(4)
@@ -26,7 +27,7 @@ THRESHOLD, ALIAS, FIRST, SIZE = range(4)
 _COLUMNS, _LINE_GROUPS = 4, 4
 
 _MOST_TAGS = 2**31 - 1
-_BLOCK = 32  # members fetched ahead of their use
+_BLOCK = 64  # draws made together
 _TWO_32 = 4294967296.0
 _LOW_32 = np.uint64(0xFFFFFFFF)
 _TWO, _ONE = np.uint64(2), np.uint64(1)
@@ -103,22 +104,25 @@ def draw_ids(groups_G4, members_X, key, ids_K):
     """Fill ids_K (int32) with independent draws; equal keys (uint64) give equal draws."""
     K, G = len(ids_K), np.uint64(len(groups_G4))
     groups, ids = values_from(groups_G4.reshape(-1), 0), values_from(ids_K, 0)
+    places, chances, others = stacked_uint32(_BLOCK), stacked_uint32(_BLOCK), stacked_uint64(_BLOCK)
     if len(groups_G4) < K * _LINE_GROUPS:  # one after the other, lines come faster than each when a draw asks for it
         for g in range(0, len(groups_G4), _LINE_GROUPS):
             prefetch_near(groups, g * _COLUMNS)
-    for k in range(K):
-        counter = np.uint64(k) * _TWO
-        bits = random_bits(key, counter)
-        at = np.int64(below(bits, G)) * _COLUMNS
-        alias = np.int64(groups[at + ALIAS]) * _COLUMNS  # read in any case: which one it will be cannot be guessed
-        at = at if (bits & _LOW_32) < np.uint64(groups[at + THRESHOLD]) else alias
-        within = below(random_bits(key, counter + _ONE), np.uint64(groups[at + SIZE]))
-        ids[k] = np.int32(np.uint64(groups[at + FIRST]) + within)
-    if len(members_X) == 0:
-        return
     for start in range(0, K, _BLOCK):
+        for i in range(_BLOCK):  # apart from what follows, for LLVM makes vectors of it
+            counter = np.uint64(start + i) * _TWO
+            bits = random_bits(key, counter)
+            places[i], chances[i] = np.uint32(below_32(bits, G)), np.uint32(bits & _LOW_32)
+            others[i] = random_bits(key, counter + _ONE)
         stop = min(start + _BLOCK, K)
-        for k in range(start, stop):  # members of one block are fetched together, not one after the other
-            prefetch_read(members_X, ids_K[k])
         for k in range(start, stop):
-            ids_K[k] = members_X[ids_K[k]]
+            i = k - start
+            at = np.int64(places[i]) * _COLUMNS
+            alias = np.int64(groups[at + ALIAS]) * _COLUMNS  # read in any case: which it will be cannot be guessed
+            at = at if chances[i] < groups[at + THRESHOLD] else alias
+            ids[k] = np.int32(np.uint64(groups[at + FIRST]) + below(others[i], np.uint64(groups[at + SIZE])))
+        if len(members_X) > 0:
+            for k in range(start, stop):  # members of one block are fetched together, not one after the other
+                prefetch_read(members_X, ids[k])
+            for k in range(start, stop):
+                ids[k] = members_X[ids[k]]

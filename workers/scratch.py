@@ -53,7 +53,7 @@ class Scratch:
         memory, self._block = self._block[:num_bytes], self._block[taken:]
         return memory.view(dtype).reshape(shape)
 
-    def array(self, name: str, shape: tuple[int, ...] | int, dtype: type) -> np.ndarray:
+    def array(self, name: str, shape: tuple[int, ...] | int, dtype: npt.DTypeLike) -> np.ndarray:
         """A C-contiguous array with arbitrary contents; the same memory at every call with this name."""
         latest = self._latest.get(name)
         if latest is not None and latest[0] == shape:  # chunks are mostly alike
@@ -73,10 +73,10 @@ class Scratch:
             found = self._kept[name] = sizes, make()
         return cast(T, found[1])
 
-    def plain(self, name: str, source: np.ndarray, dtype: type) -> np.ndarray:
+    def plain(self, name: str, source: np.ndarray) -> np.ndarray:
         """The array itself, or a copy if it is read-only, unaligned or strided: kernels would be compiled anew."""
-        if source.dtype == dtype and source.flags.carray:
+        if source.flags.carray:
             return source
-        array = self.array(name, source.shape, dtype)
+        array = self.array(name, source.shape, source.dtype)
         np.copyto(array, source)
         return array
