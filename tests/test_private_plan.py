@@ -76,14 +76,16 @@ def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_we
         at += len(positives[b])
         tags, start = tags_of(plan, ids_H, b), plan.offsets_B2[b]
         assert len(set(tags)) == len(tags)
-        has_repeats = len({*drawn, *positives[b]}) < len(drawn) + len(positives[b])
-        is_simple = objective == OBJECTIVES[0] and not has_repeats and (weights_P > 0).all()
+        is_simple = objective == OBJECTIVES[0] and (weights_P > 0).all() and not {*drawn} & {*positives[b]}
         assert plan.is_simple_B[b] == (is_simple and len(drawn) + len(positives[b]) <= 512)
         if plan.is_simple_B[b]:
-            assert tags == drawn + positives[b]
-            expected = [np.float32(job.loss.negative_weight / np.float32(num_drawn))] * len(drawn)
-            expected += (-weights_P).tolist()
-            np.testing.assert_array_equal(plan.weights[start : start + len(tags)], np.float32(expected))
+            expected = Counter(
+                {tag: job.loss.negative_weight / num_drawn * often for tag, often in Counter(drawn).items()}
+            )
+            for tag, weight in zip(positives[b], weights_P, strict=True):
+                expected[tag] -= weight
+            assert tags == list(expected) and plan.num_negatives_B[b] == len({*drawn})
+            np.testing.assert_allclose(plan.weights[start : start + len(tags)], [*expected.values()], rtol=1e-6)
         else:
             n = plan.num_negatives_B[b]
             multiplicity = plan.multiplicity[start : start + n]

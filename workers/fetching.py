@@ -15,6 +15,23 @@ from workers.vectors import row_of
 SHORT_ROW = 128
 """Words up to which rows are fetched into the first level of the cache; longer ones, into the second, so that they do
 not push out the rows at work."""
+FAR_BYTES = 4 << 30
+"""Rows of more memory are touched two examples ahead: that is 2,048 huge pages, as many as second-level TLBs know.
+Touching costs bandwidth, since it opens a page of DRAM for one line. Longer rows lose more by that than they gain."""
+_WORD_BYTES = 4
+
+
+@inlined_kernel
+def are_far(tags, words):
+    """Whether rows should be touched before they are fetched."""
+    return words <= SHORT_ROW and len(tags.rows_NS) * words * _WORD_BYTES > FAR_BYTES
+
+
+@inlined_kernel
+def touch_rows(tags, hot, words, places, S):
+    """Ask for the first line of rows whose turn is two examples away: then their pages are known when the rest is."""
+    for i in range(S):
+        prefetch_write(row_of(tags.rows_NS, hot.rows_HS, places[i], words), 0)
 
 
 @inlined_kernel

@@ -28,7 +28,7 @@ import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
-from workers.fetching import fetch_features, fetch_plan, fetch_rows
+from workers.fetching import are_far, fetch_features, fetch_plan, fetch_rows, touch_rows
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Loss, Outcome
@@ -199,7 +199,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         loss = Loss(objective, w, num_drawn)
         rule = RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays)
         B, written, bad, like = len(loss_B), 0, -1, zeros(width)
-        moves = values_from(work.moves_A, 0)
+        moves, is_far = values_from(work.moves_A, 0), are_far(tags, words)
         take_hot(tags, hot, num_hot)
         fetch_rows(tags, hot, words, values_from(plan.places, 0), 0, plan.offsets_B2[1], 0, words)
         for b in range(B):
@@ -210,6 +210,8 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
             scores = values_from(work.scores_S, 0)
             fetch_features(f, g, D)
             fetch_plan(weights, next_places, stop - start, num_next)
+            if is_far:  # after the next example's places come those of the one after it, mostly as many
+                touch_rows(tags, hot, words, values_from(plan.places, stop + num_next), num_next)
             square = clear(f, g, D, like)
             score_rows(tags, hot, words, places, stop - start, next_places, num_next, early, f, half, like, scores)
             if plan.is_simple_B[b]:

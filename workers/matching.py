@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from workers.jit import JIT_ENABLED
+from workers.jit import JIT_ENABLED, inlined_kernel
 from workers.lanes import Lanes, spread
 
 BLOCK = 16
@@ -62,3 +62,33 @@ def _equal_to_uncompiled(tags: np.ndarray, start: int, tag: np.int32) -> int:
 
 equal_pairs: Any = intrinsic(_equal_pairs) if JIT_ENABLED else _equal_pairs_uncompiled
 equal_to: Any = intrinsic(_equal_to) if JIT_ENABLED else _equal_to_uncompiled
+
+
+@inlined_kernel
+def front(count):
+    """The bits of the first `count` of a block's tags."""
+    return (np.int64(1) << min(count, BLOCK)) - 1
+
+
+@inlined_kernel
+def has_repeats(tags, S):
+    """Whether one of S tags occurs twice; overwrites `BLOCK` numbers after them."""
+    for i in range(BLOCK):
+        tags[S + i] = -1 - i  # equal to none
+    found = np.int64(0)
+    for i in range(0, S, BLOCK):
+        for j in range(i + 1, S):
+            found |= equal_pairs(tags, i, j)
+    return found != 0
+
+
+@inlined_kernel
+def place_among(tags, S, tag):
+    """Where a tag is among the first S; S if it is not."""
+    for start in range(0, S, BLOCK):
+        found = equal_to(tags, start, tag) & front(S - start)
+        if found != 0:
+            while tags[start] != tag:
+                start += 1
+            return start
+    return S

@@ -1,7 +1,8 @@
 """The plan of a chunk with private negatives: which rows each example touches, made before the first row is touched.
 
 Without its accidental hits, hardly any example has a tag twice. So every tag is compared with all true tags, and with
-all later ones of its example, sixteen at once; only where one is there twice, a hash table is made.
+all later ones of its example, sixteen at once. Only in large examples, or for other losses than that of negative
+sampling, repeats are merged through a hash table.
 
 Legend: B examples, K negatives drawn per example, S slots (distinct tags) of one example, negatives first.
 """
@@ -12,27 +13,27 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workers.accidental_hits import leave_out_true, mask_true
 from workers.config import NEGATIVE_SAMPLING
 from workers.hot_rows import NUM_COUNTS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
-from workers.job import Job
-from workers.matching import BLOCK, equal_pairs, equal_to
+from workers.job import Job, Loss, Positives, Truth
+from workers.matching import BLOCK, has_repeats, place_among
 from workers.scratch import Scratch, roomy
-from workers.slots import Table, assign_slots, is_among, make_table
+from workers.slots import Table, assign_slots, make_table
 from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _ROOM = BLOCK
 """Beside an example of the largest size: kernels fetch the next example's rows by fours, and here tags are compared."""
 _MOST_TAGS = 512  # of an example; to compare more with each other takes longer than a hash table
-_MOST_TRUE = 4096  # true tags; to compare with more takes longer than a binary search
 
 
 class Plan(NamedTuple):
     """The distinct tags of every example, one example after the other.
 
-    An example is simple if no tag is there twice, every positive has a weight and the objective is negative sampling.
-    Its slots are the draws but for accidental hits, then the positives, and all that its loss needs are their weights.
+    An example is simple if every positive has a weight, none was drawn as a negative, and the objective is negative
+    sampling. All that its loss needs of its slots are their weights.
     """
 
     offsets_B2: np.ndarray
@@ -43,7 +44,7 @@ class Plan(NamedTuple):
     places: np.ndarray
     """int32, where the row of each slot is, see `workers.hot_rows`."""
     weights: np.ndarray
-    """float32, of simple examples: w/K of a negative, and below 0 that of a positive."""
+    """float32, of simple examples: w/K of each draw of a negative, and below 0 that of a positive."""
     multiplicity: np.ndarray
     """float32, of the others: draws of a negative; 0 if it is an accidental hit."""
     pos_slots: np.ndarray
@@ -131,89 +132,83 @@ def _tables(capacity: int, scratch: Scratch) -> _Tables:
 
 @kernel
 def _fill(
-    table_keys,
-    table_slots,
-    counts,
-    hot_table,
-    hot_ids_H,
-    neg_ids,
-    pos_ids,
-    pos_offsets_B1,
-    pos_weights,
-    most,
-    starts_B,
-    stops_B,
-    true_tags,
-    objective,
-    w,
-    K,
-    writes,
-    offsets_B2,
-    num_negatives_B,
-    is_simple_B,
-    places,
-    weights,
-    multiplicity,
-    pos_slots,
-):
+    table_keys, table_slots, counts, hot_table, hot_ids_H, neg_ids,
+    pos_ids, pos_offsets_B1, pos_weights, most_positives, true_starts_B, true_stops_B, true_tags,
+    objective, w, num_drawn, writes,
+    offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots,
+):  # fmt: skip
     """Fill the plan; returns (hot rows, accidental hits). Arguments lie flat, see `workers.jit`."""
     table = Table(table_keys, table_slots)
+    positives = Positives(pos_ids, pos_offsets_B1, pos_weights, most_positives)
+    truth, loss = Truth(true_starts_B, true_stops_B, true_tags), Loss(objective, w, num_drawn)
     plan = Plan(offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots)
-    B, hits, start, weight = len(starts_B), np.int64(0), np.int64(0), np.float32(w / np.float32(K))
+    B, hits, start = len(num_negatives_B), np.int64(0), np.int64(0)
     table.keys[:] = -1
     for b in range(B):
         plan.offsets_B2[b] = start
-        pos_start, pos_stop = pos_offsets_B1[b], pos_offsets_B1[b + 1]
-        P, pos_weights_P = np.int64(pos_stop - pos_start), pos_weights[pos_start:pos_stop]
-        neg_ids_K, ids_P = values_from(neg_ids, b * K), values_from(pos_ids, pos_start)
-        pos_slots_P = plan.pos_slots[pos_start:pos_stop]
-        ids_S, first, last = values_from(plan.places, start), starts_B[b], stops_B[b]
-        for k in range(K):
-            ids_S[k] = neg_ids_K[k]
-        num_negatives = _leave_out_true(ids_S, K, true_tags, first, last)
-        for p in range(P):
-            ids_S[num_negatives + p] = ids_P[p]
-        num_slots = num_negatives + P
-        if _has_repeats(ids_S, num_slots):
-            num_negatives, num_slots = assign_slots(
-                table,
-                b,
-                neg_ids[b * K : (b + 1) * K],
-                pos_ids[pos_start:pos_stop],
-                plan.places[start:],
-                plan.multiplicity[start:],
-                pos_slots_P,
-            )
-            hits += _mask(ids_S, num_negatives, true_tags, first, last, plan.multiplicity[start:])
-            plan.is_simple_B[b] = False
-        else:
-            hits += K - num_negatives
-            has_weights = objective == NEGATIVE_SAMPLING
-            has_weights &= _weigh(values_from(plan.weights, start), num_negatives, weight, pos_weights_P)
-            plan.is_simple_B[b] = has_weights
-            if not has_weights:
-                plan.multiplicity[start : start + num_negatives] = _ONE
-                for p in range(P):
-                    pos_slots_P[p] = num_negatives + p
-        plan.num_negatives_B[b] = num_negatives
+        num_slots, num_hits = _plan_example(plan, table, neg_ids, positives, truth, loss, b, start)
         start += num_slots
+        hits += num_hits
     plan.offsets_B2[B:] = start
     num_hot = place_hot(counts, hot_table, hot_ids_H, plan.places[:start]) if writes else 0
     return num_hot, hits
 
 
 @inlined_kernel
-def _has_repeats(tags, S):
-    """Whether one of S tags occurs twice, or may because they are too many; overwrites `BLOCK` numbers after them."""
-    if S > _MOST_TAGS:
-        return True
-    for i in range(BLOCK):
-        tags[S + i] = -1 - i  # equal to none
-    found = np.int64(0)
-    for i in range(0, S, BLOCK):
-        for j in range(i + 1, S):
-            found |= equal_pairs(tags, i, j)
-    return found != 0
+def _plan_example(plan, table, neg_ids, positives, truth, loss, b, start):
+    """Plan one example, whose slots begin at `start`; returns (slots, accidental hits)."""
+    first, last = truth.starts_B[b], truth.stops_B[b]
+    pos_start, pos_stop = positives.offsets_B1[b], positives.offsets_B1[b + 1]
+    K, P = loss.num_drawn, np.int64(pos_stop - pos_start)
+    drawn, ids_P = values_from(neg_ids, b * K), values_from(positives.ids, pos_start)
+    ids_S, weights_S = values_from(plan.places, start), values_from(plan.weights, start)
+    pos_slots_P, multiplicity_S = plan.pos_slots[pos_start:pos_stop], plan.multiplicity[start:]
+    for k in range(K):
+        ids_S[k] = drawn[k]
+    num_negatives = leave_out_true(ids_S, K, truth.tags, first, last)
+    num_hits, num_slots = K - num_negatives, num_negatives + P
+    for p in range(P):
+        ids_S[num_negatives + p] = ids_P[p]
+    may_repeat = num_slots > _MOST_TAGS or has_repeats(ids_S, num_slots)
+    is_simple = loss.objective == NEGATIVE_SAMPLING and num_slots <= _MOST_TAGS
+    weight = np.float32(loss.negative_weight / np.float32(K))
+    is_simple &= _weigh(weights_S, num_negatives, weight, positives.weights[pos_start:pos_stop])
+    if may_repeat and is_simple:
+        num_negatives, num_slots, is_simple = _merge_repeats(ids_S, weights_S, num_negatives, num_slots)
+    if not is_simple and may_repeat:
+        neg_ids_K, pos_ids_P = neg_ids[b * K : (b + 1) * K], positives.ids[pos_start:pos_stop]
+        found = assign_slots(table, b, neg_ids_K, pos_ids_P, plan.places[start:], multiplicity_S, pos_slots_P)
+        num_negatives, num_slots = np.int64(found[0]), np.int64(found[1])
+        num_hits = mask_true(ids_S, num_negatives, truth.tags, first, last, multiplicity_S)
+    elif not is_simple:
+        multiplicity_S[:num_negatives] = _ONE
+        for p in range(P):
+            pos_slots_P[p] = num_negatives + p
+    plan.num_negatives_B[b], plan.is_simple_B[b] = num_negatives, is_simple
+    return num_slots, num_hits
+
+
+@inlined_kernel
+def _merge_repeats(tags, weights, num_negatives, S):
+    """Give a tag that occurs twice one slot with both weights.
+
+    Returns:
+        (slots of negatives, slots, whether that could be done: not where a negative is a positive, too)
+    """
+    for i in range(1, S):
+        first = place_among(tags, i, tags[i])
+        if first < i:
+            if (weights[first] < _ZERO) != (weights[i] < _ZERO):
+                return num_negatives, S, False
+            weights[first] += weights[i]
+            tags[i] = -1
+    kept, negatives = np.int64(0), np.int64(0)
+    for i in range(S):
+        is_first = tags[i] >= 0
+        tags[kept], weights[kept] = tags[i], weights[i]
+        kept += is_first
+        negatives += is_first and i < num_negatives
+    return negatives, kept, True
 
 
 @inlined_kernel
@@ -226,45 +221,3 @@ def _weigh(weights_S, num_negatives, weight, pos_weights):
         weights_S[num_negatives + p] = -pos_weights[p]
         has_all &= pos_weights[p] > _ZERO
     return has_all
-
-
-@inlined_kernel
-def _true_ones(tags, start, K, true_tags, first, last):
-    """Which of tags[start:K], of a block of them at most, are among true_tags[first:last]: bits of a number."""
-    found, count = np.int64(0), min(K - start, BLOCK)
-    if last - first > _MOST_TRUE:
-        for i in range(count):
-            found |= np.int64(is_among(true_tags, first, last, tags[start + i])) << i
-        return found
-    ones = values_from(true_tags, 0)
-    for t in range(first, last):
-        found |= equal_to(tags, start, ones[t])
-    return found & ((np.int64(1) << count) - 1)
-
-
-@inlined_kernel
-def _leave_out_true(tags, K, true_tags, first, last):
-    """Move those of K tags to the front that are no true tags; returns how many."""
-    kept = np.int64(0)
-    for start in range(0, K, BLOCK):
-        stop, found = min(start + BLOCK, K), _true_ones(tags, start, K, true_tags, first, last)
-        if found == 0 and kept == start:  # as nearly always
-            kept = np.int64(stop)
-            continue
-        for k in range(start, stop):
-            tags[kept] = tags[k]
-            kept += 1 - ((found >> (k - start)) & 1)
-    return kept
-
-
-@inlined_kernel
-def _mask(tags, K, true_tags, first, last, multiplicity_S):
-    """Set the multiplicity of accidental hits to 0; returns how many draws they were."""
-    hits = np.int64(0)
-    for start in range(0, K, BLOCK):
-        found = _true_ones(tags, start, K, true_tags, first, last)
-        for k in range(start, min(start + BLOCK, K)):
-            if (found >> (k - start)) & 1:
-                hits += np.int64(multiplicity_S[k])
-                multiplicity_S[k] = _ZERO
-    return hits

@@ -1,0 +1,58 @@
+"""Accidental hits of one example: draws that are true tags.
+
+Legend: K draws, or slots of distinct ones.
+"""
+
+# mypy: allow-untyped-defs
+
+import numpy as np
+
+from workers.jit import inlined_kernel
+from workers.matching import BLOCK, equal_to, front
+from workers.slots import is_among
+from workers.vectors import values_from
+
+_MOST_TRUE = 4096  # true tags; to compare with more takes longer than a binary search
+_ZERO = np.float32(0)
+
+
+@inlined_kernel
+def _true_ones(tags, start, K, true_tags, first, last):
+    """Which of tags[start:K], of a block of them at most, are among true_tags[first:last]: bits of a number."""
+    found, count = np.int64(0), min(K - start, BLOCK)
+    if last - first > _MOST_TRUE:
+        for i in range(count):
+            found |= np.int64(is_among(true_tags, first, last, tags[start + i])) << i
+        return found
+    ones = values_from(true_tags, 0)
+    for t in range(first, last):
+        found |= equal_to(tags, start, ones[t])
+    return found & front(count)
+
+
+@inlined_kernel
+def leave_out_true(tags, K, true_tags, first, last):
+    """Move those of K tags to the front that are no true tags; returns how many."""
+    kept = np.int64(0)
+    for start in range(0, K, BLOCK):
+        stop, found = min(start + BLOCK, K), _true_ones(tags, start, K, true_tags, first, last)
+        if found == 0 and kept == start:  # as nearly always
+            kept = np.int64(stop)
+            continue
+        for k in range(start, stop):
+            tags[kept] = tags[k]
+            kept += 1 - ((found >> (k - start)) & 1)
+    return kept
+
+
+@inlined_kernel
+def mask_true(tags, K, true_tags, first, last, multiplicity_S):
+    """Set the multiplicity of accidental hits to 0; returns how many draws they were."""
+    hits = np.int64(0)
+    for start in range(0, K, BLOCK):
+        found = _true_ones(tags, start, K, true_tags, first, last)
+        for k in range(start, min(start + BLOCK, K)):
+            if (found >> (k - start)) & 1:
+                hits += np.int64(multiplicity_S[k])
+                multiplicity_S[k] = _ZERO
+    return hits
