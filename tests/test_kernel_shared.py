@@ -76,6 +76,18 @@ def test_any_number_of_positives(objective, row_dtype):
     np.testing.assert_allclose(both.matrix.rows_ND, both.parameters.rows_ND, rtol=1.01 * last_bit, atol=1e-4)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("num_drawn", [1, 15, 16, 17, 24, 60, 300])
+def test_any_number_of_negatives(objective, num_drawn):
+    """Products are of whole blocks of rows, some of which may be no negative's."""
+    config = make_config(objective=objective, row_optimizer="sgd")
+    matrix = make_matrix(config)
+    positives = [[3, 7], [5], [2, 11, 30]]
+    both = run_both(matrix, config, make_chunk(random_features(3), positives, positives, num_negatives=num_drawn))
+    assert_equal(both)
+    assert both.reply.rows_written == both.result.rows_written
+
+
 def without_draws(matrix, *tags):
     """The matrix, which never draws these tags: it draws 7 in their place."""
     assert len(matrix.sampler_members), "else a group lists its tags by their number"

@@ -24,12 +24,12 @@ from workers.arithmetic import exp_of_negative, greater, log1p_of_unit, magnitud
 from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, HeadConfig
 from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
-from workers.vectors import fma, load_front, store_front, total, zeros
+from workers.vectors import fma, load, load_front, store, store_front, total, zeros
 
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
 
-_BLOCK = 16
+BLOCK = 16
 """Terms computed together."""
 
 _LARGEST = np.float32(1e31)  # no honest score is beyond it; the comparison is false for NaN
@@ -99,6 +99,18 @@ def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
     log_a = _ZERO
     if objective == SAMPLED_SOFTMAX:
         log_a = _log_sum_exp(scores_K, weights_K)  # not finite if a score is not; scores_K then holds e^{y_k} / A
+    loss, lost = positive_terms(scores_P, weights_P, log_a)
+    if objective == NEGATIVE_SAMPLING:
+        loss_of_negatives, _ = softplus_terms(scores_K, weights_K, len(scores_K))
+        return loss + loss_of_negatives
+    for k in range(len(scores_K)):
+        scores_K[k] *= lost
+    return loss
+
+
+@inlined_kernel
+def positive_terms(scores_P, weights_P, log_a):
+    """The positives' part of `loss_terms`, shifted by log A; returns (loss, minus the sum of their gradients)."""
     for p in range(len(scores_P)):
         scores_P[p] = log_a - scores_P[p]
     loss, _ = softplus_terms(scores_P, weights_P, len(scores_P))
@@ -106,12 +118,34 @@ def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
     for p in range(len(scores_P)):
         lost += scores_P[p]
         scores_P[p] = -scores_P[p]
-    if objective == NEGATIVE_SAMPLING:
-        loss_of_negatives, _ = softplus_terms(scores_K, weights_K, len(scores_K))
-        return loss + loss_of_negatives
-    for k in range(len(scores_K)):
-        scores_K[k] *= lost
-    return loss
+    return loss, lost
+
+
+@inlined_kernel
+def negative_terms(scores_K, biases_K, weights_K, bias_grads_K):
+    """The negatives' part of `loss_terms` for negative sampling, in one pass over whole blocks of `BLOCK`.
+
+    Args:
+        scores_K: float32, without biases; becomes their gradient.
+        biases_K: float32.
+        weights_K: float32, at least 0.
+        bias_grads_K: float32, to which the gradient is added.
+
+    Returns:
+        float32: the loss, or NaN (and arbitrary gradients) if a score is not finite.
+    """
+    like = zeros(BLOCK)
+    losses, bad = like, like
+    for k in range(0, len(scores_K), BLOCK):
+        score = load(scores_K, k, like) + load(biases_K, k, like)
+        weight = load(weights_K, k, like)
+        bad = bad + greater(_LARGEST, magnitude(score), _ZERO, _ONE)
+        share, loss = _sigmoid_and_softplus(score)
+        grad = weight * share
+        losses = fma(weight, loss, losses)
+        store(scores_K, k, grad)
+        store(bias_grads_K, k, load(bias_grads_K, k, like) + grad)
+    return total(losses) if total(bad) == _ZERO else np.float32(np.nan)
 
 
 @inlined_kernel
@@ -123,9 +157,9 @@ def softplus_terms(scores, weights, count):
     Returns:
         (that sum, the sum of the gradients' squares)
     """
-    like = zeros(_BLOCK)
+    like = zeros(BLOCK)
     losses, squares, bad = like, like, like
-    for i in range(0, count, _BLOCK):
+    for i in range(0, count, BLOCK):
         score, weight = load_front(scores, i, count - i, like), load_front(weights, i, count - i, like)
         bad = bad + greater(_LARGEST, magnitude(score), _ZERO, _ONE)
         grad, loss = _softplus(score, weight)
@@ -137,11 +171,16 @@ def softplus_terms(scores, weights, count):
 @inlined_kernel
 def _softplus(score, weight):
     """(gradient, loss) of a score, or of a vector of them."""
-    z = greater(_ZERO, weight, -score, score)
+    share, loss = _sigmoid_and_softplus(greater(_ZERO, weight, -score, score))
+    return weight * share, magnitude(weight) * loss
+
+
+@inlined_kernel
+def _sigmoid_and_softplus(z):
+    """(1 / (1 + e**-z), log(1 + e**z)) of a number, or of a vector of them."""
     e = exp_of_negative(-magnitude(z))
     share = _ONE / (_ONE + e)
-    above_0 = greater(z, _ZERO, z, _ZERO)
-    return weight * greater(z, _ZERO, share, e * share), magnitude(weight) * (above_0 + log1p_of_unit(e))
+    return greater(z, _ZERO, share, e * share), greater(z, _ZERO, z, _ZERO) + log1p_of_unit(e)
 
 
 @kernel

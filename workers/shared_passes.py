@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from workers.config import NEGATIVE_SAMPLING
 from workers.jit import inlined_kernel, kernel
-from workers.objectives import loss_terms, negative_weight, times
+from workers.objectives import loss_terms, negative_terms, negative_weight, positive_terms, times
 from workers.prefetch import LINE_FLOATS, prefetch_read
 from workers.row_blocks import add, add_four, clear, dot, dot_four
 from workers.rows import vector_width
@@ -86,7 +87,7 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
 
     @kernel
     def gather(rows_NW, tag_state_N4, objective, w, num_drawn, ids_K, multiplicity_K, rows_KD, bias_K, weight_K):
-        """Copy the rows of negatives, of either form, with their biases, and find their weights."""
+        """Copy the rows of negatives, of either form, with their biases, and find their weights; 0 where none is."""
         like = zeros(width)
         for k in range(len(ids_K)):
             _fetch(rows_NW, tag_state_N4, _tag_at(ids_K, k + _AHEAD_ROWS), words)
@@ -97,6 +98,10 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
             state = values_from(tag_state_N4, ids_K[k])
             bias_K[k] = state[BIAS]
             weight_K[k] = times(objective, negative_weight(objective, w, num_drawn, state[LOG_Q]), multiplicity_K[k])
+        num_negatives = len(ids_K)
+        rows_KD[num_negatives:] = _ZERO
+        bias_K[num_negatives:] = _ZERO
+        weight_K[num_negatives:] = _ZERO
 
     return gather
 
@@ -114,6 +119,7 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
         pos_offsets_B1,
         pos_weights_A,
         pos_grads_A,
+        num_negatives,
         bias_K,
         weight_K,
         scores_BK,
@@ -126,15 +132,13 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
 
         scores_BK becomes dLoss/dscore, pos_grads_A the same of positives, feature_grad_BD what positives give to the
         feature gradient, squares_B the mean square of the features, bias_grads_S what examples give to the biases of
-        negatives.
+        negatives. K is `num_negatives`, rounded up to whole blocks.
         """
         K, like, all_finite = scores_BK.shape[1], zeros(width), True
         ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
         bias_grads_S[:] = _ZERO
         for b in range(len(loss_B)):
             scores_K, f, g = scores_BK[b], values_from(features_BD, b), values_from(feature_grad_BD, b)
-            for k in range(K):
-                scores_K[k] += bias_K[k]
             squares_B[b] = clear(f, g, D, like) / np.float32(D)
             start, stop = np.int64(pos_offsets_B1[b]), np.int64(pos_offsets_B1[b + 1])
             whole = start + ((stop - start) & ~3)
@@ -146,10 +150,18 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
             for p in range(whole, stop):
                 _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + _AHEAD_ROWS), words)
                 grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
-            loss_B[b] = loss_terms(objective, pos_grads_A[start:stop], pos_weights_A[start:stop], scores_K, weight_K)
+            pos_grads_P, pos_weights_P = pos_grads_A[start:stop], pos_weights_A[start:stop]
+            if objective == NEGATIVE_SAMPLING:
+                loss, _ = positive_terms(pos_grads_P, pos_weights_P, _ZERO)
+                loss_B[b] = loss + negative_terms(scores_K, bias_K, weight_K, bias_grads_S[:K])
+            else:
+                for k in range(num_negatives):
+                    scores_K[k] += bias_K[k]
+                scores, weights = scores_K[:num_negatives], weight_K[:num_negatives]
+                loss_B[b] = loss_terms(objective, pos_grads_P, pos_weights_P, scores, weights)
+                for k in range(num_negatives):
+                    bias_grads_S[k] += scores_K[k]
             all_finite &= loss_B[b] < np.inf
-            for k in range(K):
-                bias_grads_S[k] += scores_K[k]
             for p in range(start, whole, 4):
                 add_four(_four_rows(rows_NW, ids, p), g, half, like, grads, p)
             for p in range(whole, stop):

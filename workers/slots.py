@@ -116,9 +116,9 @@ def mask_hits(
         filter_bytes: uint8 [FILTER_SIZE], overwritten.
         slot_ids_S: int32, the tags of the negative slots.
         multiplicity_S: float32.
-        scores_BS: float32 [B, negative slots].
+        scores_BS: float32 [B, negative slots or more].
     """
-    (B, S), table = scores_BS.shape, Table(table_keys, table_slots)
+    B, S, table = len(scores_BS), len(multiplicity_S), Table(table_keys, table_slots)
     filter_bytes[:] = 0
     for s in range(S):
         filter_bytes[slot_ids_S[s] & _FILTER_MASK] = 1
