@@ -98,10 +98,11 @@ def laid_out_otherwise(array):
     return array
 
 
-@pytest.mark.parametrize("name", ["features_BD", "pos_ids", "pos_offsets", "true_ids", "true_offsets"])
+@pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_that_compiled_code_cannot_take_as_they_are_give_the_same_numbers(name):
-    expected = WideEngine(make_matrix(CONFIG), CONFIG).apply(GOOD)
-    other = dataclasses.replace(GOOD, **{name: laid_out_otherwise(getattr(GOOD, name))})
+    given = dataclasses.replace(ITEMS if name == "items_B" else GOOD, pos_weights=np.arange(2, 7, dtype=np.float32))
+    expected = WideEngine(make_matrix(CONFIG), CONFIG).apply(given)
+    other = dataclasses.replace(given, **{name: laid_out_otherwise(getattr(given, name))})
     got = WideEngine(make_matrix(CONFIG), CONFIG).apply(other)
     np.testing.assert_array_equal(got.loss_B, expected.loss_B)
     np.testing.assert_array_equal(got.feature_grad_BD, expected.feature_grad_BD)

@@ -1,10 +1,12 @@
 """Counter-based random numbers: known values, independence of their parts."""
 
+import functools
+
 import numpy as np
 import pytest
 from naive import splitmix64
 
-from workers.counters import NEGATIVES, POSITIVES, below, random_bits, stream_key
+from workers.counters import NEGATIVES, POSITIVES, below, below_32, random_bits, stream_key
 from workers.jit import kernel
 
 
@@ -34,6 +36,25 @@ def test_below_is_the_high_half_of_the_product(limit):
     bits_X = np.concatenate([edges, rng.integers(0, 2**64 - 1, 200, np.uint64)])
     below_all(bits_X, np.uint64(limit), out_X := np.empty_like(bits_X))
     assert out_X.tolist() == [bits * limit >> 64 for bits in bits_X.tolist()]
+
+
+@kernel
+def below_all_32(bits_X, limit, out_X):
+    for x in range(len(bits_X)):
+        out_X[x] = below_32(bits_X[x], limit)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000, 737_000, 2**31 - 1, 2**32 - 1])
+def test_below_32_is_below_for_small_limits(limit):
+    edges = np.array([0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1], np.uint64)
+    bits_X = np.concatenate([edges, np.random.default_rng(0).integers(0, 2**64 - 1, 200, np.uint64)])
+    below_all_32(bits_X, np.uint64(limit), out_X := np.empty_like(bits_X))
+    assert out_X.tolist() == [bits * limit >> 64 for bits in bits_X.tolist()]
+
+
+@pytest.mark.parametrize("parts", [(0, 0, 0, 1), (5, 6, 7, 2), (2**63, 2**40, 0, 3), (2**64 - 1, 1, 2, 4)])
+def test_a_key_mixes_one_part_after_the_other(parts):
+    assert int(stream_key(*parts)) == functools.reduce(lambda key, part: splitmix64(key ^ part, 0), parts, 0)
 
 
 def test_every_part_of_a_key_counts():

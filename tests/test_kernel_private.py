@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from wide_cases import assert_equal, make_chunk, make_config, make_matrix, random_features, run_both
 
+from workers import kernel_private
 from workers.engine import WideEngine
+from workers.fetching import FAR_BYTES
 from workers.jit import JIT_ENABLED
 
 CONFIG = make_config(private_negatives=True, negatives=6)
@@ -49,6 +51,31 @@ def test_examples_draw_their_own_negatives():
         written.append(set(np.flatnonzero((matrix.rows_ND != before).any(axis=1)).tolist()))
     assert 1 <= len(written[0]) <= 6
     assert written[0] != written[1]
+
+
+def test_chunks_of_other_sizes_follow_each_other():
+    """Working memory that a larger chunk left behind serves smaller ones."""
+    config, chunks = make_config(private_negatives=True), []
+    for step, (num_examples, num_drawn) in enumerate([(9, 24), (2, 24), (7, 3), (1, 40), (9, 24), (3, 1)]):
+        positives = [[b % 5, 30 + b] for b in range(num_examples)]
+        features_BD = random_features(num_examples)
+        changes = {"num_negatives": num_drawn, "step": step, "row_lr": 0.02}
+        chunks.append(make_chunk(features_BD, positives, positives, **changes))
+        assert_equal(run_both(make_matrix(config), config, *chunks), tolerance=2e-5)
+
+
+@pytest.mark.parametrize("dim", [8, 512])
+def test_rows_that_are_touched_far_ahead_are_updated_as_others(dim, monkeypatch):
+    config = make_config(private_negatives=True)
+    positives = [[b % 5, 30 + b] for b in range(9)]
+    chunk = make_chunk(random_features(9, dim), positives, positives, row_lr=0.02)
+    results = {}
+    for far_bytes in (0, FAR_BYTES):
+        monkeypatch.setattr(kernel_private, "FAR_BYTES", far_bytes)
+        matrix = make_matrix(config, dim=dim)
+        reply = WideEngine(matrix, config).apply(chunk)
+        results[far_bytes] = reply.loss_B.tobytes(), reply.feature_grad_BD.tobytes(), matrix.rows_ND.tobytes()
+    assert results[0] == results[FAR_BYTES]
 
 
 def test_truth_of_a_neighbour_does_not_mask():

@@ -11,6 +11,7 @@ from workers.config import OBJECTIVES
 from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_COUNTS
 from workers.jit import JIT_ENABLED
 from workers.job import prepare_job
+from workers.matching import BLOCK
 from workers.private_plan import make_plan, plan_memory, plan_size
 from workers.scratch import Scratch
 
@@ -111,7 +112,18 @@ def test_rows_are_hot_only_where_they_are_written():
     assert len(ids_H) == 0 and (plan.places[: plan.offsets_B2[-1]] >= 0).all()
 
 
-@pytest.mark.parametrize("num_positives", [1, 2, 57, 58, 500])
-def test_kernels_may_look_beyond_the_last_slot_as_far_as_an_example_reaches(num_positives):
+@pytest.mark.parametrize("num_positives", [0, 1, 2, 18, 50, 498])
+def test_blocks_may_be_looked_at_beyond_where_an_example_after_the_last_would_end(num_positives):
     _, plan, _, _ = planned([range(100, 100 + K)], [list(range(200, 200 + num_positives))], [[]])
-    assert len(plan.places) >= plan.offsets_B2[-1] + K + num_positives + 3
+    assert len(plan.places) >= plan.offsets_B2[-1] + K + num_positives + BLOCK
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("num_drawn", [509, 510, 511])
+@pytest.mark.parametrize("also_drawn", [False, True])
+@pytest.mark.parametrize("weight", [0, 1])
+def test_examples_around_the_largest_that_is_simple(objective, num_drawn, also_drawn, weight):
+    neg_ids = np.arange(1000, 1000 + num_drawn)[None].repeat(2, 0)
+    neg_ids[1, 7], weights = 1000, np.float32([1, 1, 1, weight])  # the second example has a repeat
+    positives = [[3, 4], [3, 1300 if also_drawn else 4]]
+    assert_planned(neg_ids, positives, [[], [3]], objective=objective, pos_weights=weights)

@@ -42,5 +42,17 @@ def test_what_is_kept_is_made_again_only_for_other_sizes():
     assert scratch.kept("b", 1, make) == 3
 
 
+def test_what_has_grown_serves_smaller_sizes():
+    scratch, made = Scratch(), []
+
+    def make(sizes):
+        made.append(sizes)
+        return sizes
+
+    asked = [(1, 5), (1, 4), (2, 3), (1, 5), (2, 5), (0, 6)]
+    assert [scratch.grown("a", sizes, make) for sizes in asked] == [(1, 5), (1, 5), (2, 5), (2, 5), (2, 5), (2, 6)]
+    assert made == [(1, 5), (2, 5), (2, 6)]
+
+
 def test_a_roomy_size_is_the_next_power_of_two_and_never_tiny():
     assert [roomy(size) for size in (0, 1, 16, 17, 32, 33, 1000)] == [16, 16, 16, 32, 32, 64, 1024]

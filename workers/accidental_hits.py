@@ -18,15 +18,15 @@ _ZERO = np.float32(0)
 
 @inlined_kernel
 def _true_ones(tags, start, K, true_tags, first, last):
-    """Which of tags[start:K], of a block of them at most, are among true_tags[first:last]: bits of a number."""
+    """Which of tags[start:K], or of the first block of them, are among true_tags[first:last]: bits of a number."""
     found, count = np.int64(0), min(K - start, BLOCK)
     if last - first > _MOST_TRUE:
         for i in range(count):
             found |= np.int64(is_among(true_tags, first, last, tags[start + i])) << i
         return found
-    ones = values_from(true_tags, 0)
+    true_from = values_from(true_tags, 0)
     for t in range(first, last):
-        found |= equal_to(tags, start, ones[t])
+        found |= equal_to(tags, start, true_from[t])
     return found & front(count)
 
 

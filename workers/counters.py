@@ -24,7 +24,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio: its multiples lie far apart, and their high bits depend on all bits of the factor."""
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _U27, _U30, _U31, _U32 = (np.uint64(number) for number in (27, 30, 31, 32))
-_LOW_32 = np.uint64(0xFFFFFFFF)
+_LOW_32, _FIRST = np.uint64(0xFFFFFFFF), np.uint64(0)
 _I128 = ir.IntType(128)
 
 
@@ -66,17 +66,17 @@ def stream_key(seed: int, step: int, chunk: int, stream: int) -> np.uint64:
     """The key of one stream of draws.
 
     Args:
-        seed: of the run, 0 to 2**63 - 1.
+        seed: of the run, 0 to 2**64 - 1.
         step: of the trunk, at least 0.
         chunk: within the step, at least 0.
         stream: `NEGATIVES`, `POSITIVES`, `ROUNDING` or `FRESH_ROWS`.
     """
-    return np.uint64(_key(seed, step, chunk, stream))
+    return np.uint64(_key(np.uint64(seed), np.uint64(step), np.uint64(chunk), np.uint64(stream)))
 
 
 @kernel
 def _key(seed, step, chunk, stream):
-    key = np.uint64(0)
-    for part in (seed, step, chunk, stream):
-        key = random_bits(key ^ np.uint64(part), np.uint64(0))
-    return key
+    key = random_bits(seed, _FIRST)
+    key = random_bits(key ^ step, _FIRST)
+    key = random_bits(key ^ chunk, _FIRST)
+    return random_bits(key ^ stream, _FIRST)

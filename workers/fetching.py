@@ -1,7 +1,8 @@
 """What a kernel asks of memory an example ahead, so that it is in the cache when its turn comes.
 
 `next_places` is a pointer to the places (`workers.hot_rows`) of the next example's rows. After its last one come those
-of the example after it, or of an earlier chunk: they are fetched in vain at worst.
+of the example after it, or after the last example whatever the plan left there, even places of copies that there are
+not: they are fetched in vain at worst.
 
 Legend: S slots of an example.
 """
@@ -16,15 +17,8 @@ SHORT_ROW = 128
 """Words up to which rows are fetched into the first level of the cache; longer ones, into the second, so that they do
 not push out the rows at work."""
 FAR_BYTES = 4 << 30
-"""Rows of more memory are touched two examples ahead: that is 2,048 huge pages, as many as second-level TLBs know.
-Touching costs bandwidth, since it opens a page of DRAM for one line. Longer rows lose more by that than they gain."""
-_WORD_BYTES = 4
-
-
-@inlined_kernel
-def are_far(tags, words):
-    """Whether rows should be touched before they are fetched."""
-    return words <= SHORT_ROW and len(tags.rows_NS) * words * _WORD_BYTES > FAR_BYTES
+"""Short rows of more memory are touched two examples ahead: that is 2,048 huge pages, as many as second-level TLBs
+know. Touching costs bandwidth, since it opens a page of DRAM for one line; longer rows lose more than they gain."""
 
 
 @inlined_kernel

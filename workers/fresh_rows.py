@@ -29,7 +29,7 @@ def fill_rows(
     Args:
         rows_NS: as `workers.rows` stores them; written in place.
         deviation: standard deviation of each element.
-        seed: any integer that is not negative.
+        seed: 0 to 2**64 - 1.
         should_stop: asked before each block; True leaves the rest as it is.
 
     Concurrency: blocks are disjoint; an element depends on its place alone, and kernels run without the interpreter's

@@ -99,7 +99,7 @@ def plain_chunk(chunk: Chunk, scratch: Scratch) -> Chunk:
 def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: HeadConfig, scratch: Scratch) -> Job:
     """Put a checked chunk, laid out as kernels want it, into the form that they take."""
     B = len(chunk.features_BD)
-    weights = scratch.array("pos_weights", len(chunk.pos_ids), np.float32)
+    weights = scratch.array("weights", len(chunk.pos_ids), np.float32)
     starts_B, stops_B = scratch.array("true_starts", B, np.int64), scratch.array("true_stops", B, np.int64)
     items_B = NO_I8 if chunk.items_B is None else chunk.items_B
     true_offsets = NO_I4 if chunk.true_offsets is None else chunk.true_offsets
@@ -109,7 +109,7 @@ def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: He
     return Job(
         features_BD=chunk.features_BD,
         neg_ids=neg_ids,
-        positives=Positives(chunk.pos_ids, chunk.pos_offsets, weights, most),
+        positives=Positives(chunk.pos_ids, chunk.pos_offsets, weights, int(most)),
         truth=Truth(starts_B, stops_B, matrix.item_tags if chunk.true_ids is None else chunk.true_ids),
         loss=Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), chunk.num_negatives),
         update=scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),

@@ -28,7 +28,7 @@ import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
-from workers.fetching import are_far, fetch_features, fetch_plan, fetch_rows, touch_rows
+from workers.fetching import FAR_BYTES, SHORT_ROW, fetch_features, fetch_plan, fetch_rows, touch_rows
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Loss, Outcome
@@ -66,7 +66,7 @@ _WORK = (np.float32, np.float32, np.float32, np.float32, np.int32, np.float32, n
 
 
 class _Memory(NamedTuple):
-    """For jobs of one size."""
+    """For jobs up to one size."""
 
     planning: PlanMemory
     hot: HotRows
@@ -92,9 +92,15 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
 
 
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
-    """Find the rows of every example, and memory for the work."""
-    size = plan_size(job)
-    memory = scratch.kept("private kernel", (size, tags.rows_NS.shape[1]), lambda: _memory(tags, size, scratch))
+    """Find the rows of every example, and memory for the work.
+
+    Args:
+        tags: the rows are of one matrix for all chunks that are planned in this scratch memory.
+        job: of a chunk.
+        scratch: working memory.
+        answer: where the kernel puts it.
+    """
+    memory = scratch.grown("private kernel", plan_size(job), lambda sizes: _memory(tags, PlanSize(*sizes), scratch))
     num_hot, hits = make_plan(job, memory.planning, memory.hot.ids_H)
     return Planned(memory, num_hot, hits, answer)
 
@@ -113,6 +119,7 @@ def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
     rows_written = run(
         *(*tags, *hot, planned.num_hot, *planning.plan, *work),
         *(*job.loss, update.lr, update.keep, update.max_norm, job.writes, job.rounding_key),
+        tags.rows_NS.nbytes > FAR_BYTES,
         *(job.features_BD, positives.offsets_B1, positives.weights, loss_B, feature_grad_BD),
     )
     if rows_written < 0:
@@ -188,7 +195,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4, num_hot,
         offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots,
         scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A,
-        objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key,
+        objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key, are_far,
         features_BD, pos_offsets_B1, pos_weights, loss_B, feature_grad_BD,
     ):  # fmt: skip
         """Rows written, or -1 - b if example b is not finite. Arguments lie flat, see `workers.jit`."""
@@ -199,7 +206,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         loss = Loss(objective, w, num_drawn)
         rule = RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays)
         B, written, bad, like = len(loss_B), 0, -1, zeros(width)
-        moves, is_far = values_from(work.moves_A, 0), are_far(tags, words)
+        moves = values_from(work.moves_A, 0)
         take_hot(tags, hot, num_hot)
         fetch_rows(tags, hot, words, values_from(plan.places, 0), 0, plan.offsets_B2[1], 0, words)
         for b in range(B):
@@ -210,7 +217,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
             scores = values_from(work.scores_S, 0)
             fetch_features(f, g, D)
             fetch_plan(weights, next_places, stop - start, num_next)
-            if is_far:  # after the next example's places come those of the one after it, mostly as many
+            if words <= SHORT_ROW and are_far:  # places of the example after the next: mostly as many as of the next
                 touch_rows(tags, hot, words, values_from(plan.places, stop + num_next), num_next)
             square = clear(f, g, D, like)
             score_rows(tags, hot, words, places, stop - start, next_places, num_next, early, f, half, like, scores)

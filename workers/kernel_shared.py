@@ -74,16 +74,8 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     grads_SD, squares_S = scratch.array("row_grads", (S, D), np.float32), scratch.array("squares", S, np.float32)
     np.matmul(scores_BK.T, features_BD, out=grads_SD[:K])
     passes.add_features(
-        *(
-            features_BD,
-            positives.offsets_B1,
-            plan.num_lone_B,
-            plan.pos_slots_A,
-            pos_grads_A,
-            num_negatives,
-            grads_SD,
-            bias_grads_S,
-        )
+        *(features_BD, positives.offsets_B1, plan.num_lone_B, plan.pos_slots_A, pos_grads_A),
+        *(num_negatives, grads_SD, bias_grads_S),
     )
     rows_written = write_rows(
         *(*tags, *job.update, job.rounding_key),

@@ -72,7 +72,7 @@ def front(count):
 
 @inlined_kernel
 def has_repeats(tags, S):
-    """Whether one of S tags occurs twice; overwrites `BLOCK` numbers after them."""
+    """Whether one of S tags, none below 0, occurs twice; overwrites `BLOCK` numbers after them."""
     for i in range(BLOCK):
         tags[S + i] = -1 - i  # equal to none
     found = np.int64(0)

@@ -1,8 +1,8 @@
 """The plan of a chunk with private negatives: which rows each example touches, made before the first row is touched.
 
 Without its accidental hits, hardly any example has a tag twice. So every tag is compared with all true tags, and with
-all later ones of its example, sixteen at once. Only in large examples, or for other losses than that of negative
-sampling, repeats are merged through a hash table.
+all later ones of its example, sixteen at once. Only in examples that are not simple, see `Plan`, repeats are merged
+through a hash table.
 
 Legend: B examples, K negatives drawn per example, S slots (distinct tags) of one example, negatives first.
 """
@@ -25,19 +25,20 @@ from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _ROOM = BLOCK
-"""Beside an example of the largest size: kernels fetch the next example's rows by fours, and here tags are compared."""
+"""Beside an example of the largest size, so far as kernels fetch and touch rows beyond the last example: they fetch by
+fours, and here tags are compared in blocks."""
 _MOST_TAGS = 512  # of an example; to compare more with each other takes longer than a hash table
 
 
 class Plan(NamedTuple):
     """The distinct tags of every example, one example after the other.
 
-    An example is simple if every positive has a weight, none was drawn as a negative, and the objective is negative
-    sampling. All that its loss needs of its slots are their weights.
+    An example is simple if every positive has a weight, none was drawn as a negative, the objective is negative
+    sampling, and draws and positives together are few. All that its loss needs of its slots are their weights.
     """
 
     offsets_B2: np.ndarray
-    """int64, where each example's slots start; the last number stands twice, as if an empty example came last."""
+    """int64, where each example's slots start; the last number stands twice or more, as if empty examples came last."""
     num_negatives_B: np.ndarray
     """int32, slots of distinct negatives."""
     is_simple_B: np.ndarray
@@ -63,31 +64,32 @@ class _Tables(NamedTuple):
 
 
 class PlanMemory(NamedTuple):
-    """For plans of jobs of one size."""
+    """For plans of jobs up to one size."""
 
     plan: Plan
     tables: _Tables
 
 
 class PlanSize(NamedTuple):
-    """What the plan of a job, and every other of this size, needs."""
+    """What the plan of a job needs."""
 
     num_examples: int
-    num_slots: int
+    capacity: int
+    """Slots of all examples, and what is looked at beyond the last one."""
     most_slots: int
     """Of one example."""
 
 
 def plan_size(job: Job) -> PlanSize:
-    """The size of a job's plan, rounded up so that jobs which are nearly alike have it in common."""
+    """The size of a job's plan, rounded up so that jobs which are nearly alike fit into the memory of the first."""
     most = job.loss.num_drawn + job.positives.most
-    num_slots = len(job.neg_ids) + len(job.positives.ids) + most + _ROOM
-    return PlanSize(len(job.features_BD), roomy(num_slots), roomy(most))
+    capacity = len(job.neg_ids) + len(job.positives.ids) + most + _ROOM
+    return PlanSize(len(job.features_BD), roomy(capacity), roomy(most))
 
 
 def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
     """Memory with arbitrary contents."""
-    return PlanMemory(_empty_plan(size.num_examples, size.num_slots, scratch), _tables(size.most_slots, scratch))
+    return PlanMemory(_empty_plan(size.num_examples, size.capacity, scratch), _tables(size.most_slots, scratch))
 
 
 def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int, int]:
@@ -95,7 +97,7 @@ def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int,
 
     Args:
         job: of a chunk.
-        memory: of the job's size.
+        memory: of the job's size, or larger.
         hot_ids_H: int32, out: tags of hot rows.
     """
     plan, tables = memory
@@ -142,7 +144,7 @@ def _fill(
     positives = Positives(pos_ids, pos_offsets_B1, pos_weights, most_positives)
     truth, loss = Truth(true_starts_B, true_stops_B, true_tags), Loss(objective, w, num_drawn)
     plan = Plan(offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots)
-    B, hits, start = len(num_negatives_B), np.int64(0), np.int64(0)
+    B, hits, start = len(true_starts_B), np.int64(0), np.int64(0)
     table.keys[:] = -1
     for b in range(B):
         plan.offsets_B2[b] = start

@@ -4,6 +4,7 @@ import contextlib
 import math
 import mmap
 from collections.abc import Callable, Hashable
+from operator import gt
 from typing import TypeVar, cast
 
 import numpy as np
@@ -43,6 +44,7 @@ class Scratch:
         self._buffers: dict[str, np.ndarray] = {}
         self._latest: dict[str, tuple[tuple[int, ...] | int, np.ndarray]] = {}
         self._kept: dict[str, tuple[Hashable, object]] = {}
+        self._grown: dict[str, tuple[tuple[int, ...], object]] = {}
 
     def empty(self, shape: tuple[int, ...] | int, dtype: npt.DTypeLike) -> np.ndarray:
         """Zeroed memory from the start of a cache line: vectors across two lines would be read and written twice."""
@@ -71,6 +73,14 @@ class Scratch:
         found = self._kept.get(name)
         if found is None or found[0] != sizes:
             found = self._kept[name] = sizes, make()
+        return cast(T, found[1])
+
+    def grown(self, name: str, sizes: tuple[int, ...], make: Callable[[tuple[int, ...]], T]) -> T:
+        """What `make` returned for sizes at least as large, each of them: chunks of several sizes share it."""
+        found = self._grown.get(name)
+        if found is None or any(map(gt, sizes, found[0])):
+            largest = sizes if found is None else tuple(map(max, sizes, found[0]))
+            found = self._grown[name] = largest, make(largest)
         return cast(T, found[1])
 
     def plain(self, name: str, source: np.ndarray) -> np.ndarray:

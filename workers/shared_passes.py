@@ -3,8 +3,8 @@
 Rows of positives are read where they are in the matrix; only negatives are copied, for the products. Rows are asked for
 some positives ahead of their turn, over the ends of examples.
 
-Legend: N tags, W words of a stored row, B examples, D dim, K slots of distinct negatives, S slots, A positives of all
-examples (`workers.shared_plan`).
+Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives of all examples
+(`workers.shared_plan`); K slots of distinct negatives, which are `num_negatives`, and up to whole blocks of none.
 """
 
 # mypy: allow-untyped-defs
@@ -86,19 +86,18 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
     half, width = D // 2, vector_width(D)
 
     @kernel
-    def gather(rows_NW, tag_state_N4, objective, w, num_drawn, ids_K, multiplicity_K, rows_KD, bias_K, weight_K):
+    def gather(rows_NW, tag_state_N4, objective, w, num_drawn, neg_ids, multiplicity, rows_KD, bias_K, weight_K):
         """Copy the rows of negatives, of either form, with their biases, and find their weights; 0 where none is."""
-        like = zeros(width)
-        for k in range(len(ids_K)):
-            _fetch(rows_NW, tag_state_N4, _tag_at(ids_K, k + _AHEAD_ROWS), words)
-            row, out_D = values_from(rows_NW, ids_K[k]), values_from(rows_KD, k)
+        like, num_negatives = zeros(width), len(neg_ids)
+        for k in range(num_negatives):
+            _fetch(rows_NW, tag_state_N4, _tag_at(neg_ids, k + _AHEAD_ROWS), words)
+            row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
             for j in range(0, half, width):
                 store(out_D, j, low(row, j, like))
                 store(out_D, j + half, high(row, j, half, like))
-            state = values_from(tag_state_N4, ids_K[k])
+            state = values_from(tag_state_N4, neg_ids[k])
             bias_K[k] = state[BIAS]
-            weight_K[k] = times(objective, negative_weight(objective, w, num_drawn, state[LOG_Q]), multiplicity_K[k])
-        num_negatives = len(ids_K)
+            weight_K[k] = times(objective, negative_weight(objective, w, num_drawn, state[LOG_Q]), multiplicity[k])
         rows_KD[num_negatives:] = _ZERO
         bias_K[num_negatives:] = _ZERO
         weight_K[num_negatives:] = _ZERO
@@ -194,10 +193,12 @@ def _add_features(D: int) -> Callable[..., Any]:
     half, width = D // 2, vector_width(D)
 
     @kernel
-    def add_features(features_BD, pos_offsets_B1, num_lone_B, pos_slots_A, pos_grads_A, K, grads_SD, bias_grads_S):
-        """Complete the gradients of slots, of which negatives hold C^T F, and of their biases."""
+    def add_features(
+        features_BD, pos_offsets_B1, num_lone_B, pos_slots_A, pos_grads_A, num_negatives, grads_SD, bias_grads_S
+    ):
+        """Complete the gradients of slots, of which `num_negatives` hold C^T F, and of their biases."""
         like = zeros(width)
-        grads_SD[K:] = _ZERO
+        grads_SD[num_negatives:] = _ZERO
         for b in range(len(features_BD)):
             f = values_from(features_BD, b)
             for p in range(pos_offsets_B1[b] + num_lone_B[b], pos_offsets_B1[b + 1]):

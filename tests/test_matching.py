@@ -1,0 +1,46 @@
+"""Comparisons of sixteen tags at once against plain Python."""
+
+import numpy as np
+import pytest
+
+from workers.jit import JIT_ENABLED, kernel
+from workers.matching import BLOCK, has_repeats, place_among
+from workers.vectors import values_from
+
+SIZES = [1, 2, 15, 16, 17, 31, 32, 33, 50]
+
+
+@kernel
+def repeats(tags, S):
+    return has_repeats(values_from(tags, 0), S)
+
+
+@kernel
+def place(tags, S, tag):
+    return place_among(values_from(tags, 0), S, tag)
+
+
+def room_for(tags):
+    """The tags with room behind them, where other numbers are."""
+    return np.concatenate([tags, np.full(BLOCK, 7, np.int32)]).astype(np.int32)
+
+
+@pytest.mark.parametrize("S", SIZES)
+def test_every_pair_of_equal_tags_is_found(S):
+    tags = np.random.default_rng(S).permutation(1000)[:S]
+    assert not repeats(room_for(tags), S)
+    pairs = [(i, j) for j in range(S) for i in range(j)]
+    for i, j in pairs if JIT_ENABLED else pairs[::17]:
+        same = tags.copy()
+        same[j] = same[i]
+        assert repeats(room_for(same), S), (i, j)
+
+
+@pytest.mark.parametrize("S", SIZES)
+def test_places_are_those_of_the_first_equal_tag_and_none_behind_the_last(S):
+    tags = np.random.default_rng(S).permutation(1000)[:S] + 10
+    for i in range(S):
+        assert place(room_for(tags), S, np.int32(tags[i])) == i
+    assert place(room_for(tags), S, np.int32(7)) == S  # it stands behind them
+    doubled = room_for(np.concatenate([tags, tags]))
+    assert place(doubled, 2 * S, np.int32(tags[-1])) == S - 1
