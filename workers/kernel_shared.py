@@ -56,10 +56,8 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     filter_bytes = scratch.array("filter", FILTER_SIZE, np.uint8)
     hits = mask_hits(*plan.table, *job.truth, filter_bytes, plan.ids_S, plan.multiplicity_K, scores_BK)
     pos_grads_A = scratch.array("pos_grads", len(positives.ids), np.float32)
-    squares_B, bias_grads_S = (
-        scratch.array("feature_squares", B, np.float32),
-        scratch.array("bias_grads", S, np.float32),
-    )
+    squares_B = scratch.array("feature_squares", B, np.float32)
+    bias_grads_S = scratch.array("bias_grads", S, np.float32)
     if not passes.differentiate(
         *(*rows, objective, features_BD, plan.pos_ids_A, positives.offsets_B1, plan.pos_weights_A, pos_grads_A),
         *(num_negatives, bias_K, weight_K, scores_BK, loss_B, squares_B, feature_grad_BD, bias_grads_S),
