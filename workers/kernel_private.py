@@ -186,8 +186,8 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         optimizer: a code of `workers.row_optimizers`.
         decays: a product with 1 is left out, a third of the arithmetic of an update.
     """
-    # Longer than a function should be: with the second pass in a function of its own, inlined again, LLVM orders the code
-    # otherwise, and it is slower.
+    # Longer than a function should be: with the second pass in a function of its own, inlined again, LLVM orders the
+    # code otherwise, and it is slower.
     half, width = D // 2, vector_width(D)
     early = words // 2 // LINE_FLOATS * LINE_FLOATS
 
