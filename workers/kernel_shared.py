@@ -1,10 +1,14 @@
 """The kernel with negatives that a chunk's examples share.
 
     gather the negatives' distinct rows R, once         rows as they were before the chunk
-    scores = F R^T (GEMM), accidental hits masked; scores of positives, from the matrix
-    scores -> loss, dLoss/dscore C, per example
-    feature gradient = positives + C R (GEMM);  row gradient = C^T F (GEMM) + positives
+    scores = F R^T (GEMM), accidental hits masked
+    scores -> loss, dLoss/dscore C                      of negatives
+    feature gradient = C R (GEMM)
+    scores, loss, feature gradient of positives         from their rows in the matrix
+    row gradient = C^T F (GEMM) + positives
     write each touched row once, with its merged gradient
+
+Rows of positives go through the caches after what the first two products share, not between them.
 
 The row optimizer sees merged gradients: one per row and chunk, summed over the examples. A row-wise accumulator grows
 by the square of the sum, where single gradients (`workers.kernel_private`) would add their squares; so the two kernels
@@ -27,7 +31,7 @@ from workers.errors import ChunkError
 from workers.job import Answer, Job, Outcome
 from workers.objectives import BLOCK
 from workers.scratch import Scratch
-from workers.shared_passes import shared_passes
+from workers.shared_passes import differentiate_negatives, shared_passes
 from workers.shared_plan import make_shared_plan
 from workers.shared_writes import shared_writes
 from workers.slots import FILTER_SIZE, mask_hits
@@ -55,18 +59,19 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     np.matmul(features_BD, rows_KD.T, out=scores_BK)
     filter_bytes = scratch.array("filter", FILTER_SIZE, np.uint8)
     hits = mask_hits(*plan.table, *job.truth, filter_bytes, plan.ids_S, plan.multiplicity_K, scores_BK)
+    log_a_B, bias_grads_S = scratch.array("log_a", B, np.float32), scratch.array("bias_grads", S, np.float32)
+    negatives = num_negatives, bias_K, weight_K, scores_BK
+    if not differentiate_negatives(objective, *negatives, log_a_B, loss_B, bias_grads_S):
+        raise _refusal("a score or loss")
+    np.matmul(scores_BK, rows_KD, out=feature_grad_BD)
     pos_grads_A = scratch.array("pos_grads", len(positives.ids), np.float32)
     squares_B = scratch.array("feature_squares", B, np.float32)
-    bias_grads_S = scratch.array("bias_grads", S, np.float32)
-    if not passes.differentiate(
+    losses_finite, gradient_finite = passes.add_positives(
         *(*rows, objective, features_BD, plan.pos_ids_A, positives.offsets_B1, plan.pos_weights_A, pos_grads_A),
-        *(num_negatives, bias_K, weight_K, scores_BK, loss_B, squares_B, feature_grad_BD, bias_grads_S),
-    ):
-        raise _refusal("a score or loss")
-    from_negatives_BD = scratch.array("from_negatives", (B, D), np.float32)
-    np.matmul(scores_BK, rows_KD, out=from_negatives_BD)
-    if not passes.add_negatives(from_negatives_BD, feature_grad_BD):
-        raise _refusal("the feature gradient")
+        *(log_a_B, scores_BK, loss_B, squares_B, feature_grad_BD, bias_grads_S),
+    )
+    if not (losses_finite and gradient_finite):
+        raise _refusal("the feature gradient" if losses_finite else "a score or loss")
     if not job.writes:
         return Outcome(loss_B, feature_grad_BD, 0, hits)
     grads_SD, squares_S = scratch.array("row_grads", (S, D), np.float32), scratch.array("squares", S, np.float32)

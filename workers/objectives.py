@@ -98,7 +98,7 @@ def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
     """
     log_a = _ZERO
     if objective == SAMPLED_SOFTMAX:
-        log_a = _log_sum_exp(scores_K, weights_K)  # not finite if a score is not; scores_K then holds e^{y_k} / A
+        log_a = log_sum_exp(scores_K, weights_K)  # not finite if a score is not; scores_K then holds e^{y_k} / A
     loss, lost = positive_terms(scores_P, weights_P, log_a)
     if objective == NEGATIVE_SAMPLING:
         loss_of_negatives, _ = softplus_terms(scores_K, weights_K, len(scores_K))
@@ -184,7 +184,7 @@ def _sigmoid_and_softplus(z):
 
 
 @kernel
-def _log_sum_exp(scores_K, weights_K):
+def log_sum_exp(scores_K, weights_K):
     """log A of y = score + weight, MASKED if all are masked, NaN if one is not sane; scores become e^{y} / A."""
     num_bad = np.int32(0)
     for k in range(len(scores_K)):

@@ -67,6 +67,22 @@ def clear(f, g, dim, like):
 
 
 @inlined_kernel
+def mean_square_of(v, dim, like):
+    """|v| ** 2 / dim"""
+    squares = like
+    for j in range(0, dim, length(like)):
+        squares = fma(load(v, j, like), load(v, j, like), squares)
+    return total(squares) / np.float32(dim)
+
+
+@inlined_kernel
+def scale(v, factor, dim, like):
+    """v <- factor v"""
+    for j in range(0, dim, length(like)):
+        store(v, j, scaled(factor, load(v, j, like)))
+
+
+@inlined_kernel
 def add(row, g, half, like, grad):
     """g <- g + grad row"""
     for j in range(0, half, length(like)):

@@ -17,9 +17,9 @@ import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
 from workers.jit import inlined_kernel, kernel
-from workers.objectives import loss_terms, negative_terms, negative_weight, positive_terms, times
+from workers.objectives import log_sum_exp, negative_terms, negative_weight, positive_terms, times
 from workers.prefetch import LINE_FLOATS, prefetch_read
-from workers.row_blocks import add, add_four, clear, dot, dot_four
+from workers.row_blocks import add, add_four, dot, dot_four, mean_square_of, scale
 from workers.rows import vector_width
 from workers.tags import BIAS, LOG_Q
 from workers.vectors import fma, high, load, low, store, total, values_from, zeros
@@ -32,15 +32,14 @@ class SharedPasses(NamedTuple):
     """In the order in which a chunk is computed."""
 
     gather: Callable[..., Any]
-    differentiate: Callable[..., Any]
-    add_negatives: Callable[..., Any]
+    add_positives: Callable[..., Any]
     add_features: Callable[..., Any]
 
 
 @functools.cache
 def shared_passes(D: int, words: int) -> SharedPasses:
     """The passes for one dim and form of rows, constants of their code; `words` is the length of a stored row."""
-    return SharedPasses(_gather(D, words), _differentiate(D, words), _add_negatives(D), _add_features(D))
+    return SharedPasses(_gather(D, words), _add_positives(D, words), _add_features(D))
 
 
 @inlined_kernel
@@ -105,40 +104,57 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
     return gather
 
 
-def _differentiate(D: int, words: int) -> Callable[..., Any]:
+@kernel
+def differentiate_negatives(objective, num_negatives, bias_K, weight_K, scores_BK, log_a_B, loss_B, bias_grads_S):
+    """The part of the loss that positives have no share in; whether all scores are sane.
+
+    Negative sampling: loss_B becomes the loss of negatives, scores_BK dLoss/dscore, bias_grads_S its sums. Sampled
+    softmax: log_a_B becomes log A, scores_BK e^y / A, and `add_positives` makes gradients of them.
+    """
+    K, all_sane = scores_BK.shape[1], True
+    bias_grads_S[:] = _ZERO
+    for b in range(len(loss_B)):
+        scores_K = scores_BK[b]
+        if objective == NEGATIVE_SAMPLING:
+            log_a_B[b] = _ZERO
+            loss_B[b] = negative_terms(scores_K, bias_K, weight_K, bias_grads_S[:K])
+            all_sane &= loss_B[b] < np.inf
+            continue
+        for k in range(num_negatives):
+            scores_K[k] += bias_K[k]
+        log_a_B[b] = log_sum_exp(scores_K[:num_negatives], weight_K[:num_negatives])
+        loss_B[b] = _ZERO
+        all_sane &= log_a_B[b] < np.inf
+    return all_sane
+
+
+@inlined_kernel
+def _complete_negatives(scores_K, bias_grads_S, lost):
+    """From e^y / A to dLoss/dscore of sampled softmax: `lost` times as much."""
+    for k in range(len(scores_K)):
+        scores_K[k] *= lost
+        bias_grads_S[k] += scores_K[k]
+
+
+def _add_positives(D: int, words: int) -> Callable[..., Any]:
     half, width = D // 2, vector_width(D)
 
     @kernel
-    def differentiate(
-        rows_NW,
-        tag_state_N4,
-        objective,
-        features_BD,
-        pos_ids_A,
-        pos_offsets_B1,
-        pos_weights_A,
-        pos_grads_A,
-        num_negatives,
-        bias_K,
-        weight_K,
-        scores_BK,
-        loss_B,
-        squares_B,
-        feature_grad_BD,
-        bias_grads_S,
-    ):
-        """Whether all losses are finite.
+    def add_positives(
+        rows_NW, tag_state_N4, objective, features_BD, pos_ids_A, pos_offsets_B1, pos_weights_A, pos_grads_A,
+        log_a_B, scores_BK, loss_B, squares_B, feature_grad_BD, bias_grads_S,
+    ):  # fmt: skip
+        """Complete losses and feature gradients, which hold what negatives give; whether both are finite.
 
-        scores_BK becomes dLoss/dscore, pos_grads_A the same of positives, feature_grad_BD what positives give to the
-        feature gradient, squares_B the mean square of the features, bias_grads_S what examples give to the biases of
-        negatives. K is `num_negatives`, rounded up to whole blocks.
+        pos_grads_A becomes dLoss/dscore of positives, squares_B the mean square of the features. Sampled softmax: only
+        now scores_BK becomes dLoss/dscore of negatives, and bias_grads_S its sums.
         """
-        K, like, all_finite = scores_BK.shape[1], zeros(width), True
+        like, losses_finite = zeros(width), True
+        nothing = like
         ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
-        bias_grads_S[:] = _ZERO
         for b in range(len(loss_B)):
-            scores_K, f, g = scores_BK[b], values_from(features_BD, b), values_from(feature_grad_BD, b)
-            squares_B[b] = clear(f, g, D, like) / np.float32(D)
+            f, g = values_from(features_BD, b), values_from(feature_grad_BD, b)
+            squares_B[b] = mean_square_of(f, D, like)
             start, stop = np.int64(pos_offsets_B1[b]), np.int64(pos_offsets_B1[b + 1])
             whole = start + ((stop - start) & ~3)
             for p in range(start, whole, 4):
@@ -149,44 +165,21 @@ def _differentiate(D: int, words: int) -> Callable[..., Any]:
             for p in range(whole, stop):
                 _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + _AHEAD_ROWS), words)
                 grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
-            pos_grads_P, pos_weights_P = pos_grads_A[start:stop], pos_weights_A[start:stop]
-            if objective == NEGATIVE_SAMPLING:
-                loss, _ = positive_terms(pos_grads_P, pos_weights_P, _ZERO)
-                loss_B[b] = loss + negative_terms(scores_K, bias_K, weight_K, bias_grads_S[:K])
-            else:
-                for k in range(num_negatives):
-                    scores_K[k] += bias_K[k]
-                scores, weights = scores_K[:num_negatives], weight_K[:num_negatives]
-                loss_B[b] = loss_terms(objective, pos_grads_P, pos_weights_P, scores, weights)
-                for k in range(num_negatives):
-                    bias_grads_S[k] += scores_K[k]
-            all_finite &= loss_B[b] < np.inf
+            loss, lost = positive_terms(pos_grads_A[start:stop], pos_weights_A[start:stop], log_a_B[b])
+            loss_B[b] += loss
+            losses_finite &= loss_B[b] < np.inf
+            if objective != NEGATIVE_SAMPLING:
+                _complete_negatives(scores_BK[b], bias_grads_S, lost)
+                scale(g, lost, D, like)
             for p in range(start, whole, 4):
                 add_four(_four_rows(rows_NW, ids, p), g, half, like, grads, p)
             for p in range(whole, stop):
                 add(values_from(rows_NW, ids[p]), g, half, like, grads[p])
-        return all_finite
-
-    return differentiate
-
-
-def _add_negatives(D: int) -> Callable[..., Any]:
-    width = vector_width(D)
-
-    @kernel
-    def add_negatives(from_negatives_BD, feature_grad_BD):
-        """Complete the feature gradient; whether all of it is finite."""
-        like = zeros(width)
-        nothing = like
-        for b in range(len(feature_grad_BD)):
-            v, g = values_from(from_negatives_BD, b), values_from(feature_grad_BD, b)
             for j in range(0, D, width):
-                sums = fma(np.float32(1), load(v, j, like), load(g, j, like))
-                store(g, j, sums)
-                nothing = fma(_ZERO, sums, nothing)  # 0 x is 0, unless x is NaN or infinite
-        return total(nothing) == _ZERO
+                nothing = fma(_ZERO, load(g, j, like), nothing)  # 0 x is 0, unless x is NaN or infinite
+        return losses_finite, total(nothing) == _ZERO
 
-    return add_negatives
+    return add_positives
 
 
 def _add_features(D: int) -> Callable[..., Any]:

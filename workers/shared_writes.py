@@ -16,11 +16,11 @@ import numpy as np
 from workers.jit import inlined_kernel, kernel
 from workers.prefetch import LINE_FLOATS, prefetch_write
 from workers.rounding import NOISE_WORDS, noise_start
-from workers.row_blocks import bound, write
+from workers.row_blocks import bound, mean_square_of, write
 from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
 from workers.rows import vector_width
 from workers.tags import BIAS, BIAS_ACC, ROW_ACC
-from workers.vectors import fma, length, load, total, values_from, zeros
+from workers.vectors import values_from, zeros
 
 _AHEAD_ROWS = 16  # fetched before their turn
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -63,14 +63,6 @@ def _move(rows_NW, tag_state_N4, noise, update, tag, direction_D, scale, mean_sq
         bound(row, half, like, update.max_norm, noise, (at + NOISE_WORDS // 2) & (NOISE_WORDS - 1))
 
 
-@inlined_kernel
-def _mean_square(values, D, like):
-    squares = like
-    for j in range(0, D, length(like)):
-        squares = fma(load(values, j, like), load(values, j, like), squares)
-    return total(squares) / np.float32(D)
-
-
 @functools.cache
 def shared_writes(D: int, words: int) -> Callable[..., Any]:
     """The writing pass for one dim and form of rows, constants of its code; `words` is the length of a stored row."""
@@ -85,7 +77,7 @@ def shared_writes(D: int, words: int) -> Callable[..., Any]:
         """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
         B, S, like, update = len(squares_B), len(ids_S), zeros(width), RowUpdate(optimizer, lr, keep, max_norm, decays)
         for s in range(S):
-            squares_S[s] = _mean_square(values_from(grads_SD, s), D, like)
+            squares_S[s] = mean_square_of(values_from(grads_SD, s), D, like)
             if not _is_safe(update, squares_S[s], bias_grads_S[s], D):
                 return -1
         for b in range(B):
