@@ -14,6 +14,8 @@ from benchmarks.row_adagrad import RowAdagrad
 
 SAMPLE_RATE = 0.1
 """Share of the tags that are drawn beside those of the batch."""
+SAMPLE_BLOCK = 64
+"""A sample is of whole blocks of tags: oneDNN keeps code and memory for each size of a product that it meets."""
 
 
 class PartialHead(RivalHead):
@@ -22,7 +24,7 @@ class PartialHead(RivalHead):
         L = log sum_{i in S} c_i e^{s_i} - (1/|T(x)|) sum_{t in T(x)} s_t        (0 for an example without true tags)
 
     S is shared by the batch: every true tag of every example (c = 1), and of all other tags each with probability r
-    (c = 1/r). Only rows of S are read and stepped, by row-wise Adagrad. Logits of S exist all at once, as in the paper.
+    (c = 1/r, a little more where some are left out again to fill whole blocks). Only rows of S are read and stepped, by row-wise Adagrad. Logits of S exist all at once, as in the paper.
 
     Source: An et al. (2020), "Partial FC", arXiv 2010.05222, section 3. Deviations: (1) faces have one class each,
     and the batch's classes count towards the tenth; here they are more than a tenth of a small vocabulary (a batch of
@@ -54,8 +56,15 @@ class PartialHead(RivalHead):
         random_N = torch.rand(self.num_tags, generator=self._generator, device=self.setting.device)
         random_N[tag_X] = -1.0
         ids_S = (random_N < SAMPLE_RATE).nonzero()[:, 0]
-        log_weight_S = (random_N[ids_S] >= 0) * -math.log(SAMPLE_RATE)
-        return ids_S, log_weight_S
+        num_drawn = num_kept = int((random_N[ids_S] >= 0).sum())
+        surplus = len(ids_S) % SAMPLE_BLOCK
+        if surplus < num_drawn:
+            num_kept -= surplus
+            is_kept_S = torch.ones_like(ids_S, dtype=torch.bool)
+            is_kept_S[random_N[ids_S].topk(surplus).indices] = False
+            ids_S = ids_S[is_kept_S]
+        log_weight = math.log(num_drawn / (SAMPLE_RATE * num_kept)) if num_drawn else 0.0
+        return ids_S, (random_N[ids_S] >= 0) * log_weight
 
     def grads(
         self, features_BD: Tensor, example_X: Tensor, tag_X: Tensor, ids_S: Tensor, log_weight_S: Tensor

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.contender import RIVALS
 from benchmarks.dense_head import DenseHead, initial_bias_N
-from benchmarks.partial_head import SAMPLE_RATE, PartialHead
+from benchmarks.partial_head import SAMPLE_BLOCK, SAMPLE_RATE, PartialHead
 from benchmarks.rival_pipeline import RivalPipeline
 from benchmarks.sampled_head import SampledHead
 from benchmarks.softmax_head import SoftmaxHead
@@ -171,7 +171,10 @@ def naive_partial_loss(naive, ids, targets):
     return total
 
 
-def test_a_sample_holds_the_batch_and_a_tenth_of_the_others_and_estimates_the_whole_sum(setting):
+@pytest.mark.parametrize("block", [4, SAMPLE_BLOCK])
+def test_a_sample_holds_the_batch_and_a_tenth_of_the_others_and_estimates_the_whole_sum(setting, block, monkeypatch):
+    """In whole blocks, unless too few were drawn to leave some out again."""
+    monkeypatch.setattr("benchmarks.partial_head.SAMPLE_BLOCK", block)
     head, num_draws = PartialHead(setting), 4000
     batch = torch.tensor([3, 4, 49])
     weight_N = torch.zeros(N, dtype=torch.float64)
@@ -179,6 +182,7 @@ def test_a_sample_holds_the_batch_and_a_tenth_of_the_others_and_estimates_the_wh
         ids, log_weight = head.draw(batch)
         assert (ids.diff() > 0).all() and set(batch.tolist()) <= set(ids.tolist())
         assert (log_weight[torch.isin(ids, batch)] == 0).all()
+        assert len(ids) % block == 0 or len(ids) - len(batch) <= len(ids) % block
         weight_N[ids] += log_weight.double().exp()
     deviation = math.sqrt((1 - SAMPLE_RATE) / SAMPLE_RATE / num_draws)
     torch.testing.assert_close(weight_N / num_draws, torch.ones(N, dtype=torch.float64), atol=5 * deviation, rtol=0)
