@@ -24,7 +24,8 @@ class PartialHead(RivalHead):
         L = log sum_{i in S} c_i e^{s_i} - (1/|T(x)|) sum_{t in T(x)} s_t        (0 for an example without true tags)
 
     S is shared by the batch: every true tag of every example (c = 1), and of all other tags each with probability r
-    (c = 1/r, a little more where some are left out again to fill whole blocks). Only rows of S are read and stepped, by row-wise Adagrad. Logits of S exist all at once, as in the paper.
+    (c = 1/r, a little more where some are left out again to fill whole blocks). Only rows of S are read and stepped, by
+    row-wise Adagrad. Logits of S exist all at once, as in the paper.
 
     Source: An et al. (2020), "Partial FC", arXiv 2010.05222, section 3. Deviations: (1) faces have one class each,
     and the batch's classes count towards the tenth; here they are more than a tenth of a small vocabulary (a batch of

@@ -86,6 +86,7 @@ def test_plain_python_gives_the_same_numbers():
         "engine",
         "hot_rows",
         "kernel_shared",
+        "shared_losses",
         "shared_plan",
         "kernel_private",
         "private_plan",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX
-from workers.objectives import BLOCK, loss_terms, negative_terms
+from workers.objectives import loss_terms
 from workers.slots import MASKED
 
 F = np.float32
@@ -27,29 +27,6 @@ def test_negative_sampling_formula(scale):
     np.testing.assert_allclose(loss, c @ np.logaddexp(0, -s_pos) + w @ np.logaddexp(0, s_neg), rtol=1e-6)
     np.testing.assert_allclose(grad_pos, -c / (1 + np.exp(s_pos)), rtol=5e-6 * max(scale, 1), atol=1e-37)
     np.testing.assert_allclose(grad_neg, w / (1 + np.exp(-s_neg)), rtol=5e-6 * max(scale, 1), atol=1e-37)
-
-
-@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
-def test_negatives_in_whole_blocks_are_those_of_negative_sampling(scale):
-    rng = np.random.default_rng(0)
-    scores, biases, weights, before = F(rng.normal(size=(4, 5 * BLOCK)) * scale)
-    weights, scores[3] = np.abs(weights), MASKED
-    weights[-3:] = 0  # there is no such negative
-    grads, bias_grads = scores.copy(), before.copy()
-    loss = negative_terms(grads, biases, weights, bias_grads)
-    expected, _, expected_grads = terms(NEGATIVE_SAMPLING, [], [], scores + biases, weights)
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    np.testing.assert_allclose(grads, expected_grads, rtol=1e-6)
-    np.testing.assert_array_equal(bias_grads, before + grads)
-    assert grads[3] == 0 and not grads[-3:].any()
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("where", [0, 17, 31])
-def test_nan_and_infinity_are_seen_among_negatives_in_whole_blocks(bad, where):
-    scores, ones = np.ones(2 * BLOCK, F), np.ones(2 * BLOCK, F)
-    scores[where] = bad
-    assert math.isnan(negative_terms(scores, ones, ones, ones.copy()))
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])

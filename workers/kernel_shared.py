@@ -1,11 +1,11 @@
 """The kernel with negatives that a chunk's examples share.
 
     gather the negatives' distinct rows R, once         rows as they were before the chunk
-    scores = F R^T (GEMM), accidental hits masked
+    scores = R F^T (GEMM), accidental hits masked
     scores -> loss, dLoss/dscore C                      of negatives
-    feature gradient = C R (GEMM)
+    feature gradient = C^T R (GEMM)
     scores, loss, feature gradient of positives         from their rows in the matrix
-    row gradient = C^T F (GEMM) + positives
+    row gradient = C F (GEMM) + positives
     write each touched row once, with its merged gradient
 
 Rows of positives go through the caches after what the first two products share, not between them.
@@ -19,22 +19,24 @@ gradients are applied to the rows as they are when written. Other workers may mo
 (Hogwild). No lock is held, and a lost update costs one gradient. Gradients that are not finite are found before the
 first write, so rows stay finite whatever arrives.
 
-Legend: B examples, D dim, K slots of distinct negatives and, up to whole blocks, of none: rows of 0 with weight 0;
-S slots (`workers.shared_plan`), at least K.
+Legend: B examples, D dim, K slots of distinct negatives, S slots (`workers.shared_plan`), X columns of scores: those of
+B examples and, up to whole blocks, masked ones of none.
 """
 
 # mypy: allow-untyped-defs
 
 import numpy as np
 
+from workers.config import SAMPLED_SOFTMAX
 from workers.errors import ChunkError
 from workers.job import Answer, Job, Outcome
 from workers.objectives import BLOCK
 from workers.scratch import Scratch
-from workers.shared_passes import differentiate_negatives, shared_passes
+from workers.shared_losses import complete_negatives, differentiate_negatives
+from workers.shared_passes import shared_passes
 from workers.shared_plan import make_shared_plan
 from workers.shared_writes import shared_writes
-from workers.slots import FILTER_SIZE, mask_hits
+from workers.slots import FILTER_SIZE, MASKED, mask_hits
 from workers.tags import Tags
 
 
@@ -49,36 +51,37 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     features_BD, positives, objective = job.features_BD, job.positives, job.loss.objective
     words, plan = tags.rows_NS.shape[1], make_shared_plan(job, scratch)
     passes, write_rows = shared_passes(D, words), shared_writes(D, words)
-    num_negatives = len(plan.multiplicity_K)
-    K = -(-num_negatives // BLOCK) * BLOCK  # products of whole blocks are a tenth faster, if there are few
-    S = max(len(plan.ids_S), K)
+    K, S, X = len(plan.multiplicity_K), len(plan.ids_S), -(-B // BLOCK) * BLOCK
     rows = tags.rows_NS, tags.tag_state_N4
-    rows_KD, scores_BK = scratch.array("rows", (K, D), np.float32), scratch.array("scores", (B, K), np.float32)
+    rows_KD, scores_KX = scratch.array("rows", (K, D), np.float32), scratch.array("scores", (K, X), np.float32)
     bias_K, weight_K = scratch.array("bias", K, np.float32), scratch.array("neg_weights", K, np.float32)
-    passes.gather(*rows, *job.loss, plan.ids_S[:num_negatives], plan.multiplicity_K, rows_KD, bias_K, weight_K)
-    np.matmul(features_BD, rows_KD.T, out=scores_BK)
+    passes.gather(*rows, *job.loss, plan.ids_S[:K], plan.multiplicity_K, rows_KD, bias_K, weight_K)
+    np.matmul(rows_KD, features_BD.T, out=scores_KX[:, :B])
+    scores_KX[:, B:] = MASKED
     filter_bytes = scratch.array("filter", FILTER_SIZE, np.uint8)
-    hits = mask_hits(*plan.table, *job.truth, filter_bytes, plan.ids_S, plan.multiplicity_K, scores_BK)
-    log_a_B, bias_grads_S = scratch.array("log_a", B, np.float32), scratch.array("bias_grads", S, np.float32)
-    negatives = num_negatives, bias_K, weight_K, scores_BK
-    if not differentiate_negatives(objective, *negatives, log_a_B, loss_B, bias_grads_S):
+    hits = mask_hits(*plan.table, *job.truth, filter_bytes, plan.ids_S, plan.multiplicity_K, scores_KX)
+    loss_X, log_a_X, scale_X = (scratch.array(name, X, np.float32) for name in ("neg_loss", "log_a", "scale"))
+    bias_grads_S = scratch.array("bias_grads", S, np.float32)
+    if not differentiate_negatives(objective, bias_K, weight_K, scores_KX, loss_X, log_a_X, scale_X, bias_grads_S[:K]):
         raise _refusal("a score or loss")
-    np.matmul(scores_BK, rows_KD, out=feature_grad_BD)
+    np.matmul(scores_KX[:, :B].T, rows_KD, out=feature_grad_BD)
     pos_grads_A = scratch.array("pos_grads", len(positives.ids), np.float32)
     squares_B = scratch.array("feature_squares", B, np.float32)
     losses_finite, gradient_finite = passes.add_positives(
         *(*rows, objective, features_BD, plan.pos_ids_A, positives.offsets_B1, plan.pos_weights_A, pos_grads_A),
-        *(log_a_B, scores_BK, loss_B, squares_B, feature_grad_BD, bias_grads_S),
+        *(loss_X, log_a_X, scale_X, loss_B, squares_B, feature_grad_BD),
     )
     if not (losses_finite and gradient_finite):
         raise _refusal("the feature gradient" if losses_finite else "a score or loss")
     if not job.writes:
         return Outcome(loss_B, feature_grad_BD, 0, hits)
+    if objective == SAMPLED_SOFTMAX:
+        complete_negatives(scores_KX, scale_X, bias_grads_S[:K])
     grads_SD, squares_S = scratch.array("row_grads", (S, D), np.float32), scratch.array("squares", S, np.float32)
-    np.matmul(scores_BK.T, features_BD, out=grads_SD[:K])
+    np.matmul(scores_KX[:, :B], features_BD, out=grads_SD[:K])
     passes.add_features(
         *(features_BD, positives.offsets_B1, plan.num_lone_B, plan.pos_slots_A, pos_grads_A),
-        *(num_negatives, grads_SD, bias_grads_S),
+        *(K, grads_SD, bias_grads_S),
     )
     rows_written = write_rows(
         *(*tags, *job.update, job.rounding_key),

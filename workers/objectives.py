@@ -24,7 +24,7 @@ from workers.arithmetic import exp_of_negative, greater, log1p_of_unit, magnitud
 from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, HeadConfig
 from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
-from workers.vectors import fma, load, load_front, store, store_front, total, zeros
+from workers.vectors import fma, load_front, store_front, total, zeros
 
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
@@ -32,7 +32,8 @@ UNSEEN_BIAS = -20.0
 BLOCK = 16
 """Terms computed together."""
 
-_LARGEST = np.float32(1e31)  # no honest score is beyond it; the comparison is false for NaN
+LARGEST = np.float32(1e31)
+"""No honest score is beyond it; the comparison is false for NaN."""
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
@@ -98,7 +99,7 @@ def loss_terms(objective, scores_P, weights_P, scores_K, weights_K):
     """
     log_a = _ZERO
     if objective == SAMPLED_SOFTMAX:
-        log_a = log_sum_exp(scores_K, weights_K)  # not finite if a score is not; scores_K then holds e^{y_k} / A
+        log_a = _log_sum_exp(scores_K, weights_K)  # not finite if a score is not; scores_K then holds e^{y_k} / A
     loss, lost = positive_terms(scores_P, weights_P, log_a)
     if objective == NEGATIVE_SAMPLING:
         loss_of_negatives, _ = softplus_terms(scores_K, weights_K, len(scores_K))
@@ -122,33 +123,6 @@ def positive_terms(scores_P, weights_P, log_a):
 
 
 @inlined_kernel
-def negative_terms(scores_K, biases_K, weights_K, bias_grads_K):
-    """The negatives' part of `loss_terms` for negative sampling, in one pass over whole blocks of `BLOCK`.
-
-    Args:
-        scores_K: float32, without biases; becomes their gradient.
-        biases_K: float32.
-        weights_K: float32, at least 0.
-        bias_grads_K: float32, to which the gradient is added.
-
-    Returns:
-        float32: the loss, or NaN (and arbitrary gradients) if a score is not finite.
-    """
-    like = zeros(BLOCK)
-    losses, bad = like, like
-    for k in range(0, len(scores_K), BLOCK):
-        score = load(scores_K, k, like) + load(biases_K, k, like)
-        weight = load(weights_K, k, like)
-        bad = bad + greater(_LARGEST, magnitude(score), _ZERO, _ONE)
-        share, loss = _sigmoid_and_softplus(score)
-        grad = weight * share
-        losses = fma(weight, loss, losses)
-        store(scores_K, k, grad)
-        store(bias_grads_K, k, load(bias_grads_K, k, like) + grad)
-    return total(losses) if total(bad) == _ZERO else np.float32(np.nan)
-
-
-@inlined_kernel
 def softplus_terms(scores, weights, count):
     """sum_i |w_i| softplus(sign(w_i) s_i), or NaN if a score is not sane; s_i becomes w_i sigmoid(sign(w_i) s_i).
 
@@ -161,7 +135,7 @@ def softplus_terms(scores, weights, count):
     losses, squares, bad = like, like, like
     for i in range(0, count, BLOCK):
         score, weight = load_front(scores, i, count - i, like), load_front(weights, i, count - i, like)
-        bad = bad + greater(_LARGEST, magnitude(score), _ZERO, _ONE)
+        bad = bad + greater(LARGEST, magnitude(score), _ZERO, _ONE)
         grad, loss = _softplus(score, weight)
         losses, squares = losses + loss, fma(grad, grad, squares)
         store_front(scores, i, count - i, grad)
@@ -171,12 +145,12 @@ def softplus_terms(scores, weights, count):
 @inlined_kernel
 def _softplus(score, weight):
     """(gradient, loss) of a score, or of a vector of them."""
-    share, loss = _sigmoid_and_softplus(greater(_ZERO, weight, -score, score))
+    share, loss = sigmoid_and_softplus(greater(_ZERO, weight, -score, score))
     return weight * share, magnitude(weight) * loss
 
 
 @inlined_kernel
-def _sigmoid_and_softplus(z):
+def sigmoid_and_softplus(z):
     """(1 / (1 + e**-z), log(1 + e**z)) of a number, or of a vector of them."""
     e = exp_of_negative(-magnitude(z))
     share = _ONE / (_ONE + e)
@@ -184,11 +158,11 @@ def _sigmoid_and_softplus(z):
 
 
 @kernel
-def log_sum_exp(scores_K, weights_K):
+def _log_sum_exp(scores_K, weights_K):
     """log A of y = score + weight, MASKED if all are masked, NaN if one is not sane; scores become e^{y} / A."""
     num_bad = np.int32(0)
     for k in range(len(scores_K)):
-        num_bad += np.int32(0) if abs(scores_K[k]) <= _LARGEST else np.int32(1)
+        num_bad += np.int32(0) if abs(scores_K[k]) <= LARGEST else np.int32(1)
         scores_K[k] += weights_K[k]
     if num_bad != 0:
         return np.float32(np.nan)

@@ -4,7 +4,7 @@ Rows of positives are read where they are in the matrix; only negatives are copi
 some positives ahead of their turn, over the ends of examples.
 
 Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives of all examples
-(`workers.shared_plan`); K slots of distinct negatives, which are `num_negatives`, and up to whole blocks of none.
+(`workers.shared_plan`); K slots of distinct negatives; X examples, up to whole blocks (`workers.shared_losses`).
 """
 
 # mypy: allow-untyped-defs
@@ -17,7 +17,7 @@ import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
 from workers.jit import inlined_kernel, kernel
-from workers.objectives import log_sum_exp, negative_terms, negative_weight, positive_terms, times
+from workers.objectives import negative_weight, positive_terms, times
 from workers.prefetch import LINE_FLOATS, prefetch_read
 from workers.row_blocks import add, add_four, dot, dot_four, mean_square_of, scale
 from workers.rows import vector_width
@@ -86,9 +86,9 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
 
     @kernel
     def gather(rows_NW, tag_state_N4, objective, w, num_drawn, neg_ids, multiplicity, rows_KD, bias_K, weight_K):
-        """Copy the rows of negatives, of either form, with their biases, and find their weights; 0 where none is."""
-        like, num_negatives = zeros(width), len(neg_ids)
-        for k in range(num_negatives):
+        """Copy the rows of negatives, of either form, with their biases, and find their weights."""
+        like = zeros(width)
+        for k in range(len(neg_ids)):
             _fetch(rows_NW, tag_state_N4, _tag_at(neg_ids, k + _AHEAD_ROWS), words)
             row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
             for j in range(0, half, width):
@@ -97,43 +97,8 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
             state = values_from(tag_state_N4, neg_ids[k])
             bias_K[k] = state[BIAS]
             weight_K[k] = times(objective, negative_weight(objective, w, num_drawn, state[LOG_Q]), multiplicity[k])
-        rows_KD[num_negatives:] = _ZERO
-        bias_K[num_negatives:] = _ZERO
-        weight_K[num_negatives:] = _ZERO
 
     return gather
-
-
-@kernel
-def differentiate_negatives(objective, num_negatives, bias_K, weight_K, scores_BK, log_a_B, loss_B, bias_grads_S):
-    """The part of the loss that positives have no share in; whether all scores are sane.
-
-    Negative sampling: loss_B becomes the loss of negatives, scores_BK dLoss/dscore, bias_grads_S its sums. Sampled
-    softmax: log_a_B becomes log A, scores_BK e^y / A, and `add_positives` makes gradients of them.
-    """
-    K, all_sane = scores_BK.shape[1], True
-    bias_grads_S[:] = _ZERO
-    for b in range(len(loss_B)):
-        scores_K = scores_BK[b]
-        if objective == NEGATIVE_SAMPLING:
-            log_a_B[b] = _ZERO
-            loss_B[b] = negative_terms(scores_K, bias_K, weight_K, bias_grads_S[:K])
-            all_sane &= loss_B[b] < np.inf
-            continue
-        for k in range(num_negatives):
-            scores_K[k] += bias_K[k]
-        log_a_B[b] = log_sum_exp(scores_K[:num_negatives], weight_K[:num_negatives])
-        loss_B[b] = _ZERO
-        all_sane &= log_a_B[b] < np.inf
-    return all_sane
-
-
-@inlined_kernel
-def _complete_negatives(scores_K, bias_grads_S, lost):
-    """From e^y / A to dLoss/dscore of sampled softmax: `lost` times as much."""
-    for k in range(len(scores_K)):
-        scores_K[k] *= lost
-        bias_grads_S[k] += scores_K[k]
 
 
 def _add_positives(D: int, words: int) -> Callable[..., Any]:
@@ -142,15 +107,16 @@ def _add_positives(D: int, words: int) -> Callable[..., Any]:
     @kernel
     def add_positives(
         rows_NW, tag_state_N4, objective, features_BD, pos_ids_A, pos_offsets_B1, pos_weights_A, pos_grads_A,
-        log_a_B, scores_BK, loss_B, squares_B, feature_grad_BD, bias_grads_S,
+        loss_X, log_a_X, scale_X, loss_B, squares_B, feature_grad_BD,
     ):  # fmt: skip
-        """Complete losses and feature gradients, which hold what negatives give; whether both are finite.
+        """Add positives to loss_X, for loss_B, and to the feature gradients of negatives; whether both are finite.
 
-        pos_grads_A becomes dLoss/dscore of positives, squares_B the mean square of the features. Sampled softmax: only
-        now scores_BK becomes dLoss/dscore of negatives, and bias_grads_S its sums.
+        pos_grads_A becomes dLoss/dscore of positives, squares_B the mean square of the features. Sampled softmax: the
+        feature gradients are scaled first, by scale_X times what positives lose, which takes its place; 0 beyond B.
         """
         like, losses_finite = zeros(width), True
         nothing = like
+        scale_X[len(loss_B) :] = _ZERO
         ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
         for b in range(len(loss_B)):
             f, g = values_from(features_BD, b), values_from(feature_grad_BD, b)
@@ -165,12 +131,12 @@ def _add_positives(D: int, words: int) -> Callable[..., Any]:
             for p in range(whole, stop):
                 _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + _AHEAD_ROWS), words)
                 grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
-            loss, lost = positive_terms(pos_grads_A[start:stop], pos_weights_A[start:stop], log_a_B[b])
-            loss_B[b] += loss
+            loss, lost = positive_terms(pos_grads_A[start:stop], pos_weights_A[start:stop], log_a_X[b])
+            loss_B[b] = loss_X[b] + loss
             losses_finite &= loss_B[b] < np.inf
             if objective != NEGATIVE_SAMPLING:
-                _complete_negatives(scores_BK[b], bias_grads_S, lost)
-                scale(g, lost, D, like)
+                scale_X[b] *= lost
+                scale(g, scale_X[b], D, like)
             for p in range(start, whole, 4):
                 add_four(_four_rows(rows_NW, ids, p), g, half, like, grads, p)
             for p in range(whole, stop):
@@ -189,9 +155,10 @@ def _add_features(D: int) -> Callable[..., Any]:
     def add_features(
         features_BD, pos_offsets_B1, num_lone_B, pos_slots_A, pos_grads_A, num_negatives, grads_SD, bias_grads_S
     ):
-        """Complete the gradients of slots, of which `num_negatives` hold C^T F, and of their biases."""
+        """Complete the gradients of slots and of their biases; the first `num_negatives` hold those of negatives."""
         like = zeros(width)
         grads_SD[num_negatives:] = _ZERO
+        bias_grads_S[num_negatives:] = _ZERO
         for b in range(len(features_BD)):
             f = values_from(features_BD, b)
             for p in range(pos_offsets_B1[b] + num_lone_B[b], pos_offsets_B1[b + 1]):

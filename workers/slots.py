@@ -100,7 +100,7 @@ def assign_slots(table, stamp, neg_ids_K, pos_ids, slot_ids_S, multiplicity_S, p
 
 @kernel
 def mask_hits(
-    table_keys, table_slots, starts_B, stops_B, true_tags, filter_bytes, slot_ids_S, multiplicity_S, scores_BS
+    table_keys, table_slots, starts_B, stops_B, true_tags, filter_bytes, slot_ids_S, multiplicity_S, scores_SX
 ):
     """Set the scores of accidental hits to MASKED; returns how many draws they were.
 
@@ -116,9 +116,9 @@ def mask_hits(
         filter_bytes: uint8 [FILTER_SIZE], overwritten.
         slot_ids_S: int32, the tags of the negative slots.
         multiplicity_S: float32.
-        scores_BS: float32 [B, negative slots or more].
+        scores_SX: float32, of each negative slot, by examples.
     """
-    B, S, table = len(scores_BS), len(multiplicity_S), Table(table_keys, table_slots)
+    B, S, table = len(starts_B), len(multiplicity_S), Table(table_keys, table_slots)
     filter_bytes[:] = 0
     for s in range(S):
         filter_bytes[slot_ids_S[s] & _FILTER_MASK] = 1
@@ -132,9 +132,9 @@ def mask_hits(
             if not found:
                 continue
             slot = table.slots[place]
-            if slot < S and scores_BS[b, slot] != MASKED:
+            if slot < S and scores_SX[slot, b] != MASKED:
                 hits += np.int64(multiplicity_S[slot])
-                scores_BS[b, slot] = MASKED
+                scores_SX[slot, b] = MASKED
     return hits
 
 
