@@ -36,7 +36,7 @@ from workers.shared_losses import complete_negatives, differentiate_negatives
 from workers.shared_passes import shared_passes
 from workers.shared_plan import make_shared_plan
 from workers.shared_writes import shared_writes
-from workers.slots import FILTER_SIZE, MASKED, mask_hits
+from workers.slots import FILTER_WORDS, MASKED, mask_hits
 from workers.tags import Tags
 
 
@@ -58,8 +58,8 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     passes.gather(*rows, *job.loss, plan.ids_S[:K], plan.multiplicity_K, rows_KD, bias_K, weight_K)
     np.matmul(rows_KD, features_BD.T, out=scores_KX[:, :B])
     scores_KX[:, B:] = MASKED
-    filter_bytes = scratch.array("filter", FILTER_SIZE, np.uint8)
-    hits = mask_hits(*plan.table, *job.truth, filter_bytes, plan.ids_S, plan.multiplicity_K, scores_KX)
+    num_ids, filter_words = len(job.neg_ids) + len(positives.ids), scratch.array("filter", FILTER_WORDS, np.uint64)
+    hits = mask_hits(plan.table, num_ids, *job.truth, filter_words, plan.ids_S, plan.multiplicity_K, scores_KX)
     loss_X, log_a_X, scale_X = (scratch.array(name, X, np.float32) for name in ("neg_loss", "log_a", "scale"))
     bias_grads_S = scratch.array("bias_grads", S, np.float32)
     if not differentiate_negatives(objective, bias_K, weight_K, scores_KX, loss_X, log_a_X, scale_X, bias_grads_S[:K]):

@@ -20,7 +20,7 @@ from workers.jit import inlined_kernel, kernel
 from workers.job import Job, Loss, Positives, Truth
 from workers.matching import BLOCK, has_repeats, place_among
 from workers.scratch import Scratch, roomy
-from workers.slots import Table, assign_slots, make_table
+from workers.slots import assign_slots, table_size
 from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -55,8 +55,8 @@ class Plan(NamedTuple):
 class _Tables(NamedTuple):
     """Working memory."""
 
-    slots: Table
-    """To find a tag's slot."""
+    slots: np.ndarray
+    """int64, to find a tag's slot."""
     counts: np.ndarray
     """int32, how many tags have these low bits."""
     hot: np.ndarray
@@ -102,9 +102,7 @@ def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int,
     """
     plan, tables = memory
     return _fill(
-        *tables.slots,
-        tables.counts,
-        tables.hot,
+        *tables,
         hot_ids_H,
         job.neg_ids,
         *job.positives,
@@ -129,23 +127,21 @@ def _empty_plan(B: int, capacity: int, scratch: Scratch) -> Plan:
 
 def _tables(capacity: int, scratch: Scratch) -> _Tables:
     counts, hot = scratch.empty(NUM_COUNTS, np.int32), scratch.empty(TABLE_SIZE, np.int32)
-    return _Tables(make_table(scratch, capacity), counts, hot)
+    return _Tables(scratch.empty(int(table_size(capacity)), np.int64), counts, hot)
 
 
 @kernel
 def _fill(
-    table_keys, table_slots, counts, hot_table, hot_ids_H, neg_ids,
+    table, counts, hot_table, hot_ids_H, neg_ids,
     pos_ids, pos_offsets_B1, pos_weights, most_positives, true_starts_B, true_stops_B, true_tags,
     objective, w, num_drawn, writes,
     offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots,
 ):  # fmt: skip
     """Fill the plan; returns (hot rows, accidental hits). Arguments lie flat, see `workers.jit`."""
-    table = Table(table_keys, table_slots)
     positives = Positives(pos_ids, pos_offsets_B1, pos_weights, most_positives)
     truth, loss = Truth(true_starts_B, true_stops_B, true_tags), Loss(objective, w, num_drawn)
     plan = Plan(offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots)
     B, hits, start = len(true_starts_B), np.int64(0), np.int64(0)
-    table.keys[:] = -1
     for b in range(B):
         plan.offsets_B2[b] = start
         num_slots, num_hits = _plan_example(plan, table, neg_ids, positives, truth, loss, b, start)
@@ -179,7 +175,7 @@ def _plan_example(plan, table, neg_ids, positives, truth, loss, b, start):
         num_negatives, num_slots, is_simple = _merge_repeats(ids_S, weights_S, num_negatives, num_slots)
     if not is_simple and may_repeat:
         neg_ids_K, pos_ids_P = neg_ids[b * K : (b + 1) * K], positives.ids[pos_start:pos_stop]
-        found = assign_slots(table, b, neg_ids_K, pos_ids_P, plan.places[start:], multiplicity_S, pos_slots_P)
+        found = assign_slots(table, neg_ids_K, pos_ids_P, plan.places[start:], multiplicity_S, pos_slots_P)
         num_negatives, num_slots = np.int64(found[0]), np.int64(found[1])
         num_hits = mask_true(ids_S, num_negatives, truth.tags, first, last, multiplicity_S)
     elif not is_simple:

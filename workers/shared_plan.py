@@ -17,15 +17,15 @@ import numpy as np
 from workers.jit import kernel
 from workers.job import Job
 from workers.scratch import Scratch
-from workers.slots import Table, assign_slots, make_table
+from workers.slots import assign_slots, table_size
 from workers.vectors import values_from
 
 
 class SharedPlan(NamedTuple):
     """The slots of a chunk, and its positives in the order of this plan: within each example the lone ones first."""
 
-    table: Table
-    """Finds a negative's slot, see `slots.mask_hits`."""
+    table: np.ndarray
+    """int64, finds a negative's slot, see `slots.mask_hits`."""
     ids_S: np.ndarray
     """int32, the tag of each slot."""
     multiplicity_K: np.ndarray
@@ -46,7 +46,7 @@ def make_shared_plan(job: Job, scratch: Scratch) -> SharedPlan:
     """The plan, in memory that the next one overwrites."""
     positives, A = job.positives, len(job.positives.ids)
     capacity = len(job.neg_ids) + A
-    table = make_table(scratch, capacity)
+    table = scratch.array("table", int(table_size(capacity)), np.int64)
     slot_ids, new_slots = scratch.array("slot_ids", capacity, np.int32), scratch.array("new_slots", capacity, np.int32)
     multiplicity = scratch.array("multiplicity", capacity, np.float32)
     old_slots_A, pos_slots_A = scratch.array("old_slots", A, np.int32), scratch.array("pos_slots", A, np.int32)
@@ -54,7 +54,7 @@ def make_shared_plan(job: Job, scratch: Scratch) -> SharedPlan:
     num_lone_B = scratch.array("num_lone", len(job.features_BD), np.int32)
     lone_ids = scratch.array("lone_ids", A, np.int32)
     K, S, L = _fill(
-        *(*table, job.neg_ids, positives.ids, positives.offsets_B1, positives.weights),
+        *(table, job.neg_ids, positives.ids, positives.offsets_B1, positives.weights),
         *(slot_ids, new_slots, multiplicity, old_slots_A, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids),
     )
     return SharedPlan(
@@ -64,8 +64,7 @@ def make_shared_plan(job: Job, scratch: Scratch) -> SharedPlan:
 
 @kernel
 def _fill(
-    table_keys,
-    table_slots,
+    table,
     neg_ids,
     ids_A,
     offsets_B1,
@@ -87,9 +86,8 @@ def _fill(
         old_slots_A: int32, working memory: numbers of positives' tags, those of negatives first.
         lone_ids: int32 [A], of which L are filled.
     """
-    table = Table(table_keys, table_slots)
-    num_negatives, num_tags = assign_slots(table, 0, neg_ids, ids_A, slot_ids, multiplicity, old_slots_A)
-    K, T, S = np.int64(num_negatives), np.int64(num_tags), np.int64(num_negatives)
+    num_negatives, num_tags = assign_slots(table, neg_ids, ids_A, slot_ids, multiplicity, old_slots_A)
+    K, T, S = num_negatives, num_tags, num_negatives
     counts, tags, old_slots = values_from(new_slots, 0), values_from(slot_ids, 0), values_from(old_slots_A, 0)
     for t in range(T):
         counts[t] = 0

@@ -1,141 +1,140 @@
 """Slots: small consecutive numbers for the distinct tags of a chunk, so that each row is read, merged and written once.
 
-A slot is found through a hash table with open addressing, whose keys are stamp * 2**32 + tag id; a key with another
-stamp is an empty place, so that one table serves many examples in turn without being cleared. Negatives come first:
-slots [0, num_negative_slots).
+A slot is found through a hash table with open addressing, whose entries are tag * 2**32 + slot, below 0 where there is
+none. Whether a tag is there already cannot be guessed, so nothing branches on it; only on tags that are in each other's
+place. Negatives come first: slots [0, num_negative_slots).
 
-Legend: B examples, K negatives drawn, S slots.
+Legend: B examples, K negatives drawn, S slots, X columns of scores, at least B.
 """
 
 # mypy: allow-untyped-defs
 
-from typing import NamedTuple
-
 import numpy as np
 
 from workers.counters import GOLDEN
-from workers.jit import kernel
-from workers.scratch import Scratch
+from workers.jit import inlined_kernel, kernel
+from workers.vectors import values_from
 
 MASKED = np.float32(-1e30)
 """Score of an accidental hit: e**MASKED is exactly 0, so its loss and its gradient are."""
-FILTER_SIZE = 1 << 14
-_FILTER_MASK = FILTER_SIZE - 1
+FILTER_WORDS = 1 << 11
 _U32 = np.uint64(32)
+_LOW_32, _NONE = np.int64(0xFFFFFFFF), np.int64(-1)
 
 
-class Table(NamedTuple):
-    """The hash table; its length is a power of two, at least twice what it must hold."""
-
-    keys: np.ndarray
-    slots: np.ndarray
-
-
-def make_table(scratch: Scratch, capacity: int) -> Table:
-    """An empty table for so many tags."""
-    size = 1 << max(4, (2 * capacity - 1).bit_length())
-    keys = scratch.array("table_keys", size, np.int64)
-    keys.fill(-1)
-    return Table(keys, scratch.array("table_slots", size, np.int32))
+@inlined_kernel
+def table_size(count):
+    """Entries of a table for so many tags: a power of two, at least twice their number."""
+    size = np.int64(16)
+    while size < 2 * count:
+        size *= 2
+    return size
 
 
-@kernel
-def place_of(table, stamp, tag):
-    """(place, found): where the tag is in the table, or where it belongs."""
-    mask = len(table.keys) - 1
-    key = (np.int64(stamp) << 32) | np.int64(tag)
+@inlined_kernel
+def _place_of(table, mask, tag):
+    """Where the tag is in the table, or where it belongs; in a table of mask + 1 entries."""
     place = np.int64((np.uint64(tag) * GOLDEN) >> _U32) & mask
-    while True:
-        at_place = table.keys[place]
-        if at_place == key:
-            return place, True
-        if (at_place >> 32) != stamp:
-            return place, False
+    while (table[place] >= 0) & ((table[place] >> 32) != tag):
         place = (place + 1) & mask
+    return place
 
 
-@kernel
-def slot_of(table, stamp, tag, next_slot):
+@inlined_kernel
+def _slot_of(table, mask, tag, next_slot):
     """The tag's slot; `next_slot`, which it then has, if it had none."""
-    place, found = place_of(table, stamp, tag)
-    if not found:
-        table.keys[place] = (np.int64(stamp) << 32) | np.int64(tag)
-        table.slots[place] = next_slot
-    return table.slots[place]
+    place = _place_of(table, mask, tag)
+    entry = table[place]
+    entry = entry if entry >= 0 else (np.int64(tag) << 32) | next_slot
+    table[place] = entry
+    return entry & _LOW_32
 
 
 @kernel
-def assign_slots(table, stamp, neg_ids_K, pos_ids, slot_ids_S, multiplicity_S, pos_slots):
+def assign_slots(table, neg_ids_K, pos_ids, slot_ids_S, multiplicity_S, pos_slots):
     """Give slots to negatives, then to those positives that are not among them.
 
     Args:
-        table: without keys of this stamp.
-        stamp: int >= 0.
+        table: int64 [at least `table_size` of the number of ids], the front of which is overwritten.
         neg_ids_K: int32.
         pos_ids: int32.
-        slot_ids_S: int32, out: the tag of each slot.
-        multiplicity_S: float32, out: how often a negative was drawn.
+        slot_ids_S: int32 [at least one for each id], out: the tag of each slot; overwritten beyond them.
+        multiplicity_S: float32 like slot_ids_S, out: how often a negative was drawn; overwritten beyond them.
         pos_slots: int32 like pos_ids, out.
 
     Returns:
         (num_negative_slots, num_slots)
     """
-    num_slots = np.int32(0)
+    size = table_size(len(neg_ids_K) + len(pos_ids))
+    table[:size] = _NONE
+    entries, ids, counts = values_from(table, 0), values_from(slot_ids_S, 0), values_from(multiplicity_S, 0)
+    num_slots = np.int64(0)
     for k in range(len(neg_ids_K)):
-        slot = slot_of(table, stamp, neg_ids_K[k], num_slots)
-        if slot == num_slots:
-            slot_ids_S[slot] = neg_ids_K[k]
-            multiplicity_S[slot] = np.float32(0)
-            num_slots += np.int32(1)
-        multiplicity_S[slot] += np.float32(1)
+        tag = np.int64(neg_ids_K[k])
+        ids[num_slots], counts[num_slots] = tag, np.float32(0)
+        slot = _slot_of(entries, size - 1, tag, num_slots)
+        counts[slot] += np.float32(1)
+        num_slots += np.int64(slot == num_slots)
     num_negative_slots = num_slots
     for p in range(len(pos_ids)):
-        slot = slot_of(table, stamp, pos_ids[p], num_slots)
-        if slot == num_slots:
-            slot_ids_S[slot] = pos_ids[p]
-            num_slots += np.int32(1)
+        tag = np.int64(pos_ids[p])
+        ids[num_slots] = tag
+        slot = _slot_of(entries, size - 1, tag, num_slots)
         pos_slots[p] = slot
+        num_slots += np.int64(slot == num_slots)
     return num_negative_slots, num_slots
 
 
 @kernel
-def mask_hits(
-    table_keys, table_slots, starts_B, stops_B, true_tags, filter_bytes, slot_ids_S, multiplicity_S, scores_SX
-):
+def mask_hits(table, num_ids, starts_B, stops_B, true_tags, filter_words, slot_ids_S, multiplicity_S, scores_SX):
     """Set the scores of accidental hits to MASKED; returns how many draws they were.
 
-    An example may have hundreds of true tags, hardly any of which was drawn: a filter in L1 turns nearly all of them
-    away at a nanosecond each, and only the others ask the table.
+    An example may have hundreds of true tags, hardly any of which was drawn: a filter in L1, one bit for all tags that
+    are alike in their low bits, turns nearly all of them away at a nanosecond each, and only the others ask the table.
 
     Args:
-        table_keys: of `assign_slots`, stamp 0.
-        table_slots: the same.
+        table: of `assign_slots`.
+        num_ids: negatives and positives that it was given.
         starts_B: int64, where each example's true tags start.
         stops_B: int64, where they end.
         true_tags: int32, ascending within an example.
-        filter_bytes: uint8 [FILTER_SIZE], overwritten.
+        filter_words: uint64 [FILTER_WORDS], overwritten.
         slot_ids_S: int32, the tags of the negative slots.
         multiplicity_S: float32.
         scores_SX: float32, of each negative slot, by examples.
     """
-    B, S, table = len(starts_B), len(multiplicity_S), Table(table_keys, table_slots)
-    filter_bytes[:] = 0
+    S, mask, entries, tags = (
+        len(multiplicity_S),
+        table_size(num_ids) - 1,
+        values_from(table, 0),
+        values_from(true_tags, 0),
+    )
+    words = values_from(filter_words, 0)
+    filter_words[:] = np.uint64(0)
     for s in range(S):
-        filter_bytes[slot_ids_S[s] & _FILTER_MASK] = 1
+        words[_word_of(slot_ids_S[s])] |= _bit_of(slot_ids_S[s])
     hits = np.int64(0)
-    for b in range(B):
+    for b in range(len(starts_B)):
         for t in range(starts_B[b], stops_B[b]):
-            tag = true_tags[t]
-            if filter_bytes[tag & _FILTER_MASK] == 0:
+            tag = tags[t]
+            if words[_word_of(tag)] & _bit_of(tag) == 0:
                 continue
-            place, found = place_of(table, 0, tag)
-            if not found:
-                continue
-            slot = table.slots[place]
-            if slot < S and scores_SX[slot, b] != MASKED:
+            entry = entries[_place_of(entries, mask, np.int64(tag))]
+            slot = entry & _LOW_32
+            if entry >= 0 and slot < S and scores_SX[slot, b] != MASKED:
                 hits += np.int64(multiplicity_S[slot])
                 scores_SX[slot, b] = MASKED
     return hits
+
+
+@inlined_kernel
+def _word_of(tag):
+    return np.int64((tag >> 6) & (FILTER_WORDS - 1))
+
+
+@inlined_kernel
+def _bit_of(tag):
+    return np.uint64(1) << np.uint64(tag & 63)
 
 
 @kernel
