@@ -2,37 +2,65 @@
 
 import torch
 
+from launch.config import PRECISIONS
 from workers.errors import ConfigError
+from workers.settings import check_choice
+
+_FIRST_WITH_BFLOAT16 = (8, 0)
+"""Compute capability of the first NVIDIA cards that multiply bfloat16."""
 
 
 def choose_device(asked: str) -> torch.device:
-    """The trunk's device: CUDA if there is one under `auto`.
+    """The trunk's device: CUDA if there is one under `auto`; else `cpu`, `cuda` or one of several, `cuda:1`.
 
     Raises:
-        ConfigError: CUDA was asked for, but torch finds none.
+        ConfigError: it is none of these, or CUDA was asked for, but torch does not find that device.
     """
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if asked == "cuda" and not torch.cuda.is_available():
+    device = _parse(asked)
+    if device.type == "cuda" and not torch.cuda.is_available():
         build = torch.version.cuda or "none: this torch is a CPU-only build"
         raise ConfigError(
-            f"trunk.device = 'cuda', but torch finds no CUDA device (CUDA of the build: {build}). Use --device cpu."
+            f"trunk.device = {asked!r}, but torch finds no CUDA device (CUDA of the build: {build}). Use --device cpu."
         )
-    return torch.device(asked)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"trunk.device = {asked!r}, but torch finds {torch.cuda.device_count()} CUDA devices.")
+    return device
+
+
+def _parse(asked: str) -> torch.device:
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"trunk.device = {asked!r}; expected auto, cpu, cuda, or one of several as in cuda:1.")
+    return device
 
 
 def choose_precision(asked: str, device: torch.device) -> torch.dtype:
-    """bfloat16 under `auto` where the device multiplies it natively, else float32."""
+    """bfloat16 under `auto` where the device multiplies it natively, else float32.
+
+    Raises:
+        ConfigError: no such precision.
+    """
     if asked != "auto":
+        check_choice("trunk.precision", asked, PRECISIONS)
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[asked]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
+    is_native = cuda_multiplies_bfloat16(device) if device.type == "cuda" else cpu_multiplies_bfloat16()
+    return torch.bfloat16 if is_native else torch.float32
+
+
+def cuda_multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether this card has bfloat16 arithmetic; torch's own answer counts cards that emulate it, too."""
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= _FIRST_WITH_BFLOAT16
 
 
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this CPU has bfloat16 dot products (AVX512_BF16 or AMX); elsewhere autocast is slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
+    get_capabilities = getattr(torch.cpu, "get_capabilities", None)  # older releases of torch do not tell
+    capabilities = {} if get_capabilities is None else get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -112,7 +112,7 @@ class Trainer:
         self.threads = threads
         self.optimizer = make_optimizer(self.trunk, config)
         self.tuner = self._make_tuner(tell, cores) if config.auto_negatives else None
-        spans = DeviceSpans() if self.tuner is not None and self.device.type == "cuda" else None
+        spans = DeviceSpans(self.device) if self.tuner is not None and self.device.type == "cuda" else None
         self.pipeline = Pipeline(
             self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights, spans=spans
         )
@@ -194,7 +194,8 @@ class Trainer:
 
     def _tune(self, tuner: NegativesTuner, num_examples: int, seconds: dict[str, float]) -> None:
         spans = self.pipeline.spans
-        tuner.end_step(num_examples, seconds, None if spans is None else spans.end_step(), self.pipeline.chunk_s)
+        device_s = None if spans is None else spans.end_step(seconds.get("wait", 0.0))
+        tuner.end_step(num_examples, seconds, device_s, self.pipeline.chunk_s)
         self.progress.num_negatives = self.head.num_negatives
 
     def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:

@@ -27,9 +27,9 @@ def test_a_cpu_takes_bfloat16_only_where_it_multiplies_it(monkeypatch, multiplie
     assert choose_precision("auto", torch.device("cpu")) is dtype
 
 
-@pytest.mark.parametrize(("multiplies", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_card_takes_bfloat16_only_where_it_supports_it(monkeypatch, multiplies, dtype):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: multiplies)
+@pytest.mark.parametrize(("capability", "dtype"), [((9, 0), torch.bfloat16), ((7, 5), torch.float32)])
+def test_a_card_takes_bfloat16_only_where_it_multiplies_it(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert choose_precision("auto", torch.device("cuda")) is dtype
 
 
@@ -37,6 +37,30 @@ def test_a_precision_that_is_asked_for_is_taken(monkeypatch):
     monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: False)
     assert choose_precision("bfloat16", torch.device("cpu")) is torch.bfloat16
     assert choose_precision("float32", torch.device("cpu")) is torch.float32
+
+
+def test_a_precision_that_there_is_not_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"trunk\.precision.*float16"):
+        choose_precision("float16", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("asked", ["gpu", "mps", "cuda:x", ""])
+def test_a_device_that_there_is_not_is_refused_by_name(asked):
+    with pytest.raises(ConfigError, match=f"trunk\\.device = '{asked}'"):
+        choose_device(asked)
+
+
+def test_one_card_of_several_is_taken_if_it_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match="finds 2 CUDA devices"):
+        choose_device("cuda:2")
+
+
+def test_a_torch_that_does_not_tell_what_the_cpu_can_do_gets_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert choose_precision("auto", torch.device("cpu")) is torch.float32
 
 
 def test_capabilities_are_read_on_any_machine():
