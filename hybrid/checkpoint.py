@@ -3,7 +3,7 @@
 # RUN/checkpoints/step-000001234/
 #     trunk.safetensors       the trunk's parameters and buffers
 #     optimizer.safetensors   the tensors of its optimizer's state, named `INDEX.KEY`
-#     random.safetensors      states of random generators, by name
+#     random.safetensors      states of torch's random generators, by device
 #     matrix/                 rows, biases and row-optimizer state (workers/matrix_io.py)
 #     state.json              step, progress, the optimizer's groups; size and SHA-256 of the files above
 
@@ -41,7 +41,7 @@ TRUNK, OPTIMIZER, RANDOM, MATRIX, STATE = (
     "matrix",
     "state.json",
 )
-_DEFAULT_GENERATOR = "torch"
+_CPU_GENERATOR, _CUDA_GENERATOR = "torch", "torch.cuda"
 
 
 def save_checkpoint(
@@ -53,7 +53,7 @@ def save_checkpoint(
     matrix: TagMatrix,
     head: HeadConfig,
     progress: Mapping[str, Any],
-    generators: Mapping[str, torch.Generator] | None = None,
+    device: torch.device,
     tell: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `folder/step-STEP`, then remove all but the `KEPT` newest.
@@ -65,7 +65,7 @@ def save_checkpoint(
         folder: the run's `checkpoints` folder.
         step: the trunk's optimizer step; no chunk may be in flight.
         progress: plain values (JSON) that the caller gets back from `Checkpoint.progress`.
-        generators: random generators besides torch's default, by name.
+        device: of the trunk; the random generator of a card is kept, too: dropout draws from it.
         tell: told how many bytes of the matrix's rows are written, of how many.
 
     Raises:
@@ -77,7 +77,7 @@ def save_checkpoint(
             _write(fresh / TRUNK, trunk.state_dict())
             tensors, plain = split_optimizer(optimizer)
             _write(fresh / OPTIMIZER, tensors)
-            _write(fresh / RANDOM, _random_states(generators or {}))
+            _write(fresh / RANDOM, _random_states(device))
             save_matrix(matrix, fresh / MATRIX, head, tell)
             seals = {name: _seal(fresh / name) for name in (TRUNK, OPTIMIZER, RANDOM)}
             state = {"format": FORMAT, "step": step, "progress": dict(progress), "optimizer": plain, "files": seals}
@@ -144,14 +144,26 @@ class Checkpoint:
         """For `workers.matrix_io`."""
         return self.path / MATRIX
 
-    def load_trunk(self, trunk: nn.Module) -> None:
+    def trunk_tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers of the trunk.
+
+        Raises:
+            RunError: they cannot be read.
+        """
+        return _read(self.path / TRUNK)
+
+    def load_trunk(self, trunk: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> None:
         """Set all parameters and buffers of the trunk.
+
+        Args:
+            trunk: built as it was.
+            tensors: of `trunk_tensors`, if they were read before.
 
         Raises:
             RunError: the trunk is built differently; names what differs.
         """
         try:
-            trunk.load_state_dict(_read(self.path / TRUNK))
+            trunk.load_state_dict(self.trunk_tensors() if tensors is None else tensors)
         except RuntimeError as e:
             raise RunError(
                 f"{self.path / TRUNK} does not fit this trunk (was trunk.factory or trunk.dim changed?): {e}"
@@ -169,26 +181,30 @@ class Checkpoint:
         except (ValueError, KeyError, IndexError) as e:
             raise RunError(f"{self.path / OPTIMIZER} does not fit this optimizer: {e}") from e
 
-    def load_generators(self, generators: Mapping[str, torch.Generator] | None = None) -> None:
-        """Set torch's default generator and those named; one of another kind of device keeps its fresh state."""
+    def load_generators(self, device: torch.device) -> None:
+        """Set torch's random generators; that of a card keeps its fresh state if the run was on none before.
+
+        Args:
+            device: of the trunk.
+        """
         states = _read(self.path / RANDOM)
-        torch.set_rng_state(states[_DEFAULT_GENERATOR])
-        for name, generator in (generators or {}).items():
-            saved = states.get(f"{name}.{generator.device.type}")
-            if saved is None:
-                logger.warning(
-                    "%s holds no state of generator %r on %s; it starts afresh.", self.path, name, generator.device
-                )
-            else:
-                generator.set_state(saved)
+        torch.set_rng_state(states[_CPU_GENERATOR])
+        if device.type != "cuda":
+            return
+        if _CUDA_GENERATOR in states:
+            torch.cuda.set_rng_state(states[_CUDA_GENERATOR], device)
+        else:
+            logger.warning(
+                "%s holds no state of a card's random generator: that of %s starts afresh.", self.path, device
+            )
 
 
 _ADVICE = "Remove this checkpoint's folder to go on from the one before it."
 
 
-def _random_states(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
-    named = {f"{name}.{generator.device.type}": generator.get_state() for name, generator in generators.items()}
-    return {_DEFAULT_GENERATOR: torch.get_rng_state()} | named
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    states = {_CPU_GENERATOR: torch.get_rng_state()}
+    return states | ({_CUDA_GENERATOR: torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:

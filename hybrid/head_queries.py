@@ -2,14 +2,14 @@
 
 # Shapes: B examples, D dim, k results.
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hybrid.ranking import Ranker
 from hybrid.score_bias import score_bias_N
+from hybrid.tag_batch import Integers, integers
 from workers.config import HeadConfig
 from workers.errors import DataError
 from workers.matrix import TagMatrix
@@ -42,9 +42,13 @@ class HeadQueries:
         ranker = Ranker(self.matrix, score_bias_N(self.matrix, self.config, score), features_BD.device)
         return ranker.topk(features_BD.detach(), k)
 
-    def rows(self, ids: Iterable[int]) -> Tensor:
-        """A copy of the rows of some tags, float32 `[len(ids), D]`; DataError where an id is out of range."""
-        wanted = np.asarray(list(ids), dtype=np.int64)
+    def rows(self, ids: Integers | Sequence[int]) -> Tensor:
+        """A copy of the rows of some tags, float32 `[len(ids), D]`, in host memory.
+
+        Raises:
+            DataError: an id is out of range, or no integer.
+        """
+        wanted = integers(ids, "ids")
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.matrix.num_tags):
             raise DataError(
                 f"tag ids from {wanted.min()} to {wanted.max()}; expected ids from 0 to {self.matrix.num_tags - 1}."

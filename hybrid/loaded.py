@@ -69,6 +69,7 @@ class LoadedRun:
             raise RunError(f"{directory.path} has no whole checkpoint yet. {advice}")
         self.checkpoint: Checkpoint = checkpoint
         self.rows: SavedMatrix = open_rows(checkpoint.matrix_folder)
+        self._trunk_tensors = checkpoint.trunk_tensors()  # now: a run that goes on removes old checkpoints
 
     @cached_property
     def vocabulary(self) -> TagVocabulary:
@@ -83,7 +84,7 @@ class LoadedRun:
     def trunk(self) -> nn.Module:
         """The trunk with its trained weights, in evaluation mode on `device`."""
         trunk = build_trunk(self.config.trunk, self.config.data.image_size)
-        self.checkpoint.load_trunk(trunk)
+        self.checkpoint.load_trunk(trunk, self._trunk_tensors)
         return trunk.to(self.device).eval()
 
     @cached_property

@@ -14,7 +14,7 @@ class PhaseTimer:
     """Adds up seconds by phase name until they are taken; phases do not nest.
 
     On a device of its own the trunk computes while the host goes on: phases are what the *host* spends. It waits for
-    the device where it needs a value, in `ship` and at the end of `backward`.
+    the device where it needs a value, in `ship`.
 
     Args:
         trace: gets every phase as a slice; None keeps sums alone.

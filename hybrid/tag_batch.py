@@ -49,9 +49,9 @@ class TagBatch:
         if isinstance(tags, TagBatch | ItemNumbers):
             return tags
         if isinstance(tags, tuple) and len(tags) == 2 and all(hasattr(part, "dtype") for part in tags):
-            return cls._from_csr(_integers(tags[0], "ids"), _integers(tags[1], "offsets"), num_tags)
+            return cls._from_csr(integers(tags[0], "ids"), integers(tags[1], "offsets"), num_tags)
         if isinstance(tags, Sequence):
-            lists = [np.unique(_integers(ids, f"example {b}")) for b, ids in enumerate(tags)]
+            lists = [np.unique(integers(ids, f"example {b}")) for b, ids in enumerate(tags)]
             offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in lists])]).astype(np.int64)
             ids = np.concatenate(lists) if lists else np.empty(0, np.int64)
             return cls._checked(ids, offsets, num_tags)
@@ -83,10 +83,14 @@ class TagBatch:
         return TagBatch(self.ids[first:last], self.offsets[start : stop + 1] - first)
 
 
-def _integers(values: object, where: str) -> npt.NDArray[np.int64]:
-    """A flat list of integers; numbers with a fraction, truth values and text are refused, not bent into ids."""
+def integers(values: object, where: str) -> npt.NDArray[np.int64]:
+    """A flat list of integers, from any device; numbers with a fraction, truth values and text are not bent into ids.
+
+    Raises:
+        DataError: it is something else.
+    """
     try:
-        array = np.asarray(values)
+        array = np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values)
     except (ValueError, TypeError) as e:
         raise DataError(f"tags: {where} cannot be read as a list of tag ids: {e}.") from e
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):

@@ -111,7 +111,7 @@ class TrainingRun:
         if checkpoint is not None:
             checkpoint.load_trunk(trainer.trunk)
             checkpoint.load_optimizer(trainer.optimizer)
-            checkpoint.load_generators()
+            checkpoint.load_generators(trainer.device)
         return trainer
 
     @property
@@ -159,6 +159,7 @@ class TrainingRun:
             matrix=self.head.matrix,
             head=self.config.head,
             progress=dataclasses.asdict(progress),
+            device=self.trainer.device,
             tell=lambda done, total: self.supervision.progress("save", "saving a checkpoint", done, total),
         )
         self._saved_s = time.monotonic()

@@ -31,6 +31,7 @@ from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows
 
 HEAD = HeadConfig(negatives=4)
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def make_trunk(width=6):
@@ -45,18 +46,17 @@ class Training:
         torch.manual_seed(seed)
         self.trunk = make_trunk()
         self.optimizer = torch.optim.AdamW(self.trunk.parameters(), lr=0.01, betas=(0.8, 0.99))
-        self.generator = torch.Generator().manual_seed(seed)
         self.matrix = TagMatrix.create(10, 8, config=HEAD, counts=np.arange(10, 0, -1), seed=seed)
         for _ in range(steps):
             self.step()
 
     def step(self):
         self.optimizer.zero_grad()
-        images = torch.randn(4, 3, 5, 5, generator=self.generator)
+        images = torch.randn(4, 3, 5, 5)
         self.trunk(images + 0.1 * torch.randn(4, 3, 5, 5)).square().mean().backward()
         self.optimizer.step()
 
-    def save(self, folder, step=3):
+    def save(self, folder, step=3, device=CPU):
         return save_checkpoint(
             folder,
             step=step,
@@ -65,7 +65,7 @@ class Training:
             matrix=self.matrix,
             head=HEAD,
             progress={"epoch": 2, "used_s": 1.5},
-            generators={"augment": self.generator},
+            device=device,
         )
 
 
@@ -83,7 +83,7 @@ def test_a_resumed_training_goes_on_bit_for_bit(tmp_path, training):
     other = Training(seed=9, steps=1)
     checkpoint.load_trunk(other.trunk)
     checkpoint.load_optimizer(other.optimizer)
-    checkpoint.load_generators({"augment": other.generator})
+    checkpoint.load_generators(CPU)
     for _ in range(4):
         other.step()
     for name, value in training.trunk.state_dict().items():
@@ -176,6 +176,7 @@ def test_the_writer_of_a_checkpoint_tells_how_far_it_is(tmp_path, training):
         matrix=training.matrix,
         head=HEAD,
         progress={},
+        device=CPU,
         tell=lambda done, total: told.append((done, total)),
     )
     assert told == [(training.matrix.rows_NS.nbytes,) * 2]
@@ -205,12 +206,17 @@ def test_another_trunk_or_optimizer_is_refused(tmp_path, training):
         checkpoint.load_optimizer(torch.optim.AdamW(other.parameters()))
 
 
-def test_a_generator_of_another_kind_starts_afresh(tmp_path, training, caplog):
-    checkpoint = open_checkpoint(training.save(tmp_path))
-    fresh = torch.Generator().manual_seed(77)
-    before = fresh.get_state()
-    checkpoint.load_generators({"unheard-of": fresh})
-    assert torch.equal(fresh.get_state(), before) and "starts afresh" in caplog.text
+def test_on_a_card_that_the_run_was_not_on_before_its_generator_starts_afresh(tmp_path, training, caplog):
+    open_checkpoint(training.save(tmp_path)).load_generators(CUDA)
+    assert "that of cuda starts afresh" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_generator_of_a_card_goes_on(tmp_path, training):
+    checkpoint = open_checkpoint(training.save(tmp_path, device=CUDA))
+    expected = torch.rand(3, device=CUDA)
+    checkpoint.load_generators(CUDA)
+    assert torch.equal(torch.rand(3, device=CUDA), expected)
 
 
 def test_nothing_is_pickled(tmp_path, training):

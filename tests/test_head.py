@@ -331,9 +331,12 @@ def test_rows_are_copies_of_the_rows_asked_for(head):
     with changes_nothing(head):
         rows.zero_()
     assert head.rows([]).shape == (0, D)
+    assert torch.equal(head.rows(torch.tensor([3])), head.rows([3]))
     for bad in (-1, N):
         with pytest.raises(DataError, match=f"{bad}"):
             head.rows([0, bad])
+    with pytest.raises(DataError, match="expected a flat list of integer tag ids"):
+        head.rows([1.7])
 
 
 def test_scaling_between_steps_loses_nothing_and_close_ends_everything():

@@ -1,6 +1,7 @@
 """A run on disk, loaded and asked."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -46,14 +47,24 @@ def run(tmp_path_factory):
     trunk = build_trunk(config.trunk, 16)
     matrix = TagMatrix.create(len(view.vocabulary), 8, config=config.head, counts=view.vocabulary.counts)
     optimizer = torch.optim.AdamW(trunk.parameters())
-    save_checkpoint(
-        directory.checkpoints, step=1, trunk=trunk, optimizer=optimizer, matrix=matrix, head=config.head, progress={}
-    )
-    matrix.close()
     cpu = torch.device("cpu")
+    parts = {"trunk": trunk, "optimizer": optimizer, "matrix": matrix, "head": config.head}
+    save_checkpoint(directory.checkpoints, step=1, progress={}, device=cpu, **parts)
+    matrix.close()
     found = item_features(trunk, view, view.test_items, image_size=16, device=cpu, precision=torch.float32)
     ImageIndex(*found, view.fingerprint).save(directory.index)
     return directory
+
+
+def test_a_loaded_run_outlives_its_checkpoint(run, tmp_path):
+    """A run that goes on keeps its newest checkpoints alone."""
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    loaded = hybrid.load(copy)
+    shutil.rmtree(copy / "checkpoints")
+    state, expected = loaded.trunk.state_dict(), hybrid.load(run.path).trunk.state_dict()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert loaded.search("red", 3).hits
 
 
 def test_search_scores_are_rows_times_features(run):
