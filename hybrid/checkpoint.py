@@ -199,7 +199,7 @@ class Checkpoint:
             )
 
 
-_ADVICE = "Remove this checkpoint's folder to go on from the one before it."
+_ADVICE = "Remove this checkpoint's folder: then the run goes on from the one before it, or from the start."
 
 
 def _random_states(device: torch.device) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
 `hybrid` in the working directory is taken for it."""
 
 _TAIL_BYTES = 16 << 10
+_NEWS = re.compile(r"[\d-]+ [\d:,]+ INFO ")
+"""How a line of a log begins that warns of nothing."""
 _TERMINATE_S = 5.0
 _REAP_S = 10.0
 
@@ -56,11 +59,12 @@ class Child:
             self._signal(signal.SIGKILL)  # decoding processes that outlived their parent
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines that this process, not an earlier one, wrote to its log."""
+        """The last lines that this process, not an earlier one, wrote to its log; what is only news is left out."""
         with contextlib.suppress(OSError), self.log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self._log_start, size - _TAIL_BYTES))
-            return "\n".join(file.read().decode(errors="replace").rstrip().splitlines()[-lines:])
+            written = file.read().decode(errors="replace").rstrip().splitlines()
+            return "\n".join([line for line in written if not _NEWS.match(line)][-lines:])
         return ""
 
     def failure(self, code: int) -> str:

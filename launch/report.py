@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.figures import score
+from launch.runs import latest_checkpoint
 from launch.snapshot import Snapshot
 
 _POPULARITY = "popularity"
@@ -84,6 +85,13 @@ def next_commands(outputs: Mapping[str, Any], directory: Path, source: str) -> l
 def resume_command(directory: Path) -> str:
     """The command that goes on with a run, as it can be pasted."""
     return f"{this_command()} train --resume {shlex.quote(shown_path(directory))}"
+
+
+def way_on(directory: Path) -> str:
+    """What the command that goes on with a run will do, and the command."""
+    checkpoint = latest_checkpoint(directory)
+    again = "Nothing was saved yet. To start again, with other options if need be"
+    return f"{f'To go on from {checkpoint.name}' if checkpoint else again}:\n\n  {resume_command(directory)}"
 
 
 def this_command() -> str:

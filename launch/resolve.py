@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config import RunConfig
-from launch.runs import CONFIG_FILE
+from launch.runs import CONFIG_FILE, latest_checkpoint
 from workers.errors import ConfigError, RunError
 from workers.settings import from_plain, nearest
 
@@ -70,6 +70,8 @@ def resolve_resumed(
 ) -> RunConfig:
     """The settings of a run that goes on: its own, and those of `CHANGEABLE_ON_RESUME` that are given anew.
 
+    All may be given anew as long as there is no checkpoint: nothing was learned from them yet.
+
     Raises:
         ConfigError: a given setting differs from the run's own and cannot change any more.
         RunError: the run has no configuration.
@@ -78,6 +80,8 @@ def resolve_resumed(
         raise RunError(f"{directory} has no {CONFIG_FILE}: there is nothing to go on with.")
     own = read_toml(directory / CONFIG_FILE)
     before, after = _compose([own]), _compose([own, *_given(file, named, sets)])
+    if latest_checkpoint(directory) is None:
+        return after
     values = flatten(dataclasses.asdict(before))
     for key, value in flatten(dataclasses.asdict(after)).items():
         if value != values[key] and key not in CHANGEABLE_ON_RESUME:

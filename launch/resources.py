@@ -103,7 +103,9 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None) 
     except MemoryError as error:
         raise RunError(f"{prepared.num_tags:,} tags x {config.trunk.dim} do not fit here: {error}.") from error
     except MatrixMismatch as error:
-        raise RunError(f"{error}. Remove {checkpoint} to go on from the checkpoint before it.") from error
+        raise RunError(
+            f"{error}. Remove {checkpoint}: then the run goes on from the checkpoint before it, or from the start."
+        ) from error
     if (matrix.num_tags, matrix.dim) != (prepared.num_tags, config.trunk.dim):
         matrix.close()
         raise RunError(

@@ -158,15 +158,21 @@ def is_alive(directory: Path) -> bool:
         os.close(fd)
 
 
-def find_run(name: str, folder: Path | None = None) -> Path:
+def find_run(name: str, folder: Path | None = None, *, is_trained: bool = False) -> Path:
     """The absolute directory of a run given as a path, as a name under `runs/`, or as `last`.
+
+    Args:
+        name: how it was given.
+        folder: where names are looked up; None means `runs/` under the working directory.
+        is_trained: `last` is the newest run that has a checkpoint: a start that failed must not hide it.
 
     Raises:
         RunError: there is none; suggests the nearest name.
     """
     folder = Path(RUNS_FOLDER) if folder is None else folder
     if name == "last":
-        return _newest(folder)
+        started = _started(folder)
+        return next((run for run in started if is_trained and latest_checkpoint(run)), started[0])
     for path in (Path(name), folder / name):
         if (path / RUN_FILE).is_file() or (path / CONFIG_FILE).is_file():
             return path.absolute()
@@ -192,7 +198,8 @@ def step_of(checkpoint: Path | None) -> int:
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
 
 
-def _newest(folder: Path) -> Path:
+def _started(folder: Path) -> list[Path]:
+    """All runs, the one started last first."""
     started = []
     for path in _runs(folder):
         try:
@@ -201,7 +208,7 @@ def _newest(folder: Path) -> Path:
             continue
     if not started:
         raise RunError(f"there is no run under {folder.absolute()} yet: start one with `hybrid train`.")
-    return max(started)[1].absolute()
+    return [path.absolute() for _, path in sorted(started, reverse=True)]
 
 
 def _runs(folder: Path) -> list[Path]:

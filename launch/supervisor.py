@@ -22,7 +22,7 @@ from launch.start_up import StartUp
 from launch.stop_signals import StopSignals
 from launch.topology import read_topology
 from launch.views import View
-from workers.cores import as_text, pinned
+from workers.cores import as_text, available_cores, pinned
 from workers.errors import RunError
 from workers.lifeline import Lifeline
 from workers.link import Link, Message
@@ -277,6 +277,8 @@ class Supervisor:
             self._scale(self._pool, wanted)
         cores = self._placement.workers if self._placement else ()
         shared = f"; they share cores {as_text(cores)}" if cores and wanted > len(cores) else ""
+        if not cores and wanted > available_cores():
+            shared = f"; more than the {available_cores()} cores here"
         self._note(f"scaled from {before} to {wanted} workers{shared}")
         return {"before": before, "workers": wanted}
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from launch.config import RunConfig
 from launch.logs import logging_to
-from launch.report import print_report, resume_command, shown_path, to_json
-from launch.runs import RunLock, latest_checkpoint, write_config
+from launch.report import print_report, resume_command, shown_path, to_json, way_on
+from launch.runs import RunLock, write_config
 from launch.snapshot import Snapshot
 from launch.supervisor import Interrupted, Supervisor
 from launch.views import choose_console, choose_view
@@ -45,21 +45,20 @@ def _supervise(supervisor: Supervisor) -> int:
     try:
         supervisor.run()
     except Interrupted as interruption:
-        _say_how_to_go_on(f"\n{interruption}.", supervisor.directory)
+        _say(f"\n{interruption}.\n\n{way_on(supervisor.directory)}")
         return INTERRUPTED_STATUS
     except HybridError as error:
-        _say_how_to_go_on(f"\nError: {error}", supervisor.directory)
+        mended = "" if supervisor.snapshot.step else "When that is mended: "
+        _say(f"\nError: {error}\n\n{mended}{way_on(supervisor.directory)}")
         return FAILED_STATUS
     except Exception:  # noqa: BLE001 - a defect of ours: still say how to go on
-        _say_how_to_go_on(f"\n{traceback.format_exc()}\nThis is a defect of the launcher.", supervisor.directory)
+        _say(f"\n{traceback.format_exc()}\nThis is a defect of the launcher.\n\n{way_on(supervisor.directory)}")
         return FAILED_STATUS
     return 0
 
 
-def _say_how_to_go_on(text: str, directory: Path) -> None:
-    checkpoint = latest_checkpoint(directory)
-    intent = f"To go on from {checkpoint.name}" if checkpoint else "Nothing was saved yet. To start again"
-    print(f"{text}\n\n{intent}:\n\n  {resume_command(directory)}", file=sys.stderr, flush=True)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _report(console: Console, snapshot: Snapshot, directory: Path, config: RunConfig) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from launch.deep_verb import run_deep_verb
-from launch.run_argument import RUN
+from launch.run_argument import TRAINED_RUN
 
 _SCORE = click.option(
     "--score",
@@ -19,7 +19,7 @@ _SCORE = click.option(
 @click.command(
     epilog="\b\nExamples:\n  hybrid evaluate last\n  hybrid evaluate last --map-least 5 --map-most 1000 --json"
 )
-@click.argument("directory", type=RUN, metavar="RUN")
+@click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @_SCORE
 @click.option(
     "--map-least", type=click.IntRange(1), default=2, show_default=True, help="Fewest true images of a tag in mAP."
@@ -37,7 +37,7 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
 @click.command(
     epilog="\b\nExamples:\n  hybrid annotate last photo.jpg\n  hybrid annotate last -k 20 a.png b.png --json"
 )
-@click.argument("directory", type=RUN, metavar="RUN")
+@click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Tags per image.")
 @_SCORE
@@ -50,7 +50,7 @@ def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_
 @click.command(
     epilog='\b\nExamples:\n  hybrid search last "water"\n  hybrid search last "happy cat" -k 24 --html cats.html'
 )
-@click.argument("directory", type=RUN, metavar="RUN")
+@click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
 @click.option("-k", "k", type=click.IntRange(1), default=12, show_default=True, help="Images to find.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a contact sheet as a self-contained page.")
@@ -65,7 +65,7 @@ def search(
 
 
 @click.command(epilog='\b\nExamples:\n  hybrid neighbours last "water"')
-@click.argument("directory", type=RUN, metavar="RUN")
+@click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("tag")
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Tags to show.")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")

@@ -18,7 +18,7 @@ _POLL_S = 0.1
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def status(directory: Path, json_output: bool) -> None:
     """Show what a run does now, or how it ended."""
-    from launch.report import resume_command, to_json
+    from launch.report import to_json, way_on
 
     record, found = read_record(directory), _ask_status(directory)
     state = found["state"] if found else _last_state(record)
@@ -30,7 +30,7 @@ def status(directory: Path, json_output: bool) -> None:
 
         click.echo(describe_at_length(found))
     else:
-        click.echo(_describe_ended(directory, record, state, resume_command(directory)))
+        click.echo(_describe_ended(directory, record, state, way_on(directory)))
 
 
 @click.command(epilog="\b\nExamples:\n  hybrid scale last 4")
@@ -68,11 +68,11 @@ def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) ->
 def _ask(directory: Path, op: str, **fields: Any) -> dict[str, Any]:
     """Ask the launcher of a run that must be alive."""
     from launch.control import ask
-    from launch.report import resume_command
+    from launch.report import way_on
 
     record = read_record(directory)
     if not is_alive(directory):
-        raise RunError(_describe_ended(directory, record, _last_state(record), resume_command(directory)))
+        raise RunError(_describe_ended(directory, record, _last_state(record), way_on(directory)))
     return ask(record.control, op, **fields)
 
 
@@ -85,13 +85,13 @@ def _last_state(record: RunRecord) -> str:
     return "died" if record.state in LIVE_STATES else record.state
 
 
-def _describe_ended(directory: Path, record: RunRecord, state: str, resume: str) -> str:
+def _describe_ended(directory: Path, record: RunRecord, state: str, way: str) -> str:
     if state == "died":
         return (
             f"{directory} does not run: its launcher (process {record.pid}) died while it was {record.state}, "
-            f"without a word. To go on from the last checkpoint:\n\n  {resume}"
+            f"without a word. {way}"
         )
-    return f"{directory} does not run: {state}." + ("" if state == "finished" else f" To go on:\n\n  {resume}")
+    return f"{directory} does not run: {state}." + ("" if state == "finished" else f" {way}")
 
 
 def _show(text: str, values: dict[str, Any], json_output: bool) -> None:

@@ -132,6 +132,7 @@ def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
     while not trunk.is_stopping and trunk.step < script.get("steps", 10**9):
         trunk.make_step()
     end = script.get("end", "finish")
+    print("2026-11-26 01:02:03,456 INFO hybrid.data.prepare: only news", flush=True)
     if end == "crash":
         sys.exit("ValueError: the trunk broke at its last step")
     if end == "kill":

@@ -130,12 +130,19 @@ def test_folders_become_absolute(tmp_path, monkeypatch):
 
 def test_a_resumed_run_keeps_its_settings_but_for_those_that_may_change(tmp_path):
     write_config(tmp_path, resolve(named={"train.minutes": 2.0, "trunk.dim": 64, "workers": 3}))
+    (tmp_path / "checkpoints" / "step-000000001" / "matrix").mkdir(parents=True)
     config = resolve_resumed(tmp_path, named={"workers": 5, "train.epochs": 7.0})
     assert (config.trunk.dim, config.workers, config.train.epochs, config.train.minutes) == (64, 5, 7.0, None)
     assert resolve_resumed(tmp_path, named={"trunk.dim": 64}).trunk.dim == 64  # given, but the same
     assert resolve_resumed(tmp_path, named={"transport": "zmq"}).transport == "zmq"
     with pytest.raises(ConfigError, match=r"trunk\.dim = 32, but the run to resume has 64"):
         resolve_resumed(tmp_path, named={"trunk.dim": 32})
+
+
+def test_a_run_that_saved_nothing_may_start_again_with_any_settings(tmp_path):
+    write_config(tmp_path, resolve(named={"train.lr": 1e9, "trunk.dim": 64}))
+    config = resolve_resumed(tmp_path, named={"train.lr": 0.001})
+    assert (config.train.lr, config.trunk.dim) == (0.001, 64)
 
 
 def test_resuming_without_settings_is_explained(tmp_path):

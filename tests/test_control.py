@@ -16,6 +16,7 @@ from scripted_trunk import ROOT, wait_until
 from launch.cli import main
 from launch.config import RunConfig
 from launch.control import ControlServer, ask
+from launch.run_argument import TRAINED_RUN
 from launch.runs import RunLock, RunRecord, create_run, find_run, is_alive, latest_checkpoint, read_record, write_record
 from workers.errors import RunError
 
@@ -126,6 +127,18 @@ def test_last_is_the_latest_started_and_damaged_runs_do_not_hide_it(tmp_path, mo
     assert find_run("c") == find_run("runs/c") == find_run(str(tmp_path / "runs" / "c")) == tmp_path / "runs" / "c"
 
 
+def test_a_start_that_failed_does_not_hide_the_last_trained_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, started in (("trained", 5.0), ("failed", 7.0)):
+        write_record(create_run(RunConfig(), tmp_path / "runs" / name), record(started=started))
+    assert find_run("last", is_trained=True) == tmp_path / "runs" / "failed"  # there is no better one yet
+    (tmp_path / "runs" / "trained" / "checkpoints" / "step-000000001" / "matrix").mkdir(parents=True)
+    assert find_run("last", is_trained=True) == tmp_path / "runs" / "trained"
+    assert find_run("last") == tmp_path / "runs" / "failed"
+    assert TRAINED_RUN.convert("last", None, None) == tmp_path / "runs" / "trained"
+    assert "last is trained: failed, started since, has no checkpoint." in capsys.readouterr().err
+
+
 def test_only_whole_checkpoints_count(tmp_path):
     assert latest_checkpoint(tmp_path) is None
     for name in ("step-000000009", "step-000000010", ".unfinished-x"):
@@ -169,7 +182,7 @@ def test_a_stale_record_is_recognised(tmp_path, monkeypatch, verb):
     name, *rest = verb
     result = CliRunner().invoke(main, [name, "last", *rest])
     assert "process 123) died while it was training" in result.output
-    assert "train --resume" in result.output
+    assert "Nothing was saved yet. To start again" in result.output and "train --resume" in result.output
     assert result.exit_code == (0 if name == "status" else 1)
 
 

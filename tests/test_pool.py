@@ -11,7 +11,7 @@ import pytest
 from worker_system import LIMIT_S, private_endpoint, small_matrix, until, wait_for_exit
 
 from workers.errors import ConfigError, WorkerLost
-from workers.matrix import MAX_WORKERS, SERVED, TagMatrix
+from workers.matrix import MAX_WORKERS, SERVED, WARM_UP_NS, TagMatrix
 from workers.pool import WorkerPool
 
 
@@ -33,6 +33,11 @@ def pool(matrix: TagMatrix) -> Iterator[WorkerPool]:
 
 def _names(pool: WorkerPool) -> list[str]:
     return [worker.name for worker in pool.workers]
+
+
+def _be_ready(matrix: TagMatrix) -> None:
+    """As workers say whose kernels are ready; here nobody tells them what to compile."""
+    matrix.worker_stats_WS[:, WARM_UP_NS] += 1
 
 
 def _poll_until_lost(pool: WorkerPool, num_lost: int) -> list[str]:
@@ -68,17 +73,29 @@ def test_scale_up_takes_free_places_and_scale_down_names_the_last(pool: WorkerPo
     assert [w.name for w in pool.workers if not w.is_leaving] == ["worker-0-1", "worker-3-1"]
 
 
-def test_leaving_worker_that_dies_is_named_but_not_replaced(pool: WorkerPool) -> None:
+def test_worker_that_is_still_starting_leaves_at_once_and_in_order(pool: WorkerPool) -> None:
+    pool.scale(3)
+    assert pool.scale(1) == ["worker-1-1", "worker-2-1"]
+    lost: list[str] = []
+    until(lambda: _names(pool) == ["worker-0-1"], lambda: lost.extend(pool.poll()))
+    assert lost == []
+
+
+def test_leaving_worker_that_dies_is_named_but_not_replaced(pool: WorkerPool, matrix: TagMatrix) -> None:
     pool.scale(2)
+    _be_ready(matrix)
     assert pool.scale(1) == ["worker-1-1"]
     pool.kill("worker-1-1")
     assert _poll_until_lost(pool, 1) == ["worker-1-1"]
     assert _names(pool) == ["worker-0-1"]
 
 
-def test_worker_that_does_not_leave_is_killed(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_does_not_leave_is_killed(
+    pool: WorkerPool, matrix: TagMatrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("workers.pool._LEAVE_LIMIT_S", -1.0)
     pool.scale(2)
+    _be_ready(matrix)
     pool.scale(1)
     assert _poll_until_lost(pool, 1) == ["worker-1-1"]
     assert _names(pool) == ["worker-0-1"]

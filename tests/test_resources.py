@@ -44,7 +44,7 @@ def test_a_checkpoint_whose_rows_are_damaged_names_the_folder_to_remove(prepared
     make_matrix(CONFIG, prepared, checkpoint).close()
     rows = checkpoint / "matrix" / "rows-00000.npy"
     rows.write_bytes(rows.read_bytes()[:-4] + b"\x00\x01\x02\x03")
-    with pytest.raises(RunError, match=r"rows-00000\.npy.*Remove .*step-000000001 to go on"):
+    with pytest.raises(RunError, match=r"rows-00000\.npy.*Remove .*step-000000001: then the run goes on"):
         make_matrix(CONFIG, prepared, checkpoint)
 
 

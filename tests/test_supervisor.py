@@ -110,7 +110,7 @@ def test_a_trunk_that_dies_ends_the_run_with_its_words_and_the_command_to_resume
     result = run_launcher(tmp_path, *TRAIN, steps=3, end=end)
     run = only_run(tmp_path)
     assert result.returncode == 1
-    assert told in result.stderr
+    assert told in result.stderr and "only news" not in result.stderr
     assert f"hybrid train --resume runs/{run.name}\n" in result.stderr
     assert read_record(run).state == "failed"
     assert_nothing_is_left(tmp_path, run)
@@ -120,6 +120,7 @@ def test_a_failed_preparation_is_told_in_its_own_words(tmp_path):
     result = run_launcher(tmp_path, *TRAIN, prepare="fail")
     assert result.returncode == 1
     assert "the registry cannot be reached; try again later" in result.stderr
+    assert "When that is mended: Nothing was saved yet. To start again, with other options" in result.stderr
     assert_nothing_is_left(tmp_path, only_run(tmp_path))
 
 

@@ -8,7 +8,8 @@
     close()                  ->  SIGTERM, a while, SIGKILL
 
 The owner of the pool need not be the trunk: names are all that they exchange. A worker that leaves exits by itself when
-the router let it go; if it does not within `_LEAVE_LIMIT_S` it is killed, and `poll` names it like any other loss.
+the router let it go; if it does not within `_LEAVE_LIMIT_S` it is killed, and `poll` names it like any other loss. One
+that is still starting holds no chunk: it is ended at once, so that it takes no time from those that stay.
 """
 
 import collections
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from workers.errors import WorkerLost
 from workers.lifeline import Lifeline
-from workers.matrix import MAX_WORKERS, SERVED, TagMatrix
+from workers.matrix import MAX_WORKERS, SERVED, WARM_UP_NS, TagMatrix
 from workers.ring import Ring, check_reach
 from workers.settings import check
 from workers.trace import TraceWindow
@@ -48,6 +49,8 @@ class PooledWorker:
     index: int
     process: subprocess.Popen[bytes]
     log: WorkerLog
+    earlier_warm_up_ns: int
+    """What the statistics of its place said when it was started: its own warm-up takes another time."""
     leaves_before_s: float | None = None
     """Of a worker that was scaled away: when it is killed if it is still there, by `time.monotonic()`."""
 
@@ -60,6 +63,10 @@ class PooledWorker:
     def is_leaving(self) -> bool:
         """Scaled away: not replaced when it exits."""
         return self.leaves_before_s is not None
+
+    def is_starting(self, matrix: TagMatrix) -> bool:
+        """Whether its kernels are not ready yet, so that it was sent no chunk."""
+        return int(matrix.worker_stats_WS[self.index, WARM_UP_NS]) == self.earlier_warm_up_ns
 
 
 class WorkerPool:
@@ -155,6 +162,8 @@ class WorkerPool:
         leaving = staying[num_workers:]
         for worker in leaving:
             worker.leaves_before_s = time.monotonic() + _LEAVE_LIMIT_S
+            if worker.is_starting(self._matrix):
+                worker.process.terminate()
         return [worker.name for worker in leaving]
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -201,7 +210,8 @@ class WorkerPool:
             pass_fds=inherited,
             process_group=0,  # Ctrl-C in the terminal is for the owner alone
         )
-        self._workers[name] = PooledWorker(name, index, process, log)
+        warm_up_ns = int(self._matrix.worker_stats_WS[index, WARM_UP_NS])
+        self._workers[name] = PooledWorker(name, index, process, log, warm_up_ns)
 
     def _bury(self, worker: PooledWorker, status: int) -> bool:
         """Forget an exited worker and replace it unless it was to leave; whether it left in order."""
@@ -209,7 +219,7 @@ class WorkerPool:
         last_words = worker.log.last_words()
         worker.log.close()
         if worker.is_leaving:
-            return status == 0
+            return status == 0 or (status == -signal.SIGTERM and worker.is_starting(self._matrix))
         _log.warning("worker %s (process %d) ended with status %d", worker.name, worker.pid, status)
         self._check_hope(worker.name, status, last_words)
         self._spawn(worker.index)
