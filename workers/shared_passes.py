@@ -24,7 +24,7 @@ from workers.rows import vector_width
 from workers.tags import BIAS, LOG_Q
 from workers.vectors import fma, high, load, low, store, total, values_from, zeros
 
-_AHEAD_ROWS = 8  # fetched before their turn
+_AHEAD_ROWS = 16  # fetched before their turn
 _ZERO = np.float32(0)
 
 
