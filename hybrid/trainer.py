@@ -141,14 +141,14 @@ class Trainer:
         return self.budget.fraction(self.progress.num_examples)
 
     def step(self, images: Any, tags: Any) -> StepReport:
-        """One optimizer step on one batch, cut into `config.microbatches` parts.
+        """One optimizer step on one batch, cut into `config.microbatches` parts, or fewer so that none has one example.
 
         Args:
             images: `[B, ...]`, what `prepare`, or else the trunk, takes.
             tags: the true tags of each image, in any form that `WideHead.forward` takes.
 
         Raises:
-            DataError: tags and images are not equally many, or a tag id is out of range.
+            DataError: there are no images, tags and images are not equally many, or a tag id is out of range.
             ChunkError: features or gradients are not finite.
             WorkerLost: no worker answered in time.
         """
@@ -199,12 +199,16 @@ class Trainer:
         self.progress.num_negatives = self.head.num_negatives
 
     def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:
+        """Parts of two examples at least, as BatchNorm has no variance of a single one; a batch of one is one part."""
+        if not len(images):
+            raise DataError("a batch has no examples; expected one at least: leave empty batches out.")
         with self.timer.phase("augment"):
             inputs = self.prepare(torch.as_tensor(images).to(self.device, non_blocking=True))
         batch = TagBatch.of(tags, self.head.num_tags)
         if len(batch) != len(inputs):
             raise DataError(f"tags are given for {len(batch)} examples, images for {len(inputs)}.")
-        bounds = np.linspace(0, len(inputs), min(self.config.microbatches, len(inputs)) + 1).astype(int)
+        num_parts = max(1, min(self.config.microbatches, len(inputs) // 2))
+        bounds = np.linspace(0, len(inputs), num_parts + 1).astype(int)
         return [MicroBatch(inputs[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
 
     def _set_learning_rates(self, factor: float) -> None:

@@ -45,7 +45,7 @@ def test_decoded_batches_in_order(tmp_path: Path) -> None:
     view = prepared(tmp_path)
     assert view.images.is_decoded
     parts = list(batches(view, some_order(), 8))
-    assert [len(items) for items, _ in parts] == [8, 8, 8, 8, 1]
+    assert [len(items) for items, _ in parts] == [8, 8, 8, 7, 2]
     assert np.concatenate([items for items, _ in parts]).tolist() == some_order().tolist()
     for items, images in parts:
         assert images.shape == (len(items), SIZE, SIZE, 3) and images.dtype == np.uint8
@@ -79,6 +79,34 @@ def test_bad_pictures_are_left_out_and_named_once(
         assert shown.tolist() == [first_values(encoded)[item] for item in kept]
     assert {encoded.names[item] for item in encoded.bad_items} == bad
     assert all(caplog.text.count(name) == 1 for name in bad)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "expected"),
+    [
+        ([8, 8, 1], 8, [8, 7, 2]),
+        ([1, 8, 8], 8, [2, 7, 8]),
+        ([8, 1, 1, 1], 8, [7, 2, 2]),
+        ([1, 1, 1, 1, 1], 8, [2, 3]),
+        ([2, 1, 2, 1], 2, [3, 3]),
+        ([1, 1], 2, [2]),
+        ([1], 8, [1]),
+        ([1, 1, 1], 1, [1, 1, 1]),
+        ([], 8, []),
+    ],
+)
+def test_no_batch_has_a_single_example_and_items_keep_their_order(
+    sizes: list[int], batch_size: int, expected: list[int], encoded: View, tmp_path: Path
+) -> None:
+    """Pictures gone bad leave so many good ones in each batch."""
+    order = np.arange(len(sizes) * batch_size)
+    good = [start * batch_size + i for start, size in enumerate(sizes) for i in range(size)]
+    for item in set(order.tolist()) - set(good):
+        (tmp_path / "photos" / encoded.names[item]).write_bytes(b"bad")
+    parts = list(batches(encoded, order, batch_size, 0))
+    assert [len(items) for items, _ in parts] == expected
+    assert [item for items, _ in parts for item in items.tolist()] == good
+    assert [value for _, images in parts for value in images[:, 0, 0, 0].tolist()] == good
 
 
 def test_get_refuses_a_bad_picture(encoded: View, tmp_path: Path) -> None:

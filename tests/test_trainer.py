@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import hybrid.schedule
+from hybrid.augment import Augmentation, Augmenter
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
 from hybrid.trainer import Progress, Trainer, make_optimizer
@@ -130,11 +131,25 @@ def test_training_lowers_the_loss(head):
     assert set(reports[-1].seconds) == {"load", "augment", "forward", "ship", "wait", "backward", "optimizer", "other"}
 
 
-@pytest.mark.parametrize(("size", "microbatches", "chunks"), [(10, 3, 3), (10, 1, 3), (2, 3, 2), (1, 3, 1)])
+@pytest.mark.parametrize(("size", "microbatches", "chunks"), [(10, 3, 3), (10, 1, 3), (5, 3, 2), (2, 3, 1), (1, 3, 1)])
 def test_batches_are_cut_into_as_many_parts_as_they_can_fill(head, size, microbatches, chunks):
     trainer = make_trainer(head, microbatches=microbatches)
     report = trainer.step(*make_batch(size))
     assert report.num_examples == size and report.num_chunks == chunks
+
+
+@pytest.mark.parametrize("size", range(2, 8))
+def test_batch_norm_learns_from_short_batches(head, size):
+    trunk = nn.Sequential(nn.Linear(INPUTS, D), nn.BatchNorm1d(D))
+    trainer = make_trainer(head, trunk=trunk, microbatches=3)
+    assert trainer.step(*make_batch(size)).num_examples == size
+
+
+def test_a_batch_of_nothing_is_refused(head):
+    trainer = make_trainer(head)
+    with pytest.raises(DataError, match="no examples"):
+        trainer.step(torch.empty(0, INPUTS), [])
+    assert trainer.progress.step == 0
 
 
 def test_images_are_prepared_once_and_modules_are_in_training_mode(head):
@@ -219,14 +234,29 @@ def test_a_fixed_number_of_negatives_stays(head):
     assert trainer.tuner is None and trainer.progress.num_negatives is None and head.num_negatives == 8
 
 
+def make_run(trainer, num_items):
+    """A run without a directory."""
+    run = TrainingRun.__new__(TrainingRun)
+    run.head, run.trainer = trainer.head, trainer
+    run.config = RunConfig(train=trainer.config)
+    run.view = SimpleNamespace(train_items=np.arange(num_items))
+    run.supervision = SimpleNamespace(stop_asked=False, tell=lambda kind, **fields: None)
+    return run
+
+
+@pytest.mark.parametrize(("num_done", "num_batches"), [(0, 1), (3, 0)])
+def test_what_a_resumed_epoch_has_left_is_no_batch_of_one(head, monkeypatch, num_done, num_batches):
+    """But a data set of one example is."""
+    run = make_run(make_trainer(head, progress=Progress(num_examples_of_epoch=num_done)), num_items=num_done + 1)
+    one = np.arange(1), np.zeros((1, 48, 48, 3), np.uint8)
+    monkeypatch.setattr("hybrid.training_run.batches", lambda *args: iter([one]))
+    run.augmenter = Augmenter(Augmentation(), 48, 0, torch.device("cpu"))
+    assert len(list(run._epoch())) == num_batches
+
+
 def test_an_epoch_without_a_readable_picture_ends_the_run(head, monkeypatch):
     """As when a folder disappears meanwhile; it must not go round for ever."""
-    told = []
-    run = TrainingRun.__new__(TrainingRun)
-    run.head, run.trainer = head, make_trainer(head)
-    run.config = RunConfig(train=run.trainer.config)
-    run.view = SimpleNamespace(train_items=np.arange(4))
-    run.supervision = SimpleNamespace(stop_asked=False, tell=lambda kind, **fields: told.append(fields))
+    run = make_run(make_trainer(head), num_items=4)
     monkeypatch.setattr("hybrid.training_run.batches", lambda *args: iter(()))
     with pytest.raises(DataError, match="no training picture can be read"):
         run.train()

@@ -19,8 +19,10 @@ logger = logging.getLogger(__name__)
 _MAX_PROCESSES = 8
 _BATCH_LIMIT_S = 300
 
-Batch = tuple[np.ndarray, np.ndarray, dict[int, str]]
+Part = tuple[np.ndarray, np.ndarray, dict[int, str]]
 """Items asked for, pictures of the good ones, and why the others are bad."""
+Batch = tuple[np.ndarray, np.ndarray]
+"""Items and their pictures."""
 
 
 def default_loader_processes() -> int:
@@ -28,15 +30,23 @@ def default_loader_processes() -> int:
     return min(max(1, available_cores() // 2), _MAX_PROCESSES)
 
 
-def batches(
-    view: View, items_order: np.ndarray, batch_size: int, processes: int = -1
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(view: View, items_order: np.ndarray, batch_size: int, processes: int = -1) -> Iterator[Batch]:
     """`(items int64 [B], images uint8 [B, S, S, C])` in the given order; the last batch may be smaller.
 
     A decoded set is read directly. Otherwise `processes` DataLoader processes decode (0: this one, -1: by the cores).
     Pictures that turn out to be bad are left out of their batch, counted and named once in the log; a batch of nothing
     but bad pictures is not given out.
+
+    BatchNorm cannot learn from a single example. So a batch that would have one, the last of an epoch or what bad
+    pictures leave, gets another from its neighbour: sizes 8, 8, 1 become 8, 7, 2. Every item still comes once and in
+    the given order, so that their number says where an epoch is. Only a single item in all is a batch of one.
     """
+    read = _batches(view, items_order, batch_size, processes)
+    return read if batch_size == 1 else _none_of_one(read)
+
+
+def _batches(view: View, items_order: np.ndarray, batch_size: int, processes: int) -> Iterator[Batch]:
+    """As they are cut and read."""
     parts = [items_order[start : start + batch_size] for start in range(0, len(items_order), batch_size)]
     if view.images.is_decoded:
         for part in parts:
@@ -51,26 +61,44 @@ def batches(
         timeout=_BATCH_LIMIT_S if num_processes else 0,
     )
     parts_read = iter(loader)
-    while (batch := _next_batch(parts_read)) is not None:
+    while (batch := _next_part(parts_read)) is not None:
         part, images, bad = batch
         _note_bad(view, bad)
         if len(images):
             yield part[~np.isin(part, list(bad))], images
 
 
-def _as_it_is(batch: Any) -> Any:
+def _none_of_one(read: Iterator[Batch]) -> Iterator[Batch]:
+    """The same items in the same order, but none alone, unless there is no other; one batch is held back."""
+    held: Batch | None = None
+    for batch in read:
+        if held is not None and 1 in (len(held[0]), len(batch[0])):
+            items, images = (np.concatenate(both) for both in zip(held, batch, strict=True))
+            cut = 2 if len(held[0]) == 1 else len(items) - 2
+            if len(items) < 4:  # not enough for two
+                held = items, images
+                continue
+            held, batch = (items[:cut], images[:cut]), (items[cut:], images[cut:])
+        if held is not None:
+            yield held
+        held = batch
+    if held is not None:
+        yield held
+
+
+def _as_it_is(part: Any) -> Any:
     """Arrays go through a pipe; as tensors they would need shared memory files, of which containers have little."""
-    return batch
+    return part
 
 
-def _next_batch(parts_read: Iterator[Batch]) -> Batch | None:
+def _next_part(parts_read: Iterator[Part]) -> Part | None:
     try:
         return next(parts_read, None)
     except RuntimeError as e:  # what torch raises when a loader process is killed, or is silent for too long
         raise DataError(f"reading pictures failed: {e} Fewer data.loader_processes need less memory.") from e
 
 
-class _Parts(Dataset[Batch]):
+class _Parts(Dataset[Part]):
     """One element is a whole batch, so that one message per batch crosses between processes."""
 
     def __init__(self, images: ImageStore, parts: list[np.ndarray]) -> None:
@@ -80,7 +108,7 @@ class _Parts(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Part:
         images, bad = self.images.read(self.parts[index])
         return self.parts[index], images, bad
 
