@@ -1,7 +1,7 @@
 """The training loop: batches through the pipeline, the trunk's optimizer, schedules, a budget."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -80,10 +80,9 @@ class Trainer:
         >>> batch = (torch.randn(4, 6), [[1], [2, 3], [0], [9]])
         >>> with WideHead(num_tags=10, dim=8, workers=1, negatives=4) as head:
         ...     trainer = Trainer(trunk, head, TrainConfig(batch_size=4, epochs=3), num_items=4, device="cpu")
-        ...     for _ in range(3):
-        ...         report = trainer.step(*batch)
-        >>> trainer.progress.step, report.num_examples
-        (3, 4)
+        ...     trainer.fit([batch])
+        >>> trainer.progress.step, trainer.fraction
+        (3, 1.0)
     """
 
     def __init__(
@@ -126,14 +125,38 @@ class Trainer:
         on_step: Callable[[StepReport], None] = lambda report: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Train on (images, tags) pairs until they end, the budget is spent, or `should_stop` says so after a step."""
-        iterator = iter(batches)
+        """Train until the budget is spent, or `should_stop` says so after a step.
+
+        Args:
+            batches: (images, tags) pairs. A DataLoader, a list, all that can be read again, is read in round after
+                round; each is an epoch of `progress`. An iterator or a generator can be read once and ends `fit`.
+            on_step: called after every step.
+            should_stop: asked before every step.
+
+        Raises:
+            DataError: a round has no batch, or see `step`.
+            ChunkError, WorkerLost: see `step`.
+        """
+        source, first_step = iter(batches), self.progress.step
         while self.fraction < 1 and not should_stop():
             with self.timer.phase("load"):
-                batch = next(iterator, None)
-            if batch is None:
+                batch = next(source, None)
+            if batch is not None:
+                on_step(self.step(*batch))
+            elif isinstance(batches, Iterator):
                 return
-            on_step(self.step(*batch))
+            else:
+                self._end_round(first_step)
+                source, first_step = iter(batches), self.progress.step
+
+    def _end_round(self, first_step: int) -> None:
+        if self.progress.step == first_step:
+            raise DataError(
+                f"batches gave none after step {first_step}, with {self.fraction:.0%} of the budget used; expected one "
+                "at least. Give an iterable that can be read again, or an iterator, which ends the training."
+            )
+        self.progress.epoch += 1
+        self.progress.num_examples_of_epoch = 0
 
     @property
     def fraction(self) -> float:

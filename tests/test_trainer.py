@@ -179,9 +179,58 @@ def test_a_budget_in_minutes_ends_by_the_clock(head, monkeypatch):
     assert trainer.progress.used_s <= 60 + 5 * 6
 
 
-def test_fit_ends_with_the_batches_or_when_asked(head):
+class Batches(torch.utils.data.Dataset):
+    """Three ready batches."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return make_batch(seed=range(3)[index])
+
+
+@pytest.mark.parametrize("make", [list, lambda batches: torch.utils.data.DataLoader(batches, batch_size=None)])
+def test_fit_reads_batches_in_rounds_until_the_budget_is_spent(head, make):
+    """80 examples in rounds of 30: two rounds, and two steps of the third."""
+    trainer, reports = make_trainer(head), []
+    trainer.fit(make(Batches()), reports.append)
+    assert len(reports) == 8 and trainer.fraction == 1.0
+    progress = trainer.progress
+    assert (progress.epoch, progress.num_examples, progress.num_examples_of_epoch) == (2, 80, 20)
+    assert reports[-1].lr < 0.1 * max(report.lr for report in reports), "the schedule is gone through"
+
+
+def test_fit_reads_in_rounds_until_the_minutes_are_over(head, monkeypatch):
+    clock = itertools.count(step=5)
+    monkeypatch.setattr(hybrid.schedule, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    trainer = make_trainer(head, minutes=2.0)
+    trainer.fit([make_batch()])
+    assert trainer.fraction >= 1 and trainer.progress.step > 1
+
+
+class OnceOnly:
+    """What looks as if it could be read again."""
+
+    def __init__(self, iterator):
+        self.iterator = iterator
+
+    def __iter__(self):
+        return self.iterator
+
+
+def test_batches_that_are_nothing_are_an_error_not_a_hang(head):
+    with pytest.raises(DataError, match="gave none after step 0"):
+        make_trainer(head).fit([])
+    once = iter([make_batch()])
+    with pytest.raises(DataError, match="gave none after step 1"):
+        make_trainer(head).fit(OnceOnly(once))
+
+
+def test_fit_ends_with_an_iterator_or_when_asked(head):
     trainer = make_trainer(head)
-    trainer.fit([make_batch(), make_batch()])
+    trainer.fit(iter([make_batch(), make_batch()]))
+    assert trainer.progress.step == 2 and trainer.progress.epoch == 0
+    trainer.fit(iter(()))
     assert trainer.progress.step == 2
     reports = []
     trainer.fit((make_batch() for _ in range(5)), reports.append, should_stop=lambda: len(reports) == 1)
