@@ -62,7 +62,7 @@ class NegativesTuner:
 
     Args:
         head: as configured, or as a resumed run left it.
-        config: target, bounds, micro-batches, batch size.
+        config: target, bounds, micro-batches.
         tell: takes remarks for people.
         cores: that trunk and workers may use.
     """
@@ -93,18 +93,19 @@ class NegativesTuner:
 
     def end_step(
         self,
-        num_examples: int,
         host_s: Mapping[str, float],
         device_s: Mapping[str, float] | None,
         chunk_s: Sequence[float],
+        *,
+        is_full: bool,
     ) -> None:
         """Take in a step, and judge when enough of them have gathered.
 
         Args:
-            num_examples: a batch that is not full is left out.
             host_s: seconds by phase on the host's clock.
             device_s: the same on the trunk's device, if it has a clock of its own; empty if not known yet.
             chunk_s: that workers computed on each chunk.
+            is_full: whether the batch had its full size; others are left out.
         """
         step_s, core_s = time.perf_counter() - self._start_s, self._demand.seconds()
         workers = sum(worker.state == "ready" for worker in self._head.router.workers())
@@ -112,7 +113,7 @@ class NegativesTuner:
             self._workers, self._window = workers, _Window()
             self._auto.workers_changed()
         phases = host_s if device_s is None else device_s
-        if num_examples < self._config.batch_size or not phases or not chunk_s or not workers:
+        if not is_full or not phases or not chunk_s or not workers:
             return
         window = self._window
         window.phases.append(phases)

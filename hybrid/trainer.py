@@ -62,7 +62,10 @@ class Trainer:
     Args:
         trunk: any module that maps prepared images to features `[B, D]`.
         head: the wide head; its rows learn with `head.config.row_lr`, on the trunk's schedule.
-        config: batch size, learning rate, budget; see `TrainConfig`.
+        config: of it `microbatches`, `auto_negatives` with its target and bounds, `epochs` or `minutes`, `lr`,
+            `weight_decay`, `warmup_fraction` and `clip_norm` are used. The rest is for `hybrid train` alone: batches
+            are as large as they are given (the largest so far counts as full), `positives` and the seed of draws belong
+            to the head, `pos_weights` replaces `tag_loss_weight`; augmentation and checkpoints are the caller's.
         prepare: maps a batch of images, already on the device, to the trunk's input; None passes them on.
         device: `auto` (CUDA if there is one), `cpu` or `cuda`.
         precision: `auto`, `float32` or `bfloat16`.
@@ -107,6 +110,7 @@ class Trainer:
         self.trunk, self.head, self.config = trunk.to(self.device), head, config
         self.prepare = prepare or (lambda images: images)
         self.progress = progress or Progress()
+        self._full_size = 0
         self.timer = PhaseTimer(trace)
         self.threads = threads
         self.optimizer = make_optimizer(self.trunk, config)
@@ -194,10 +198,11 @@ class Trainer:
                 nn.utils.clip_grad_norm_(self.trunk.parameters(), self.config.clip_norm)
             self.optimizer.step()
         seconds = self.timer.take(self.progress.step)
+        self._full_size = max(self._full_size, len(images))
+        is_full = len(images) == self._full_size
         if self.tuner is not None:
-            self._tune(self.tuner, len(images), seconds)
+            self._tune(self.tuner, is_full, seconds)
         if self.threads is not None:
-            is_full = len(images) == self.config.batch_size
             self.threads.end_step(load_s=seconds.get("load", 0.0), is_full=is_full)
         self._advance(len(images))
         return StepReport(
@@ -215,10 +220,10 @@ class Trainer:
             self.head.num_negatives = self.progress.num_negatives
         return NegativesTuner(self.head, self.config, tell, cores)
 
-    def _tune(self, tuner: NegativesTuner, num_examples: int, seconds: dict[str, float]) -> None:
+    def _tune(self, tuner: NegativesTuner, is_full: bool, seconds: dict[str, float]) -> None:
         spans = self.pipeline.spans
         device_s = None if spans is None else spans.end_step(seconds.get("wait", 0.0))
-        tuner.end_step(num_examples, seconds, device_s, self.pipeline.chunk_s)
+        tuner.end_step(seconds, device_s, self.pipeline.chunk_s, is_full=is_full)
         self.progress.num_negatives = self.head.num_negatives
 
     def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:

@@ -10,7 +10,7 @@ from launch.config import TrainConfig
 from workers.chunk import MAX_DRAWS
 from workers.config import HeadConfig
 
-BATCH, CHUNKS = 128, 4
+CHUNKS = 4
 TRUNK_S = {"augment": 0.005, "forward": 0.04, "ship": 0.0, "wait": 0.0, "backward": 0.08, "optimizer": 0.001}
 """Of two micro-batches: a shadow of 20 ms each."""
 
@@ -28,17 +28,17 @@ class Bench:
         ready, starting = SimpleNamespace(state="ready"), SimpleNamespace(state="starting")
         router = SimpleNamespace(workers=lambda: [starting] + [ready] * self.workers)
         self.head = SimpleNamespace(config=config, num_negatives=config.negatives, num_tags=num_tags, router=router)
-        train = TrainConfig(auto_negatives=True, batch_size=BATCH, **train)
+        train = TrainConfig(auto_negatives=True, **train)
         self.tuner = NegativesTuner(self.head, train, self.told.append, cores)
 
-    def step(self, *, examples=BATCH, chunk_us_per_negative=4.0, cores=0.2, host=None, device=None):
+    def step(self, *, is_full=True, chunk_us_per_negative=4.0, cores=0.2, host=None, device=None):
         """A step of the trunk whose workers need so long for each chunk."""
         self.tuner.begin_step()
         step_s = 0.13
         self.now_s += step_s
         self.core_s = cores * step_s
         chunk_s = 1e-6 * chunk_us_per_negative * self.head.num_negatives
-        self.tuner.end_step(examples, host or TRUNK_S, device, [chunk_s] * CHUNKS)
+        self.tuner.end_step(host or TRUNK_S, device, [chunk_s] * CHUNKS, is_full=is_full)
 
     def steps(self, number=200, **how):
         for _ in range(number):
@@ -87,7 +87,7 @@ def test_without_a_ready_worker_nothing_is_judged(monkeypatch):
 def test_the_last_batch_of_an_epoch_is_left_out(monkeypatch):
     bench = Bench(monkeypatch)
     before = bench.steps()
-    assert bench.steps(examples=BATCH - 1, chunk_us_per_negative=400.0) == before
+    assert bench.steps(is_full=False, chunk_us_per_negative=400.0) == before
 
 
 def test_a_few_steps_are_not_enough_to_judge(monkeypatch):

@@ -13,6 +13,7 @@ import hybrid.schedule
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
+from hybrid.thread_tuner import ThreadTuner
 from hybrid.trainer import Progress, Trainer, make_optimizer
 from hybrid.training_run import TrainingRun
 from hybrid.trunks import build_trunk
@@ -260,6 +261,29 @@ def test_negatives_that_follow_the_trunk_are_part_of_the_progress(head, monkeypa
     assert all(4 <= number <= 24 for number in numbers)
     figures = trainer.tuner.figures()
     assert figures["shadow_ms"] > 0 and figures["worker_ms"] > 0 and figures["trunk_cores"] > 0
+
+
+def test_the_largest_batch_so_far_is_full_whatever_the_configuration_says(head):
+    """A rest of an epoch comes first, as after a resumption; of each size that was not full nothing is learned."""
+    trainer = make_trainer(head, auto_negatives=True, min_negatives=4, max_negatives=24, batch_size=128)
+    seen = []
+    trainer.tuner.end_step = lambda *timings, is_full: seen.append(is_full)
+    trainer.threads = SimpleNamespace(begin_step=lambda: None, end_step=lambda load_s, is_full: seen.append(is_full))
+    for size in (6, 4, 8, 6, 8):
+        trainer.step(*make_batch(size))
+    assert seen[::2] == seen[1::2] == [True, False, True, False, True]
+
+
+def test_tuners_act_on_batches_of_another_size_than_the_configurations(head, monkeypatch):
+    monkeypatch.setattr("hybrid.negatives_tuner._WINDOW_S", 0.0)
+    told, threads = [], torch.get_num_threads()
+    trainer = make_trainer(head, auto_negatives=True, min_negatives=4, max_negatives=24, batch_size=128)
+    trainer.tuner = NegativesTuner(head, trainer.config, lambda text: None, cores=64)
+    trainer.threads = ThreadTuner([1, 2], told.append)
+    for seed in range(20):
+        trainer.step(*make_batch(seed=seed))
+    torch.set_num_threads(threads)
+    assert trainer.tuner.figures()["worker_ms"] > 0 and told[0].startswith("trunk threads")
 
 
 def test_a_resumed_training_draws_as_many_negatives_as_before(head):
