@@ -131,6 +131,8 @@ class Trainer:
     ) -> None:
         """Train until the budget is spent, or `should_stop` says so after a step.
 
+        Afterwards `head.row_lr` is `head.config.row_lr` again; `step` leaves it where the schedule is.
+
         Args:
             batches: (images, tags) pairs. A DataLoader, a list, all that can be read again, is read in round after
                 round; each is an epoch of `progress`. An iterator or a generator can be read once and ends `fit`.
@@ -141,17 +143,20 @@ class Trainer:
             DataError: a round has no batch, or see `step`.
             ChunkError, WorkerLost: see `step`.
         """
-        source, first_step = iter(batches), self.progress.step
-        while self.fraction < 1 and not should_stop():
-            with self.timer.phase("load"):
-                batch = next(source, None)
-            if batch is not None:
-                on_step(self.step(*batch))
-            elif isinstance(batches, Iterator):
-                return
-            else:
-                self._end_round(first_step)
-                source, first_step = iter(batches), self.progress.step
+        try:
+            source, first_step = iter(batches), self.progress.step
+            while self.fraction < 1 and not should_stop():
+                with self.timer.phase("load"):
+                    batch = next(source, None)
+                if batch is not None:
+                    on_step(self.step(*batch))
+                elif isinstance(batches, Iterator):
+                    return
+                else:
+                    self._end_round(first_step)
+                    source, first_step = iter(batches), self.progress.step
+        finally:
+            self.head.row_lr = self.head.config.row_lr  # the schedule ends near 0: a loop after it would teach no row
 
     def _end_round(self, first_step: int) -> None:
         if self.progress.step == first_step:
