@@ -35,6 +35,7 @@ def measure_training_items(run):
         view,
         np.asarray(view.train_items)[:MAX_ITEMS],
         image_size=run.config.data.image_size,
+        dim=run.rows.dim,
         device=run.device,
         precision=run.precision,
     )

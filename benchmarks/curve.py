@@ -124,6 +124,7 @@ class Curve:
             view,
             np.asarray(view.valid_items),
             image_size=self._config.data.image_size,
+            dim=trainer.head.dim,
             device=trainer.device,
             precision=trainer.precision,
         )

@@ -40,6 +40,7 @@ def item_features(
     items: npt.NDArray[np.int64],
     *,
     image_size: int,
+    dim: int,
     device: torch.device,
     precision: torch.dtype,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -48,7 +49,7 @@ def item_features(
     """Features of items of a data set.
 
     Returns:
-        The items whose pictures could be read, in the order given, and their features `[I, D]`.
+        The items whose pictures could be read, in the order given, and their features `[I, dim]`, even if I is 0.
     """
     found_items, found_features, done = [], [], 0
     for batch_items, images in batches(view, items, BATCH_SIZE, processes):
@@ -58,5 +59,5 @@ def item_features(
         done += len(batch_items)
         progress(done, len(items))
     if not found_items:
-        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        return np.empty(0, np.int64), np.empty((0, dim), np.float32)
     return np.concatenate(found_items), np.concatenate(found_features)

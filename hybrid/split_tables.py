@@ -59,6 +59,7 @@ def measure_splits(
             view,
             np.asarray(wanted),
             image_size=image_size,
+            dim=rows.dim,
             device=device,
             precision=precision,
             progress=partial(progress, f"{name} pictures"),

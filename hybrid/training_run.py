@@ -84,7 +84,7 @@ class TrainingRun:
         self.trainer = self._make_trainer(resume, None if window is None else TrunkTrace(window))
         self.metrics = MetricsLog(run.metrics_file, run.tensorboard, resume_step=self.trainer.progress.step)
         self.reporter = Reporter(self.trainer, self.head.router, supervision, self.metrics)
-        self.validation = Validation(self.trainer, self.view, self.config, self.metrics)
+        self.validation = Validation(self.trainer, self.view, self.config, self.metrics, self._note)
         self._saved_s = time.monotonic()
 
     def _make_trainer(self, resume: Path | None, trace: TrunkTrace | None) -> Trainer:

@@ -1,5 +1,7 @@
 """Measures on validation items while a training goes on."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from hybrid.data.view import View
@@ -18,10 +20,20 @@ MAX_ITEMS = 256
 
 
 class Validation:
-    """Measures a slice of the validation items whenever another part of the budget is used."""
+    """Measures a slice of the validation items whenever another part of the budget is used.
 
-    def __init__(self, trainer: Trainer, view: View, config: RunConfig, metrics: MetricsLog) -> None:
-        self._trainer, self._view, self._config, self._metrics = trainer, view, config, metrics
+    Args:
+        trainer: whose trunk and rows are measured.
+        view: the data.
+        config: of the run.
+        metrics: gets the tables.
+        tell: takes remarks for people.
+    """
+
+    def __init__(
+        self, trainer: Trainer, view: View, config: RunConfig, metrics: MetricsLog, tell: Callable[[str], None]
+    ) -> None:
+        self._trainer, self._view, self._config, self._metrics, self._tell = trainer, view, config, metrics, tell
         items = np.asarray(view.valid_items)
         self._items = (
             items[np.linspace(0, len(items) - 1, min(MAX_ITEMS, len(items))).astype(int)] if len(items) else items
@@ -29,23 +41,30 @@ class Validation:
         self._done = int(trainer.fraction * TIMES)
 
     def after_step(self) -> None:
-        """Measure if it is time to."""
+        """Measure if it is time to; without a picture that can be read now, say so and go on."""
         due = int(self._trainer.fraction * TIMES)
         if self._done < due < TIMES and len(self._items):  # at the end, `finish_run` measures all of them
             self._done = due
-            self._metrics.write(self._trainer.progress.step, "valid", self.measure())
+            step, table = self._trainer.progress.step, self.measure()
+            if table is None:
+                self._tell(f"step {step:,} is not measured: no validation picture can be read; the log names them")
+            else:
+                self._metrics.write(step, "valid", table)
 
-    def measure(self) -> dict[str, object]:
-        """The table of measures on the chosen validation items."""
+    def measure(self) -> dict[str, object] | None:
+        """The table of measures on the chosen validation items; None if no picture of theirs can be read."""
         trainer, view = self._trainer, self._view
         items, features_ID = item_features(
             trainer.trunk,
             view,
             self._items,
             image_size=self._config.data.image_size,
+            dim=trainer.head.dim,
             device=trainer.device,
             precision=trainer.precision,
         )
+        if not len(items):
+            return None
         matrix, head = trainer.head.matrix, trainer.head.config
         return evaluate(
             features_ID,

@@ -51,7 +51,7 @@ def run(tmp_path_factory):
     parts = {"trunk": trunk, "optimizer": optimizer, "matrix": matrix, "head": config.head}
     save_checkpoint(directory.checkpoints, step=1, progress={}, device=cpu, **parts)
     matrix.close()
-    found = item_features(trunk, view, view.test_items, image_size=16, device=cpu, precision=torch.float32)
+    found = item_features(trunk, view, view.test_items, image_size=16, dim=8, device=cpu, precision=torch.float32)
     ImageIndex(*found, view.fingerprint).save(directory.index)
     return directory
 
