@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workers.disk import sync
 
-_UNFINISHED = ".unfinished-"
+_UNFINISHED, _REPLACED = ".unfinished-", ".replaced-"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -23,10 +23,14 @@ def whole_folder(place: Path) -> Iterator[Path]:
     A kill at any moment leaves the folder that was there before, or the new one. What an earlier writer left behind
     when it was killed is removed first; so a place has one writer. The folder around it is made if it is missing.
 
+    On a file system that cannot exchange two names the folder that was there before is `.replaced-NAME` for an instant.
+    After a kill in that instant the next writer gives it its name back.
+
     Raises:
         OSError: it cannot be made or renamed; `place` is as it was.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
+    _settle_replaced(place.parent)
     for left_behind in place.parent.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(left_behind, ignore_errors=True)
     fresh = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
@@ -37,18 +41,27 @@ def whole_folder(place: Path) -> Iterator[Path]:
         _take_name(fresh, place)
         sync(place.parent)
     finally:
+        _settle_replaced(place.parent)
         shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _take_name(fresh: Path, place: Path) -> None:
-    """Afterwards a folder that had the name before is under the fresh one's, or gone."""
+    """Afterwards a folder that had the name before is under the fresh one's, or under `.replaced-NAME`, or gone."""
     if not place.exists():
         fresh.rename(place)
     elif not _exchange(fresh, place):  # this file system cannot: for an instant neither has the name
-        aside = fresh.with_name(f"{fresh.name}-replaced")
-        place.rename(aside)
+        place.rename(place.with_name(f"{_REPLACED}{place.name}"))
         fresh.rename(place)
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _settle_replaced(parent: Path) -> None:
+    """A folder that nothing has replaced after all gets its name back; others go."""
+    for aside in parent.glob(f"{_REPLACED}*"):
+        place = aside.with_name(aside.name.removeprefix(_REPLACED))
+        if place.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(place)
 
 
 def _exchange(one: Path, other: Path) -> bool:

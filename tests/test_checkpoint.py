@@ -24,7 +24,6 @@ from hybrid.checkpoint import (
     open_checkpoint,
     save_checkpoint,
 )
-from hybrid.whole_folder import whole_folder
 from workers.config import HeadConfig
 from workers.errors import RunError
 from workers.matrix import TagMatrix
@@ -150,20 +149,6 @@ def test_a_matrix_that_was_cut_is_named_and_passed_over(tmp_path, training, name
     with pytest.raises(RunError, match=rf"step-000000002/matrix/{name}.*Remove"):
         open_checkpoint(newest)
     assert latest_checkpoint(tmp_path).step == 1
-
-
-@pytest.mark.parametrize("can_exchange", [True, False])
-def test_a_folder_is_replaced_whole_on_any_file_system(tmp_path, monkeypatch, can_exchange):
-    if not can_exchange:
-        monkeypatch.setattr("hybrid.whole_folder._exchange", lambda one, other: False)
-    place = tmp_path / "place"
-    for text in ("one", "two"):
-        with whole_folder(place) as fresh:
-            (fresh / text).write_text(text)
-    with pytest.raises(KeyError), whole_folder(place) as fresh:
-        raise KeyError
-    assert [path.name for path in tmp_path.iterdir()] == ["place"]
-    assert [path.name for path in place.iterdir()] == ["two"]
 
 
 def test_the_writer_of_a_checkpoint_tells_how_far_it_is(tmp_path, training):
