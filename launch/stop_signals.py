@@ -8,23 +8,27 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """While it is entered, SIGINT, SIGTERM and SIGHUP are counted instead of ending the process."""
+    """While it is entered, SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
+
+    Those that whoever started the process has it ignore (`nohup`: SIGHUP) stay ignored.
+    """
 
     def __init__(self) -> None:
         self.asked = False
         """Whether any of them has come: finish the step, save, exit."""
         self.impatient = False
         """Whether Ctrl-C came a second time: end everything now."""
-        self._previous: list[object] = []
+        self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        self._previous = [signal.signal(number, self._count) for number in _SIGNALS]
+        counted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._previous = {number: signal.signal(number, self._count) for number in counted}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in zip(_SIGNALS, self._previous, strict=True):
+        for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _count(self, number: int, frame: FrameType | None) -> None:

@@ -20,8 +20,10 @@ NUM_TAGS, DIM, NUM_ITEMS = 40, 8, 6
 LIMIT_S = 60.0
 
 _LAUNCHER = f"""
+import signal
 import sys
 import launch.child
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell of a script has what it puts behind ignore it
 launch.child.TRUNK_COMMAND = (sys.executable, {str(PROGRAM)!r})
 from launch.cli import main
 main(prog_name="hybrid")
