@@ -42,7 +42,7 @@ def main() -> None:
     )
     finished = FinishedCurves(record, path, lambda curve: _is_trial(curve, base)) if options.is_continued else None
     for max_tags, kind in itertools.product(options.tags, options.contenders):
-        workers = default_num_workers() if kind == "hybrid" else 0
+        workers = default_num_workers(base.device) if kind == "hybrid" else 0
         start = ROW_LR[kind]
         for positives, negatives in DRAWS.get(kind, (DEFAULT_DRAWS,)):
             curve = replace(

@@ -13,11 +13,16 @@ DEFAULT_MINUTES = 7.5
 """With data preparation, measurement and gallery, a default run then takes less than ten minutes."""
 
 
-def default_num_workers() -> int:
+def default_num_workers(device: str = "auto") -> int:
     """Two to eight, of the cores that may be used: all but one beside an accelerator, else the quarter that a trunk on
-    the CPU can spare."""
+    the CPU can spare.
+
+    Args:
+        device: of the trunk, one of `DEVICES`; `auto` is taken for what `has_accelerator` finds, without asking torch.
+    """
     cores = available_cores()
-    return max(2, min(cores - 1 if has_accelerator() else cores // 4, 8))
+    is_beside = device == "cuda" or (device == "auto" and has_accelerator())
+    return max(2, min(cores - 1 if is_beside else cores // 4, 8))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,8 +183,8 @@ class RunConfig:
     trunk: TrunkConfig = field(default_factory=TrunkConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    workers: int = field(default_factory=default_num_workers)
-    """Worker processes at the start; `hybrid scale` changes it while a run goes on."""
+    workers: int = 0
+    """Worker processes at the start, `hybrid scale` changes it while a run goes on; 0: `default_num_workers`."""
     transport: str = DEFAULT_TRANSPORT
     """How features and gradients pass between trunk and workers: `ring` (shared memory) or `zmq` (sockets)."""
     pin: bool = False
@@ -188,7 +193,9 @@ class RunConfig:
     """Steps of which a trace is written; 0 writes none."""
 
     def __post_init__(self) -> None:
-        check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256")
+        if self.workers == 0:
+            object.__setattr__(self, "workers", default_num_workers(self.trunk.device))
+        check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256 (0 chooses)")
         check(0 <= self.profile_steps <= 10_000, "profile_steps", self.profile_steps, "between 0 and 10,000")
         check_choice("transport", self.transport, TRANSPORTS)
         factor, row_dtype = ROW_FACTORS[self.head.row_dtype], self.head.row_dtype

@@ -206,7 +206,16 @@ def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
         for has_accelerator, workers in ((True, beside_gpu), (False, on_cpu)):
             monkeypatch.setattr("launch.config.has_accelerator", lambda found=has_accelerator: found)
-            assert default_num_workers() == workers
+            assert default_num_workers() == RunConfig().workers == workers
+            assert RunConfig(trunk=TrunkConfig(device="cpu")).workers == on_cpu
+            assert RunConfig(trunk=TrunkConfig(device="cuda")).workers == beside_gpu
+
+
+def test_a_number_of_workers_that_is_given_is_kept(tmp_path):
+    config = resolve(named={"workers": 5, "trunk.device": "cpu"})
+    assert config.workers == 5
+    write_config(tmp_path, config)
+    assert resolve_resumed(tmp_path, named={"trunk.device": "auto"}).workers == 5
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from launch.config import RunConfig, TrunkConfig, default_num_workers
 from launch.placement import place, place_run, plan_threads
@@ -130,10 +131,28 @@ def test_quotas_of_both_versions_of_control_groups(tmp_path, cgroup, files, quot
     assert available_cores(tmp_path) == expected
 
 
-def test_accelerators_are_found_by_their_drivers(tmp_path):
-    assert not has_accelerator(tmp_path)
-    write(tmp_path, "proc/driver/nvidia/gpus/0000:01:00.0/information", "")
-    assert has_accelerator(tmp_path)
+@pytest.mark.parametrize(
+    ("build", "with_nvidia", "with_amd"),
+    [("", True, False), ("cu130", True, False), ("rocm7.0", False, True), ("cpu", False, False)],
+)
+def test_accelerators_are_found_by_their_drivers_if_torch_is_built_for_them(
+    tmp_path, monkeypatch, build, with_nvidia, with_amd
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    write(tmp_path, "nvidia/proc/driver/nvidia/gpus/0000:01:00.0/information", "")
+    write(tmp_path, "amd/sys/module/amdgpu/version", "")
+    assert not has_accelerator(tmp_path, build)
+    assert has_accelerator(tmp_path / "nvidia", build) == with_nvidia
+    assert has_accelerator(tmp_path / "amd", build) == with_amd
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not has_accelerator(tmp_path / "nvidia", build) and not has_accelerator(tmp_path / "amd", build)
+
+
+def test_what_torch_is_built_for_is_told_without_loading_it():
+    program = "import sys; from workers.cores import torch_build; print(torch_build(), 'torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    build = torch.__version__.partition("+")[2]
+    assert told.split(" ") in ([build, "False\n"], ["", "False\n"]), "PyPI's metadata leaves the build out"
 
 
 @pytest.mark.parametrize(
