@@ -33,6 +33,9 @@ CHANGEABLE_ON_RESUME = frozenset(
 )
 """Settings that do not change what is learned from a step; a resumed run keeps the others."""
 
+_OF_ONE_LAUNCH = frozenset({"profile_steps"})
+"""Settings that a resumed run does not inherit: tracing again, unasked, would replace the trace that was asked for."""
+
 _BUDGETS = ("train.epochs", "train.minutes")
 
 
@@ -71,6 +74,7 @@ def resolve_resumed(
     """The settings of a run that goes on: its own, and those of `CHANGEABLE_ON_RESUME` that are given anew.
 
     All may be given anew as long as there is no checkpoint: nothing was learned from them yet.
+    Tracing (`profile_steps`) was asked of one launch only: it has to be given again.
 
     Raises:
         ConfigError: a given setting differs from the run's own and cannot change any more.
@@ -78,7 +82,7 @@ def resolve_resumed(
     """
     if not (directory / CONFIG_FILE).is_file():
         raise RunError(f"{directory} has no {CONFIG_FILE}: there is nothing to go on with.")
-    own = read_toml(directory / CONFIG_FILE)
+    own = {key: value for key, value in read_toml(directory / CONFIG_FILE).items() if key not in _OF_ONE_LAUNCH}
     before, after = _compose([own]), _compose([own, *_given(file, named, sets)])
     if latest_checkpoint(directory) is None:
         return after

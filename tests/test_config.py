@@ -145,6 +145,13 @@ def test_a_run_that_saved_nothing_may_start_again_with_any_settings(tmp_path):
     assert (config.train.lr, config.trunk.dim) == (0.001, 64)
 
 
+def test_a_resumed_run_traces_only_if_it_is_asked_again(tmp_path):
+    write_config(tmp_path, resolve(named={"profile_steps": 100}))
+    assert resolve_resumed(tmp_path).profile_steps == 0
+    assert resolve_resumed(tmp_path, named={"profile_steps": 7}).profile_steps == 7
+    assert resolve_resumed(tmp_path, named={"profile_steps": 100}).profile_steps == 100
+
+
 def test_resuming_without_settings_is_explained(tmp_path):
     with pytest.raises(RunError, match=r"no config\.toml"):
         resolve_resumed(tmp_path)
