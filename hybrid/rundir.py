@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from launch.config import RunConfig
+from launch.runs import find_run
 from workers.disk import write_whole
 from workers.errors import RunError
 from workers.settings import from_plain
-
-RUNS_FOLDER = Path("runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,35 +112,9 @@ class RunDirectory:
 
 
 def open_run(name: str | Path) -> RunDirectory:
-    """The run at a path, under `runs/`, or the one that was started last (`last`).
+    """The run at a path, under `runs/`, or the one that was started last (`last`): the one that the command line means.
 
     Raises:
-        RunError: there is none; says which there are.
+        RunError: there is none; suggests the nearest name.
     """
-    if str(name) == "last":
-        return RunDirectory(_last())
-    for path in (Path(name), RUNS_FOLDER / name):
-        if (path / "config.toml").is_file():
-            return RunDirectory(path.absolute())
-    known = ", ".join(path.name for path in _known()[-5:]) or "none yet; start one with `hybrid train`"
-    raise RunError(f"{name} is not a run: it has no config.toml. Runs under {RUNS_FOLDER.absolute()}: {known}.")
-
-
-def _last() -> Path:
-    known = _known()
-    if not known:
-        raise RunError(f"there is no run under {RUNS_FOLDER.absolute()} yet; start one with `hybrid train`.")
-    return known[-1].absolute()
-
-
-def _known() -> list[Path]:
-    """Runs under `runs/`, the latest started last."""
-    return sorted((file.parent for file in RUNS_FOLDER.glob("*/config.toml")), key=_started)
-
-
-def _started(path: Path) -> float:
-    """When the launcher started it; a run without a readable record counts by its settings' date."""
-    try:
-        return float(json.loads((path / "run.json").read_text())["started"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return (path / "config.toml").stat().st_mtime
+    return RunDirectory(find_run(str(name)))

@@ -78,9 +78,9 @@ def test_packages_import_only_downward(package):
     assert [(n, i) for n in names_of(package) for i in imports(n) if i.split(".")[0] in forbidden] == []
 
 
-def test_the_deep_side_takes_settings_alone_from_the_launcher():
+def test_the_deep_side_takes_settings_and_where_runs_lie_alone_from_the_launcher():
     from_launch = {i for n in names_of("hybrid") for i in imports(n) if i.split(".")[0] == "launch"}
-    assert from_launch <= {"launch.config"}
+    assert from_launch <= {"launch.config", "launch.runs"}
 
 
 def test_the_launcher_computes_nothing():

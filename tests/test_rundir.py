@@ -11,6 +11,8 @@ import tomli_w
 from hybrid.metrics_log import MetricsLog, read_metrics
 from hybrid.rundir import RunDirectory, open_run
 from launch.config import RunConfig, TrainConfig
+from launch.run_argument import RUN
+from launch.runs import RunRecord, write_record
 from workers.disk import write_whole
 from workers.errors import ConfigError, RunError
 from workers.settings import to_plain
@@ -20,7 +22,7 @@ def make_run(path, config=None, started=None):
     path.mkdir(parents=True)
     (path / "config.toml").write_text(tomli_w.dumps(to_plain(config or RunConfig())))
     if started is not None:
-        (path / "run.json").write_text(json.dumps({"started": started}))
+        write_record(path, RunRecord(pid=1, control="ipc://nowhere", started=started, state="finished"))
     return path
 
 
@@ -46,11 +48,17 @@ def test_runs_are_found_by_path_name_and_last(tmp_path, monkeypatch):
     first, second = make_run(tmp_path / "runs" / "b", started=1.0), make_run(tmp_path / "runs" / "a", started=2.0)
     assert open_run("last").path == second
     assert open_run("b").path == first and open_run(first).path == first
-    (second / "run.json").write_text("{")
-    os.utime(second / "config.toml", (0.5, 0.5))
-    assert open_run("last").path == first
-    with pytest.raises(RunError, match=r"c is not a run.*a, b"):
+    with pytest.raises(RunError, match="no run 'c'"):
         open_run("c")
+
+
+def test_python_and_the_command_line_mean_the_same_run_by_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "runs" / "good", started=1.0)
+    make_run(tmp_path / "runs" / ".new-killed", started=4.0)
+    make_run(tmp_path / "runs" / "never-started")
+    (make_run(tmp_path / "runs" / "damaged", started=5.0) / "run.json").write_text("{")
+    assert open_run("last").path == RUN.convert("last", None, None) == run
 
 
 def test_results_merge_by_split(tmp_path):
