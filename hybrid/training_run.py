@@ -82,7 +82,7 @@ class TrainingRun:
         )
         supervision.serve(self.head.router)
         self.trainer = self._make_trainer(resume, None if window is None else TrunkTrace(window))
-        self.metrics = MetricsLog(run.metrics_file, run.tensorboard, resume_step=self.trainer.progress.step)
+        self.metrics = MetricsLog(run.metrics_file, run.tensorboard, self.trainer.progress.step, self._note)
         self.reporter = Reporter(self.trainer, self.head.router, supervision, self.metrics)
         self.validation = Validation(self.trainer, self.view, self.config, self.metrics, self._note)
         self._saved_s = time.monotonic()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from launch.runs import RunRecord, write_record
 from launch.snapshot import Snapshot
+from workers.errors import RunError
 
 
 class Recorder:
@@ -33,7 +34,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def until_the_end(self, stopping: type[Exception], was_stopped: Callable[[], bool]) -> Iterator[None]:
-        """Record how what runs inside ends.
+        """Record how what runs inside ends; if that cannot be written, whatever ended it is raised all the same.
 
         Args:
             stopping: raised when the run ends early because it was asked to.
@@ -41,10 +42,16 @@ class Recorder:
         """
         try:
             yield
-        except stopping:
-            self.enter("stopped")
+        except stopping as interruption:
+            self._enter_after(interruption, "stopped")
             raise
-        except BaseException:
-            self.enter("failed")
+        except BaseException as error:
+            self._enter_after(error, "failed")
             raise
         self.enter("stopped" if was_stopped() else "finished")
+
+    def _enter_after(self, error: BaseException, state: str) -> None:
+        try:
+            self.enter(state)
+        except RunError as second:
+            error.add_note(str(second))

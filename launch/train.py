@@ -45,16 +45,21 @@ def _supervise(supervisor: Supervisor) -> int:
     try:
         supervisor.run()
     except Interrupted as interruption:
-        _say(f"\n{interruption}.\n\n{way_on(supervisor.directory)}")
+        _say(f"\n{interruption}.{_notes(interruption)}\n\n{way_on(supervisor.directory)}")
         return INTERRUPTED_STATUS
     except HybridError as error:
         mended = "" if supervisor.snapshot.step else "When that is mended: "
-        _say(f"\nError: {error}\n\n{mended}{way_on(supervisor.directory)}")
+        _say(f"\nError: {error}{_notes(error)}\n\n{mended}{way_on(supervisor.directory)}")
         return FAILED_STATUS
     except Exception:  # noqa: BLE001 - a defect of ours: still say how to go on
         _say(f"\n{traceback.format_exc()}\nThis is a defect of the launcher.\n\n{way_on(supervisor.directory)}")
         return FAILED_STATUS
     return 0
+
+
+def _notes(error: Exception) -> str:
+    """What went wrong besides, after the error itself."""
+    return "".join(f"\nBesides, {note}" for note in getattr(error, "__notes__", ()))
 
 
 def _say(text: str) -> None:

@@ -7,6 +7,8 @@ import os
 import numpy as np
 import pytest
 import tomli_w
+from full_disk import full_disk
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hybrid.metrics_log import MetricsLog, read_metrics
 from hybrid.rundir import RunDirectory, open_run
@@ -16,6 +18,9 @@ from launch.runs import RunRecord, write_record
 from workers.disk import write_whole
 from workers.errors import ConfigError, RunError
 from workers.settings import to_plain
+
+# TensorBoard's writer is a thread that ends with the error which the full disk causes.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 def make_run(path, config=None, started=None):
@@ -117,6 +122,38 @@ def test_a_line_cut_by_a_kill_is_dropped_but_damage_is_not_hidden(places):
     file.write_text("nonsense\n" + file.read_text())
     with pytest.raises(RunError, match="line 1"):
         read_metrics(file)
+
+
+@pytest.mark.parametrize("room_bytes", [-5, 0, 20])
+def test_a_full_disk_is_told_once_and_costs_only_the_lines_it_has_no_room_for(places, room_bytes):
+    told = []
+    with MetricsLog(*places, tell=told.append) as log:
+        log.write(1, "train", {"loss": 1, "text": "x" * 400})
+        with full_disk(places[0].stat().st_size + room_bytes):
+            log.write(2, "train", {"loss": 2})
+            log.write(3, "train", {"loss": 3})
+            assert [line["step"] for line in map(json.loads, places[0].read_text().splitlines())] == [1]
+        for step in (4, 5, 6):
+            log.write(step, "train", {"loss": step})
+        assert len(told) == 1 and "metrics.jsonl" in told[0] and "Training goes on" in told[0]
+    assert [line["step"] for line in map(json.loads, places[0].read_text().splitlines())] == [1, 4, 5, 6]
+    with MetricsLog(*places, tell=told.append) as log, full_disk(places[0].stat().st_size):
+        log.write(7, "train", {"loss": 7})
+    assert len(told) == 2
+
+
+def test_curves_go_on_in_tensorboard_when_there_is_room_again(places):
+    with MetricsLog(*places) as log:
+        log.write(1, "train", {f"number {i}": i for i in range(20)})
+        events = next(places[1].iterdir())
+        places[0].write_bytes(b"")  # so that only the events lack room
+        with full_disk(events.stat().st_size + 10):
+            for step in range(2, 5):
+                log.write(step, "train", {f"number {i}": i for i in range(20)})
+        for step in range(5, 8):
+            log.write(step, "train", {"loss": step})
+    curves = EventAccumulator(str(places[1])).Reload()
+    assert [event.step for event in curves.Scalars("train/loss")][-2:] == [6, 7]
 
 
 def test_closing_twice_is_fine(places):
