@@ -51,6 +51,7 @@ def finish_run(
             rows,
             score_bias_N(head.matrix, head.config, "probability", loss_weight_N),
             view,
+            score="probability",
             image_size=config.data.image_size,
             device=trainer.device,
             precision=trainer.precision,

@@ -130,13 +130,14 @@ class LoadedRun:
             map_bounds: a tag enters mAP if it has so many true pictures in the split, inclusive.
 
         Returns:
-            What `hybrid.evaluation.evaluate` returns, by name of the split: `valid`, `test`, further test sets.
+            What `hybrid.evaluation.evaluate` returns, and `score`, by name of the split: `valid`, `test`, further sets.
         """
         tables, index = measure_splits(
             self.trunk,
             self.rows,
             self.score_bias_N(score),
             self.view,
+            score=score,
             image_size=self.config.data.image_size,
             device=self.device,
             precision=self.precision,

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from workers.disk import write_whole
 from workers.errors import RunError
+from workers.json_text import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class MetricsLog:
         tell: Callable[[str], None] = logger.warning,
     ) -> None:
         kept = [line for line in read_metrics(file) if resume_step is None or line["step"] <= resume_step]
-        write_whole(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        write_whole(file, "".join(to_json(line) + "\n" for line in kept))
         self._path, self._tensorboard, self._tell = file, tensorboard, tell
         self._file = file.open("ab", buffering=0)  # unbuffered: what could not be written is not tried again at the end
         self._torn_at: int | None = None
@@ -53,9 +53,9 @@ class MetricsLog:
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Add one line. Nested objects (`popularity`) stay nested; TensorBoard gets the numbers under `kind/name`."""
-        line = {"time": round(time.time(), 3), "step": step, "kind": kind} | _finite(values)
+        line = {"time": round(time.time(), 3), "step": step, "kind": kind, **values}
         try:
-            self._append((json.dumps(line, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+            self._append((to_json(line) + "\n").encode(errors="backslashreplace"))
             self._add_events(step, _numbers(values, kind))
             self._leaves_out = False
         except OSError as e:
@@ -138,16 +138,6 @@ def _parsed(text: str) -> dict[str, Any]:
     if not isinstance(line, dict) or not isinstance(line.get("step"), int):
         raise ValueError("expected an object with a step")
     return line
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _numbers(values: Mapping[str, Any], prefix: str) -> list[tuple[str, float]]:

@@ -10,6 +10,7 @@ from launch.config import RunConfig
 from launch.runs import find_run
 from workers.disk import write_whole
 from workers.errors import RunError
+from workers.json_text import to_json
 from workers.settings import from_plain
 
 
@@ -107,8 +108,7 @@ class RunDirectory:
 
     def write_results(self, tables: dict[str, Any]) -> None:
         """Add or replace tables by split."""
-        merged = json.dumps(self.results() | tables, indent=1, ensure_ascii=False)
-        write_whole(self.results_file, merged + "\n")
+        write_whole(self.results_file, to_json(self.results() | tables, indent=1) + "\n")
 
 
 def open_run(name: str | Path) -> RunDirectory:

@@ -26,6 +26,7 @@ def measure_splits(
     score_bias_N: NDArray[np.float32],
     view: View,
     *,
+    score: str,
     image_size: int,
     device: torch.device,
     precision: torch.dtype,
@@ -41,6 +42,7 @@ def measure_splits(
         rows: the tag matrix.
         score_bias_N: what ranks tags, see `evaluate`.
         view: the data set.
+        score: what `score_bias_N` makes of scores, noted in the tables.
         image_size: side of the trunk's input.
         device: of the trunk.
         precision: of the trunk.
@@ -48,7 +50,7 @@ def measure_splits(
         progress: told what is going on, how much is done, of how much.
 
     Returns:
-        What `evaluate` returns, by name of the split, and the index of all test pictures.
+        What `evaluate` returns, and `score`, by name of the split, and the index of all test pictures.
     """
     temperature = NEUTRAL
     tables: dict[str, dict[str, Any]] = {}
@@ -71,9 +73,10 @@ def measure_splits(
         counts_N, num_train_items = view.vocabulary.counts, len(view.train_items)
         if name == "valid":
             temperature = choose_temperature(Ranker(rows, score_bias_N, device), features_ID, truths)
-        tables[name] = evaluate(
+        table = evaluate(
             features_ID, rows, score_bias_N, truths, counts_N, num_train_items, device, map_bounds, temperature
         )
+        tables[name] = {**table, "score": score}
         if name != "valid":
             tested.append((items, features_ID))
     items_I, features_ID = (np.concatenate(parts) for parts in zip(*tested, strict=True))

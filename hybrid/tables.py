@@ -15,12 +15,12 @@ from hybrid.search import SearchResult
 
 
 def metrics_table(measured: Mapping[str, Any], title: str) -> Table:
-    """What `evaluate` returned: each measure beside popularity's."""
+    """What `measure_splits` returned of a split: each measure beside popularity's."""
     low, high = measured["mAP bounds"]
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.caption = (
         f"{measured['items']:,} items; mAP over {measured['mAP tags']:,} tags with {low} to {high} true items; "
-        f"temperature {measured['temperature']:g}"
+        f"ranked by {measured['score']}, temperature {measured['temperature']:g}"
     )
     table.add_column("measure")
     for name in ("model", "popularity", "difference"):

@@ -1,6 +1,5 @@
 """The deep side's verbs and their arguments; each loads what it needs when it is called."""
 
-import json
 import logging
 import sys
 from collections.abc import Callable
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from workers.json_text import to_json
 
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 JSON = click.option("--json", "json_output", is_flag=True)
@@ -203,7 +204,7 @@ def _quiet() -> None:
 
 def _show(tables: Callable[[], list[Any]], plain: Any, json_output: bool) -> None:
     if json_output:
-        click.echo(json.dumps(plain, ensure_ascii=False))
+        click.echo(to_json(plain))
         return
     from rich.console import Console
 

@@ -1,7 +1,5 @@
 """What a finished run prints: metrics beside popularity's, where everything is, what to try next."""
 
-import json
-import math
 import shlex
 import shutil
 import sys
@@ -111,19 +109,6 @@ def shown_path(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def to_json(value: Any) -> str:
-    """One JSON object in one line; numbers that JSON does not have become null."""
-    return json.dumps(_finite(value), ensure_ascii=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _label(measure: str, measures: Mapping[str, Any]) -> str:

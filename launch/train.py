@@ -9,12 +9,13 @@ from rich.console import Console
 
 from launch.config import RunConfig
 from launch.logs import logging_to
-from launch.report import print_report, resume_command, shown_path, to_json, way_on
+from launch.report import print_report, resume_command, shown_path, way_on
 from launch.runs import RunLock, write_config
 from launch.snapshot import Snapshot
 from launch.supervisor import Interrupted, Supervisor
 from launch.views import choose_console, choose_view
 from workers.errors import HybridError
+from workers.json_text import to_json
 
 INTERRUPTED_STATUS = 130
 FAILED_STATUS = 1

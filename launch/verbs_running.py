@@ -9,6 +9,7 @@ import click
 from launch.run_argument import RUN
 from launch.runs import LIVE_STATES, RunRecord, is_alive, read_record
 from workers.errors import RunError
+from workers.json_text import to_json
 
 _POLL_S = 0.1
 
@@ -18,7 +19,7 @@ _POLL_S = 0.1
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def status(directory: Path, json_output: bool) -> None:
     """Show what a run does now, or how it ended."""
-    from launch.report import to_json, way_on
+    from launch.report import way_on
 
     record, found = read_record(directory), _ask_status(directory)
     state = found["state"] if found else _last_state(record)
@@ -95,6 +96,4 @@ def _describe_ended(directory: Path, record: RunRecord, state: str, way: str) ->
 
 
 def _show(text: str, values: dict[str, Any], json_output: bool) -> None:
-    from launch.report import to_json
-
     click.echo(to_json(values) if json_output else text)

@@ -68,7 +68,8 @@ def rows():
 @pytest.fixture
 def measured():
     table = dict.fromkeys(MEASURES, 0.5) | {"distinct tags": 1234}
-    return table | {"items": 24, "mAP tags": 9, "mAP bounds": [2, 50], "temperature": 1.3, "popularity": dict(table)}
+    facts = {"items": 24, "mAP tags": 9, "mAP bounds": [2, 50], "temperature": 1.3, "score": "lift"}
+    return {**table, **facts, "popularity": dict(table)}
 
 
 def lines(num_steps=300):
@@ -205,5 +206,14 @@ def test_terminal_tables_show_markup_as_text(album, index, rows, measured):
     console.print(search_table(search("watr", 3, pictures=album, index=index, rows=rows)))
     console.print(tags_table([ScoredTag("[red]x[/red]", 3, 0.5, 1000)], "near [bold]x", "cosine"))
     text = console.file.getvalue()
-    for wanted in ("1,234", "P@5", "folder/", "did you mean water", "[red]x[/red]", "near [bold]x", "1,000"):
+    for wanted in (
+        "1,234",
+        "P@5",
+        "ranked by lift",
+        "folder/",
+        "did you mean water",
+        "[red]x[/red]",
+        "near [bold]x",
+        "1,000",
+    ):
         assert wanted in text

@@ -11,9 +11,10 @@ from test_link import step
 from launch.figures import duration, rate, share, sparkline
 from launch.live import LiveView, render
 from launch.plain import PlainView, describe, describe_at_length
-from launch.report import named_tables, next_commands, print_report, resume_command, this_command, to_json
+from launch.report import named_tables, next_commands, print_report, resume_command, this_command
 from launch.snapshot import History, Snapshot
 from launch.views import Detachable, choose_view
+from workers.json_text import to_json
 
 POPULARITY = {"P@5": 0.399, "mAP": 0.01}
 TABLE = {"P@5": 0.713, "mAP": 0.187, "mAP bounds": [2, 50], "items": 1467, "popularity": POPULARITY}
@@ -159,14 +160,6 @@ def test_status_is_told_in_words_and_as_json(training):
     told = describe_at_length(status)
     assert "worker-1-1: starting, 2.00 M rows/s, in flight 3" in told
     assert "note: a remark" in told
-
-
-def test_json_has_no_numbers_that_json_does_not_have():
-    assert json.loads(to_json({"loss": math.nan, "deep": [{"eta": math.inf}], "fine": 1.5})) == {
-        "loss": None,
-        "deep": [{"eta": None}],
-        "fine": 1.5,
-    }
 
 
 def test_a_lost_terminal_silences_the_view_and_nothing_else(training):

@@ -121,6 +121,12 @@ def test_evaluating_again_replaces_results_and_index(run):
     assert tables["valid"]["popularity"]["P@1"] == 1.0
 
 
+@pytest.mark.parametrize("score", ["lift", "probability"])
+def test_results_say_what_ranked_the_tags(run, score):
+    hybrid.load(run.path).evaluate(score)
+    assert {table["score"] for table in run.results().values()} == {score}
+
+
 def test_loss_weights_enter_the_correction(run):
     plain = hybrid.load(run.path)
     weighted = hybrid.load(run.path)
@@ -128,6 +134,13 @@ def test_loss_weights_enter_the_correction(run):
     counts, total = plain.vocabulary.counts[1:], len(plain.view.train_items)
     expected = plain.score_bias_N()[1:] - np.log(np.log(total / counts))
     assert weighted.score_bias_N()[1:] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_tag_that_every_picture_carries_has_a_finite_score(run):
+    loaded = hybrid.load(run.path)
+    loaded.config = replace(loaded.config, train=TrainConfig(tag_loss_weight="inverse-frequency"))
+    found = loaded.annotate(run.path.parent / "photos" / "00.png", k=10)
+    assert found[0].tag == "plain" and len(found) == 5 and np.isfinite([tag.score for tag in found]).all()
 
 
 def test_neighbours(run):

@@ -19,6 +19,7 @@ from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix
 from workers.memory import SharedArrays
 from workers.objectives import UNSEEN_BIAS
 from workers.sampler import FIRST, SIZE
+from workers.tag_weights import inverse_frequency_weights
 
 COUNTS = np.array([40, 0, 10, 5, 45])
 MARGINAL = np.array([0.5, 0, 0.2, 0.1, 0.2])
@@ -102,6 +103,19 @@ def test_scores_become_log_probabilities():
         weight_N = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
         log_p_N = matrix.bias_N + matrix.log_probability_correction_N(config, weight_N)
         np.testing.assert_allclose(np.exp(log_p_N[seen]), (MARGINAL / weight_N)[seen], rtol=1e-5)
+
+
+def test_a_tag_without_loss_weight_is_ranked_by_a_finite_number_above_all_rarer_ones():
+    for objective in ("negative-sampling", "sampled-softmax"):
+        config = make_config(objective=objective)
+        counts_N = np.array([1000, 0, 999, 1, 1000])
+        matrix = create(config, counts=counts_N, marginal=None)
+        weight_N = inverse_frequency_weights(counts_N, 1000)
+        plain_N, corrected_N = (matrix.log_probability_correction_N(config, weight) for weight in (None, weight_N))
+        gain_N = np.where(counts_N > 0, corrected_N, 0) - np.where(counts_N > 0, plain_N, 0)
+        assert weight_N[[0, 4]].tolist() == [0, 0] and np.isfinite(gain_N).all() and np.isneginf(corrected_N[1])
+        assert gain_N[0] == gain_N[4] > gain_N[2] > gain_N[3]
+        np.testing.assert_allclose(gain_N[0], np.log(1000), rtol=1e-5)
 
 
 def test_another_process_maps_the_same_matrix():

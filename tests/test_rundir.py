@@ -72,6 +72,8 @@ def test_results_merge_by_split(tmp_path):
     run.write_results({"test": {"P@5": 0.5}})
     run.write_results({"twemoji": {"P@5": 0.4}})
     assert run.results() == {"test": {"P@5": 0.5}, "twemoji": {"P@5": 0.4}}
+    run.write_results({"empty": {"P@5": math.nan}})
+    assert json.loads(run.results_file.read_text(), parse_constant=pytest.fail)["empty"] == {"P@5": None}
     run.results_file.write_text("{")
     with pytest.raises(RunError, match="hybrid evaluate"):
         run.results()

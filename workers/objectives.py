@@ -57,13 +57,17 @@ def log_probability_correction_N(
 
     Negative sampling: log q + log w. Sampled softmax: 0. A weight of the positives' loss counts as so many more draws
     of that tag, so its logarithm is taken off.
+
+    A weight of 0, of a tag that every item carries, stands for 1/n, n being the largest count: less than any rarer tag
+    weighs by inverse frequency (log(n/c) > 1/n), and still finite. Such a tag is learned as a negative alone; what
+    ranks it high is that everything carries it.
     """
     correction_N = np.zeros(len(counts_N), np.float64)
     if config.objective == "negative-sampling":
         correction_N += np.asarray(log_q_N, np.float64) + math.log(config.negative_weight)
     if loss_weight_N is not None:
-        with np.errstate(divide="ignore"):
-            correction_N -= np.log(np.asarray(loss_weight_N, np.float64))
+        least = 1 / max(np.max(counts_N, initial=1), 1)
+        correction_N -= np.log(np.where(loss_weight_N > 0, loss_weight_N, least).astype(np.float64))
     return np.where(counts_N > 0, correction_N, -np.inf).astype(np.float32)
 
 

@@ -1,0 +1,37 @@
+"""JSON that every reader takes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hybrid.verbs import _show
+from workers.json_text import to_json
+
+
+def strictly(text):
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def test_json_has_no_numbers_that_json_does_not_have():
+    plain = {"loss": math.nan, "deep": [{"eta": math.inf}], "pair": (1, -math.inf), "fine": 1.5}
+    expected = {"loss": None, "deep": [{"eta": None}], "pair": [1, None], "fine": 1.5}
+    assert strictly(to_json(plain)) == strictly(to_json(plain, indent=1)) == expected
+
+
+def test_scalars_of_numpy_and_torch_are_numbers():
+    plain = {
+        "a": np.float32(0.5),
+        "b": np.float64(np.inf),
+        "c": np.int64(3),
+        "d": torch.tensor(0.25),
+        "e": np.bool_(True),
+    }
+    assert strictly(to_json(plain)) == {"a": 0.5, "b": None, "c": 3, "d": 0.25, "e": True}
+
+
+def test_verbs_that_ask_a_model_print_it(capsys):
+    _show(list, {"images": [{"tags": [{"tag": "花", "score": math.inf}]}]}, json_output=True)
+    assert strictly(capsys.readouterr().out) == {"images": [{"tags": [{"tag": "花", "score": None}]}]}
