@@ -173,10 +173,25 @@ class LoadedRun:
     def annotate_all(
         self, images: Sequence[str | Path], k: int = 10, score: str = "probability"
     ) -> list[list[ScoredTag]]:
-        """The k best tags of each image file; one pass over the tag matrix for all of them."""
-        size = self.config.data.image_size
-        pixels = torch.from_numpy(np.stack([read_picture(Path(image), stored_size(size)) for image in images]))
-        features = image_features(self.trunk, pixels.to(self.device), size, self.precision)
+        """The k best tags of each image file; one pass over the tag matrix for all of them.
+
+        Raises:
+            DataError: see `annotate`; about the first file that cannot be used.
+        """
+        return self.annotate_pictures([self.read_picture(image) for image in images], k, score)
+
+    def read_picture(self, image: str | Path) -> NDArray[np.uint8]:
+        """An image file as `annotate_pictures` takes it; raises DataError as `annotate` does."""
+        return read_picture(Path(image), stored_size(self.config.data.image_size))
+
+    def annotate_pictures(
+        self, pictures: Sequence[NDArray[np.uint8]], k: int = 10, score: str = "probability"
+    ) -> list[list[ScoredTag]]:
+        """The k best tags of each picture that `read_picture` read."""
+        if not pictures:
+            return []
+        pixels = torch.from_numpy(np.stack(pictures)).to(self.device)
+        features = image_features(self.trunk, pixels, self.config.data.image_size, self.precision)
         if score == "probability":
             features = features / load_temperature(self.directory.temperature_file)
         ids_Bk, scores_Bk = Ranker(self.rows, self.score_bias_N(score), self.device).topk(features, k)

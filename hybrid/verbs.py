@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from workers.json_text import to_json
+from workers.errors import DataError
 
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 JSON = click.option("--json", "json_output", is_flag=True)
@@ -84,14 +85,25 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
 @SCORE
 @JSON
 def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_output: bool) -> None:
-    """Name the tags of pictures."""
+    """Name the tags of pictures; those that cannot be used are named at the end, and make the exit status 1."""
     _quiet()
     from hybrid.loaded import load
     from hybrid.tables import tags_table
 
-    found = dict(zip(images, load(directory).annotate_all(images, k, score), strict=True))
+    run = load(directory)
+    pictures, errors = {}, []
+    for image in images:
+        try:
+            pictures[image] = run.read_picture(image)
+        except DataError as e:
+            errors.append(e)
+    found = dict(zip(pictures, run.annotate_pictures(list(pictures.values()), k, score), strict=True))
     plain = {"images": [{"image": image, "tags": [tag.plain() for tag in tags]} for image, tags in found.items()]}
     _show(lambda: [tags_table(tags, image, "score") for image, tags in found.items()], plain, json_output)
+    for error in errors:
+        click.echo(f"Error: {error}", err=True)
+    if errors:
+        sys.exit(1)
 
 
 @verbs.command()

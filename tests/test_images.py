@@ -155,7 +155,7 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     reasons = {
         "pipe": "regular",
         "folder": "regular",
-        "dangling": "No such file",
+        "dangling": "no such file",
         "empty": "empty",
         "text": "known format",
     }

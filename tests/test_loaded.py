@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 import hybrid
@@ -17,6 +18,7 @@ from hybrid.features import item_features
 from hybrid.image_index import ImageIndex
 from hybrid.rundir import RunDirectory
 from hybrid.trunks import build_trunk
+from hybrid.verbs import verbs
 from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig
 from workers.errors import ConfigError, DataError, MatrixMismatch, RunError
 from workers.matrix import TagMatrix
@@ -99,6 +101,22 @@ def test_annotation_uses_the_saved_trunk(run):
         row = loaded.rows.rows(tag_id, tag_id + 1)[0]
         expected = row @ loaded.index.features_ID[0] + loaded.score_bias_N()[tag_id]
         assert scores[tag] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_picture_that_cannot_be_read_does_not_keep_the_others_from_annotation(run, tmp_path, monkeypatch, flags):
+    monkeypatch.setattr("hybrid.verbs._quiet", lambda: None)  # logging belongs to all tests of this process
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    good, broken, missing = run.path.parent / "photos" / "00.png", tmp_path / "broken.png", tmp_path / "missing.png"
+    arguments = [str(run.path), str(broken), str(good), str(missing), *flags]
+    result = CliRunner().invoke(verbs.commands["annotate"], arguments)
+    assert result.exit_code == 1
+    told = result.stderr.splitlines()
+    assert len(told) == 2
+    assert "broken.png" in told[0] and told[1].endswith("missing.png cannot be annotated: no such file.")
+    assert "plain" in result.stdout
+    if flags:
+        assert [image["image"] for image in json.loads(result.stdout)["images"]] == [str(good)]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a picture", b"\x89PNG\r\n\x1a\n cut"])

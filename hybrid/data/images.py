@@ -38,7 +38,7 @@ def decode_square(path: Path, size: int) -> np.ndarray:
     JPEG files are decoded at the smallest of their built-in scales that is at least twice as large.
 
     Raises:
-        BadImage: empty, broken, cut short, gigantic, or no picture at all.
+        BadImage: missing, empty, broken, cut short, gigantic, or no picture at all.
     """
     with _opened(path, draft=2 * size) as image:
         return np.asarray(_upright_rgb(image, (size, size)))
@@ -78,6 +78,8 @@ def _opened(path: Path, draft: int) -> Iterator[Image.Image]:
         raise
     except Image.DecompressionBombError as e:
         raise BadImage(f"gigantic: {e}") from e
+    except FileNotFoundError as e:
+        raise BadImage("no such file") from e
     except Image.UnidentifiedImageError as e:
         raise BadImage("not a picture of a known format") from e
     except MemoryError as e:
