@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.jit import JIT_ENABLED, cache_directory
+from workers.jit import JIT_ENABLED, cache_directory, remove_unused
 
 TESTS = Path(__file__).parent
 SERVE = """
@@ -108,6 +108,33 @@ def test_cache_belongs_to_us_alone():
     directory = cache_directory()
     assert directory is not None
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_kernels_that_nobody_used_for_long_are_removed_when_sources_are_new(tmp_path):
+    folder = tmp_path / "numba"
+    unused, used, foreign = (folder / name for name in ("0" * 16, "1" * 16, "not-of-ours"))
+    for directory in (unused, used, foreign):
+        (directory / "inner").mkdir(parents=True)
+    (folder / ("2" * 16)).symlink_to(foreign)
+    for directory in (unused, foreign):
+        os.utime(directory, times=(0, 0))
+    os.utime(folder / ("2" * 16), times=(0, 0), follow_symlinks=False)
+    use = "from workers.jit import cache_directory; print(cache_directory())"
+    fresh = Path(run_python("-c", use, HYBRID_CACHE=str(tmp_path)).strip())
+    assert set(folder.iterdir()) == {used, foreign, folder / ("2" * 16), fresh}
+    os.utime(fresh, times=(0, 0))
+    run_python("-c", use, HYBRID_CACHE=str(tmp_path))
+    assert fresh.stat().st_mtime > 0, "its use was noted"
+
+
+def test_kernels_of_other_users_stay(tmp_path, monkeypatch):
+    (tmp_path / ("0" * 16)).mkdir()
+    os.utime(tmp_path / ("0" * 16), times=(0, 0))
+    another = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: another)
+    remove_unused(tmp_path)
+    remove_unused(tmp_path / "missing")
+    assert (tmp_path / ("0" * 16)).is_dir()
 
 
 def test_no_cache_where_none_can_be_made(tmp_path):

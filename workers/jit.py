@@ -9,6 +9,9 @@ import functools
 import hashlib
 import logging
 import os
+import re
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,6 +26,9 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck":
 
 _config: Any = numba.config  # its names are made at run time
 JIT_ENABLED = not _config.DISABLE_JIT
+
+UNUSED_DAYS = 30
+"""Kernels of other sources that no process has used for so long are removed."""
 
 _silent = np.errstate(over="ignore", invalid="ignore")
 """As plain Python kernels do not warn either: unsigned numbers are meant to wrap, NaN and infinity are looked for."""
@@ -70,19 +76,48 @@ def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
 
 @functools.cache
 def cache_directory() -> Path | None:
-    """Where compiled kernels of exactly these sources are kept; None if no such directory can be made."""
+    """Where compiled kernels of exactly these sources are kept; None if no such directory can be made.
+
+    Its time of change says when it was last used. The first process of new sources removes the directories of others
+    that were not used for `UNUSED_DAYS`.
+    """
     home = os.environ.get("HYBRID_CACHE")
     try:
         root = Path(home) if home else Path.home() / ".cache" / "hybrid"
         directory = root / "numba" / _source_hash()
+        is_new = not directory.exists()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # ours alone: a cached kernel is code that we run
         if directory.stat().st_uid != os.getuid():
             raise PermissionError(f"{directory} belongs to another user")
         directory.chmod(0o700)
+        os.utime(directory)
     except (OSError, RuntimeError) as e:
         _log.warning("compiled kernels are not cached, so every worker compiles them again: %s. Set HYBRID_CACHE.", e)
         return None
+    if is_new:
+        remove_unused(directory.parent)
     return directory
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove directories of kernels that are ours and were not used for `UNUSED_DAYS`; what resists stays.
+
+    **Concurrency**: any number of processes may do it at once, each passes over what another has removed. One that is
+    using a directory has just renewed its time.
+    """
+    oldest_s = time.time() - UNUSED_DAYS * 86400
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            status = entry.stat(follow_symlinks=False)
+            is_ours = entry.is_dir(follow_symlinks=False) and status.st_uid == os.getuid()
+        except OSError:
+            continue
+        if is_ours and status.st_mtime < oldest_s and re.fullmatch("[0-9a-f]{16}", entry.name):
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _source_hash() -> str:
