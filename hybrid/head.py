@@ -3,6 +3,7 @@
 # Shapes: B examples, D dim, N tags.
 
 import contextlib
+import inspect
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from hybrid.head_queries import HeadQueries
 from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import LossOfWorkers
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers
+from hybrid.ranking import check_float_tensor
 from hybrid.tag_batch import TagBatch
 from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
 from workers.errors import ConfigError, WorkerLost
@@ -90,7 +92,7 @@ class WideHead(HeadQueries, nn.Module):
         log_dir: Path | None = None,
         **settings: Any,
     ) -> None:
-        config = changed(config or HeadConfig(), settings)
+        config = changed(config or HeadConfig(), settings, _ARGUMENTS)
         counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
         matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed, in_background=True)
         own = OwnWorkers(matrix, workers, config, transport, log_dir)
@@ -150,15 +152,17 @@ class WideHead(HeadQueries, nn.Module):
 
         Args:
             features_BD: `[B, D]`, any float type, any device.
-            tags: the true tags of each example: a list of id lists, or a CSR pair (ids, offsets).
+            tags: the true tags of each example: a list of id lists, or a CSR pair (ids, offsets), which is a tuple of
+                two arrays: of two lists it is the tags of two examples.
             pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1.
 
         Raises:
-            DataError: a tag id is out of range, or tags and features are not equally many.
+            DataError: features are no float tensor, a tag id is out of range, or both are not equally many.
             ChunkError: features are not finite, or not `[B, dim]`.
             ConfigError: `pos_weights` is not `[N]`.
             WorkerLost: no worker answered in time, or the head was closed.
         """
+        check_float_tensor(features_BD)
         update = self.training and torch.is_grad_enabled()
         features = np.ascontiguousarray(features_BD.detach().to(device="cpu", dtype=torch.float32).numpy())
         ticket = self.submit(features, tags, update=update, pos_weights=pos_weights)
@@ -257,7 +261,7 @@ class WideHead(HeadQueries, nn.Module):
         """A head with the rows, optimizer state and settings of `save`; its draws go on, too, where they were.
 
         Raises:
-            MatrixMismatch: the folder is incomplete or of another format; the message names the file.
+            MatrixMismatch: there is no saved head, or it is incomplete or of another format; names the folder or file.
         """
         place = matrix_folder(Path(folder))
         config = open_rows(place).config
@@ -283,3 +287,6 @@ class WideHead(HeadQueries, nn.Module):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_ARGUMENTS = [name for name in inspect.signature(WideHead).parameters if name != "settings"]

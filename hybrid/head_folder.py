@@ -44,9 +44,17 @@ def save_head(folder: Path, matrix: TagMatrix, config: HeadConfig, draws: Draws)
 
 
 def matrix_folder(folder: Path) -> Path:
-    """Where the matrix of a saved head lies; a folder that is a matrix itself, as in a checkpoint, will do too."""
+    """Where the matrix of a saved head lies; a folder that is a matrix itself, as in a checkpoint, will do too.
+
+    Raises:
+        MatrixMismatch: nothing of a matrix is there.
+    """
     inner = folder / _MATRIX
-    return inner if inner.is_dir() else folder
+    place = inner if inner.is_dir() else folder
+    if not any(place.glob("*.npy")) and not (place / "meta.json").exists():
+        why = "nothing was saved in this folder" if folder.is_dir() else "there is no such folder"
+        raise MatrixMismatch(f"no saved head at {folder}: {why}.")
+    return place
 
 
 def read_draws(folder: Path, *, positives: int | None, seed: int | None) -> Draws:

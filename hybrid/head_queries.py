@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hybrid.ranking import Ranker
+from hybrid.ranking import Ranker, check_float_tensor
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import Integers, integers
 from workers.config import HeadConfig
@@ -37,8 +37,9 @@ class HeadQueries:
         Raises:
             ConfigError: `k` or `score` is none of these.
             MatrixMismatch: features are not `[B, D]`.
-            DataError: features are not finite.
+            DataError: features are no float tensor, or not finite.
         """
+        check_float_tensor(features_BD)
         ranker = Ranker(self.matrix, score_bias_N(self.matrix, self.config, score), features_BD.device)
         return ranker.topk(features_BD.detach(), k)
 

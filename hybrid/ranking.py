@@ -90,7 +90,7 @@ class Ranker:
             tags can be ranked.
 
         Raises:
-            DataError: features that are not finite.
+            DataError: features that are no float tensor, or not finite.
             MatrixMismatch: features of another length than the rows.
         """
         check(k >= 1, "k", k, "at least 1")
@@ -133,20 +133,28 @@ def two_level_topk(scores_Bn: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return best.values, places.gather(1, best.indices)
 
 
+def check_float_tensor(features: object) -> None:
+    """Raise DataError unless features are a tensor of floats, whose gradient a trunk can take."""
+    if not isinstance(features, Tensor):
+        kind = f"{type(features).__module__}.{type(features).__name__}"
+        raise DataError(f"features are a {kind}; expected a float tensor [B, D] (torch.as_tensor makes one).")
+    if not features.is_floating_point():
+        raise DataError(f"features are a tensor of {features.dtype}; expected floats, [B, D]: the trunk's output.")
+
+
 def checked_features(features_BD: Tensor, dim: int) -> Tensor:
     """Features as float32 `[B, dim]`.
 
     Raises:
         MatrixMismatch: another shape.
-        DataError: values that are not finite.
+        DataError: no float tensor, or values that are not finite.
     """
+    check_float_tensor(features_BD)
     if features_BD.ndim != 2 or features_BD.shape[1] != dim:
         raise MatrixMismatch(f"features of shape {list(features_BD.shape)}, expected [items, {dim}].")
     features_BD = features_BD.float()
     is_finite_B = torch.isfinite(features_BD).all(dim=1)
     if not is_finite_B.all():
         bad = int(is_finite_B.logical_not().nonzero()[0])
-        raise DataError(
-            f"features of item {bad} are not finite: the trunk has diverged. Try a lower learning rate (--lr)."
-        )
+        raise DataError(f"features of item {bad} hold NaN or infinity: the trunk diverged. Lower its learning rate.")
     return features_BD

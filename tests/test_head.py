@@ -254,6 +254,8 @@ def test_positive_weights_multiply_the_positive_terms(head):
         (TAGS, torch.cat([make_features(4), torch.full((1, D), torch.inf)]), ChunkError, "infinity in example 4"),
         (TAGS, torch.ones(5, D + 4), ChunkError, rf"shape \(5, {D + 4}\), expected \[B, {D}\]"),
         (TAGS, torch.ones(D), ChunkError, "expected"),
+        (TAGS, np.ones((5, D), np.float32), DataError, r"numpy\.ndarray; expected a float tensor"),
+        (TAGS, torch.ones(5, D, dtype=torch.int64), DataError, r"torch\.int64; expected floats"),
     ],
 )
 def test_bad_input_is_refused_whole_and_the_head_lives_on(head, tags, features, error, told):
@@ -266,7 +268,9 @@ def test_bad_input_is_refused_whole_and_the_head_lives_on(head, tags, features, 
 @pytest.mark.parametrize(
     ("settings", "error", "told"),
     [
-        ({"negativs": 3}, ConfigError, "no setting 'negativs'; did you mean 'negatives'"),
+        ({"negativs": 3}, ConfigError, r"no setting 'negativs'; did you mean 'negatives'\? Known: num_tags, dim, "),
+        ({"wrkers": 3}, ConfigError, "no setting 'wrkers'; did you mean 'workers'.* Known: .*workers, .*tag_counts, "),
+        ({"xyz": 3}, ConfigError, r"no setting 'xyz'\. Known: "),
         ({"row_lr": -1.0}, ConfigError, "head.row_lr"),
         ({"workers": 0}, ConfigError, "workers = 0"),
         ({"workers": 1000}, ConfigError, "workers = 1000"),
@@ -323,6 +327,15 @@ def test_topk_of_lift_and_probability_differ_and_other_scores_are_refused(head):
         head.topk(make_features(), 3, score="luck")
     with pytest.raises(MatrixMismatch):
         head.topk(torch.ones(2, D + 1), 3)
+
+
+def test_topk_refuses_features_that_are_no_finite_floats_and_speaks_of_no_flag(head):
+    for features in (np.ones((2, D), np.float32), torch.ones(2, D, dtype=torch.int32)):
+        with pytest.raises(DataError, match="expected"):
+            head.topk(features, 3)
+    with pytest.raises(DataError, match="NaN or infinity") as refused:
+        head.topk(torch.full((2, D), torch.nan), 3)
+    assert "--" not in str(refused.value)
 
 
 def test_rows_are_copies_of_the_rows_asked_for(head):

@@ -33,8 +33,10 @@ def test_saved_and_loaded_heads_go_on_alike(tmp_path):
 
 
 def test_a_head_that_was_not_saved_whole_is_not_loaded(head, tmp_path):
-    with pytest.raises(MatrixMismatch, match=str(tmp_path)):
+    with pytest.raises(MatrixMismatch, match=f"no saved head at {tmp_path / 'none'}: there is no such folder"):
         WideHead.load(tmp_path / "none")
+    with pytest.raises(MatrixMismatch, match=f"no saved head at {tmp_path}: nothing was saved"):
+        WideHead.load(tmp_path)
     head.save(tmp_path)
     with (tmp_path / "matrix" / "rows-00000.npy").open("r+b") as file:
         file.truncate(500)

@@ -33,6 +33,12 @@ def test_csr_is_the_same_as_lists(lists, dtype):
         assert as_lists(TagBatch.of(pair, N)) == as_lists(TagBatch.of(lists, N))
 
 
+def test_a_pair_of_arrays_is_csr_and_a_pair_of_lists_is_two_examples():
+    ids, offsets = [1, 2, 4], [0, 3]
+    assert as_lists(TagBatch.of((ids, offsets), N)) == [ids, offsets]
+    assert as_lists(TagBatch.of((np.array(ids), np.array(offsets)), N)) == [ids]
+
+
 @given(LISTS, st.data())
 def test_slices_are_batches_of_their_own(lists, data):
     start = data.draw(st.integers(0, len(lists)))

@@ -1,6 +1,6 @@
 """The settings of the wide head, owned by the side that computes it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,8 +62,8 @@ class HeadConfig:
         check(self.init_scale >= 0, "head.init_scale", self.init_scale, "at least 0")
 
 
-def changed(config: HeadConfig, settings: Mapping[str, Any]) -> HeadConfig:
-    """The configuration with some fields replaced.
+def changed(config: HeadConfig, settings: Mapping[str, Any], arguments: Iterable[str] = ()) -> HeadConfig:
+    """The configuration with some fields replaced; `arguments` are further names that its caller knows.
 
     Raises:
         ConfigError: an unknown name (lists the known ones, suggests the nearest), or a value that breaks its rule.
@@ -72,8 +72,10 @@ def changed(config: HeadConfig, settings: Mapping[str, Any]) -> HeadConfig:
         >>> changed(HeadConfig(), {"negatives": 64}).negatives
         64
     """
-    known = HeadConfig.__dataclass_fields__
     for name in settings:
-        if name not in known:
-            raise ConfigError(f"WideHead has no setting {name!r}{nearest(name, known)} Known: {', '.join(known)}.")
+        if name not in HeadConfig.__dataclass_fields__:
+            known = [*arguments, *HeadConfig.__dataclass_fields__]
+            raise ConfigError(
+                f"WideHead has no setting {name!r}{nearest(name, known) or '.'} Known: {', '.join(known)}."
+            )
     return replace(config, **settings)
