@@ -3,7 +3,7 @@
 import dataclasses
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ _OF_ONE_LAUNCH = frozenset({"profile_steps"})
 """Settings that a resumed run does not inherit: tracing again, unasked, would replace the trace that was asked for."""
 
 _BUDGETS = ("train.epochs", "train.minutes")
+_OF_ONE_SOURCE = {
+    "data.hold_out_design": ("emoji", "--hold-out-design"),
+    "data.hold_out_fraction": ("folder", "--hold-out"),
+}
+"""Settings that one kind of source alone takes, with that kind and the flag."""
 
 
 def known_settings(settings_type: type = RunConfig, prefix: str = "") -> dict[str, Any]:
@@ -59,9 +64,12 @@ def resolve(file: Path | None = None, named: Mapping[str, Any] | None = None, se
         sets: `a.b=c` texts of `--set`.
 
     Raises:
-        ConfigError: an unknown key (names the nearest), or a value of the wrong type or range.
+        ConfigError: an unknown key (names the nearest), a value of the wrong type or range, or a setting that the
+            source of the data does not take.
     """
-    config = _compose(_given(file, named, sets))
+    given = _given(file, named, sets)
+    config = _compose(given)
+    _check_applies(config, set().union(*given[1:]))
     kind, _, path = config.data.source.partition(":")
     if kind == "folder" and not Path(path).is_dir():  # found out now, before a run directory is made for it
         raise ConfigError(f"data.source = {config.data.source!r}, but there is no such folder.")
@@ -156,6 +164,19 @@ def _compose(layers: Iterable[Flat]) -> RunConfig:
         merged |= layer
     _make_absolute(merged)
     return from_plain(RunConfig, _nest(merged))
+
+
+def _check_applies(config: RunConfig, asked: Set[str]) -> None:
+    """Refuse what the source would ignore; a file may hold the default, as the config.toml of every run does."""
+    kind = config.data.source.partition(":")[0]
+    values, defaults = (flatten(dataclasses.asdict(one)) for one in (config, RunConfig()))
+    for key, (wanted, flag) in _OF_ONE_SOURCE.items():
+        if kind != wanted and (key in asked or values[key] != defaults[key]):
+            only = {"emoji": "emoji data", "folder": "data of a folder"}[wanted]
+            raise ConfigError(
+                f"{key} = {values[key]!r} ({flag}) applies to {only} alone, but data.source = {config.data.source!r}. "
+                "Leave it out."
+            )
 
 
 def _make_absolute(flat: Flat) -> None:

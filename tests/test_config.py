@@ -48,6 +48,14 @@ def test_both_budgets_at_once_are_refused():
         resolve(named={"train.epochs": 1.0, "train.minutes": 1.0})
 
 
+def test_a_file_is_refused_for_what_its_source_would_ignore_but_not_for_defaults(tmp_path):
+    for source in ("emoji", f"folder:{tmp_path}"):
+        write_config(tmp_path, resolve(named={"data.source": source}))
+        assert resolve(tmp_path / "config.toml").data.source == source
+    with pytest.raises(ConfigError, match=r"data\.hold_out_fraction = 0\.1 \(--hold-out\) applies to data of a folder"):
+        resolve(toml(tmp_path, "[data]\nhold_out_fraction = 0.1\n"))
+
+
 def test_written_settings_are_read_back_equal(tmp_path):
     config = resolve(named={"train.minutes": 2.5, "head.alpha": 0.75, "data.hold_out_design": "twemoji", "workers": 5})
     write_config(tmp_path, config)
