@@ -47,7 +47,7 @@ def evaluate(
 
     Returns:
         `MEASURES` by name, the same under `popularity`, and what they were measured on: `items`, `mAP tags`,
-        `mAP bounds`, `temperature`.
+        `mAP bounds`, `temperature`. mAP is None if no tag enters it.
     """
     features = checked_features(torch.from_numpy(np.ascontiguousarray(features_ID, np.float32)), rows.dim)
     model, popular = RankingMetrics(counts_N, num_train_items), RankingMetrics(counts_N, num_train_items)
@@ -67,9 +67,9 @@ def evaluate(
     }
 
 
-def _table(result: dict[str, float], precision_Q: NDArray) -> dict[str, float]:
-    result = result | {"mAP": float(precision_Q.mean()) if len(precision_Q) else 0.0}
-    return {name: result[name] for name in MEASURES}
+def _table(result: dict[str, float], precision_Q: NDArray) -> dict[str, float | None]:
+    mean = float(precision_Q.mean()) if len(precision_Q) else None
+    return {name: mean if name == "mAP" else result[name] for name in MEASURES}
 
 
 def _wanted_rows(rows: Rows, wanted: TagsToRank, num_images: int) -> Iterator[NDArray[np.float32]]:

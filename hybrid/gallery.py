@@ -139,8 +139,10 @@ def metrics_section(split: str, measured: Mapping[str, Any]) -> str:
     return section(title, table(("Measure", "This run", "Popularity", "What it says"), rows, caption))
 
 
-def shown(name: str, value: float) -> str:
-    """A measure for people: counts with separators, shares with three decimals."""
+def shown(name: str, value: float | None) -> str:
+    """A measure for people: counts with separators, shares with three decimals, `-` where nothing was measured."""
+    if value is None:
+        return "-"
     return f"{value:,}" if name == "distinct tags" else f"{value:.3f}"
 
 

@@ -27,9 +27,14 @@ def metrics_table(measured: Mapping[str, Any], title: str) -> Table:
         table.add_column(name, justify="right")
     for name in MEASURES:
         model, popular = measured[name], measured["popularity"][name]
-        difference = f"{model - popular:+,}" if name == "distinct tags" else f"{model - popular:+.3f}"
-        table.add_row(name, shown(name, model), shown(name, popular), difference)
+        table.add_row(name, shown(name, model), shown(name, popular), _difference(name, model, popular))
     return table
+
+
+def _difference(name: str, model: float | None, popular: float | None) -> str:
+    if model is None or popular is None:
+        return shown(name, None)
+    return f"{model - popular:+,}" if name == "distinct tags" else f"{model - popular:+.3f}"
 
 
 def search_table(result: SearchResult) -> RenderableType:

@@ -43,7 +43,9 @@ def duration(seconds: float) -> str:
 
 
 def score(value: object) -> str:
-    """A metric: three decimals for a fraction, separators for a count."""
+    """A metric: three decimals for a fraction, separators for a count, `-` where nothing was measured."""
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,12 +1,19 @@
 """The table of measures on a small problem, against its definitions."""
 
+import io
+import json
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 import hybrid.evaluation as evaluation
+from hybrid import tables
 from hybrid.evaluation import MEASURES, evaluate
+from hybrid.gallery import metrics_section
 from hybrid.ranking import LiveRows
 from hybrid.truths import Truths
+from launch import report
 from workers.errors import DataError
 
 
@@ -73,7 +80,19 @@ def test_streaming_does_not_change_the_table(problem, monkeypatch):
 
 def test_map_bounds_are_options(problem):
     assert evaluate(*problem, map_bounds=(5, 60))["mAP bounds"] == [5, 60]
-    assert evaluate(*problem, map_bounds=(60, 60))["mAP"] == 0.0
+
+
+def test_map_of_no_tag_is_unknown_in_tables_and_null_in_json(problem):
+    """60 items, of which no tag has all."""
+    measured = evaluate(*problem, map_bounds=(60, 60))
+    assert measured["mAP tags"] == 0 and measured["mAP"] is None and measured["popularity"]["mAP"] is None
+    assert json.loads(json.dumps(measured, allow_nan=False))["mAP"] is None
+    for table in (tables.metrics_table(measured, "test"), report.metrics_table("test", measured)):
+        console = Console(file=io.StringIO(), width=100)
+        console.print(table)
+        line = next(line for line in console.file.getvalue().splitlines() if " mAP " in line)
+        assert "0.000" not in line and line.count(" - ") == len(table.columns) - 1
+    assert metrics_section("test", measured).count("<td>-</td>") == 2
 
 
 def test_diverged_features_are_refused(problem):
