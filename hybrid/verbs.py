@@ -219,10 +219,17 @@ def _show(tables: Callable[[], list[Any]], plain: Any, json_output: bool) -> Non
         click.echo(to_json(plain))
         return
     from rich.console import Console
+    from workers.full_output import explained_if_full
 
-    console = Console()
-    for table in tables():
-        console.print(table)
+    with explained_if_full():
+        if json_output:
+            click.echo(json.dumps(plain, ensure_ascii=False))
+            return
+        from rich.console import Console
+
+        console = Console()
+        for table in tables():
+            console.print(table)
 
 
 def _flat(tables: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from launch.verbs_asking import annotate, evaluate, neighbours, search
 from launch.verbs_data import data
 from launch.verbs_running import scale, status, stop
 from workers.errors import ConfigError, HybridError
+from workers.full_output import explained_if_full
 
 _EPILOG = """\b
 Examples:
@@ -31,6 +32,10 @@ class WrongSetting(click.ClickException):
 
 class ExplainedGroup(click.Group):
     """Shows our own errors as one message: status 2 for a setting that cannot be, 1 for what went wrong."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with explained_if_full():
+            return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

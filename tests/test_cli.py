@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from scripted_trunk import ROOT, launcher_environment, run_launcher
+from scripted_trunk import ROOT, launcher_command, launcher_environment, run_launcher
 
 from launch.cli import main
 from launch.config import RunConfig
@@ -184,6 +184,29 @@ def test_deep_verbs_are_passed_on(run, arguments, called):
 
 def test_the_exit_status_of_a_deep_verb_is_kept(run):
     assert run_launcher(run.parent.parent, "neighbours", "last", "fail").returncode == 7
+
+
+SHOW = "import hybrid.verbs; hybrid.verbs._show(lambda: ['table'], {'a': 1}, json_output={})"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        launcher_command("status", "last"),
+        launcher_command("status", "last", "--json"),
+        launcher_command("--help"),
+        [sys.executable, "-c", SHOW.replace("{}", "True")],
+        [sys.executable, "-u", "-c", SHOW.replace("{}", "False")],
+    ],
+    ids=["status", "status-json", "help", "deep-json", "deep-table"],
+)
+def test_an_output_that_takes_no_more_is_one_line_of_error(run, command):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        result = subprocess.run(
+            command, cwd=run.parent.parent, env=launcher_environment(), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.stderr == "Error: the output cannot be written: No space left on device.\n"
+    assert result.returncode == 1
 
 
 def test_an_unknown_run_suggests_the_nearest(run):
