@@ -7,6 +7,9 @@ import click
 from launch.deep_verb import run_deep_verb
 from launch.run_argument import TRAINED_RUN
 
+_MOST = 10_000
+"""Answers to one question: a table of more takes minutes to print."""
+
 _SCORE = click.option(
     "--score",
     type=click.Choice(["probability", "lift"]),
@@ -39,7 +42,7 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
 )
 @click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
-@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Tags per image.")
+@click.option("-k", "k", type=click.IntRange(1, _MOST), default=10, show_default=True, help="Tags per image.")
 @_SCORE
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_output: bool) -> None:
@@ -52,7 +55,7 @@ def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_
 )
 @click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
-@click.option("-k", "k", type=click.IntRange(1), default=12, show_default=True, help="Images to find.")
+@click.option("-k", "k", type=click.IntRange(1, _MOST), default=12, show_default=True, help="Images to find.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a contact sheet as a self-contained page.")
 @click.option("--png", type=click.Path(dir_okay=False), help="Write a contact sheet as a picture.")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
@@ -67,7 +70,7 @@ def search(
 @click.command(epilog='\b\nExamples:\n  hybrid neighbours last "water"')
 @click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("tag")
-@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Tags to show.")
+@click.option("-k", "k", type=click.IntRange(1, _MOST), default=10, show_default=True, help="Tags to show.")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def neighbours(directory: Path, tag: str, k: int, json_output: bool) -> None:
     """Show the tags whose rows are nearest to a tag's."""

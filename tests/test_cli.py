@@ -103,6 +103,9 @@ def test_train_has_every_named_option():
         (["train", "--negatives", "auto", "--microbatches", "1"], "at least 2 with train.auto_negatives"),
         (["train", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
         (["scale", "last", "0"], "1<=x<=256"),
+        (["neighbours", "last", "x", "-k", "10000000"], "10000000 is not in the range 1<=x<=10000"),
+        (["search", "last", "x", "-k", "10001"], "1<=x<=10000"),
+        (["annotate", "last", "x.png", "-k", "0"], "1<=x<=10000"),
         (["train", "--resume", "last", "--run-dir", "x"], "leave out --run-dir"),
     ],
 )
