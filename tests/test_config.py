@@ -19,6 +19,7 @@ from launch.runs import write_config
 from launch.train_options import OPTIONS, given_settings
 from workers.config import HeadConfig
 from workers.errors import ConfigError, RunError
+from workers.settings import nearest
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -54,6 +55,26 @@ def test_a_file_is_refused_for_what_its_source_would_ignore_but_not_for_defaults
         assert resolve(tmp_path / "config.toml").data.source == source
     with pytest.raises(ConfigError, match=r"data\.hold_out_fraction = 0\.1 \(--hold-out\) applies to data of a folder"):
         resolve(toml(tmp_path, "[data]\nhold_out_fraction = 0.1\n"))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("train.lrr", "train.lr"),
+        ("traim.lr", "train.lr"),
+        ("train.batchsize", "train.batch_size"),
+        ("head.negativs", "head.negatives"),
+        ("head.row_lrate", "head.row_lr"),
+        ("data.sourse", "data.source"),
+        ("worker", "workers"),
+        ("train.foo", None),
+        ("train.bar", None),
+        ("data.foo", None),
+        ("head.xyz", None),
+    ],
+)
+def test_a_setting_is_suggested_for_a_misspelling_and_none_for_what_is_like_none(written, meant):
+    assert nearest(written, known_settings()) == (f"; did you mean {meant!r}?" if meant else "")
 
 
 def test_written_settings_are_read_back_equal(tmp_path):

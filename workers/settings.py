@@ -12,10 +12,23 @@ from workers.errors import ConfigError
 S = TypeVar("S")
 
 
+_LEAST_ALIKE = 0.5
+"""Of 1; what is less like the name was hardly meant."""
+
+
 def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known name, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    """`; did you mean 'x'?` for the closest known name, or an empty string.
+
+    Of dotted names the last parts must be alike, too: a table in common says nothing.
+    """
+    own = _last_part(name)
+    alike = [o for o in known if difflib.SequenceMatcher(None, _last_part(o), own).ratio() >= _LEAST_ALIKE]
+    matches = difflib.get_close_matches(name, alike, n=1, cutoff=_LEAST_ALIKE)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def from_plain(settings_type: type[S], values: Mapping[str, Any], where: str = "") -> S:
