@@ -166,6 +166,20 @@ def test_a_picture_that_was_locked_is_looked_at_again_when_it_is_not(photos, mon
     assert scan(str(photos)).key != locked
 
 
+@pytest.mark.parametrize("text", ["x.png one two\n", "\n\nx.png, one, two\ny.png, one\n"])
+def test_a_manifest_without_tabs_is_an_error_that_names_the_line(photos: Path, tmp_path: Path, text: str) -> None:
+    (photos / "manifest.tsv").write_text(text)
+    with pytest.raises(DataError, match=rf"manifest\.tsv: no tab in line {3 if text[0] == chr(10) else 1},"):
+        collected(photos, tmp_path)
+
+
+def test_a_line_of_a_manifest_without_a_tab_is_named(photos: Path, tmp_path: Path) -> None:
+    (photos / "manifest.tsv").write_text("x.png\tone\ny.png two\nz.png\t\nx.png\n")
+    collection = collected(photos, tmp_path)
+    assert collection.names == ["x.png"]
+    assert collection.skipped[WITHOUT_TAGS] == {"y.png two": "no tab in line 2", "z.png": "no tag is given for it"}
+
+
 def test_odd_names_in_a_manifest_do_no_harm(photos: Path) -> None:
     picture(photos / "x.png")
     (photos / "manifest.tsv").write_bytes(

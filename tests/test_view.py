@@ -184,6 +184,17 @@ def test_stats_are_plain_values(tmp_path: Path) -> None:
     assert next(iter(report["most frequent tags"])) == "square"
 
 
+def test_stats_name_the_first_of_what_was_left_out_and_where_all_are_listed(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    report = stats(view)
+    listed = [line.split("\t") for line in view.skipped_path.read_text().splitlines()]
+    unreadable = [(name, found) for reason, name, found in listed if reason == "with unreadable pictures"]
+    assert len(unreadable) == 3 and len(listed) == 4
+    for name, found in unreadable:
+        assert report["left out, the first"][name] == f"with unreadable pictures: {found}"
+    assert len(report["left out, the first"]) == 4 and report["left out, all"] == str(view.skipped_path)
+
+
 @pytest.mark.parametrize(("image_size", "size"), [(8, 16), (32, 48), (48, 64), (64, 96), (224, 304)])
 def test_stored_pictures_are_larger_than_the_trunk_sees(image_size: int, size: int) -> None:
     assert stored_size(image_size) == size

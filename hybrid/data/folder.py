@@ -81,6 +81,8 @@ class Findings:
     def __init__(self) -> None:
         self.tags: dict[str, dict[str, None]] = {}
         self.skipped: dict[str, dict[str, str]] = {WITHOUT_TAGS: {}, BAD_TAGS: {}}
+        self.untabbed: dict[str, int] = {}
+        """Pictures of a manifest whose line ends with the path, with its number."""
         self.num_repeated_tags = 0
         self._normal: dict[str, str] = {}
 
@@ -105,7 +107,8 @@ def collect(found: Findings) -> Collection:
     readable = {name: own for name, own in found.tags.items() if name not in found.skipped[BAD_TAGS]}
     for name, own in readable.items():
         if not own:
-            found.skip(WITHOUT_TAGS, name, "no tag is given for it")
+            line = found.untabbed.get(name)
+            found.skip(WITHOUT_TAGS, name, f"no tab in line {line}" if line else "no tag is given for it")
     names = sorted(name for name, own in readable.items() if own)
     raw_tags = sorted(set().union(*(found.tags[name] for name in names)))
     number = {tag: i for i, tag in enumerate(raw_tags)}
@@ -158,15 +161,27 @@ def _suffix(name: str) -> str:
 
 
 def _read_manifest(path: Path, found: Findings) -> None:
-    """Lines of a path below the folder and tags, tab-separated; a path may have several lines."""
-    for number, line in enumerate(_lines(path), start=1):
+    """Lines of a path below the folder and tags, tab-separated; a path may have several lines.
+
+    Raises:
+        DataError: it cannot be read, or no line has a tab.
+    """
+    lines = _lines(path)
+    written = [number for number, line in enumerate(lines, start=1) if line.strip()]
+    if written and not any(b"\t" in line for line in lines):
+        form = "the path of a picture, then its tags, separated by tabs (not by spaces or commas)"
+        raise DataError(f"{path}: no tab in line {written[0]}, nor in any other. Each line is to hold {form}.")
+    for number, line in enumerate(lines, start=1):
         try:
             name, *tags = line.decode("utf-8").split("\t")
         except UnicodeDecodeError as e:
             found.skip(BAD_TAGS, f"{MANIFEST} line {number}", f"not UTF-8: {e.reason}")
             continue
         if name.strip():
-            found.add(Path(name.strip()).as_posix(), tags)
+            picture = Path(name.strip()).as_posix()
+            found.add(picture, tags)
+            if not tags:
+                found.untabbed[picture] = number
 
 
 def _lines(manifest: Path) -> list[bytes]:

@@ -1,10 +1,13 @@
 """What a data set holds, in numbers."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from hybrid.data.view import View
+
+_NAMED_PER_REASON = 3
 
 
 def stats(view: View) -> dict[str, Any]:
@@ -25,6 +28,7 @@ def stats(view: View) -> dict[str, Any]:
         "training items per tag": _spread(counts),
         "most frequent tags": dict(zip(view.vocabulary.tags[:10], counts[:10].tolist(), strict=True)),
         "left out": view.dropped,
+        **_skipped(view),
         "stored pictures": f"{view.images.size} x {view.images.size} x {view.images.channels}"
         + (", decoded" if view.images.is_decoded else ", decoded on the fly"),
         "folder": str(view.folder),
@@ -36,6 +40,19 @@ def stats(view: View) -> dict[str, Any]:
             zip(view.group_names, np.bincount(view.group, minlength=len(view.group_names)).tolist(), strict=True)
         )
     return result
+
+
+def _skipped(view: View) -> dict[str, Any]:
+    """The first items that were left out for each reason, with what was found, and where all are listed."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    with view.skipped_path.open(encoding="utf-8") as file:
+        for line in file:
+            reason, name, found = line.rstrip("\n").split("\t")
+            counts[reason] += 1
+            if counts[reason] <= _NAMED_PER_REASON:
+                first[name] = f"{reason}: {found}"
+    return {"left out, the first": first, "left out, all": str(view.skipped_path)} if first else {}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
