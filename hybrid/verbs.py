@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from workers.json_text import to_json
 from workers.errors import DataError
+from workers.json_text import to_json
 
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 JSON = click.option("--json", "json_output", is_flag=True)
@@ -215,15 +215,11 @@ def _quiet() -> None:
 
 
 def _show(tables: Callable[[], list[Any]], plain: Any, json_output: bool) -> None:
-    if json_output:
-        click.echo(to_json(plain))
-        return
-    from rich.console import Console
     from workers.full_output import explained_if_full
 
     with explained_if_full():
         if json_output:
-            click.echo(json.dumps(plain, ensure_ascii=False))
+            click.echo(to_json(plain))
             return
         from rich.console import Console
 

@@ -1,6 +1,6 @@
 """What run.json says of how a run ended, and what is said where it cannot be written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -24,9 +24,10 @@ class Run:
     directory: Path
     error: Exception
     is_disk_full: bool = False
+    snapshot: Snapshot = field(default_factory=lambda: Snapshot(run="run", source="emoji"))
 
     def run(self):
-        recorder = Recorder(self.directory, Snapshot(run="run", source="emoji"), "ipc://nowhere")
+        recorder = Recorder(self.directory, self.snapshot, "ipc://nowhere")
         with recorder.until_the_end(Stopped, lambda: False):
             if not self.is_disk_full:
                 raise self.error
