@@ -112,9 +112,9 @@ class RunDirectory:
 
 
 def open_run(name: str | Path) -> RunDirectory:
-    """The run at a path, under `runs/`, or the one that was started last (`last`): the one that the command line means.
+    """The run at a path, under `runs/`, or `last`: of those with a checkpoint the one started last, as in `hybrid search`.
 
     Raises:
         RunError: there is none; suggests the nearest name.
     """
-    return RunDirectory(find_run(str(name)))
+    return RunDirectory(find_run(str(name), is_trained=True))

@@ -53,6 +53,8 @@ def test_runs_are_found_by_path_name_and_last(tmp_path, monkeypatch):
     first, second = make_run(tmp_path / "runs" / "b", started=1.0), make_run(tmp_path / "runs" / "a", started=2.0)
     assert open_run("last").path == second
     assert open_run("b").path == first and open_run(first).path == first
+    (first / "checkpoints" / "step-000000001" / "matrix").mkdir(parents=True)
+    assert open_run("last").path == first  # the other one failed, or has only just begun
     with pytest.raises(RunError, match="no run 'c'"):
         open_run("c")
 
