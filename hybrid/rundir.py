@@ -112,7 +112,7 @@ class RunDirectory:
 
 
 def open_run(name: str | Path) -> RunDirectory:
-    """The run at a path, under `runs/`, or `last`: of those with a checkpoint the one started last, as in `hybrid search`.
+    """The run at a path, under `runs/`, or `last`: the one started last of those with a checkpoint.
 
     Raises:
         RunError: there is none; suggests the nearest name.
