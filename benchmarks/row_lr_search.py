@@ -131,7 +131,7 @@ def _cell(trial: Mapping[str, Any] | None, best: float) -> str:
         return ""
     if trial["final"] is None:
         return "failed"
-    shown = f"{trial['final']['P@5']:.3f} / {trial['final']['mAP']:.3f}"
+    shown = f"{trial['final']['P@5']:.3f} / {trial['final']['mAP'] or 0.0:.3f}"
     return f"**{shown}**" if score(trial) == best else shown
 
 

@@ -33,7 +33,7 @@ def score(result: Mapping[str, Any]) -> float:
     -inf for a training that failed.
     """
     final = result["final"]
-    return -math.inf if final is None else final["P@5"] + final["mAP"]
+    return -math.inf if final is None else final["P@5"] + (final["mAP"] or 0.0)  # None: of no tag
 
 
 def search_files(folder: Path) -> list[Path]:

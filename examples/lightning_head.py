@@ -11,13 +11,17 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from plain_loop import count_tags, make_loader, make_trunk, precision_at_3, use_free_cores
 from torch.utils.data import DataLoader, IterableDataset
 
 from hybrid import WideHead
+
+try:
+    import lightning
+except ModuleNotFoundError:
+    raise SystemExit("lightning is not installed: .venv/bin/pip install -c constraints.txt -e '.[lightning]'") from None
 
 
 class Batches(IterableDataset[Any]):

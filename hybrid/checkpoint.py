@@ -109,7 +109,7 @@ def open_checkpoint(path: Path) -> "Checkpoint":
     try:
         open_rows(path / MATRIX)
     except MatrixMismatch as e:
-        raise RunError(f"{e} {_ADVICE}") from e
+        raise RunError(f"{e}. {_ADVICE}") from e
     return Checkpoint(path, state)
 
 
@@ -229,10 +229,13 @@ def _seal(path: Path) -> dict[str, Any]:
 def _check_seal(path: Path, expected: Mapping[str, Any] | None) -> None:
     if not path.is_file():
         raise RunError(f"{path} is missing. {_ADVICE}")
+    if expected is None:
+        raise RunError(f"{path} is not named in {STATE}. {_ADVICE}")
     found = _seal(path)
+    if found["bytes"] != expected.get("bytes"):
+        raise RunError(f"{path} is damaged: it has {found['bytes']} bytes, expected {expected.get('bytes')}. {_ADVICE}")
     if found != expected:
-        wanted = expected or "an entry in state.json"
-        raise RunError(f"{path} is damaged: it is {found}, expected {wanted}. {_ADVICE}")
+        raise RunError(f"{path} is damaged: it was changed since it was saved, its SHA-256 differs. {_ADVICE}")
 
 
 def _write_synced(path: Path, content: bytes) -> None:

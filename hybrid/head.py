@@ -57,7 +57,7 @@ class WideHead(HeadQueries, nn.Module):
         positives: true tags drawn per example and call; an example with fewer uses all of them.
         seed: of initial rows and of all draws.
         transport: `ring`, features and gradients pass through shared memory, or `zmq`, through sockets.
-        log_dir: a folder for the workers' logs; None discards what they say below warnings.
+        log_dir: a folder for the workers' logs; None keeps only the last words of one that crashes, for a warning.
 
     Raises:
         ConfigError: a setting breaks its rule.

@@ -13,8 +13,7 @@ from hybrid.core_sharing import CoreSharing
 from hybrid.head import WideHead
 from hybrid.shadow import TrunkWork, shadow_s
 from launch.config import TrainConfig
-from workers.chunk import MAX_DRAWS
-from workers.config import HeadConfig
+from workers.config import MAX_DRAWS, HeadConfig
 from workers.cores import available_cores
 
 logger = logging.getLogger(__name__)

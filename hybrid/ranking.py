@@ -2,6 +2,7 @@
 
 # Shapes: B items, D dim, N tags, n tags of one block, k ranks, g groups of a block, m members of a group.
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +54,31 @@ class LiveRows:
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """A view, not a copy."""
         return self.rows_ND[start:stop]
+
+
+class WatchedRows:
+    """Rows that tell how far each pass over them is: over very many it takes minutes.
+
+    Args:
+        rows: the rows.
+        tell: told before each block how many tags were passed, of how many; what it raises ends the pass.
+    """
+
+    def __init__(self, rows: Rows, tell: Callable[[int, int], None]) -> None:
+        self._rows, self._tell = rows, tell
+
+    @property
+    def num_tags(self) -> int:
+        return self._rows.num_tags
+
+    @property
+    def dim(self) -> int:
+        return self._rows.dim
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Those of the rows that are watched."""
+        self._tell(start, self.num_tags)
+        return self._rows.rows(start, stop)
 
 
 class Ranker:

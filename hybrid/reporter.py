@@ -1,5 +1,6 @@
 """What a training says of itself while it goes on."""
 
+import dataclasses
 import time
 
 import torch
@@ -98,8 +99,7 @@ class Reporter:
                 "workers": sum(worker.state == "ready" for worker in workers),
                 "worker_phase_fraction": mean_shares(shares),
                 "worker_phase_fraction_by_place": {str(place): share for place, share in shares.items()},
-                "max_staleness_chunks": counters.max_staleness_chunks,
-                "chunks_resent": counters.chunks_resent,
+                **dataclasses.asdict(counters),
                 "negatives": self._trainer.head.num_negatives,
                 **({} if tuner is None else tuner.figures()),
             },

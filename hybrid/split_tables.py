@@ -15,7 +15,7 @@ from hybrid.data.view import View
 from hybrid.evaluation import MAP_BOUNDS, evaluate
 from hybrid.features import item_features
 from hybrid.image_index import ImageIndex
-from hybrid.ranking import Ranker, Rows
+from hybrid.ranking import Ranker, Rows, WatchedRows
 from hybrid.temperature import NEUTRAL, choose_temperature
 from hybrid.truths import select_truths
 
@@ -68,13 +68,14 @@ def measure_splits(
         )
         if not len(items):
             continue
-        progress(f"ranking {rows.num_tags:,} tags for {len(items):,} {name} pictures", 0, 0)
+        about = f"ranking {rows.num_tags:,} tags for {len(items):,} {name} pictures"
+        watched = WatchedRows(rows, partial(progress, about))
         truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
         counts_N, num_train_items = view.vocabulary.counts, len(view.train_items)
         if name == "valid":
-            temperature = choose_temperature(Ranker(rows, score_bias_N, device), features_ID, truths)
+            temperature = choose_temperature(Ranker(watched, score_bias_N, device), features_ID, truths)
         table = evaluate(
-            features_ID, rows, score_bias_N, truths, counts_N, num_train_items, device, map_bounds, temperature
+            features_ID, watched, score_bias_N, truths, counts_N, num_train_items, device, map_bounds, temperature
         )
         tables[name] = {**table, "score": score}
         if name != "valid":

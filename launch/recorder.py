@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from launch.runs import RunRecord, write_record
+from launch.runs import LIVE_STATES, RunRecord, write_record
 from launch.snapshot import Snapshot
 from workers.errors import RunError
 
@@ -29,6 +29,8 @@ class Recorder:
     def enter(self, state: str) -> None:
         """The run is in this state from here on."""
         self._snapshot.state = state
+        if state not in LIVE_STATES:  # what went on last goes on no more
+            self._snapshot.show("", "")
         self._record = replace(self._record, state=state)
         write_record(self._directory, self._record)
 

@@ -85,11 +85,19 @@ def resume_command(directory: Path) -> str:
     return f"{this_command()} train --resume {shlex.quote(shown_path(directory))}"
 
 
-def way_on(directory: Path) -> str:
-    """What the command that goes on with a run will do, and the command."""
+def way_on(directory: Path, *, is_broken: bool = False) -> str:
+    """What the command that goes on with a run will do, and the command.
+
+    Args:
+        directory: of the run.
+        is_broken: it ended before its first step, and would again.
+    """
     checkpoint = latest_checkpoint(directory)
-    again = "Nothing was saved yet. To start again, with other options if need be"
-    return f"{f'To go on from {checkpoint.name}' if checkpoint else again}:\n\n  {resume_command(directory)}"
+    if checkpoint is None:
+        intent = "Nothing was saved yet. To start again, with other options if need be"
+    else:
+        intent = f"{'When that is mended, to' if is_broken else 'To'} go on from {checkpoint.name}"
+    return f"{intent}:\n\n  {resume_command(directory)}"
 
 
 def this_command() -> str:

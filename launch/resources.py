@@ -10,7 +10,7 @@ from launch.config import RunConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import MatrixMismatch, RunError
 from workers.matrix import TagMatrix
-from workers.matrix_io import load_matrix
+from workers.matrix_io import Tell, load_matrix
 from workers.tag_weights import inverse_frequency_weights
 
 PREPARED_FILE = "prepared.json"
@@ -71,8 +71,14 @@ class Prepared:
             raise RunError(f"{path} does not say what was prepared: {type(error).__name__} {error}.") from error
 
 
-def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
+def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None, tell: Tell | None = None) -> TagMatrix:
     """The tag matrix of a run: fresh, or as a checkpoint holds it.
+
+    Args:
+        config: of the run.
+        prepared: its data.
+        checkpoint: to go on from, or None.
+        tell: see `load_matrix`.
 
     Raises:
         HybridError: the prepared arrays or the checkpoint cannot be used; the message names the file.
@@ -98,7 +104,11 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None) 
                 **arrays,
             )
         matrix = load_matrix(
-            checkpoint / "matrix", config.head, item_offsets=arrays["item_offsets"], item_tags=arrays["item_tags"]
+            checkpoint / "matrix",
+            config.head,
+            item_offsets=arrays["item_offsets"],
+            item_tags=arrays["item_tags"],
+            tell=tell,
         )
     except MemoryError as error:
         raise RunError(f"{prepared.num_tags:,} tags x {config.trunk.dim} do not fit here: {error}.") from error

@@ -171,7 +171,7 @@ def find_run(name: str, folder: Path | None = None, *, is_trained: bool = False)
     """
     folder = Path(RUNS_FOLDER) if folder is None else folder
     if name == "last":
-        started = _started(folder)
+        started = started_runs(folder)
         return next((run for run in started if is_trained and latest_checkpoint(run)), started[0])
     for path in (Path(name), folder / name):
         if (path / RUN_FILE).is_file() or (path / CONFIG_FILE).is_file():
@@ -179,6 +179,32 @@ def find_run(name: str, folder: Path | None = None, *, is_trained: bool = False)
     known = [path.name for path in _runs(folder)]
     hint = nearest(Path(name).name, known) or "; `last` means the newest under runs/"
     raise RunError(f"no run {name!r} here, nor under {folder}/{hint}")
+
+
+def started_runs(folder: Path | None = None) -> list[Path]:
+    """The absolute directories of all runs, the one started last first.
+
+    Args:
+        folder: where they are; None means `runs/` under the working directory.
+
+    Raises:
+        RunError: there is none.
+    """
+    folder = Path(RUNS_FOLDER) if folder is None else folder
+    started = []
+    for path in _runs(folder):
+        try:
+            started.append((read_record(path).started, path.absolute()))
+        except RunError:  # a damaged run must not hide the others
+            continue
+    if not started:
+        raise RunError(f"there is no run under {folder.absolute()} yet: start one with `hybrid train`.")
+    return [path for _, path in sorted(started, reverse=True)]
+
+
+def last_state(record: RunRecord) -> str:
+    """The state of a run whose launcher is gone; if the launcher had no time to say so, `died`."""
+    return "died" if record.state in LIVE_STATES else record.state
 
 
 def data_name(source: str) -> str:
@@ -196,19 +222,6 @@ def latest_checkpoint(directory: Path) -> Path | None:
 def step_of(checkpoint: Path | None) -> int:
     """The step that a checkpoint's name tells, after which a run goes on; 0 without a checkpoint."""
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
-
-
-def _started(folder: Path) -> list[Path]:
-    """All runs, the one started last first."""
-    started = []
-    for path in _runs(folder):
-        try:
-            started.append((read_record(path).started, path))
-        except RunError:  # a damaged run must not hide the others
-            continue
-    if not started:
-        raise RunError(f"there is no run under {folder.absolute()} yet: start one with `hybrid train`.")
-    return [path.absolute() for _, path in sorted(started, reverse=True)]
 
 
 def _runs(folder: Path) -> list[Path]:

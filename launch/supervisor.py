@@ -26,14 +26,13 @@ from workers.cores import as_text, available_cores, pinned
 from workers.errors import RunError
 from workers.lifeline import Lifeline
 from workers.link import Link, Message
-from workers.matrix import TagMatrix
+from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import Ring, make_ring
 
 _TICK_MS = 100
 _STOP_SILENCE_S = 300.0  # a trunk that is stopping says what it does; silence this long means that it hangs
 _POOL_CLOSE_S = 10.0
-_MAX_WORKERS = 256
 
 
 class Interrupted(Exception):
@@ -146,12 +145,19 @@ class Supervisor:
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
         self.snapshot.show("matrix", f"making the tag matrix, {prepared.num_tags:,} x {self.config.trunk.dim}")
         self.view.update(self.snapshot, force=True)
-        matrix = make_matrix(self.config, prepared, checkpoint)
+        matrix = make_matrix(self.config, prepared, checkpoint, self._see_load)
         self._start_up.reach("tag matrix")
         self._note(f"{prepared.num_train:,} training images, {prepared.num_tags:,} tags; {matrix.huge_pages}")
         if checkpoint is not None:
             self._note(f"resuming from {checkpoint.name}")
         return matrix
+
+    def _see_load(self, done: int, total: int) -> None:
+        """More of a saved matrix is there: a large one takes minutes, in which people ask, look and lose patience."""
+        self.snapshot.show("matrix", "reading the tag matrix", done, total)
+        self._serve()
+        if self._signals.asked:
+            raise Interrupted("stopped before the first step")
 
     def _make_ring(self, stack: contextlib.ExitStack) -> Ring | None:
         ring = make_ring(self.config.transport, self.config.head.chunk_size, self.config.trunk.dim)
@@ -174,15 +180,8 @@ class Supervisor:
         """Run a verb of the deep side to its end, serving everybody meanwhile."""
         lifeline, link = Lifeline(), Link.bind(endpoints.link(verb))
         self._link = link
-        command = [
-            verb,
-            str(self.directory),
-            "--link",
-            link.endpoint,
-            "--lifeline-fd",
-            str(lifeline.read_fd),
-            *arguments,
-        ]
+        command = [verb, str(self.directory), "--link", link.endpoint, "--lifeline-fd", str(lifeline.read_fd)]
+        command += arguments
         log = self.directory / "log" / ("trunk.log" if verb == "train" else f"{verb}.log")
         child = None
         try:
@@ -211,9 +210,9 @@ class Supervisor:
             raise RunError(child.failure(code))
 
     def _serve(self) -> None:
-        assert self._control is not None and self._link is not None, "opened before a child is started"
+        assert self._control is not None, "opened first of all"
         self._control.serve()
-        for message in self._link.receive():
+        for message in self._link.receive() if self._link is not None else ():
             self._heard_s = time.monotonic()
             self._take(message)
         if self._pool is not None:
@@ -268,8 +267,8 @@ class Supervisor:
 
     def _answer_scale(self, request: Mapping[str, Any]) -> dict[str, Any]:
         wanted = request.get("workers")
-        if type(wanted) is not int or not 1 <= wanted <= _MAX_WORKERS:
-            raise RunError(f"workers = {wanted!r}, but it must be between 1 and {_MAX_WORKERS}.")
+        if type(wanted) is not int or not 1 <= wanted <= MAX_WORKERS:
+            raise RunError(f"workers = {wanted!r}, but it must be between 1 and {MAX_WORKERS}.")
         before, self.snapshot.workers_wanted = self.snapshot.workers_wanted, wanted
         if self._pool is None:  # they are not started yet: start that many
             self.config = replace(self.config, workers=wanted)

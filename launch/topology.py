@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.cores import ROOT, available_cores, of_text
+from workers.control_groups import ROOT
+from workers.cores import available_cores, of_text
 
 
 @dataclass(frozen=True, slots=True, order=True)

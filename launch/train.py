@@ -49,8 +49,8 @@ def _supervise(supervisor: Supervisor) -> int:
         _say(f"\n{interruption}.{_notes(interruption)}\n\n{way_on(supervisor.directory)}")
         return INTERRUPTED_STATUS
     except HybridError as error:
-        mended = "" if supervisor.snapshot.step else "When that is mended: "
-        _say(f"\nError: {error}{_notes(error)}\n\n{mended}{way_on(supervisor.directory)}")
+        way = way_on(supervisor.directory, is_broken=not supervisor.snapshot.step)
+        _say(f"\nError: {error}{_notes(error)}\n\n{way}")
         return FAILED_STATUS
     except Exception:  # noqa: BLE001 - a defect of ours: still say how to go on
         _say(f"\n{traceback.format_exc()}\nThis is a defect of the launcher.\n\n{way_on(supervisor.directory)}")

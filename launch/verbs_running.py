@@ -1,28 +1,35 @@
 """The verbs that speak to a run while it goes on: `status`, `scale`, `stop`."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from launch.run_argument import RUN
-from launch.runs import LIVE_STATES, RunRecord, is_alive, read_record
+from launch.runs import RunRecord, is_alive, last_state, read_record
 from workers.errors import RunError
 from workers.json_text import to_json
 
 _POLL_S = 0.1
 
 
-@click.command(epilog="\b\nExamples:\n  hybrid status last\n  hybrid status last --json")
-@click.argument("directory", type=RUN, metavar="RUN")
+@click.command(epilog="\b\nExamples:\n  hybrid status\n  hybrid status last\n  hybrid status last --json")
+@click.argument("directory", type=RUN, metavar="[RUN]", required=False)
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
-def status(directory: Path, json_output: bool) -> None:
-    """Show what a run does now, or how it ended."""
+def status(directory: Path | None, json_output: bool) -> None:
+    """Show what a run does now, or how it ended; without RUN, list all runs under runs/."""
     from launch.report import way_on
+    from launch.run_list import describe_runs, list_runs
+
+    if directory is None:
+        runs = list_runs()
+        click.echo(to_json({"runs": [asdict(one) for one in runs]}) if json_output else describe_runs(runs))
+        return
 
     record, found = read_record(directory), _ask_status(directory)
-    state = found["state"] if found else _last_state(record)
+    state = found["state"] if found else last_state(record)
     if json_output:
         known = {"run": str(directory), "pid": record.pid, "started": record.started, "alive": found is not None}
         click.echo(to_json({**(found or {}), **known, "state": state}))
@@ -62,7 +69,7 @@ def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) ->
         if time.monotonic() > deadline:
             raise RunError(f"{directory} still runs {timeout_s:g} s after it was asked to stop.")
         time.sleep(_POLL_S)  # the other process's lock can only be polled
-    state = _last_state(read_record(directory))
+    state = last_state(read_record(directory))
     _show(f"{directory}: {state}", {"state": state}, json_output)
 
 
@@ -73,17 +80,12 @@ def _ask(directory: Path, op: str, **fields: Any) -> dict[str, Any]:
 
     record = read_record(directory)
     if not is_alive(directory):
-        raise RunError(_describe_ended(directory, record, _last_state(record), way_on(directory)))
+        raise RunError(_describe_ended(directory, record, last_state(record), way_on(directory)))
     return ask(record.control, op, **fields)
 
 
 def _ask_status(directory: Path) -> dict[str, Any] | None:
     return _ask(directory, "status")["status"] if is_alive(directory) else None
-
-
-def _last_state(record: RunRecord) -> str:
-    """The state of a run whose launcher is gone; if the launcher had no time to say so, `died`."""
-    return "died" if record.state in LIVE_STATES else record.state
 
 
 def _describe_ended(directory: Path, record: RunRecord, state: str, way: str) -> str:

@@ -271,3 +271,20 @@ def test_a_number_of_negatives_ends_what_a_file_asked_for(tmp_path):
     assert resolve(file).train.auto_negatives
     config = resolve(file, given_settings({"negatives": 99}))
     assert config.head.negatives == 99 and not config.train.auto_negatives
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"negatives": 2**24 + 1},
+        {"negatives": 2**20, "private_negatives": True},
+        {"negative_weight": float("inf")},
+        {"init_scale": float("inf")},
+        {"row_lr": 1e7},
+        {"row_lr": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_head_that_no_worker_could_serve_is_refused_at_once(setting):
+    with pytest.raises(ConfigError, match=f"head.{next(iter(setting))} = "):
+        HeadConfig(**setting)

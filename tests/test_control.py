@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -137,6 +138,24 @@ def test_a_start_that_failed_does_not_hide_the_last_trained_run(tmp_path, monkey
     assert find_run("last") == tmp_path / "runs" / "failed"
     assert TRAINED_RUN.convert("last", None, None) == tmp_path / "runs" / "trained"
     assert "last is trained: failed, started since, has no checkpoint." in capsys.readouterr().err
+
+
+def test_status_without_a_run_lists_all_of_them_the_newest_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, started, state in (("a", 5.0, "finished"), ("b", 7.0, "training"), ("c", 6.0, "failed")):
+        write_record(create_run(RunConfig(), tmp_path / "runs" / name), record(started=started, state=state))
+    (tmp_path / "runs" / "a" / "checkpoints" / "step-000001234" / "matrix").mkdir(parents=True)
+    lines = CliRunner().invoke(main, ["status"]).output.splitlines()
+    assert [line.split()[:2] for line in lines] == [["b", "died"], ["c", "failed"], ["a", "finished"]]
+    assert lines[0].endswith("nothing saved") and lines[2].endswith("saved at step 1,234")
+    listed = json.loads(CliRunner().invoke(main, ["status", "--json"]).output)["runs"]
+    assert [(Path(one["run"]).name, one["saved_step"]) for one in listed] == [("b", None), ("c", None), ("a", 1234)]
+
+
+def test_status_without_any_run_says_how_to_start_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 1 and "start one with `hybrid train`" in result.output
 
 
 def test_only_whole_checkpoints_count(tmp_path):

@@ -13,7 +13,6 @@ from worker_system import LIMIT_S, WorkerSystem, make_chunk, wait_for_exit, work
 
 from workers.config import TRANSPORTS
 from workers.errors import ChunkError
-from workers.matrix import APPLIED
 from workers.router_counters import RouterCounters
 
 _HERE = Path(__file__).parent
@@ -67,7 +66,7 @@ def pair(lasting_system: WorkerSystem) -> WorkerSystem:
     """Two ready workers, counters at zero."""
     _resize(lasting_system, 2)
     lasting_system.router.counters = RouterCounters()
-    lasting_system.matrix.worker_stats_WS[:] = 0
+    lasting_system.matrix.worker_stats_WS[:] = lasting_system.matrix.applied_W[:] = 0
     return lasting_system
 
 
@@ -125,7 +124,7 @@ def test_killing_workers_again_and_again_loses_no_chunk(pair: WorkerSystem) -> N
         pair.pool.kill(pair.pool.workers[round_number % 2].name)
         assert len(pair.router.collect(ticket, LIMIT_S)) == 40
     assert pair.router.num_in_flight == 0 and pair.router.counters.chunks_submitted == 160
-    applied = int(pair.matrix.worker_stats_WS[:, APPLIED].sum())
+    applied = int(pair.matrix.applied_W.sum())
     assert 160 <= applied <= 160 + pair.router.counters.chunks_resent
     assert np.isfinite(pair.matrix.rows_ND).all()
 
@@ -147,7 +146,7 @@ def test_scale_from_1_to_3_to_1_during_a_stream_loses_no_chunk(pair: WorkerSyste
     assert _ready(pair) == [lasting] and pair.pool.poll() == []
     counters = pair.router.counters
     assert (counters.chunks_resent, counters.workers_lost, counters.replies_ignored) == (0, 0, 0)
-    assert int(pair.matrix.worker_stats_WS[:, APPLIED].sum()) == counters.chunks_submitted
+    assert int(pair.matrix.applied_W.sum()) == counters.chunks_submitted
 
 
 def test_one_and_three_workers_agree_bit_for_bit_without_updates(pair: WorkerSystem) -> None:

@@ -360,7 +360,7 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
             head.scale(workers)
             reached.append(head(make_features(), TAGS).item())
         assert head.step == 4 and np.isfinite(reached).all()
-        assert head.matrix.worker_stats_WS[:, 1].sum() == 8  # two chunks a step, each applied once
+        assert head.matrix.applied_W.sum() == 8  # two chunks a step, each applied once
         pids = [worker.pid for worker in head._own.pool.workers]
         directory = Path(head._own.endpoint.removeprefix("ipc://")).parent
         assert directory.is_dir()

@@ -8,7 +8,7 @@ import numpy as np
 from wide_cases import make_chunk, make_config, random_features
 
 from workers.engine import WideEngine
-from workers.matrix import APPLIED, EXAMPLES, STALENESS, TagMatrix
+from workers.matrix import EXAMPLES, STALENESS, TagMatrix
 
 NUM_CHUNKS = 300
 WORK = """
@@ -58,7 +58,7 @@ def test_two_processes_learn_on_the_same_rows():
         worker.communicate(timeout=120)
         assert worker.returncode == 0
     stats = matrix.worker_stats_WS
-    assert stats[:2, APPLIED].tolist() == [NUM_CHUNKS] * 2
+    assert matrix.applied_W[:2].tolist() == [NUM_CHUNKS] * 2
     assert stats[:2, EXAMPLES].tolist() == [NUM_CHUNKS * 32] * 2
     assert 0 <= stats[:2, STALENESS].sum() <= 2 * NUM_CHUNKS * 2
     assert np.isfinite(matrix.rows_ND).all()

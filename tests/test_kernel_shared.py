@@ -121,6 +121,25 @@ def test_a_gradient_of_0_is_sound_whatever_its_features():
     assert reply.rows_written == 0 and reply.loss_B[0] == 0
 
 
+def test_features_that_nothing_is_computed_from_are_looked_at_all_the_same():
+    """An example without positives, all of whose negatives are true: no score of it counts."""
+    matrix, features_BD = make_matrix(CONFIG), random_features(2)
+    features_BD[1, 3] = np.nan
+    chunk = dataclasses.replace(make_chunk(features_BD, [[1], []], [[1], list(range(60))]), update=False)
+    with pytest.raises(ChunkError, match="features_BD: got NaN or infinity in example 1"):
+        WideEngine(matrix, CONFIG).apply(chunk)
+
+
+def test_a_chunk_that_needs_too_much_memory_is_refused_and_the_next_one_served(monkeypatch):
+    """The worker lives on: a MemoryError would end it, and its successors with the same chunk."""
+    engine, chunk = WideEngine(make_matrix(CONFIG), CONFIG), make_chunk(random_features(), POSITIVES, [[]] * 5)
+    with monkeypatch.context() as short:
+        short.setattr("workers.scratch.HUGE_PAGE_BYTES", 1 << 45)
+        with pytest.raises(ChunkError, match=r"num_negatives: 5 examples with .* need more memory than there is"):
+            engine.apply(chunk)
+    assert np.isfinite(engine.apply(chunk).loss_B).all()
+
+
 @pytest.mark.skipif(not JIT_ENABLED, reason="too many numbers for plain Python")
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_real_sizes(objective):

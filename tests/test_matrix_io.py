@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,11 @@ from workers.errors import MatrixMismatch
 from workers.matrix_io import load_matrix, open_rows, save_matrix
 
 CONFIG = make_config()
+
+
+def memory_files():
+    """How many files of shared memory this process has open."""
+    return sum("memfd" in str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink())
 
 
 @pytest.fixture
@@ -32,6 +38,22 @@ def test_everything_comes_back(saved):
         assert np.array_equal(getattr(loaded, name), getattr(matrix, name))
     assert np.array_equal(loaded.tag_state_N4[:, :3], matrix.tag_state_N4[:, :3])
     assert loaded.log_q_N[5] == -np.inf
+
+
+def test_a_load_tells_how_far_it_is_and_can_be_ended(saved):
+    """The kernel gives the memory of a load that was ended back at once."""
+    told, before = [], memory_files()
+    load_matrix(saved[1], CONFIG, tell=lambda done, total: told.append((done, total))).close()
+    row_bytes = 8 * 4
+    assert told == [(rows * row_bytes, 60 * row_bytes) for rows in (16, 32, 48, 60)]
+
+    def lose_patience(done, total):
+        assert memory_files() > before
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_matrix(saved[1], CONFIG, tell=lose_patience)
+    assert memory_files() == before
 
 
 def test_training_goes_on_as_if_nothing_had_happened(tmp_path):
@@ -95,6 +117,7 @@ def test_changed_byte(saved, name):
         {"files": {}},
         {"head": {"objective": "x"}},
         {"rows_per_shard": 0},
+        {"rows_per_shard": -1},
     ],
     ids=str,
 )
@@ -102,6 +125,15 @@ def test_meta_that_does_not_fit(saved, change):
     path = saved[1] / "meta.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(MatrixMismatch, match=re.escape(str(saved[1]))):
+        open_rows(saved[1])
+
+
+def test_a_file_without_a_checksum(saved):
+    path = saved[1] / "meta.json"
+    meta = json.loads(path.read_text())
+    del meta["files"]["rows-00001.npy"]["sha256"]
+    path.write_text(json.dumps(meta))
+    with pytest.raises(MatrixMismatch, match="sha256"):
         open_rows(saved[1])
 
 

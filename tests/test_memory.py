@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workers import host_memory, memory
+from workers import memory
 from workers.errors import MatrixMismatch
+from workers.host_memory import available_bytes
 from workers.memory import ALIGNMENT_BYTES, HEADER_BYTES, HUGE_PAGE_BYTES, ArraySpec, SharedArrays
 
 SPEC = {
@@ -138,17 +139,33 @@ def test_more_memory_than_there_is():
         SharedArrays.create({"huge": ArraySpec("<f4", (1 << 44,))})
 
 
-def test_container_limit_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(host_memory, "_CONTAINER", tmp_path)
-    for name, text in {
-        "max": "9000",
-        "current": "5000",
-        "stat": "anon 1\nactive_file 300\ninactive_file 200\n",
+V2 = {"max": "9000", "current": "5000", "stat": "anon 1\nactive_file 300\ninactive_file 200\n"}
+V1 = {"limit_in_bytes": "9000", "usage_in_bytes": "5000", "stat": "total_active_file 300\ntotal_inactive_file 200\n"}
+
+
+@pytest.mark.parametrize(
+    ("line", "group", "files"),
+    [
+        ("0::/", "", V2),
+        ("0::/slurm/job_7/step", "slurm/job_7", V2),
+        ("4:memory:/job", "memory/job", V1),
+        ("0::/ours\n9:memory,pids:/outside/the/container", "memory,pids", V1),
+    ],
+)
+def test_the_limit_of_every_control_group_counts(tmp_path, line, group, files):
+    """Of both versions, and of groups around the one that this process is in."""
+    for path, text in {
+        "proc/self/cgroup": line,
+        "proc/meminfo": "MemTotal: 99 kB\nMemAvailable: 50 kB\n",
+        **{f"sys/fs/cgroup/{group}/memory.{name}": text for name, text in files.items()},
     }.items():
-        (tmp_path / f"memory.{name}").write_text(text)
-    assert host_memory.available_bytes() == 9000 - (5000 - 500)
-    (tmp_path / "memory.max").write_text("max\n")
-    assert host_memory.available_bytes() > 2**20
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text + "\n")
+    assert available_bytes(tmp_path) == 9000 - (5000 - 500)
+    name, no_limit = ("max", "max") if files is V2 else ("limit_in_bytes", str(2**63 - 4096))
+    (tmp_path / f"sys/fs/cgroup/{group}/memory.{name}").write_text(no_limit + "\n")
+    assert available_bytes(tmp_path) == 50 * 1024
+    assert available_bytes(tmp_path / "nowhere") is None
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import pytest
 import hybrid.negatives_tuner
 from hybrid.negatives_tuner import NegativesTuner, bounds
 from launch.config import TrainConfig
-from workers.chunk import MAX_DRAWS
-from workers.config import HeadConfig
+from workers.config import MAX_DRAWS, HeadConfig
 
 CHUNKS = 4
 TRUNK_S = {"augment": 0.005, "forward": 0.04, "ship": 0.0, "wait": 0.0, "backward": 0.08, "optimizer": 0.001}

@@ -1,5 +1,6 @@
 """The pool: real processes that are started, replaced, scaled and ended."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -57,6 +58,24 @@ def test_worker_killed_by_somebody_else_is_replaced(pool: WorkerPool) -> None:
     os.kill(pool.workers[0].pid, signal.SIGKILL)
     assert _poll_until_lost(pool, 1) == ["worker-0-1"]
     assert _names(pool) == ["worker-0-2"]
+
+
+def test_a_place_whose_worker_cannot_be_started_now_is_filled_later(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(subprocess, "Popen", fail)
+        pool.kill("worker-0-1")
+        assert _poll_until_lost(pool, 1) == ["worker-0-1"]
+        assert pool.poll() == [] and _names(pool) == []
+        with pytest.raises(WorkerLost, match=r"worker 0 cannot be started: .*Resource temporarily unavailable"):
+            pool.scale(2)
+    assert pool.poll() == [] and [worker.index for worker in pool.workers] == [0]
+    pool.scale(2)
+    assert [worker.index for worker in pool.workers] == [0, 1]
 
 
 def test_killing_nobody_is_harmless(pool: WorkerPool) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 from scripted_trunk import ROOT, only_run, processes_of, wait_until
 from shapes import start_hybrid, train_options, write_shapes
 from trace_reader import overlap_us, read_trace
@@ -35,6 +36,21 @@ def write_part(profile, steps, name="trunk"):
 def test_without_steps_nothing_is_traced(tmp_path):
     assert open_profile(tmp_path, 0, 0) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_ends_a_trace_and_nothing_else(tmp_path, caplog):
+    window = TraceWindow(1, 2, tmp_path)
+    part = TracePart(window, "trunk", 0)
+    with full_disk():
+        part.write([slice_event("forward", 0, 1)] * 3)
+        part.write([slice_event("forward", 0, 1)])
+        TracePart(window, "worker-0-1", 1).write([slice_event("kernel", 0, 1)])
+    part.write([slice_event("forward", 0, 1)])
+    part.close()
+    assert [record.getMessage().split(" ends here")[0].rpartition("/")[2] for record in caplog.records] == [
+        "trunk.jsonl",
+        "worker-0-1.jsonl",
+    ]
 
 
 def test_the_window_begins_after_a_while_and_moves_with_a_resumed_run(tmp_path):

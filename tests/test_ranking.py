@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import hybrid.ranking as ranking
-from hybrid.ranking import MEMBERS, LiveRows, Ranker, two_level_topk
+from hybrid.ranking import MEMBERS, LiveRows, Ranker, WatchedRows, two_level_topk
 from workers.errors import DataError, MatrixMismatch
 
 
@@ -38,6 +38,16 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     whole = topk(rows, bias, features, 10)[0]
     monkeypatch.setattr(ranking, "BLOCK_ROWS", 777)
     assert np.array_equal(topk(rows, bias, features, 10)[0], whole)
+
+
+def test_watched_rows_tell_how_far_a_pass_is_and_rank_the_same(monkeypatch):
+    monkeypatch.setattr(ranking, "BLOCK_ROWS", 2000)
+    rows, features, bias = random_case(5000)
+    told = []
+    watched = WatchedRows(LiveRows(rows), lambda done, total: told.append((done, total)))
+    ids = Ranker(watched, bias).topk(torch.from_numpy(features), 10)[0].numpy()
+    assert told == [(0, 5000), (2000, 5000), (4000, 5000)]
+    assert np.array_equal(ids, topk(rows, bias, features, 10)[0])
 
 
 def test_tags_with_an_infinite_bias_are_never_ranked():

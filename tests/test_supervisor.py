@@ -120,7 +120,7 @@ def test_a_failed_preparation_is_told_in_its_own_words(tmp_path):
     result = run_launcher(tmp_path, *TRAIN, prepare="fail")
     assert result.returncode == 1
     assert "the registry cannot be reached; try again later" in result.stderr
-    assert "When that is mended: Nothing was saved yet. To start again, with other options" in result.stderr
+    assert "Nothing was saved yet. To start again, with other options" in result.stderr
     assert_nothing_is_left(tmp_path, only_run(tmp_path))
 
 

@@ -1,5 +1,6 @@
 """Workers that start together compile one after the other, and never wait for each other without a limit."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -51,6 +52,17 @@ def test_one_that_hangs_is_not_waited_for_without_limit(lock: Path, monkeypatch:
         fcntl.flock(other, fcntl.LOCK_EX)
         seen = []
         warm_up.warm_up_in_turn(lambda: seen.append(True))
+    assert seen == [True]
+
+
+def test_where_files_cannot_be_locked_nobody_waits(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(warm_up.time, "sleep", lambda seconds: pytest.fail("waited"))
+    seen: list[bool] = []
+    warm_up.warm_up_in_turn(lambda: seen.append(True))
     assert seen == [True]
 
 

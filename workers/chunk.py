@@ -8,12 +8,10 @@ from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 
+from workers.config import MAX_DRAWS, MAX_ROW_LR
 from workers.errors import ChunkError
 from workers.soundness import all_finite, is_sound
 
-MAX_DRAWS = 1 << 26
-"""Negatives that one chunk may ask for, over all its examples."""
-MAX_ROW_LR = 1e6
 _F4, _I4, _I8 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
 NO_F4, NO_I4, NO_I8 = np.zeros(0, _F4), np.zeros(0, _I4), np.zeros(0, _I8)
 """What stands for an array that a chunk does not have, where compiled code wants one."""

@@ -1,5 +1,6 @@
 """The settings of the wide head, owned by the side that computes it."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,9 @@ ROW_FACTORS = {"float32": 4, "bfloat16": 8}
 TRANSPORTS = ("ring", "zmq")
 DEFAULT_TRANSPORT = "ring"
 """The faster one, see docs/adr/0006."""
+MAX_DRAWS = 1 << 24
+"""Negatives that one chunk may ask for, over all its examples: float32 counts exactly so far."""
+MAX_ROW_LR = 1e6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +45,8 @@ class HeadConfig:
     weight_decay: float = 0.0
     """Decoupled decay: a row that is written is first scaled by 1 - learning rate * this; biases are not."""
     max_norm: float = 0.0
-    """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none."""
+    """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none. With several workers a row that
+    all of them update often may exceed it until it is written again (`workers.hot_rows`)."""
     chunk_size: int = 32
     """Examples per chunk; does not depend on the number of workers."""
     init_scale: float = 0.05
@@ -52,14 +57,18 @@ class HeadConfig:
         check_choice("head.row_optimizer", self.row_optimizer, ROW_OPTIMIZERS)
         check_choice("head.row_dtype", self.row_dtype, ROW_FACTORS)
         check(self.negatives >= 1, "head.negatives", self.negatives, "at least 1")
-        check(self.negative_weight > 0, "head.negative_weight", self.negative_weight, "positive")
+        draws = self.negatives * (self.chunk_size if self.private_negatives else 1)
+        check(
+            draws <= MAX_DRAWS, "head.negatives", self.negatives, f"at most {MAX_DRAWS:,} draws a chunk, not {draws:,}"
+        )
+        check(0 < self.negative_weight < math.inf, "head.negative_weight", self.negative_weight, "positive and finite")
         check(0 <= self.alpha <= 2, "head.alpha", self.alpha, "between 0 and 2")
-        check(self.row_lr >= 0, "head.row_lr", self.row_lr, "at least 0")
+        check(0 <= self.row_lr <= MAX_ROW_LR, "head.row_lr", self.row_lr, f"between 0 and {MAX_ROW_LR:g}")
         decay_is_sane = self.weight_decay >= 0 and self.weight_decay * self.row_lr < 1
         check(decay_is_sane, "head.weight_decay", self.weight_decay, "at least 0, and below 1 / head.row_lr")
         check(self.max_norm >= 0, "head.max_norm", self.max_norm, "at least 0 (0 means no bound)")
         check(1 <= self.chunk_size <= 4096, "head.chunk_size", self.chunk_size, "between 1 and 4096")
-        check(self.init_scale >= 0, "head.init_scale", self.init_scale, "at least 0")
+        check(0 <= self.init_scale < math.inf, "head.init_scale", self.init_scale, "at least 0, and finite")
 
 
 def changed(config: HeadConfig, settings: Mapping[str, Any], arguments: Iterable[str] = ()) -> HeadConfig:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path("/")
+from workers.control_groups import ROOT, groups_of
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def cpu_quota(root: Path = ROOT) -> float | None:
     Args:
         root: where /proc and /sys are found.
     """
-    quotas = [quota for folder in _groups(root) if (quota := _quota_of(folder)) is not None]
+    quotas = [quota for folder in groups_of("cpu", root) if (quota := _quota_of(folder)) is not None]
     return min(quotas, default=None)
 
 
@@ -119,26 +119,6 @@ def of_text(text: str) -> list[int]:
         first, _, last = run.partition("-")
         cores += range(int(first), int(last or first) + 1)
     return cores
-
-
-def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the control groups that this process is in, up to the top; those that are not mounted do not exist."""
-    top = root / "sys/fs/cgroup"
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            mounts = [top, top / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [top / controllers, top / "cpu"]
-        else:
-            continue
-        inside = Path(path.lstrip("/"))
-        for mount in mounts:  # inside a container the path may be the host's: then only the top is there
-            yield from (mount / folder for folder in (inside, *inside.parents))
 
 
 def _quota_of(group: Path) -> float | None:

@@ -16,7 +16,6 @@ from workers.job import Answer, plain_chunk, prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
 from workers.matrix import (
-    APPLIED,
     BUSY_NS,
     EXAMPLES,
     HITS,
@@ -51,7 +50,7 @@ class WideEngine:
             raise ValueError(f"worker_index = {worker_index}, but it must be in [0, {MAX_WORKERS})")
         self.matrix, self.config = matrix, config
         self._tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(matrix.dim))
-        self._stats = matrix.worker_stats_WS[worker_index]
+        self._index, self._stats = worker_index, matrix.worker_stats_WS[worker_index]
         self._run = run_private if config.private_negatives else run_shared
         self._scratch = Scratch()
 
@@ -84,16 +83,22 @@ class WideEngine:
             A reply whose arrays are those of `answer`, or else the next call overwrites them.
 
         Raises:
-            ChunkError: the chunk breaks a rule, or leads to numbers that are not finite; rows stay finite in any case.
+            ChunkError: the chunk breaks a rule, needs too much memory, or leads to numbers that are not finite; rows
+                stay finite in any case.
                 Nothing was written, but with private negatives the examples before the first that is not finite.
         """
         is_plain = self._check(chunk, all_features=False)
-        answer = answer or self._own_answer(len(chunk.features_BD))
         try:
+            answer = answer or self._own_answer(len(chunk.features_BD))
             return self._apply(chunk if is_plain else plain_chunk(chunk, self._scratch), answer)
         except ChunkError:
             self.check(chunk)  # is it the features' fault? Then say so
             raise
+        except MemoryError as error:
+            work = f"{len(chunk.features_BD)} examples with {chunk.num_negatives} negatives"
+            raise ChunkError(
+                f"num_negatives: {work} need more memory than there is; lower it, or the chunk's size."
+            ) from error
 
     def _own_answer(self, num_examples: int) -> Answer:
         loss_B = self._scratch.array("loss", num_examples, np.float32)
@@ -101,7 +106,7 @@ class WideEngine:
 
     def _apply(self, chunk: Chunk, answer: Answer) -> Reply:
         start_ns = time.perf_counter_ns()
-        applied_before = _count_applied(self.matrix.worker_stats_WS)
+        applied_before = _count_applied(self.matrix.applied_W)
         num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
         neg_ids = self._scratch.array("neg_ids", num_drawn, np.int32)
         key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES_STREAM)
@@ -111,7 +116,8 @@ class WideEngine:
         outcome = self._run(self._tags, job, self._scratch, answer)
         end_ns = time.perf_counter_ns()
         staleness = _record(
-            self.matrix.worker_stats_WS,
+            self.matrix.applied_W,
+            self._index,
             applied_before,
             self._stats,
             chunk.update,
@@ -156,12 +162,12 @@ class WideEngine:
 
 @kernel
 def _record(
-    worker_stats_WS, applied_before, stats, update, num_examples, rows_written, accidental_hits, num_drawn, busy_ns
+    applied_W, index, applied_before, stats, update, num_examples, rows_written, accidental_hits, num_drawn, busy_ns
 ):
     """Add a chunk to a worker's statistics; returns how many others were applied since `applied_before`."""
-    staleness = _count_applied(worker_stats_WS) - applied_before
+    staleness = _count_applied(applied_W) - applied_before
+    applied_W[index] += update
     stats[SERVED] += 1
-    stats[APPLIED] += update
     stats[EXAMPLES] += num_examples
     stats[ROWS_WRITTEN] += rows_written
     stats[HITS] += accidental_hits
@@ -172,9 +178,9 @@ def _record(
 
 
 @kernel
-def _count_applied(worker_stats_WS):
+def _count_applied(applied_W):
     """Chunks that all workers together have applied."""
     total = 0
-    for w in range(len(worker_stats_WS)):
-        total += worker_stats_WS[w, APPLIED]
+    for w in range(len(applied_W)):
+        total += applied_W[w]
     return total

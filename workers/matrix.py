@@ -4,8 +4,8 @@ Legend: N tags, D dim, S stored words of a row, G groups of the sampler, I items
 
 Concurrency: rows and states are written by all workers without locks (Hogwild). What survives every race: each 4-byte
 value is one that some worker wrote, and workers write finite values only; so a row may mix two updates, or lose one,
-but never holds NaN. Everything else is written once, before a worker starts, but for `worker_stats_WS`, where each
-worker writes its own row alone.
+but never holds NaN. Everything else is written once, before a worker starts, but for `worker_stats_WS` and
+`applied_W`, where each worker writes its own row alone.
 """
 
 import threading
@@ -26,7 +26,6 @@ from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 MAX_WORKERS = 256
 (
     SERVED,
-    APPLIED,
     EXAMPLES,
     ROWS_WRITTEN,
     HITS,
@@ -40,10 +39,10 @@ MAX_WORKERS = 256
     REPLY_NS,
     WARM_UP_NS,
     COMPILED,
-) = range(15)
-"""Columns of `worker_stats_WS`: chunks answered, chunks that wrote, examples, row writes, accidental hits, negatives
-drawn, nanoseconds at work, summed staleness in chunks; nanoseconds of each phase (`workers.phase_clock`); nanoseconds
-from WELCOME to READY, and how many kernels had to be compiled in them, of the latest worker in this place."""
+) = range(14)
+"""Columns of `worker_stats_WS`: chunks answered, examples, row writes, accidental hits, negatives drawn, nanoseconds at
+work, summed staleness in chunks; nanoseconds of each phase (`workers.phase_clock`); nanoseconds from WELCOME to READY,
+and how many kernels had to be compiled in them, of the latest worker in this place."""
 
 _LOOK_S = 0.005
 _FAILED = -1
@@ -74,6 +73,7 @@ def matrix_spec(sizes: Sizes) -> dict[str, ArraySpec]:
         "item_offsets": ArraySpec("<i8", (num_items + 1,)),  # CSR of the true tags of each item
         "item_tags": ArraySpec("<i4", (num_true,)),  # ascending within an item
         "worker_stats_WS": ArraySpec("<i8", (MAX_WORKERS, 16)),
+        "applied_W": ArraySpec("<i8", (MAX_WORKERS,)),  # chunks that wrote; close together, since all are added up
         "is_filled": ArraySpec("<i8", (1,)),  # 1 when rows and their state are ready to be used
     }
 
@@ -90,7 +90,7 @@ class TagMatrix:
         self.sampler_members = arrays["sampler_members"]
         self.item_offsets = arrays["item_offsets"]
         self.item_tags = arrays["item_tags"]
-        self.worker_stats_WS = arrays["worker_stats_WS"]
+        self.worker_stats_WS, self.applied_W = arrays["worker_stats_WS"], arrays["applied_W"]
         self.num_tags, self.dim = len(self.rows_NS), dim_of(self.rows_NS)
         self._is_filled_1 = arrays["is_filled"]
         self._fill_error: BaseException | None = None
@@ -182,7 +182,7 @@ class TagMatrix:
             matrix.tag_state_N4[:, LOG_Q] = np.log(q_N)
         matrix.sampler_groups_G4[:], matrix.sampler_members[:] = groups_G4, members
         matrix.counts_N[:], matrix.item_offsets[:], matrix.item_tags[:] = counts_N, offsets, tags
-        matrix.worker_stats_WS[:] = matrix.arrays["is_filled"][:] = 0
+        matrix.worker_stats_WS[:] = matrix.applied_W[:] = matrix.arrays["is_filled"][:] = 0
         return matrix
 
     @classmethod

@@ -27,13 +27,13 @@ from workers.settings import from_plain, to_plain
 
 FORMAT_VERSION = 1
 SHARD_BYTES = 256 << 20
+Tell = Callable[[int, int], None]
+"""Takes how much is done, and of how much."""
 _META = "meta.json"
 _NPY_HEADER_BYTES = 128
 
 
-def save_matrix(
-    matrix: TagMatrix, folder: str | Path, config: HeadConfig, tell: Callable[[int, int], None] | None = None
-) -> None:
+def save_matrix(matrix: TagMatrix, folder: str | Path, config: HeadConfig, tell: Tell | None = None) -> None:
     """Write rows, biases, optimizer state and counts into a folder, which is made if it is missing.
 
     `tell`, if given, is told after each shard how many bytes of rows are written, of how many.
@@ -69,6 +69,7 @@ def load_matrix(
     *,
     item_offsets: np.ndarray | None = None,
     item_tags: np.ndarray | None = None,
+    tell: Tell | None = None,
 ) -> TagMatrix:
     """Shared memory filled with a saved matrix, optimizer state included, ready for workers.
 
@@ -78,6 +79,7 @@ def load_matrix(
             in another form than it says are converted; to bfloat16 by rounding to the nearest.
         item_offsets: true tags of the data set, as in `TagMatrix.create`.
         item_tags: the same.
+        tell: told after each file of rows how many bytes of rows are there, of how many; what it raises ends the load.
 
     Raises:
         MatrixMismatch: names the file that is missing, cut off, changed, or of another objective.
@@ -96,11 +98,17 @@ def load_matrix(
         item_offsets=item_offsets,
         item_tags=item_tags,
     )
-    matrix.tag_state_N4[:, :LOG_Q] = saved.checked("tag_state.npy")[:, :LOG_Q]
-    for name, start, stop in saved.shards():
-        rows_nS = saved.checked(name)
-        is_same = config.row_dtype == saved.config.row_dtype
-        matrix.rows_NS[start:stop] = rows_nS if is_same else pack(unpack(rows_nS), config.row_dtype)
+    try:
+        matrix.tag_state_N4[:, :LOG_Q] = saved.checked("tag_state.npy")[:, :LOG_Q]
+        for name, start, stop in saved.shards():
+            rows_nS = saved.checked(name)
+            is_same = config.row_dtype == saved.config.row_dtype
+            matrix.rows_NS[start:stop] = rows_nS if is_same else pack(unpack(rows_nS), config.row_dtype)
+            if tell is not None:
+                tell(matrix.rows_NS[:stop].nbytes, matrix.rows_NS.nbytes)
+    except BaseException:
+        matrix.close()
+        raise
     matrix.mark_filled()
     return matrix
 
@@ -124,6 +132,8 @@ class SavedMatrix:
             self.num_tags, self.dim = int(meta["num_tags"]), int(meta["dim"])
             self.config = from_plain(HeadConfig, meta["head"], "head")
             self._rows_per_shard = int(meta["rows_per_shard"])
+            if self._rows_per_shard < 1:
+                raise ValueError(f"rows_per_shard = {self._rows_per_shard}")
             self._files: dict[str, dict[str, Any]] = dict(meta["files"])
             specs = {
                 "tag_state.npy": ArraySpec("<f4", (self.num_tags, 4)),
@@ -132,6 +142,7 @@ class SavedMatrix:
             for name, start, stop in self.shards():
                 specs[name] = ArraySpec(*stored_form(stop - start, self.dim, self.config.row_dtype))
             self._arrays = {name: self._map(name, spec) for name, spec in specs.items()}
+            self._checksums = {name: str(self._files[name]["sha256"]) for name in specs}
         except (KeyError, TypeError, ValueError, ConfigError, DataError) as e:
             raise MatrixMismatch(f"{folder / _META} is not the description of a matrix: {e!r}") from e
 
@@ -167,7 +178,7 @@ class SavedMatrix:
     def checked(self, name: str) -> np.ndarray:
         """An array after all of it was compared with its checksum."""
         array = self._arrays[name]
-        if hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != self._files[name]["sha256"]:
+        if hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != self._checksums[name]:
             raise MatrixMismatch(f"{self.folder / name} was changed since it was saved: its SHA-256 differs")
         return array
 

@@ -58,7 +58,7 @@ class ArraySpec(NamedTuple):
 
 
 class SharedArrays:
-    """Named arrays in shared memory: `arrays["rows_ND"]`. Make one with `create` or `attach`.
+    """Named arrays in shared memory: `arrays["rows_NS"]`. Make one with `create` or `attach`.
 
     Concurrency: nothing is locked. Whoever writes must keep the invariant of that array, see `workers.matrix`.
     """
@@ -76,12 +76,11 @@ class SharedArrays:
             self._arrays[name] = buffer[offset : offset + spec.num_bytes].view(dtype).reshape(shape)
 
     @classmethod
-    def create(cls, spec: Mapping[str, ArraySpec], poison: bool = True, reserve: bool = True) -> "SharedArrays":
-        """Allocate the arrays, on huge pages where the kernel grants them, filled with poison unless told not to.
+    def create(cls, spec: Mapping[str, ArraySpec], reserve: bool = True) -> "SharedArrays":
+        """Allocate the arrays, on huge pages where the kernel grants them, filled with poison.
 
         Args:
             spec: type and shape of each array.
-            poison: fill them; otherwise they hold zeros.
             reserve: take all memory now. Otherwise a page is taken when it is first written, and nothing is filled.
 
         Raises:
@@ -110,7 +109,7 @@ class SharedArrays:
         except OSError as e:
             os.close(fd)
             raise MemoryError(f"cannot allocate {num_bytes / 2**30:.2f} GiB of shared memory: {e}") from e
-        if poison and reserve:
+        if reserve:
             buffer[HEADER_BYTES:] = POISON_BYTE
         buffer[: _PREFIX.size + len(packed)] = np.frombuffer(
             _PREFIX.pack(_MAGIC, _VERSION, len(packed)) + packed, np.uint8

@@ -74,6 +74,8 @@ class Peer:
     """Tags in the order sent, each with the berth that it lent the worker."""
     has_ring: bool = False
     """It mapped the trunk's ring."""
+    was_ready: bool = False
+    """Until then it compiles, and says nothing for long."""
     is_dead: bool = False
     """Its death is known, not only its silence: it writes nothing any more."""
     num_chunks: int = 0
@@ -99,7 +101,7 @@ class Peer:
 
     def become_ready(self, now_s: float) -> None:
         """It can take chunks."""
-        self.state, self.meter.since_s = State.READY, now_s
+        self.state, self.was_ready, self.meter.since_s = State.READY, True, now_s
 
     def silence_s(self, now_s: float) -> float:
         """For how long it has owed us a sign of life: an answer if it holds chunks, anything at all if not.
@@ -137,7 +139,7 @@ class Peers(dict[str, Peer]):
         """Those that have owed a sign of life for too long, each with the seconds."""
         found = []
         for peer in self.values():
-            limit_s = start_limit_s if peer.state is State.STARTING else silence_s
+            limit_s = silence_s if peer.was_ready else start_limit_s
             if peer.state is not State.LOST and (owed_s := peer.silence_s(now_s)) > limit_s:
                 found.append((peer, owed_s))
         return found

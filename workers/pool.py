@@ -13,7 +13,9 @@ that is still starting holds no chunk: it is ended at once, so that it takes no 
 """
 
 import collections
+import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -77,7 +79,8 @@ class WorkerPool:
         endpoint: where the trunk listens, now or soon.
         num_workers: how many to start.
         ring: inherited likewise; None: all arrays go over ZeroMQ.
-        log_dir: each worker appends to `worker-INDEX.log` in it; None keeps only the last words of those that crash.
+        log_dir: each worker appends to `worker-INDEX.log` in it; None keeps the last words of one that crashes, for a
+            warning.
         cores: the worker in place i, and whoever replaces it, keeps to core `cores[i % len(cores)]`; empty: to none.
         window: which steps the workers trace; None traces nothing.
 
@@ -106,6 +109,7 @@ class WorkerPool:
         self._workers: dict[str, PooledWorker] = {}
         self._incarnations: collections.Counter[int] = collections.Counter()
         self._fruitless_deaths: collections.deque[float] = collections.deque()
+        self._empty_places: set[int] = set()
         self._num_served = self._count_served()
         self._failure: WorkerLost | None = None
         try:
@@ -120,7 +124,7 @@ class WorkerPool:
         return sorted(self._workers.values(), key=lambda w: (w.index, w.name))
 
     def poll(self) -> list[str]:
-        """Reap and replace the dead.
+        """Reap and replace the dead; a place whose worker cannot be started now is tried again at the next call.
 
         Returns:
             Names of workers that died: chunks that they held must be sent again.
@@ -137,6 +141,8 @@ class WorkerPool:
                 self._kill_if_late(worker)
             elif not self._bury(worker, status):
                 lost.append(worker.name)
+        for index in sorted(self._empty_places):
+            self._fill_place(index)
         return lost
 
     def kill(self, name: str) -> None:
@@ -152,13 +158,19 @@ class WorkerPool:
 
         Raises:
             ConfigError: the number is out of bounds.
+            WorkerLost: a process cannot be started (no memory, too many processes).
         """
         check(1 <= num_workers <= MAX_WORKERS, "workers", num_workers, f"between 1 and {MAX_WORKERS}")
         staying = [worker for worker in self.workers if not worker.is_leaving]
         taken = {worker.index for worker in self.workers}
         free = (index for index in range(MAX_WORKERS) if index not in taken)
         for index, _ in zip(free, range(num_workers - len(staying)), strict=False):
-            self._spawn(index)
+            try:
+                self._spawn(index)
+            except OSError as error:
+                raise WorkerLost(f"worker {index} cannot be started: {error}.") from error
+            self._empty_places.discard(index)
+        self._empty_places.clear()
         leaving = staying[num_workers:]
         for worker in leaving:
             worker.leaves_before_s = time.monotonic() + _LEAVE_LIMIT_S
@@ -180,7 +192,8 @@ class WorkerPool:
             except subprocess.TimeoutExpired:
                 _log.warning("worker %s does not end, and is killed", worker.name)
                 worker.process.kill()
-                worker.process.wait(_KILL_LIMIT_S)
+                with contextlib.suppress(subprocess.TimeoutExpired):  # unkillable: in the kernel, on a dead disk
+                    worker.process.wait(_KILL_LIMIT_S)
             worker.log.close()
             del self._workers[worker.name]
         self._lifeline.close()
@@ -201,15 +214,19 @@ class WorkerPool:
             command += ["--ring-fd", str(self._ring.fd)]
             inherited.append(self._ring.fd)
         log = WorkerLog(self._log_dir, index)
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log.file,
-            stderr=log.file,
-            env=_environment(),
-            pass_fds=inherited,
-            process_group=0,  # Ctrl-C in the terminal is for the owner alone
-        )
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log.file,
+                stderr=log.file,
+                env=_environment(),
+                pass_fds=inherited,
+                process_group=0,  # Ctrl-C in the terminal is for the owner alone
+            )
+        except BaseException:
+            log.close()
+            raise
         warm_up_ns = int(self._matrix.worker_stats_WS[index, WARM_UP_NS])
         self._workers[name] = PooledWorker(name, index, process, log, warm_up_ns)
 
@@ -220,10 +237,21 @@ class WorkerPool:
         worker.log.close()
         if worker.is_leaving:
             return status == 0 or (status == -signal.SIGTERM and worker.is_starting(self._matrix))
-        _log.warning("worker %s (process %d) ended with status %d", worker.name, worker.pid, status)
+        said = f", and said:\n{last_words}" if last_words else ""
+        _log.warning("worker %s (process %d) ended with status %d%s", worker.name, worker.pid, status, said)
         self._check_hope(worker.name, status, last_words)
-        self._spawn(worker.index)
+        self._fill_place(worker.index)
         return False
+
+    def _fill_place(self, index: int) -> None:
+        """Start a successor; where the machine cannot just now, the place waits for the next `poll`."""
+        try:
+            self._spawn(index)
+            self._empty_places.discard(index)
+        except OSError as error:
+            if index not in self._empty_places:
+                _log.warning("worker %d cannot be started again now: %s", index, error)
+            self._empty_places.add(index)
 
     def _check_hope(self, name: str, status: int, last_words: str) -> None:
         """Replacing is hopeless if workers die one after the other and none of them has served a chunk meanwhile."""
@@ -248,6 +276,7 @@ class WorkerPool:
         if worker.leaves_before_s is not None and time.monotonic() > worker.leaves_before_s:
             _log.warning("worker %s did not leave within %.0f s, and is killed", worker.name, _LEAVE_LIMIT_S)
             worker.process.kill()
+            worker.leaves_before_s = math.inf  # once; it may take its time to die
 
 
 def _environment() -> dict[str, str]:

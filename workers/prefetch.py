@@ -11,6 +11,8 @@ from workers.jit import JIT_ENABLED
 
 LINE_FLOATS = 16
 """float32 values in a cache line of 64 bytes."""
+AHEAD_ROWS = 16
+"""Where rows are taken one after the other, each is asked for so many rows before its turn."""
 
 if JIT_ENABLED:
     from llvmlite import ir

@@ -68,10 +68,11 @@ class Ring:
         if shapes != {"requests_RQ": ("|u1", 2), "replies_RP": ("|u1", 2)}:
             arrays.close()
             raise MatrixMismatch(f"ring: shared memory holds {shapes}; pass the descriptor of the owner's ring.")
-        ring = cls(arrays)
-        if len(ring.requests_RQ) != len(ring.replies_RP):
-            raise MatrixMismatch(f"ring: {len(ring.requests_RQ)} requests for {len(ring.replies_RP)} replies.")
-        return ring
+        num_berths = len(arrays["requests_RQ"]), len(arrays["replies_RP"])
+        if num_berths[0] != num_berths[1]:
+            arrays.close()
+            raise MatrixMismatch(f"ring: {num_berths[0]} requests for {num_berths[1]} replies.")
+        return cls(arrays)
 
     @property
     def num_berths(self) -> int:

@@ -13,8 +13,6 @@ from workers.chunk import Chunk, Reply
 from workers.chunk_messages import error_of, refusal_message
 from workers.codec import Frame, encode
 from workers.config import HeadConfig
-from workers.endpoint import make_endpoint as make_endpoint
-from workers.endpoint import remove_endpoint as remove_endpoint
 from workers.errors import MatrixMismatch, ProtocolError, WorkerLost
 from workers.exchange import Exchange
 from workers.flights import Ticket as Ticket
@@ -39,7 +37,7 @@ class Router:
     """Binds the endpoint and serves the workers that connect to it.
 
     Args:
-        endpoint: `ipc://...` from `make_endpoint`, or any that ZeroMQ can bind.
+        endpoint: `ipc://...` from `workers.endpoint.make_endpoint`, or any that ZeroMQ can bind.
         head: sent to each worker that joins.
         matrix: workers must have mapped this very matrix.
         membership: told to kill silent workers, asked for dead ones.

@@ -23,7 +23,10 @@ def roomy(size: int) -> int:
 def _huge_pages(num_bytes: int) -> np.ndarray:
     """Zeroed memory of at least that size, of whole huge pages; ordinary ones where the kernel has no others."""
     num_bytes = -(-num_bytes // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
-    pages = mmap.mmap(-1, num_bytes + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, num_bytes + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{num_bytes} bytes of working memory: {error}") from error
     memory = np.frombuffer(pages, np.uint8)
     start = -memory.ctypes.data % HUGE_PAGE_BYTES
     if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -18,13 +18,12 @@ import numpy as np
 from workers.config import NEGATIVE_SAMPLING
 from workers.jit import inlined_kernel, kernel
 from workers.objectives import negative_weight, positive_terms, times
-from workers.prefetch import LINE_FLOATS, prefetch_read
+from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
 from workers.row_blocks import add, add_four, dot, dot_four, mean_square_of, scale
 from workers.rows import vector_width
 from workers.tags import BIAS, LOG_Q
 from workers.vectors import fma, high, load, low, store, total, values_from, zeros
 
-_AHEAD_ROWS = 16  # fetched before their turn
 _ZERO = np.float32(0)
 
 
@@ -89,7 +88,7 @@ def _gather(D: int, words: int) -> Callable[..., Any]:
         """Copy the rows of negatives, of either form, with their biases, and find their weights."""
         like = zeros(width)
         for k in range(len(neg_ids)):
-            _fetch(rows_NW, tag_state_N4, _tag_at(neg_ids, k + _AHEAD_ROWS), words)
+            _fetch(rows_NW, tag_state_N4, _tag_at(neg_ids, k + AHEAD_ROWS), words)
             row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
             for j in range(0, half, width):
                 store(out_D, j, low(row, j, like))
@@ -125,15 +124,15 @@ def _add_positives(D: int, words: int) -> Callable[..., Any]:
             whole = start + ((stop - start) & ~3)
             for p in range(start, whole, 4):
                 for i in range(4):
-                    _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + i + _AHEAD_ROWS), words)
+                    _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + i + AHEAD_ROWS), words)
                 biases = _four_biases(tag_state_N4, ids, p)
                 dot_four(_four_rows(rows_NW, ids, p), f, half, like, biases, grads, p)
             for p in range(whole, stop):
-                _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + _AHEAD_ROWS), words)
+                _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + AHEAD_ROWS), words)
                 grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
             loss, lost = positive_terms(pos_grads_A[start:stop], pos_weights_A[start:stop], log_a_X[b])
             loss_B[b] = loss_X[b] + loss
-            losses_finite &= loss_B[b] < np.inf
+            losses_finite &= loss_B[b] < np.inf and squares_B[b] >= _ZERO  # false for NaN
             if objective != NEGATIVE_SAMPLING:
                 scale_X[b] *= lost
                 scale(g, scale_X[b], D, like)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from workers.jit import inlined_kernel, kernel
-from workers.prefetch import LINE_FLOATS, prefetch_write
+from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_write
 from workers.rounding import NOISE_WORDS, noise_start
 from workers.row_blocks import bound, mean_square_of, write
 from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
@@ -22,7 +22,6 @@ from workers.rows import vector_width
 from workers.tags import BIAS, BIAS_ACC, ROW_ACC
 from workers.vectors import values_from, zeros
 
-_AHEAD_ROWS = 16  # fetched before their turn
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
@@ -86,7 +85,7 @@ def shared_writes(D: int, words: int) -> Callable[..., Any]:
                 return -1
         written = 0
         for s in range(S):
-            _fetch(rows_NW, tag_state_N4, ids_S, s + _AHEAD_ROWS, words)
+            _fetch(rows_NW, tag_state_N4, ids_S, s + AHEAD_ROWS, words)
             if squares_S[s] == _ZERO and bias_grads_S[s] == _ZERO:
                 continue  # masked everywhere: not a write at all
             at, grad_D = noise_start(key, s) if rounds else 0, values_from(grads_SD, s)
@@ -95,9 +94,9 @@ def shared_writes(D: int, words: int) -> Callable[..., Any]:
                 like,
             )  # fmt: skip
             written += 1
-        for i in range(_AHEAD_ROWS):
+        for i in range(AHEAD_ROWS):
             _fetch(rows_NW, tag_state_N4, lone_ids_L, i, words)
-        ahead = np.int64(_AHEAD_ROWS)
+        ahead = np.int64(AHEAD_ROWS)
         for b in range(B):
             f, first = values_from(features_BD, b), np.int64(pos_offsets_B1[b])
             for p in range(first, first + num_lone_B[b]):

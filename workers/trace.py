@@ -10,10 +10,12 @@ Source: "Trace Event Format", a document of the Chromium project: `X` complete s
 `M` metadata; times in microseconds.
 """
 
+import contextlib
 import json
+import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +23,8 @@ from typing import Any, Self
 from workers.errors import ConfigError
 
 Event = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 CHUNKS_PER_STEP = 1 << 20
 """Bound that keeps the numbers of flows apart."""
@@ -69,6 +73,8 @@ class TraceWindow:
 class TracePart:
     """The file that one process writes.
 
+    Where it cannot be written, by a full disk, it ends, which is logged; the process goes on.
+
     Args:
         window: says where.
         name: of the process, as shown; no two processes of a run share one.
@@ -77,21 +83,37 @@ class TracePart:
 
     def __init__(self, window: TraceWindow, name: str, order: int) -> None:
         self._pid = os.getpid()
-        path = window.folder / f"{name}.jsonl"
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._path = window.folder / f"{name}.jsonl"
+        self._fd: int | None = None
+        with self._told_if_it_ends():
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         named = {"ph": "M", "name": "process_name", "args": {"name": name}}
         placed = {"ph": "M", "name": "process_sort_index", "args": {"sort_index": order}}
         self.write([named, placed, {"ph": "M", "name": "thread_name", "args": {"name": name}}])
 
     def write(self, events: Iterable[Event]) -> None:
         """Append events of the calling thread."""
+        if self._fd is None:
+            return
         place = {"pid": self._pid, "tid": threading.get_native_id()}
         lines = "".join(json.dumps(event | place) + "\n" for event in events)
-        os.write(self._fd, lines.encode())
+        with self._told_if_it_ends():
+            os.write(self._fd, lines.encode())
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._fd)
+        """Let go of the file; safe to call twice."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _told_if_it_ends(self) -> Iterator[None]:
+        """A file that cannot be written is no reason to end whom it is about."""
+        try:
+            yield
+        except OSError as error:
+            _log.warning("the trace in %s ends here: %s", self._path, error)
+            self.close()
 
 
 def slice_event(name: str, start_ns: int, end_ns: int, **args: int) -> Event:

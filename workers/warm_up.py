@@ -26,7 +26,12 @@ def _turn() -> Iterator[None]:
     if directory is None:
         yield
         return
-    with (directory / "warm-up.lock").open("a") as file:  # closing it, and dying, unlock it
+    try:
+        file = (directory / "warm-up.lock").open("a")
+    except OSError:  # a full disk, say: then all may compile at once
+        yield
+        return
+    with file:  # closing it, and dying, unlock it
         deadline = time.monotonic() + _TURN_LIMIT_S
         if not _lock(file.fileno(), fcntl.LOCK_EX):
             while not _lock(file.fileno(), fcntl.LOCK_SH) and time.monotonic() < deadline:
@@ -37,6 +42,8 @@ def _turn() -> Iterator[None]:
 def _lock(fd: int, kind: int) -> bool:
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except OSError:  # held by another, or no locks on this file system: then nobody waits for long
+    except BlockingIOError:  # held by another
         return False
+    except OSError:  # no locks on this file system: then nobody waits
+        return True
     return True

@@ -63,9 +63,14 @@ def serve(
         welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
         if welcome.kind == "WELCOME":
             engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
-            with clock.warming_up():
-                warm_up_in_turn(engine.warm_up)
-            matrix.wait_filled(_FILL_LIMIT_S)
+            try:
+                with clock.warming_up():
+                    warm_up_in_turn(engine.warm_up)
+                matrix.wait_filled(_FILL_LIMIT_S)
+            except SystemExit:  # scaled away, it holds no chunk
+                talk.say("BYE")  # 8
+                is_done = True
+                raise
             talk.say("READY")  # 3
             _log.info("ready; %s", warm_up_report(matrix.worker_stats_WS[me.index : me.index + 1]))
             _answer_chunks(talk, engine, welcome.fields["heartbeat_s"])
