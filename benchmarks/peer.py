@@ -35,7 +35,7 @@ class BareWork:
 
 
 REWRITING = BareWork(module="ceiling_contestant", what="rewriting the row of every pair")
-PRODUCTS = BareWork(module="products_contestant", what="the three products by NumPy's BLAS")
+PRODUCTS = BareWork(module="products_contestant", what="the three matrix products")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,7 @@ def test_plain_python_gives_the_same_numbers():
         "scratch",
         "objectives",
         "row_blocks",
+        "tiles",
         "sampler",
         "positives",
         "counters",

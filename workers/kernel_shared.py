@@ -1,14 +1,15 @@
 """The kernel with negatives that a chunk's examples share.
 
-    gather the negatives' distinct rows R, once         rows as they were before the chunk
-    scores = R F^T (GEMM), accidental hits masked
+    copy the negatives' distinct rows R, once           rows as they were before the chunk
+    scores = R F^T, accidental hits masked
     scores -> loss, dLoss/dscore C                      of negatives
-    feature gradient = C^T R (GEMM)
+    feature gradient = C^T R
     scores, loss, feature gradient of positives         from their rows in the matrix
-    row gradient = C F (GEMM) + positives
+    row gradient = C F + positives
     write each touched row once, with its merged gradient
 
-Rows of positives go through the caches after what the first two products share, not between them.
+The three products go by tiles of our own (`workers.shared_products`): the rows come from memory during the first. Rows
+of positives go through the caches after what the first two products share, not between them.
 
 The row optimizer sees merged gradients: one per row and chunk, summed over the examples. A row-wise accumulator grows
 by the square of the sum, where single gradients (`workers.kernel_private`) would add their squares; so the two kernels
@@ -34,12 +35,12 @@ from workers.scratch import Scratch
 from workers.shared_losses import complete_negatives, differentiate_negatives
 from workers.shared_passes import shared_passes
 from workers.shared_plan import make_shared_plan
+from workers.shared_products import shared_products, whole_tiles
 from workers.shared_writes import shared_writes
-from workers.slots import FILTER_WORDS, MASKED, mask_hits
+from workers.slots import FILTER_WORDS, mask_hits
 from workers.tags import Tags
 
 
-@np.errstate(over="ignore", invalid="ignore")  # such numbers are looked for
 def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
     """Compute a chunk and update its rows if the job says so.
 
@@ -49,21 +50,23 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     (B, D), (loss_B, feature_grad_BD) = job.features_BD.shape, answer
     features_BD, positives, objective = job.features_BD, job.positives, job.loss.objective
     words, plan = tags.rows_NS.shape[1], make_shared_plan(job, scratch)
-    passes, write_rows = shared_passes(D, words), shared_writes(D, words)
+    products, passes, write_rows = shared_products(D, words), shared_passes(D, words), shared_writes(D, words)
     K, S, X = len(plan.multiplicity_K), len(plan.ids_S), -(-B // BLOCK) * BLOCK
     rows = tags.rows_NS, tags.tag_state_N4
-    rows_KD, scores_KX = scratch.array("rows", (K, D), np.float32), scratch.array("scores", (K, X), np.float32)
+    rows_KD = scratch.array("rows", (whole_tiles(K), D), np.float32)[:K]
+    scores_KX = scratch.array("scores", (whole_tiles(K), X), np.float32)[:K]
     bias_K, weight_K = scratch.array("bias", K, np.float32), scratch.array("neg_weights", K, np.float32)
-    passes.gather(*rows, *job.loss, plan.ids_S[:K], plan.multiplicity_K, rows_KD, bias_K, weight_K)
-    np.matmul(rows_KD, features_BD.T, out=scores_KX[:, :B])
-    scores_KX[:, B:] = MASKED
+    products.score_rows(
+        *(*rows, *job.loss, plan.ids_S[:K], plan.multiplicity_K, features_BD),
+        *(scratch.array("packed", X * D, np.float32), rows_KD, bias_K, weight_K, scores_KX),
+    )
     num_ids, filter_words = len(job.neg_ids) + len(positives.ids), scratch.array("filter", FILTER_WORDS, np.uint64)
     hits = mask_hits(plan.table, num_ids, *job.truth, filter_words, plan.ids_S, plan.multiplicity_K, scores_KX)
     loss_X, log_a_X, scale_X = (scratch.array(name, X, np.float32) for name in ("neg_loss", "log_a", "scale"))
     bias_grads_S = scratch.array("bias_grads", S, np.float32)
     if not differentiate_negatives(objective, bias_K, weight_K, scores_KX, loss_X, log_a_X, scale_X, bias_grads_S[:K]):
         raise _refusal("a score or loss")
-    np.matmul(scores_KX[:, :B].T, rows_KD, out=feature_grad_BD)
+    products.feature_gradients(scores_KX, rows_KD, feature_grad_BD)
     pos_grads_A = scratch.array("pos_grads", len(positives.ids), np.float32)
     squares_B = scratch.array("feature_squares", B, np.float32)
     losses_finite, gradient_finite = passes.add_positives(
@@ -76,7 +79,7 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
         return Outcome(loss_B, feature_grad_BD, 0, hits)
     complete_negatives(objective, scores_KX, scale_X, bias_grads_S[:K])
     grads_SD, squares_S = scratch.array("row_grads", (S, D), np.float32), scratch.array("squares", S, np.float32)
-    np.matmul(scores_KX[:, :B], features_BD, out=grads_SD[:K])
+    products.row_gradients(scores_KX, features_BD, grads_SD[:K])
     passes.add_features(
         *(features_BD, positives.offsets_B1, plan.num_lone_B, plan.pos_slots_A, pos_grads_A),
         *(K, grads_SD, bias_grads_S),

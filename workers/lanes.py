@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
 class Lanes:
@@ -60,26 +60,35 @@ def call_llvm(builder, name: str, result, args, **options):
     return builder.call(function, args, **options)
 
 
-def _shuffled(builder, a, b, lanes):
+def ask_for_line(builder, pointer, locality: int, *, write: bool = False) -> None:
+    """Prefetch the cache line at a pointer, see `workers.prefetch`."""
+    address = builder.bitcast(pointer, _I8.as_pointer())
+    function_type = ir.FunctionType(ir.VoidType(), [address.type, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    builder.call(function, [address, _I32(int(write)), _I32(locality), _I32(1)])  # 1: data
+
+
+def shuffled(builder, a, b, lanes):
+    """Values of two vectors by their numbers; those of the second follow those of the first."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes)))
 
 
 def _by_fours(builder, a, b, order):
     """From each four values of two vectors those in this order, where b's four are 4 to 7."""
     width = a.type.count
-    return _shuffled(builder, a, b, [four + i % 4 + i // 4 * width for four in range(0, width, 4) for i in order])
+    return shuffled(builder, a, b, [four + i % 4 + i // 4 * width for four in range(0, width, 4) for i in order])
 
 
 def sums_of_four(builder, vectors):
     """The totals of four vectors, as one vector."""
     if vectors[0].type.count < 4:
         none = ir.Constant(vectors[0].type, None)
-        vectors = [_shuffled(builder, vector, none, range(4)) for vector in vectors]
+        vectors = [shuffled(builder, vector, none, range(4)) for vector in vectors]
     a, b, c, d = vectors
     ab = builder.fadd(_by_fours(builder, a, b, (0, 4, 1, 5)), _by_fours(builder, a, b, (2, 6, 3, 7)))
     cd = builder.fadd(_by_fours(builder, c, d, (0, 4, 1, 5)), _by_fours(builder, c, d, (2, 6, 3, 7)))
     sums = builder.fadd(_by_fours(builder, ab, cd, (0, 1, 4, 5)), _by_fours(builder, ab, cd, (2, 3, 6, 7)))
     while sums.type.count > 4:
         half = sums.type.count // 2
-        sums = builder.fadd(*(_shuffled(builder, sums, sums, range(at, at + half)) for at in (0, half)))
+        sums = builder.fadd(*(shuffled(builder, sums, sums, range(at, at + half)) for at in (0, half)))
     return sums

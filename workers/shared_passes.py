@@ -1,7 +1,7 @@
-"""What the kernel with shared negatives does before and between its three matrix products: all but to write rows.
+"""What the kernel with shared negatives does for positives, between its three matrix products: all but to write rows.
 
-Rows of positives are read where they are in the matrix; only negatives are copied, for the products. Rows are asked for
-some positives ahead of their turn, over the ends of examples.
+Their rows are read where they are in the matrix; only those of negatives are copied, for the products. Rows are asked
+for some positives ahead of their turn, over the ends of examples.
 
 Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives of all examples
 (`workers.shared_plan`); K slots of distinct negatives; X examples, up to whole blocks (`workers.shared_losses`).
@@ -17,12 +17,12 @@ import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
 from workers.jit import inlined_kernel, kernel
-from workers.objectives import negative_weight, positive_terms, times
+from workers.objectives import positive_terms
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
 from workers.row_blocks import add, add_four, dot, dot_four, mean_square_of, scale
 from workers.rows import vector_width
-from workers.tags import BIAS, LOG_Q
-from workers.vectors import fma, high, load, low, store, total, values_from, zeros
+from workers.tags import BIAS
+from workers.vectors import fma, load, total, values_from, zeros
 
 _ZERO = np.float32(0)
 
@@ -30,7 +30,6 @@ _ZERO = np.float32(0)
 class SharedPasses(NamedTuple):
     """In the order in which a chunk is computed."""
 
-    gather: Callable[..., Any]
     add_positives: Callable[..., Any]
     add_features: Callable[..., Any]
 
@@ -38,7 +37,7 @@ class SharedPasses(NamedTuple):
 @functools.cache
 def shared_passes(D: int, words: int) -> SharedPasses:
     """The passes for one dim and form of rows, constants of their code; `words` is the length of a stored row."""
-    return SharedPasses(_gather(D, words), _add_positives(D, words), _add_features(D))
+    return SharedPasses(_add_positives(D, words), _add_features(D))
 
 
 @inlined_kernel
@@ -78,26 +77,6 @@ def _four_biases(tag_state_N4, ids, i):
         _bias(tag_state_N4, ids[i + 2]),
         _bias(tag_state_N4, ids[i + 3]),
     )
-
-
-def _gather(D: int, words: int) -> Callable[..., Any]:
-    half, width = D // 2, vector_width(D)
-
-    @kernel
-    def gather(rows_NW, tag_state_N4, objective, w, num_drawn, neg_ids, multiplicity, rows_KD, bias_K, weight_K):
-        """Copy the rows of negatives, of either form, with their biases, and find their weights."""
-        like = zeros(width)
-        for k in range(len(neg_ids)):
-            _fetch(rows_NW, tag_state_N4, _tag_at(neg_ids, k + AHEAD_ROWS), words)
-            row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
-            for j in range(0, half, width):
-                store(out_D, j, low(row, j, like))
-                store(out_D, j + half, high(row, j, half, like))
-            state = values_from(tag_state_N4, neg_ids[k])
-            bias_K[k] = state[BIAS]
-            weight_K[k] = times(objective, negative_weight(objective, w, num_drawn, state[LOG_Q]), multiplicity[k])
-
-    return gather
 
 
 def _add_positives(D: int, words: int) -> Callable[..., Any]:

@@ -1,0 +1,155 @@
+"""Tiles of products and transposed blocks, against NumPy, and what they leave alone."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from workers.jit import JIT_ENABLED, kernel
+from workers.shared_products import shared_products, whole_tiles
+from workers.slots import MASKED
+from workers.tiles import BLOCK, TILE_ROWS, add_tile, add_tile_fetching, put_transposed
+from workers.vectors import values_from, zeros
+
+F = np.float32
+_EIGHT, _SIXTEEN = 8, 16
+
+
+@kernel
+def _tile(out, out_stride, factors, row_stride, step, columns, column_stride, depth, adds, num_rows):
+    tile, a, b = values_from(out, 0), values_from(factors, 0), values_from(columns, 0)
+    add_tile(tile, out_stride, a, row_stride, step, b, column_stride, depth, adds, num_rows, zeros(_SIXTEEN))
+
+
+@kernel
+def _narrow_tile(out, out_stride, factors, row_stride, step, columns, column_stride, depth, adds, num_rows):
+    tile, a, b = values_from(out, 0), values_from(factors, 0), values_from(columns, 0)
+    add_tile(tile, out_stride, a, row_stride, step, b, column_stride, depth, adds, num_rows, zeros(_EIGHT))
+
+
+@kernel
+def _fetching_tile(out, factors, columns, depth, rows_NW, words, ids, num_lines):
+    tile, a, b = values_from(out, 0), values_from(factors, 0), values_from(columns, 0)
+    add_tile_fetching(
+        tile, 32, a, depth, 1, b, 32, depth, False, TILE_ROWS, zeros(_SIXTEEN),
+        rows_NW, words, values_from(ids, 0), num_lines,
+    )  # fmt: skip
+
+
+@kernel
+def _transpose(source, stride, num_rows, target, target_stride):
+    put_transposed(values_from(source, 0), stride, num_rows, values_from(target, 0), target_stride)
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("num_rows", [1, 3, 4, 5, TILE_ROWS, TILE_ROWS + 1])
+@pytest.mark.parametrize(("tile", "width"), [(_tile, 32), (_narrow_tile, 16)])
+def test_a_tile_is_the_product_and_nothing_beside_it_changes(tile, width, num_rows, adds):
+    """Rows beyond `num_rows`, and columns between the tile's, belong to others."""
+    rng = np.random.default_rng(num_rows)
+    depth, out_stride = 7, width + 3
+    factors, columns = F(rng.normal(size=(TILE_ROWS, depth))), F(rng.normal(size=(depth, width + 1)))
+    before = F(rng.normal(size=(TILE_ROWS, out_stride)))
+    out = before.copy()
+    tile(
+        out.reshape(-1),
+        out_stride,
+        factors.reshape(-1),
+        depth,
+        1,
+        columns.reshape(-1),
+        width + 1,
+        depth,
+        adds,
+        num_rows,
+    )
+    rows = min(num_rows, TILE_ROWS)
+    expected = factors[:rows].astype(np.float64) @ columns[:, :width] + before[:rows, :width] * adds
+    np.testing.assert_allclose(out[:rows, :width], expected, atol=1e-5)
+    assert np.array_equal(out[:rows, width:], before[:rows, width:])
+    assert np.array_equal(out[rows:], before[rows:])
+
+
+def test_factors_may_lie_along_either_axis():
+    rng = np.random.default_rng(1)
+    factors, columns = F(rng.normal(size=(9, TILE_ROWS))), F(rng.normal(size=(9, 32)))
+    out = np.zeros((TILE_ROWS, 32), F)
+    _tile(out.reshape(-1), 32, factors.reshape(-1), 1, TILE_ROWS, columns.reshape(-1), 32, 9, False, TILE_ROWS)
+    np.testing.assert_allclose(out, factors.T.astype(np.float64) @ columns, atol=1e-5)
+
+
+def test_no_depth_is_a_product_of_zeros():
+    out, nothing = np.ones((TILE_ROWS, 32), F), np.zeros(TILE_ROWS, F)
+    _tile(out.reshape(-1), 32, nothing, 0, 1, np.zeros(32, F), 32, 0, False, TILE_ROWS)
+    assert not out.any()
+
+
+@pytest.mark.parametrize("num_lines", [0, 1, 5, 12])
+def test_fetching_changes_no_value(num_lines):
+    rng = np.random.default_rng(2)
+    factors, columns = F(rng.normal(size=(TILE_ROWS, 12))), F(rng.normal(size=(12, 32)))
+    rows_NW, ids = F(rng.normal(size=(50, 48))), np.array([49, 0, 7, 7], np.int32)  # three lines each
+    out, plain = np.zeros((TILE_ROWS, 32), F), np.zeros((TILE_ROWS, 32), F)
+    _fetching_tile(out.reshape(-1), factors.reshape(-1), columns.reshape(-1), 12, rows_NW, 48, ids, num_lines)
+    _tile(plain.reshape(-1), 32, factors.reshape(-1), 12, 1, columns.reshape(-1), 32, 12, False, TILE_ROWS)
+    assert np.array_equal(out, plain)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 15, BLOCK, BLOCK + 1])
+def test_a_block_is_transposed_and_its_last_row_stands_for_those_missing(num_rows):
+    rng = np.random.default_rng(3)
+    source, target = F(rng.normal(size=(BLOCK, 19))), np.zeros((BLOCK, 21), F)
+    _transpose(source.reshape(-1), 19, num_rows, target.reshape(-1), 21)
+    rows = np.minimum(np.arange(BLOCK), num_rows - 1)
+    assert np.array_equal(target[:, :BLOCK], source[rows, :BLOCK].T)
+    assert not target[:, BLOCK:].any()
+
+
+@pytest.mark.parametrize(
+    ("B", "K", "D"), [(1, 1, 4), (5, 3, 12), (16, 9, 40), (17, 24, 64), (33, 8, 64), (48, 700, 12)]
+)
+def test_the_three_products_are_those_of_numpy(B, K, D):
+    """Whatever is left over of blocks and tiles: examples, negatives, columns."""
+    rng = np.random.default_rng(B * K)
+    X = -(-B // BLOCK) * BLOCK
+    rows_ND, state_N4 = F(rng.normal(size=(K + 5, D))), F(rng.normal(size=(K + 5, 4)))
+    ids_K, features_BD = rng.permutation(K + 5)[:K].astype(np.int32), F(rng.normal(size=(B, D)))
+    rows_KD, scores_KX = np.empty((whole_tiles(K), D), F)[:K], np.full((whole_tiles(K), X), np.nan, F)[:K]
+    bias_K, weight_K = np.empty(K, F), np.empty(K, F)
+    score_rows, feature_gradients, row_gradients = shared_products(D, D)
+    score_rows(
+        *(rows_ND, state_N4, 0, F(3), K, ids_K, np.ones(K, F), features_BD),
+        *(np.empty(X * D, F), rows_KD, bias_K, weight_K, scores_KX),
+    )
+    assert np.array_equal(rows_KD, rows_ND[ids_K])
+    np.testing.assert_allclose(scores_KX[:, :B], rows_KD.astype(np.float64) @ features_BD.T, atol=1e-4)
+    assert (scores_KX[:, B:] == MASKED).all()
+    grads_KX = F(rng.normal(size=(whole_tiles(K), X)))[:K]
+    exact_KB = grads_KX[:, :B].astype(np.float64)
+    beyond_BD, beyond_KD = np.full((B + 1, D), F(7)), np.full((K + 1, D), F(7))
+    feature_gradients(grads_KX, rows_KD, beyond_BD[:B])
+    row_gradients(grads_KX, features_BD, beyond_KD[:K])
+    np.testing.assert_allclose(beyond_BD[:B], exact_KB.T @ rows_KD, atol=1e-3)
+    np.testing.assert_allclose(beyond_KD[:K], exact_KB @ features_BD, atol=1e-3)
+    assert (beyond_BD[B] == 7).all() and (beyond_KD[K] == 7).all()
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="there are no parts without compilation")
+def test_tiles_in_parts_for_fewer_registers_are_the_same(tmp_path):
+    """As on a machine without AVX-512: all of this file's tests, and a chunk's, in a process that does without."""
+    from llvmlite import binding
+
+    names = binding.get_host_cpu_features()
+    features = ",".join(f"+{name}" for name, has in names.items() if has and not name.startswith("avx512"))
+    tests = [__file__, "-k", "nothing_beside or numpy"]
+    environment = os.environ | {"NUMBA_CPU_FEATURES": features, "HYBRID_CACHE": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *tests],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,0 +1,178 @@
+"""The three matrix products of the kernel with shared negatives.
+
+    scores = R F^T                  while the rows R come from memory
+    feature gradient = C^T R
+    row gradient = C F
+
+Each goes by tiles (`workers.tiles`), whose sums stay in registers. The order of a product's terms depends on its shape
+alone: equal chunks give equal bits with any BLAS, and none is called.
+
+Legend: N tags, W words of a stored row, B examples, D dim, K slots of distinct negatives, X columns of scores: B
+rounded up to whole blocks. Memory for factors is read up to whole tiles of rows, `whole_tiles`.
+"""
+
+# mypy: allow-untyped-defs
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workers.jit import inlined_kernel, kernel
+from workers.objectives import negative_weight, times
+from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_near, prefetch_read
+from workers.rows import vector_width
+from workers.slots import MASKED
+from workers.tags import BIAS, LOG_Q
+from workers.tiles import BLOCK, TILE_ROWS, add_tile, add_tile_fetching, put_transposed
+from workers.vectors import high, low, store, values_from, zeros
+
+_COLUMNS, _HALF_BLOCK = 2 * BLOCK, BLOCK // 2
+_NEAR_BYTES = 256 << 20
+"""Rows of less memory are fetched line by line among the steps of a tile, and cost next to nothing. Of more, mostly
+their pages must be looked up, and each would hold up the steps behind it. So all of a tile's rows are asked for at
+once: then their pages are looked up at the same time."""
+_DEPTH = 256  # of the feature gradient at a time, so that its rows stay in the second level
+
+
+class SharedProducts(NamedTuple):
+    """In the order in which a chunk is computed."""
+
+    score_rows: Callable[..., Any]
+    feature_gradients: Callable[..., Any]
+    row_gradients: Callable[..., Any]
+
+
+@functools.cache
+def shared_products(D: int, words: int) -> SharedProducts:
+    """The products for one dim and form of rows, constants of their code; `words` is the length of a stored row."""
+    return SharedProducts(_score_rows(D, words), _feature_gradients(D), _row_gradients(D))
+
+
+def whole_tiles(num_rows: int) -> int:
+    """`num_rows`, rounded up to what tiles read."""
+    return -(-num_rows // TILE_ROWS) * TILE_ROWS
+
+
+@inlined_kernel
+def _pack(features_BD, packed, D, X):
+    """Write features by blocks of `_COLUMNS` examples, the last perhaps of half as many, each block transposed."""
+    B, features, whole = len(features_BD), features_BD.reshape(-1), D // BLOCK * BLOCK
+    for b in range(0, X, BLOCK):
+        first = b // _COLUMNS * _COLUMNS
+        stride, start = min(_COLUMNS, X - first), first * D + b - first
+        for d in range(0, whole, BLOCK):
+            source, target = values_from(features, b * D + d), values_from(packed, start + d * stride)
+            put_transposed(source, D, B - b, target, stride)
+        for d in range(whole, D):
+            for i in range(BLOCK):
+                packed[start + d * stride + i] = features[min(b + i, B - 1) * D + d]
+
+
+@inlined_kernel
+def _fetch_states(tag_state_N4, ids, first, stop):
+    for k in range(first, stop):
+        prefetch_read(values_from(tag_state_N4, ids[k]), 0)
+
+
+@inlined_kernel
+def _fetch_rows(rows_NW, ids, first, stop, words):
+    for k in range(first, stop):
+        for j in range(0, words, LINE_FLOATS):
+            prefetch_near(values_from(rows_NW, ids[k]), j)
+
+
+@inlined_kernel
+def _score_tile(scores, X, rows, D, num_rows, features, stride, like, rows_NW, words, ids, num_lines):
+    """Scores of a tile's rows with a block of examples, while lines are fetched, if any: to look for them costs 5%."""
+    if num_lines > 0:
+        add_tile_fetching(
+            scores, X, rows, D, 1, features, stride, D, False, num_rows, like, rows_NW, words, ids, num_lines
+        )  # fmt: skip
+    else:
+        add_tile(scores, X, rows, D, 1, features, stride, D, False, num_rows, like)
+
+
+def _score_rows(D: int, words: int) -> Callable[..., Any]:
+    half, width, row_lines = D // 2, vector_width(D), -(-words // LINE_FLOATS)
+
+    @kernel
+    def score_rows(
+        rows_NW, tag_state_N4, objective, w, num_drawn, neg_ids, multiplicity, features_BD,
+        packed, rows_KD, bias_K, weight_K, scores_KX,
+    ):  # fmt: skip
+        """Copy the rows of negatives, of either form, with their biases; find their weights and scores without biases.
+
+        `packed`: float32 [X * D], working memory. Columns beyond B are masked.
+        """
+        (K, X), B = scores_KX.shape, len(features_BD)
+        like, block, half_block = zeros(width), zeros(BLOCK), zeros(_HALF_BLOCK)
+        rows, scores = rows_KD.reshape(-1), scores_KX.reshape(-1)
+        is_far = rows_NW.size * np.int64(4) > _NEAR_BYTES
+        _fetch_states(tag_state_N4, neg_ids, 0, min(AHEAD_ROWS, K))
+        _fetch_rows(rows_NW, neg_ids, 0, min(AHEAD_ROWS, K), words)
+        _pack(features_BD, packed, D, X)
+        for first in range(0, K, TILE_ROWS):
+            stop, ahead = min(first + TILE_ROWS, K), min(first + AHEAD_ROWS, K)
+            ahead_stop = min(stop + AHEAD_ROWS, K)
+            _fetch_states(tag_state_N4, neg_ids, ahead, ahead_stop)
+            _fetch_rows(rows_NW, neg_ids, ahead, ahead_stop if is_far else ahead, words)
+            num_lines = np.int64(0) if is_far else (ahead_stop - ahead) * row_lines
+            for k in range(first, stop):
+                row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
+                for j in range(0, half, width):
+                    store(out_D, j, low(row, j, like))
+                    store(out_D, j + half, high(row, j, half, like))
+                state = values_from(tag_state_N4, neg_ids[k])
+                bias_K[k] = state[BIAS]
+                weight_K[k] = times(objective, negative_weight(objective, w, num_drawn, state[LOG_Q]), multiplicity[k])
+            tile, ids, num = values_from(rows, first * D), values_from(neg_ids, ahead), stop - first
+            for b in range(0, X, _COLUMNS):
+                out, features = values_from(scores, first * X + b), values_from(packed, b * D)
+                lines = num_lines if b == 0 else np.int64(0)
+                if X - b >= _COLUMNS:
+                    _score_tile(out, X, tile, D, num, features, _COLUMNS, block, rows_NW, words, ids, lines)
+                else:
+                    _score_tile(out, X, tile, D, num, features, BLOCK, half_block, rows_NW, words, ids, lines)
+        if X > B:
+            scores_KX[:, B:] = MASKED
+
+    return score_rows
+
+
+def _feature_gradients(D: int) -> Callable[..., Any]:
+    width = vector_width(D)
+
+    @kernel
+    def feature_gradients(grads_KX, rows_KD, feature_grad_BD):
+        """feature_grad_BD <- C^T R, where C are the first B columns."""
+        K, X = grads_KX.shape
+        B, like = len(feature_grad_BD), zeros(width)
+        grads, rows, out = grads_KX.reshape(-1), rows_KD.reshape(-1), feature_grad_BD.reshape(-1)
+        for k in range(0, K, _DEPTH):
+            depth = min(_DEPTH, K - k)
+            for d in range(0, D, 2 * width):
+                columns = values_from(rows, k * D + d)
+                for b in range(0, B, TILE_ROWS):
+                    tile, factors = values_from(out, b * D + d), values_from(grads, k * X + b)
+                    add_tile(tile, D, factors, 1, X, columns, D, depth, k > 0, B - b, like)
+
+    return feature_gradients
+
+
+def _row_gradients(D: int) -> Callable[..., Any]:
+    width = vector_width(D)
+
+    @kernel
+    def row_gradients(grads_KX, features_BD, row_grads_KD):
+        """row_grads_KD <- C F, where C are the first B columns."""
+        K, X = grads_KX.shape
+        B, like = len(features_BD), zeros(width)
+        grads, features, out = grads_KX.reshape(-1), features_BD.reshape(-1), row_grads_KD.reshape(-1)
+        for k in range(0, K, TILE_ROWS):
+            for d in range(0, D, 2 * width):
+                tile, factors = values_from(out, k * D + d), values_from(grads, k * X)
+                add_tile(tile, D, factors, X, 1, values_from(features, d), D, B, False, K - k, like)
+
+    return row_gradients
