@@ -1,8 +1,8 @@
 """Losses of negatives that examples share: scores lie by negatives, so that vectors hold examples.
 
 Scores are [K, B] and not [B, K]: so what belongs to one negative, its bias and weight, is one number for a whole
-vector, and what belongs to one example, its loss and normaliser, adds up without sums across a vector. Nor are there any
-in the product that makes scores, whose columns are examples.
+vector, and what belongs to one example, its loss and normaliser, adds up without sums across a vector. The product that
+makes scores needs none either.
 
 Legend: B examples, K slots of distinct negatives, X columns: B rounded up to whole blocks, those beyond B `MASKED`.
 """
