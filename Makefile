@@ -19,7 +19,7 @@ IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-workers bench-row-lr bench-memory bench-pipeline bench-auto bench-start
+.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-quality bench-workers bench-row-lr bench-memory bench-pipeline bench-auto bench-start
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -79,6 +79,15 @@ bench-head: setup ## time and memory of the wide head alone, up to a million tag
 
 bench-start: setup ## from the birth of a process to its first step, at a million tags: ARGS=
 	$(BIN)/python -m benchmarks.start $(ARGS)
+
+QUALITY := runs/quality
+bench-quality: setup ## what the default training reaches on held-out pictures, half an hour: FOLDER=a-data-set-of-yours
+	$(BIN)/hybrid train --run-dir $(QUALITY)/emoji
+	$(BIN)/hybrid train --run-dir $(QUALITY)/bfloat16 --row-dtype bfloat16
+	$(BIN)/hybrid train --run-dir $(QUALITY)/without-twemoji --hold-out-design twemoji
+	$(if $(FOLDER),$(BIN)/hybrid train --run-dir $(QUALITY)/folder --data folder:$(FOLDER))
+	$(BIN)/python -m benchmarks.run_quality emoji=$(QUALITY)/emoji "emoji, bfloat16 rows=$(QUALITY)/bfloat16" \
+	  emoji-without-twemoji=$(QUALITY)/without-twemoji $(if $(FOLDER),$(notdir $(FOLDER))=$(QUALITY)/folder)
 
 bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
 	$(BIN)/python -m benchmarks.worker_quality $(ARGS)
