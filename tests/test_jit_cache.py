@@ -105,6 +105,26 @@ def test_plain_python_gives_the_same_numbers():
     assert re.search(r"\b\d{2,} passed", printed), printed  # collecting nothing would end well, too
 
 
+@pytest.mark.skipif(not JIT_ENABLED, reason="nothing is cached")
+def test_kernels_that_find_no_room_on_disk_run_all_the_same(tmp_path):
+    """Every file that the process writes is full at its first byte."""
+    serve = """
+import resource
+import numpy as np
+import workers.jit
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+from workers.soundness import all_finite
+from workers.slots import is_among
+print(all_finite(np.zeros((2, 2), np.float32)), is_among(np.arange(3, dtype=np.int32), 0, 3, 2))
+"""
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    environment = {**os.environ, "PYTHONPATH": path, "HYBRID_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", serve], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True"]
+    assert done.stderr.count("could not be cached") == 1, done.stderr
+
+
 def test_cache_belongs_to_us_alone():
     directory = cache_directory()
     assert directory is not None

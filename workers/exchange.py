@@ -10,7 +10,7 @@ from workers.chunk import Chunk, Reply
 from workers.chunk_messages import error_of, reply_of
 from workers.codec import Frame, decode, encode_into
 from workers.errors import HybridError, ProtocolError
-from workers.flights import Flights, Ticket
+from workers.flights import Flight, Flights, Ticket
 from workers.lines import TrunkLine
 from workers.peers import Peer
 from workers.protocol import Message
@@ -49,17 +49,18 @@ class Exchange:
             tag, flight = waiting
             peer = min(takers, key=lambda p: (len(p.in_flight), p.progress_s, p.index))  # of equals, the longest idle
             is_full = len(peer.in_flight) >= _MAX_IN_FLIGHT_PER_WORKER
-            if is_full or not self._send(peer, tag, flight.message, now_s, counters):
+            if is_full or not self._send(peer, tag, flight, now_s, counters):
                 takers.remove(peer)  # full; or unreachable, then it falls silent and is dealt with as such
             else:
                 self._flights.depart(peer.name)
 
-    def _send(self, peer: Peer, tag: int, message: Message, now_s: float, counters: RouterCounters) -> bool:
+    def _send(self, peer: Peer, tag: int, flight: Flight, now_s: float, counters: RouterCounters) -> bool:
+        message = flight.message
         frames, berth = self._berths.load(message) if peer.has_ring else (encode_into(None, message), None)
         if not self._line.send(peer.name, frames):
             self._berths.give_back([berth])
             return False
-        peer.sent(tag, berth, now_s)
+        peer.sent(tag, berth, flight.longest_s, now_s)
         counters.chunks_in_frames += peer.has_ring and len(frames) > 1
         return True
 

@@ -19,6 +19,21 @@ from workers.errors import HybridError, WorkerLost
 from workers.protocol import Message
 
 _MAX_SENDS = 5  # of one chunk; if its worker dies each time, the chunk is the cause
+_SLOWEST_FLOPS = 1e9
+"""Operations a second of a worker that is slow, but works: its core serves others too."""
+
+
+def longest_s(chunk: Chunk) -> float:
+    """How many seconds a chunk's arithmetic may take; 0.1 with the defaults.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> chunk = SimpleNamespace(features_BD=np.zeros((4096, 128)), num_negatives=200_000, pos_ids=[])
+        >>> round(longest_s(chunk))
+        629
+    """
+    num_examples, dim = chunk.features_BD.shape
+    return 6 * (num_examples * chunk.num_negatives + len(chunk.pos_ids)) * dim / _SLOWEST_FLOPS
 
 
 @dataclass(slots=True)
@@ -32,6 +47,8 @@ class Ticket:
     """float32, flat: the feature gradients of all chunks, one after the other."""
     replies: list[Reply | None]
     num_missing: int
+    longest_s: float = 0.0
+    """What one slow worker may need for all chunks."""
     error: HybridError | None = None
 
     @classmethod
@@ -60,6 +77,8 @@ class Flight:
     """Where in the ticket the loss of its examples belongs."""
     feature_grad_BD: np.ndarray
     """The same for their feature gradient."""
+    longest_s: float
+    """What a slow worker may need for it."""
     worker: str | None = None
     """Who has it; None while it is in the backlog."""
     num_sends: int = 0
@@ -92,7 +111,8 @@ class Flights:
             start_B, start_BD, shape = end_B, end_BD, chunk.features_BD.shape
             end_B, end_BD = start_B + shape[0], start_BD + chunk.features_BD.size
             loss_B, grad_BD = ticket.loss_B[start_B:end_B], ticket.feature_grads[start_BD:end_BD].reshape(shape)
-            self._flights[tag] = Flight(chunk, message, ticket, loss_B, grad_BD)
+            self._flights[tag] = Flight(chunk, message, ticket, loss_B, grad_BD, longest_s(chunk))
+            ticket.longest_s += self._flights[tag].longest_s
         self._backlog.extend(tags)
         self._next_tag = tags.stop
         return ticket

@@ -69,9 +69,29 @@ def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
     _config.CACHE_DIR = str(directory or "")  # Numba reads it while it decorates; other kernels keep theirs
     try:
         compiled: Any = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS, **options)
+        if directory is not None:
+            _survive_full_disk(compiled)
         return cast(F, compiled)
     finally:
         _config.CACHE_DIR = previous
+
+
+def _survive_full_disk(compiled: Any) -> None:
+    """A kernel that cannot be kept on disk is used all the same."""
+    save = compiled._cache.save_overload
+
+    def save_if_possible(*kernel: Any) -> None:
+        try:
+            save(*kernel)
+        except OSError as error:
+            _warn_of_full_disk(error.strerror or str(error))  # no file name: once, not for each kernel
+
+    compiled._cache.save_overload = save_if_possible
+
+
+@functools.cache
+def _warn_of_full_disk(why: str) -> None:
+    _log.warning("a compiled kernel could not be cached, the next worker compiles it again: %s", why)
 
 
 @functools.cache

@@ -72,6 +72,8 @@ class Peer:
     state: State = State.STARTING
     in_flight: dict[int, int | None] = field(default_factory=dict)
     """Tags in the order sent, each with the berth that it lent the worker."""
+    longest_s: float = 0.0
+    """What any of the chunks in flight may take."""
     has_ring: bool = False
     """It mapped the trunk's ring."""
     was_ready: bool = False
@@ -85,10 +87,11 @@ class Peer:
     """Of a lost worker: when its unanswered chunks go to others. Until then its last replies may still arrive."""
     meter: RateMeter = field(default_factory=RateMeter)
 
-    def sent(self, tag: int, berth: int | None, now_s: float) -> None:
-        """It was given a chunk."""
+    def sent(self, tag: int, berth: int | None, longest_s: float, now_s: float) -> None:
+        """It was given a chunk, which may take so long."""
         if not self.in_flight:
-            self.progress_s = now_s
+            self.progress_s, self.longest_s = now_s, 0.0
+        self.longest_s = max(self.longest_s, longest_s)
         self.in_flight[tag] = berth
 
     def answered(self, tag: int, answer: Reply | HybridError | None, now_s: float) -> None:
@@ -136,10 +139,10 @@ class Peers(dict[str, Peer]):
         return [peer for peer in self.values() if peer.state is state]
 
     def silent(self, now_s: float, silence_s: float, start_limit_s: float) -> list[tuple[Peer, float]]:
-        """Those that have owed a sign of life for too long, each with the seconds."""
+        """Those that have owed a sign of life for too long, each with the seconds; large chunks may take longer."""
         found = []
         for peer in self.values():
-            limit_s = silence_s if peer.was_ready else start_limit_s
+            limit_s = silence_s + (peer.longest_s if peer.in_flight else 0.0) if peer.was_ready else start_limit_s
             if peer.state is not State.LOST and (owed_s := peer.silence_s(now_s)) > limit_s:
                 found.append((peer, owed_s))
         return found

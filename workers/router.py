@@ -43,8 +43,8 @@ class Router:
         membership: told to kill silent workers, asked for dead ones.
         ring: through which arrays pass to workers that mapped it too; None: all arrays are frames.
         heartbeat_s: how often an idle worker says that it lives.
-        silence_s: a worker that holds chunks and answers none for so long, or is idle without a heartbeat, is killed;
-            so no chunk may take longer than this.
+        silence_s: a worker that holds chunks and answers none for so long, and for what the largest of them may take
+            (`workers.flights.longest_s`), or that is idle without a heartbeat for so long, is killed.
         start_limit_s: the same for the time from HELLO to READY, when kernels may have to be compiled.
 
     Raises:
@@ -119,10 +119,11 @@ class Router:
 
         Raises:
             ChunkError: a worker refused a chunk; the message names the field. The ticket's other chunks are given up.
-            WorkerLost: no answer within the limit, or workers die again and again.
+            WorkerLost: no answer within the limit and what its chunks may take, or workers die again and again.
         """
         try:
-            self._serve_until(lambda: ticket.is_done, timeout_s, f"the replies to {len(ticket.tags)} chunks")
+            limit_s = timeout_s + ticket.longest_s
+            self._serve_until(lambda: ticket.is_done, limit_s, f"the replies to {len(ticket.tags)} chunks")
         finally:
             self._exchange.give_up(ticket)  # of a complete ticket nothing is left
         if ticket.error is not None:
@@ -181,7 +182,7 @@ class Router:
             if left_s <= 0:
                 states = ", ".join(f"{w.name} {w.state}" for w in self.workers()) or "none"
                 raise WorkerLost(
-                    f"waited {limit_s:g} s for {wanted} in vain. Workers: {states}. Their logs may say why."
+                    f"waited {limit_s:.3g} s for {wanted} in vain. Workers: {states}. Their logs may say why."
                 )
             self._line.wait(min(_TICK_MS, int(left_s * 1000) + 1))
 
