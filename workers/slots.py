@@ -103,13 +103,8 @@ def mask_hits(table, num_ids, starts_B, stops_B, true_tags, filter_words, slot_i
         multiplicity_S: float32.
         scores_SX: float32, of each negative slot, by examples.
     """
-    S, mask, entries, tags = (
-        len(multiplicity_S),
-        table_size(num_ids) - 1,
-        values_from(table, 0),
-        values_from(true_tags, 0),
-    )
-    words = values_from(filter_words, 0)
+    S, mask = len(multiplicity_S), table_size(num_ids) - 1
+    entries, tags, words = values_from(table, 0), values_from(true_tags, 0), values_from(filter_words, 0)
     filter_words[:] = np.uint64(0)
     for s in range(S):
         words[_word_of(slot_ids_S[s])] |= _bit_of(slot_ids_S[s])
