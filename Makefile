@@ -80,14 +80,14 @@ bench-head: setup ## time and memory of the wide head alone, up to a million tag
 bench-start: setup ## from the birth of a process to its first step, at a million tags: ARGS=
 	$(BIN)/python -m benchmarks.start $(ARGS)
 
-QUALITY := runs/quality
+QUALITY := runs/quality-$(shell date +%Y%m%d-%H%M%S)
 bench-quality: setup ## what the default training reaches on held-out pictures, half an hour: FOLDER=a-data-set-of-yours
 	$(BIN)/hybrid train --run-dir $(QUALITY)/emoji
 	$(BIN)/hybrid train --run-dir $(QUALITY)/bfloat16 --row-dtype bfloat16
 	$(BIN)/hybrid train --run-dir $(QUALITY)/without-twemoji --hold-out-design twemoji
-	$(if $(FOLDER),$(BIN)/hybrid train --run-dir $(QUALITY)/folder --data folder:$(FOLDER))
+	$(if $(FOLDER),$(BIN)/hybrid train --run-dir $(QUALITY)/folder --data "folder:$(FOLDER)")
 	$(BIN)/python -m benchmarks.run_quality emoji=$(QUALITY)/emoji "emoji, bfloat16 rows=$(QUALITY)/bfloat16" \
-	  emoji-without-twemoji=$(QUALITY)/without-twemoji $(if $(FOLDER),$(notdir $(FOLDER))=$(QUALITY)/folder)
+	  emoji-without-twemoji=$(QUALITY)/without-twemoji $(if $(FOLDER),"$(notdir $(FOLDER:/=))=$(QUALITY)/folder")
 
 bench-workers: setup ## quality with 1, 2 and 4 workers, 3 seeds: ARGS=
 	$(BIN)/python -m benchmarks.worker_quality $(ARGS)

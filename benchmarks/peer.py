@@ -27,15 +27,17 @@ _RIVALS = "benchmarks.rivals"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BareWork:
-    """What a worker cannot do without if it is to do this work at all, as a contestant of its own."""
+    """The part of this work that a worker cannot do without, as a contestant of its own."""
 
     module: str
     """In `benchmarks`; prepared with our head's settings."""
     what: str
+    is_limit: bool = True
+    """False where a worker has its own way to do it, which may be faster."""
 
 
 REWRITING = BareWork(module="ceiling_contestant", what="rewriting the row of every pair")
-PRODUCTS = BareWork(module="products_contestant", what="the three matrix products")
+PRODUCTS = BareWork(module="products_contestant", what="the three products by NumPy's BLAS", is_limit=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ class Peer:
     """Variables that its process gets beside those of every contestant."""
     unit: str = "a row-update"
     bare: BareWork | None = None
-    """Which limit there is to our rate."""
+    """Which limit there is to our rate, or what else to compare it with."""
 
     @property
     def python(self) -> Path:
@@ -124,7 +126,7 @@ def _rival(peer: Peer, settings: Mapping[str, Any]) -> ProcessContestant:
 
 def _measurements(peer: Peer, turns: Turns, facts: Mapping[str, Any]) -> list[Measurement]:
     judged, *others = peer.forms
-    floor = Floor(peer.bare.what, peer.bare.what) if peer.bare else None
+    floor = Floor(peer.bare.what, peer.bare.what) if peer.bare and peer.bare.is_limit else None
     measured = [
         Measurement.ratio(peer.name, turns, over=judged, under=OURS, facts=facts, floor=floor),
         *(
@@ -134,7 +136,7 @@ def _measurements(peer: Peer, turns: Turns, facts: Mapping[str, Any]) -> list[Me
         *(Measurement.times(f"{peer.name}_ns, {form}", turns, form, f"{form}: {peer.unit}") for form in peer.forms),
         Measurement.times(f"{peer.name}_ns", turns, OURS, f"ours against {judged}: {peer.unit}"),
     ]
-    if floor:
-        what = f"{floor.what} alone: {peer.unit}"
-        measured.append(Measurement.times(f"{peer.name}_ns, {floor.what}", turns, floor.contestant, what))
+    if peer.bare:
+        bare = peer.bare.what
+        measured.append(Measurement.times(f"{peer.name}_ns, {bare}", turns, bare, f"{bare} alone: {peer.unit}"))
     return measured

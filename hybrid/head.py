@@ -219,7 +219,7 @@ class WideHead(HeadQueries, nn.Module):
 
         Raises:
             ChunkError: a worker refused a chunk.
-            WorkerLost: replies are missing after `timeout_s`, and what large chunks may take.
+            WorkerLost: replies are missing after `timeout_s` and the time that the chunks' arithmetic may take.
         """
         if self._own is not None and not self._was_ready:
             self.router.wait_ready(1, WORKERS_START_S)  # the first call

@@ -263,8 +263,8 @@ def test_chunk_that_no_worker_survives_is_given_up(stage: Stage) -> None:
 
 def test_waiting_in_vain_ends(stage: Stage) -> None:
     ticket = stage.router.submit([make_chunk()])
-    with pytest.raises(WorkerLost, match=r"waited 0.5 s for the replies to 1 chunks in vain. Workers: none"):
-        stage.router.collect(ticket, 0.5)
+    with pytest.raises(WorkerLost, match=r"waited 0.01\d* s for the replies to 1 chunks in vain. Workers: none"):
+        stage.router.collect(ticket, 0.01)
     with pytest.raises(WorkerLost, match="2 ready workers"):
         stage.router.wait_ready(2, 0.01)
     assert stage.router.num_in_flight == 0
@@ -314,13 +314,14 @@ def test_worker_with_a_large_chunk_has_the_time_that_it_may_take(stage: Stage) -
 
 
 def test_after_a_large_chunk_silence_is_as_long_as_ever(stage: Stage) -> None:
+    """Though its worker still has others."""
     worker = stage.worker()
     large = make_chunk()
-    stage.router.submit([dataclasses.replace(large, num_negatives=round(30e9 / (6 * large.features_BD.size)))])
+    large = dataclasses.replace(large, num_negatives=round(30e9 / (6 * large.features_BD.size)))
+    stage.router.submit([large, make_chunk(1)])
     stage.answer_next(worker)
-    stage.until(lambda: stage.router.num_in_flight == 0)
-    stage.router.submit([make_chunk()])
     stage.hear(worker)
+    stage.until(lambda: stage.router.num_in_flight == 1)
     stage.pass_time(16.0)
     assert stage.register.killed == [worker.name]
 
@@ -328,8 +329,8 @@ def test_after_a_large_chunk_silence_is_as_long_as_ever(stage: Stage) -> None:
 def test_collecting_a_large_chunk_takes_as_long_as_it_may(stage: Stage) -> None:
     large = make_chunk()
     ticket = stage.router.submit([dataclasses.replace(large, num_negatives=round(3e6 / (6 * large.features_BD.size)))])
-    with pytest.raises(WorkerLost, match=r"waited 0.503 s"):
-        stage.router.collect(ticket, 0.5)
+    with pytest.raises(WorkerLost, match=r"waited 0.013\d* s"):
+        stage.router.collect(ticket, 0.01)
 
 
 def test_idle_worker_without_heartbeat_is_killed(stage: Stage) -> None:

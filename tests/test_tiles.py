@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from workers.jit import JIT_ENABLED, kernel
-from workers.shared_products import shared_products, whole_tiles
+from workers.objectives import BLOCK
+from workers.shared_products import shared_products, whole_blocks, whole_tiles
 from workers.slots import MASKED
-from workers.tiles import BLOCK, TILE_ROWS, add_tile, add_tile_fetching, put_transposed
+from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
 from workers.vectors import values_from, zeros
 
 F = np.float32
@@ -108,25 +109,26 @@ def test_a_block_is_transposed_and_its_last_row_stands_for_those_missing(num_row
 
 
 @pytest.mark.parametrize(
-    ("B", "K", "D"), [(1, 1, 4), (5, 3, 12), (16, 9, 40), (17, 24, 64), (33, 8, 64), (48, 700, 12)]
+    ("B", "K", "D"), [(1, 1, 4), (5, 3, 60), (16, 9, 40), (17, 24, 64), (33, 8, 64), (48, 700, 60)]
 )
 def test_the_three_products_are_those_of_numpy(B, K, D):
     """Whatever is left over of blocks and tiles: examples, negatives, columns."""
     rng = np.random.default_rng(B * K)
-    X = -(-B // BLOCK) * BLOCK
+    X = whole_blocks(B)
     rows_ND, state_N4 = F(rng.normal(size=(K + 5, D))), F(rng.normal(size=(K + 5, 4)))
     ids_K, features_BD = rng.permutation(K + 5)[:K].astype(np.int32), F(rng.normal(size=(B, D)))
-    rows_KD, scores_KX = np.empty((whole_tiles(K), D), F)[:K], np.full((whole_tiles(K), X), np.nan, F)[:K]
+    rows_KD, scores_KX = (np.full((whole_tiles(K), length), np.nan, F)[:K] for length in (D, X))
     bias_K, weight_K = np.empty(K, F), np.empty(K, F)
     score_rows, feature_gradients, row_gradients = shared_products(D, D)
     score_rows(
         *(rows_ND, state_N4, 0, F(3), K, ids_K, np.ones(K, F), features_BD),
-        *(np.empty(X * D, F), rows_KD, bias_K, weight_K, scores_KX),
+        *(np.full(X * D, np.nan, F), rows_KD, bias_K, weight_K, scores_KX),
     )
     assert np.array_equal(rows_KD, rows_ND[ids_K])
     np.testing.assert_allclose(scores_KX[:, :B], rows_KD.astype(np.float64) @ features_BD.T, atol=1e-4)
     assert (scores_KX[:, B:] == MASKED).all()
-    grads_KX = F(rng.normal(size=(whole_tiles(K), X)))[:K]
+    grads_KX = np.full((whole_tiles(K), X), np.nan, F)[:K]
+    grads_KX[:] = rng.normal(size=(K, X))
     exact_KB = grads_KX[:, :B].astype(np.float64)
     beyond_BD, beyond_KD = np.full((B + 1, D), F(7)), np.full((K + 1, D), F(7))
     feature_gradients(grads_KX, rows_KD, beyond_BD[:B])
@@ -138,18 +140,19 @@ def test_the_three_products_are_those_of_numpy(B, K, D):
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="there are no parts without compilation")
 def test_tiles_in_parts_for_fewer_registers_are_the_same(tmp_path):
-    """As on a machine without AVX-512: all of this file's tests, and a chunk's, in a process that does without."""
+    """As on a machine without AVX-512: this file's main tests once more, in a process that does without."""
     from llvmlite import binding
 
-    names = binding.get_host_cpu_features()
-    features = ",".join(f"+{name}" for name, has in names.items() if has and not name.startswith("avx512"))
-    tests = [__file__, "-k", "nothing_beside or numpy"]
+    has = {name: has and not name.startswith("avx512") for name, has in binding.get_host_cpu_features().items()}
+    features = ",".join(f"{'+' if has[name] else '-'}{name}" for name in has)
+    run = f"""
+import sys, pytest
+from workers import tiles
+assert (tiles._PART_ROWS, tiles._PART_VECTORS) == (4, 1)
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-o", "addopts=", "-k", "nothing_beside or numpy", {__file__!r}]))
+"""
     environment = os.environ | {"NUMBA_CPU_FEATURES": features, "HYBRID_CACHE": str(tmp_path)}
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *tests],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", run], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -30,12 +30,11 @@ import numpy as np
 
 from workers.errors import ChunkError
 from workers.job import Answer, Job, Outcome
-from workers.objectives import BLOCK
 from workers.scratch import Scratch
 from workers.shared_losses import complete_negatives, differentiate_negatives
 from workers.shared_passes import shared_passes
 from workers.shared_plan import make_shared_plan
-from workers.shared_products import shared_products, whole_tiles
+from workers.shared_products import shared_products, whole_blocks, whole_tiles
 from workers.shared_writes import shared_writes
 from workers.slots import FILTER_WORDS, mask_hits
 from workers.tags import Tags
@@ -51,7 +50,7 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     features_BD, positives, objective = job.features_BD, job.positives, job.loss.objective
     words, plan = tags.rows_NS.shape[1], make_shared_plan(job, scratch)
     products, passes, write_rows = shared_products(D, words), shared_passes(D, words), shared_writes(D, words)
-    K, S, X = len(plan.multiplicity_K), len(plan.ids_S), -(-B // BLOCK) * BLOCK
+    K, S, X = len(plan.multiplicity_K), len(plan.ids_S), whole_blocks(B)
     rows = tags.rows_NS, tags.tag_state_N4
     rows_KD = scratch.array("rows", (whole_tiles(K), D), np.float32)[:K]
     scores_KX = scratch.array("scores", (whole_tiles(K), X), np.float32)[:K]

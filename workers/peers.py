@@ -72,8 +72,8 @@ class Peer:
     state: State = State.STARTING
     in_flight: dict[int, int | None] = field(default_factory=dict)
     """Tags in the order sent, each with the berth that it lent the worker."""
-    longest_s: float = 0.0
-    """What any of the chunks in flight may take."""
+    longest_s: dict[int, float] = field(default_factory=dict)
+    """For each of them the seconds that its arithmetic may take."""
     has_ring: bool = False
     """It mapped the trunk's ring."""
     was_ready: bool = False
@@ -88,15 +88,16 @@ class Peer:
     meter: RateMeter = field(default_factory=RateMeter)
 
     def sent(self, tag: int, berth: int | None, longest_s: float, now_s: float) -> None:
-        """It was given a chunk, which may take so long."""
+        """It was given a chunk, whose arithmetic may take `longest_s`."""
         if not self.in_flight:
-            self.progress_s, self.longest_s = now_s, 0.0
-        self.longest_s = max(self.longest_s, longest_s)
+            self.progress_s = now_s
+        self.longest_s[tag] = longest_s
         self.in_flight[tag] = berth
 
     def answered(self, tag: int, answer: Reply | HybridError | None, now_s: float) -> None:
         """It answered a chunk; the answer is None if nobody needs it any more."""
         self.in_flight.pop(tag, None)
+        self.longest_s.pop(tag, None)
         self.progress_s = now_s
         self.num_chunks += 1
         if isinstance(answer, Reply):
@@ -142,7 +143,7 @@ class Peers(dict[str, Peer]):
         """Those that have owed a sign of life for too long, each with the seconds; large chunks may take longer."""
         found = []
         for peer in self.values():
-            limit_s = silence_s + (peer.longest_s if peer.in_flight else 0.0) if peer.was_ready else start_limit_s
+            limit_s = silence_s + max(peer.longest_s.values(), default=0.0) if peer.was_ready else start_limit_s
             if peer.state is not State.LOST and (owed_s := peer.silence_s(now_s)) > limit_s:
                 found.append((peer, owed_s))
         return found

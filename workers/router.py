@@ -182,7 +182,7 @@ class Router:
             if left_s <= 0:
                 states = ", ".join(f"{w.name} {w.state}" for w in self.workers()) or "none"
                 raise WorkerLost(
-                    f"waited {limit_s:.3g} s for {wanted} in vain. Workers: {states}. Their logs may say why."
+                    f"waited {round(limit_s, 4)} s for {wanted} in vain. Workers: {states}. Their logs may say why."
                 )
             self._line.wait(min(_TICK_MS, int(left_s * 1000) + 1))
 

@@ -4,11 +4,14 @@
     feature gradient = C^T R
     row gradient = C F
 
-Each goes by tiles (`workers.tiles`), whose sums stay in registers. The order of a product's terms depends on its shape
-alone: equal chunks give equal bits with any BLAS, and none is called.
+Each goes by tiles (`workers.tiles`), whose sums stay in registers. No BLAS is called: the order of a product's terms
+depends on its shape alone, and equal chunks give equal bits on every machine.
 
-Legend: N tags, W words of a stored row, B examples, D dim, K slots of distinct negatives, X columns of scores: B
-rounded up to whole blocks. Memory for factors is read up to whole tiles of rows, `whole_tiles`.
+Copies of rows, scores and their gradients must be the front of memory for `whole_tiles(K)` rows: tiles read all of it,
+whatever it holds.
+
+Legend: N tags, W words of a stored row, B examples, D dim, K slots of distinct negatives, X columns of scores:
+`whole_blocks(B)`.
 """
 
 # mypy: allow-untyped-defs
@@ -20,19 +23,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workers.jit import inlined_kernel, kernel
-from workers.objectives import negative_weight, times
-from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_near, prefetch_read
+from workers.objectives import BLOCK, negative_weight, times
+from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
 from workers.rows import vector_width
 from workers.slots import MASKED
 from workers.tags import BIAS, LOG_Q
-from workers.tiles import BLOCK, TILE_ROWS, add_tile, add_tile_fetching, put_transposed
+from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
 from workers.vectors import high, low, store, values_from, zeros
 
 _COLUMNS, _HALF_BLOCK = 2 * BLOCK, BLOCK // 2
 _NEAR_BYTES = 256 << 20
-"""Rows of less memory are fetched line by line among the steps of a tile, and cost next to nothing. Of more, mostly
-their pages must be looked up, and each would hold up the steps behind it. So all of a tile's rows are asked for at
-once: then their pages are looked up at the same time."""
+"""The rows of a smaller matrix are prefetched line by line among the steps of a tile, which costs next to nothing.
+Those of a larger one mostly miss the TLB, even with huge pages, and each page walk would hold up the steps behind it.
+So all rows of a tile are asked for at once, and their page walks overlap."""
 _DEPTH = 256  # of the feature gradient at a time, so that its rows stay in the second level
 
 
@@ -53,6 +56,11 @@ def shared_products(D: int, words: int) -> SharedProducts:
 def whole_tiles(num_rows: int) -> int:
     """`num_rows`, rounded up to what tiles read."""
     return -(-num_rows // TILE_ROWS) * TILE_ROWS
+
+
+def whole_blocks(num_examples: int) -> int:
+    """`num_examples`, rounded up to the columns of scores."""
+    return -(-num_examples // BLOCK) * BLOCK
 
 
 @inlined_kernel
@@ -80,12 +88,12 @@ def _fetch_states(tag_state_N4, ids, first, stop):
 def _fetch_rows(rows_NW, ids, first, stop, words):
     for k in range(first, stop):
         for j in range(0, words, LINE_FLOATS):
-            prefetch_near(values_from(rows_NW, ids[k]), j)
+            prefetch_read(values_from(rows_NW, ids[k]), j)
 
 
 @inlined_kernel
 def _score_tile(scores, X, rows, D, num_rows, features, stride, like, rows_NW, words, ids, num_lines):
-    """Scores of a tile's rows with a block of examples, while lines are fetched, if any: to look for them costs 5%."""
+    """Scores of a tile's rows with a block of examples, while lines are fetched; if there are none, in other code."""
     if num_lines > 0:
         add_tile_fetching(
             scores, X, rows, D, 1, features, stride, D, False, num_rows, like, rows_NW, words, ids, num_lines
@@ -96,6 +104,7 @@ def _score_tile(scores, X, rows, D, num_rows, features, stride, like, rows_NW, w
 
 def _score_rows(D: int, words: int) -> Callable[..., Any]:
     half, width, row_lines = D // 2, vector_width(D), -(-words // LINE_FLOATS)
+    whole = half // BLOCK * BLOCK
 
     @kernel
     def score_rows(
@@ -104,7 +113,7 @@ def _score_rows(D: int, words: int) -> Callable[..., Any]:
     ):  # fmt: skip
         """Copy the rows of negatives, of either form, with their biases; find their weights and scores without biases.
 
-        `packed`: float32 [X * D], working memory. Columns beyond B are masked.
+        Columns of scores beyond B are masked. `packed`: float32 [X * D], working memory.
         """
         (K, X), B = scores_KX.shape, len(features_BD)
         like, block, half_block = zeros(width), zeros(BLOCK), zeros(_HALF_BLOCK)
@@ -121,7 +130,10 @@ def _score_rows(D: int, words: int) -> Callable[..., Any]:
             num_lines = np.int64(0) if is_far else (ahead_stop - ahead) * row_lines
             for k in range(first, stop):
                 row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
-                for j in range(0, half, width):
+                for j in range(0, whole, BLOCK):
+                    store(out_D, j, low(row, j, block))
+                    store(out_D, j + half, high(row, j, half, block))
+                for j in range(whole, half, width):
                     store(out_D, j, low(row, j, like))
                     store(out_D, j + half, high(row, j, half, like))
                 state = values_from(tag_state_N4, neg_ids[k])
@@ -141,38 +153,60 @@ def _score_rows(D: int, words: int) -> Callable[..., Any]:
     return score_rows
 
 
+@inlined_kernel
+def _feature_stripe(grads, X, rows, D, first, depth, out, B, d, like):
+    """Columns from d on of the feature gradient, two vectors of them, plus the part of rows from `first` on."""
+    columns = values_from(rows, first * D + d)
+    for b in range(0, B, TILE_ROWS):
+        tile, factors = values_from(out, b * D + d), values_from(grads, first * X + b)
+        add_tile(tile, D, factors, 1, X, columns, D, depth, first > 0, B - b, like)
+
+
 def _feature_gradients(D: int) -> Callable[..., Any]:
-    width = vector_width(D)
+    whole = D // _COLUMNS * _COLUMNS
 
     @kernel
     def feature_gradients(grads_KX, rows_KD, feature_grad_BD):
         """feature_grad_BD <- C^T R, where C are the first B columns."""
-        K, X = grads_KX.shape
-        B, like = len(feature_grad_BD), zeros(width)
+        (K, X), B = grads_KX.shape, len(feature_grad_BD)
         grads, rows, out = grads_KX.reshape(-1), rows_KD.reshape(-1), feature_grad_BD.reshape(-1)
         for k in range(0, K, _DEPTH):
             depth = min(_DEPTH, K - k)
-            for d in range(0, D, 2 * width):
-                columns = values_from(rows, k * D + d)
-                for b in range(0, B, TILE_ROWS):
-                    tile, factors = values_from(out, b * D + d), values_from(grads, k * X + b)
-                    add_tile(tile, D, factors, 1, X, columns, D, depth, k > 0, B - b, like)
+            for d in range(0, whole, _COLUMNS):
+                _feature_stripe(grads, X, rows, D, k, depth, out, B, d, zeros(BLOCK))
+            if D & 16:
+                _feature_stripe(grads, X, rows, D, k, depth, out, B, whole, zeros(_HALF_BLOCK))
+            if D & 8:
+                _feature_stripe(grads, X, rows, D, k, depth, out, B, whole + (D & 16), zeros(4))
+            if D & 4:
+                _feature_stripe(grads, X, rows, D, k, depth, out, B, whole + (D & 24), zeros(2))
 
     return feature_gradients
 
 
+@inlined_kernel
+def _row_stripe(grads, X, features, B, D, out, first, num_rows, d, like):
+    """Columns from d on of the gradients of a tile's rows, two vectors of them."""
+    tile, factors = values_from(out, first * D + d), values_from(grads, first * X)
+    add_tile(tile, D, factors, X, 1, values_from(features, d), D, B, False, num_rows, like)
+
+
 def _row_gradients(D: int) -> Callable[..., Any]:
-    width = vector_width(D)
+    whole = D // _COLUMNS * _COLUMNS
 
     @kernel
     def row_gradients(grads_KX, features_BD, row_grads_KD):
         """row_grads_KD <- C F, where C are the first B columns."""
-        K, X = grads_KX.shape
-        B, like = len(features_BD), zeros(width)
+        (K, X), B = grads_KX.shape, len(features_BD)
         grads, features, out = grads_KX.reshape(-1), features_BD.reshape(-1), row_grads_KD.reshape(-1)
         for k in range(0, K, TILE_ROWS):
-            for d in range(0, D, 2 * width):
-                tile, factors = values_from(out, k * D + d), values_from(grads, k * X)
-                add_tile(tile, D, factors, X, 1, values_from(features, d), D, B, False, K - k, like)
+            for d in range(0, whole, _COLUMNS):
+                _row_stripe(grads, X, features, B, D, out, k, K - k, d, zeros(BLOCK))
+            if D & 16:
+                _row_stripe(grads, X, features, B, D, out, k, K - k, whole, zeros(_HALF_BLOCK))
+            if D & 8:
+                _row_stripe(grads, X, features, B, D, out, k, K - k, whole + (D & 16), zeros(4))
+            if D & 4:
+                _row_stripe(grads, X, features, B, D, out, k, K - k, whole + (D & 24), zeros(2))
 
     return row_gradients

@@ -1,11 +1,11 @@
 """Tiles of matrix products that stay in registers, and transposed blocks.
 
-A tile is `TILE_ROWS` rows by two vectors of a product. Its sums stay in registers along the product's depth, and each
-step loads two vectors and `TILE_ROWS` numbers for twice as many fused multiplications: as many as a core can do at
-once. Where there are half as many registers of half the width (no AVX-512), it is computed in four parts.
+A tile is `TILE_ROWS` rows by two vectors of a product. Its sums stay in registers along the product's depth: each step
+loads two vectors and `TILE_ROWS` numbers for twice as many multiply-adds, which are enough, and independent enough, to
+hide their latency. Where there are half as many registers of half the width (no AVX-512), it is computed in four parts.
 
 BLAS is made for large products: it copies both sides first, and memory is idle meanwhile. Here one side is some
-kilobytes, and while a tile is computed, `add_tile_fetching` asks for other rows of the matrix, a cache line a step.
+kilobytes, and while a tile is computed, `add_tile_fetching` prefetches other rows of the matrix, a cache line a step.
 
 Source: Goto, van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), section 4.
 """
@@ -16,23 +16,25 @@ from typing import Any
 
 from workers import tiles_uncompiled
 from workers.jit import JIT_ENABLED
-from workers.tiles_uncompiled import BLOCK, TILE_ROWS
+from workers.objectives import BLOCK
+from workers.tiles_uncompiled import TILE_ROWS
 
 if JIT_ENABLED:
     import numba
-    from llvmlite import binding, ir
+    from llvmlite import ir
     from numba import types
     from numba.core import cgutils
+    from numba.core.codegen import get_host_cpu_features
     from numba.extending import intrinsic
 
     from workers.lanes import Lanes, ask_for_line, call_llvm, shuffled, spread
-    from workers.prefetch import LINE_FLOATS, SECOND_LEVEL
+    from workers.prefetch import ALL_LEVELS, LINE_FLOATS
     from workers.vectors import VectorType
 
     _I64 = ir.IntType(64)
     _VECTORS = 2
     _config: Any = numba.config
-    _features = _config.CPU_FEATURES or binding.get_host_cpu_features().flatten()  # as Numba compiles
+    _features = get_host_cpu_features() if _config.CPU_FEATURES is None else _config.CPU_FEATURES  # as Numba has it
     _PART_ROWS, _PART_VECTORS = (TILE_ROWS, _VECTORS) if "+avx512f" in _features else (TILE_ROWS // 2, 1)
 
     class _Part:
@@ -122,7 +124,7 @@ if JIT_ENABLED:
                     tag = builder.sext(builder.load(builder.gep(ids, [builder.udiv(step, row_lines)])), _I64)
                     line = builder.mul(builder.urem(step, row_lines), _I64(LINE_FLOATS))
                     place = builder.add(builder.mul(tag, words), line)
-                    ask_for_line(builder, builder.gep(matrix, [place]), SECOND_LEVEL)
+                    ask_for_line(builder, builder.gep(matrix, [place]), ALL_LEVELS)
 
             return _compute_tile(context, builder, signature, args, fetch)
 

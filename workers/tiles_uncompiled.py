@@ -4,10 +4,10 @@
 
 import numpy as np
 
+from workers.objectives import BLOCK
+
 TILE_ROWS = 8
 """Rows of a tile. Compiled, factors are read for all of them, also where the product has fewer."""
-BLOCK = 16
-"""Rows and columns of a block that is transposed."""
 
 
 def add_tile(out, out_stride, factors, row_stride, step, columns, column_stride, depth, adds, num_rows, like):
@@ -46,7 +46,7 @@ def add_tile_fetching(
 
 
 def put_transposed(source, stride, num_rows, target, target_stride):
-    """target[c, r] <- source[r, c] of a block; beyond `num_rows` the last row stands for all."""
+    """target[c, r] <- source[r, c] of `BLOCK` rows and columns; beyond `num_rows` the last row stands for all."""
     for r in range(BLOCK):
         row = source[min(r, num_rows - 1) * stride :]
         for c in range(BLOCK):
