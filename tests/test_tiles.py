@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from workers.jit import JIT_ENABLED, kernel
-from workers.objectives import BLOCK
 from workers.shared_products import shared_products, whole_blocks, whole_tiles
 from workers.slots import MASKED
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
 from workers.vectors import values_from, zeros
+from workers.vectors_uncompiled import BLOCK
 
 F = np.float32
 _EIGHT, _SIXTEEN = 8, 16

@@ -25,12 +25,10 @@ from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, HeadConfig
 from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
 from workers.vectors import fma, load_front, store_front, total, zeros
+from workers.vectors_uncompiled import BLOCK
 
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""
-
-BLOCK = 16
-"""Terms computed together."""
 
 LARGEST = np.float32(1e31)
 """No honest score is beyond it; the comparison is false for NaN."""

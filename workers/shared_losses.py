@@ -16,9 +16,10 @@ import numpy as np
 from workers.arithmetic import exp_of_negative, greater, magnitude
 from workers.config import NEGATIVE_SAMPLING
 from workers.jit import inlined_kernel, kernel
-from workers.objectives import BLOCK, LARGEST, sigmoid_and_softplus
+from workers.objectives import LARGEST, sigmoid_and_softplus
 from workers.slots import MASKED
 from workers.vectors import fma, load, store, total, values_from, zeros
+from workers.vectors_uncompiled import BLOCK
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 

@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workers.jit import inlined_kernel, kernel
-from workers.objectives import BLOCK, negative_weight, times
+from workers.objectives import negative_weight, times
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
 from workers.rows import vector_width
 from workers.slots import MASKED
 from workers.tags import BIAS, LOG_Q
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
 from workers.vectors import high, low, store, values_from, zeros
+from workers.vectors_uncompiled import BLOCK
 
 _COLUMNS, _HALF_BLOCK = 2 * BLOCK, BLOCK // 2
 _NEAR_BYTES = 256 << 20

@@ -16,8 +16,8 @@ from typing import Any
 
 from workers import tiles_uncompiled
 from workers.jit import JIT_ENABLED
-from workers.objectives import BLOCK
 from workers.tiles_uncompiled import TILE_ROWS
+from workers.vectors_uncompiled import BLOCK
 
 if JIT_ENABLED:
     import numba

@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from workers.objectives import BLOCK
+from workers.vectors_uncompiled import BLOCK
 
 TILE_ROWS = 8
 """Rows of a tile. Compiled, factors are read for all of them, also where the product has fewer."""

@@ -6,6 +6,8 @@ import numpy as np
 
 LOW_BITS, HIGH_BITS = np.uint32(0x0000FFFF), np.uint32(0xFFFF0000)
 _SIXTEEN = np.uint32(16)
+BLOCK = 16
+"""Values of the widest vector: so many terms or examples are computed together."""
 
 
 def zeros(width):
