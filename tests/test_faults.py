@@ -13,6 +13,7 @@ from worker_system import LIMIT_S, WorkerSystem, make_chunk, wait_for_exit, work
 
 from workers.config import TRANSPORTS
 from workers.errors import ChunkError
+from workers.matrix import WARM_UP_NS
 from workers.router_counters import RouterCounters
 
 _HERE = Path(__file__).parent
@@ -32,7 +33,9 @@ with worker_system(2) as system:
     if "stopped" in sys.argv:
         stopped = system.pool.workers[0].pid
         os.kill(stopped, signal.SIGSTOP)
-        while open(f"/proc/{stopped}/stat").read().rpartition(")")[2].split()[0] != "T":
+        def is_stopped(thread):
+            return open(f"/proc/{stopped}/task/{thread}/stat").read().rpartition(")")[2].split()[0] == "T"
+        while not all(map(is_stopped, os.listdir(f"/proc/{stopped}/task"))):
             time.sleep(0.01)  # the kernel wakes what is stopped when its owner dies, not what is about to stop
     print("running", flush=True)
     while True:
@@ -66,7 +69,10 @@ def pair(lasting_system: WorkerSystem) -> WorkerSystem:
     """Two ready workers, counters at zero."""
     _resize(lasting_system, 2)
     lasting_system.router.counters = RouterCounters()
-    lasting_system.matrix.worker_stats_WS[:] = lasting_system.matrix.applied_W[:] = 0
+    stats_WS = lasting_system.matrix.worker_stats_WS
+    warm_up_ns_W = stats_WS[:, WARM_UP_NS].copy()  # the pool knows by it whose kernels are ready
+    stats_WS[:] = lasting_system.matrix.applied_W[:] = 0
+    stats_WS[:, WARM_UP_NS] = warm_up_ns_W
     return lasting_system
 
 
