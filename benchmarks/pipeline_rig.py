@@ -54,11 +54,22 @@ class PipelineRig:
         return self.timer.take(self.head.step), sum(self.pipeline.chunk_s) / (MICROBATCHES * self.workers)
 
     def negatives_for(self, worker_s: Iterable[float]) -> list[int]:
-        """Numbers of negatives with which workers need about so long per micro-batch; a line through two of them."""
+        """Numbers of negatives with which workers need about so long per micro-batch.
+
+        A line through two numbers gives a first guess, and a line through the guess what is taken.
+        """
         few, many = _CALIBRATION_NEGATIVES
-        typical = {k: statistics.median(self.step(k)[1] for _ in range(_CALIBRATION_STEPS)) for k in (few, few, many)}
-        slope = (typical[many] - typical[few]) / (many - few)
-        return [max(1, round(few + (wanted - typical[few]) / slope)) for wanted in worker_s]
+        self._typical_s(few)  # the first steps are slower
+        few_s, many_s = self._typical_s(few), self._typical_s(many)
+
+        def on_line(wanted_s: float, number: int, number_s: float) -> int:
+            return max(1, round(few + (wanted_s - few_s) * (number - few) / (number_s - few_s)))
+
+        guesses = {wanted_s: on_line(wanted_s, many, many_s) for wanted_s in worker_s}
+        return [on_line(wanted_s, guess, self._typical_s(guess)) for wanted_s, guess in guesses.items()]
+
+    def _typical_s(self, negatives: int) -> float:
+        return statistics.median(self.step(negatives)[1] for _ in range(_CALIBRATION_STEPS))
 
     def __enter__(self) -> Self:
         return self

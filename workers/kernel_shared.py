@@ -28,6 +28,7 @@ B examples and, up to whole blocks, masked ones of none.
 
 import numpy as np
 
+from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
 from workers.job import Answer, Job, Outcome
 from workers.scratch import Scratch
@@ -52,8 +53,9 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     products, passes, write_rows = shared_products(D, words), shared_passes(D, words), shared_writes(D, words)
     K, S, X = len(plan.multiplicity_K), len(plan.ids_S), whole_blocks(B)
     rows = tags.rows_NS, tags.tag_state_N4
-    rows_KD = scratch.array("rows", (whole_tiles(K), D), np.float32)[:K]
-    scores_KX = scratch.array("scores", (whole_tiles(K), X), np.float32)[:K]
+    most = whole_tiles(min(len(job.neg_ids), len(tags.rows_NS)))  # of K: the same for chunks that are nearly alike
+    rows_KD = scratch.array("rows", (most, D), np.float32)[:K]
+    scores_KX = scratch.array("scores", (most, X), np.float32)[:K]
     bias_K, weight_K = scratch.array("bias", K, np.float32), scratch.array("neg_weights", K, np.float32)
     products.score_rows(
         *(*rows, *job.loss, plan.ids_S[:K], plan.multiplicity_K, features_BD),
@@ -76,7 +78,8 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
         raise _refusal("the feature gradient" if losses_finite else "a score or loss")
     if not job.writes:
         return Outcome(loss_B, feature_grad_BD, 0, hits)
-    complete_negatives(objective, scores_KX, scale_X, bias_grads_S[:K])
+    if objective != NEGATIVE_SAMPLING:
+        complete_negatives(scores_KX, scale_X, bias_grads_S[:K])
     grads_SD, squares_S = scratch.array("row_grads", (S, D), np.float32), scratch.array("squares", S, np.float32)
     products.row_gradients(scores_KX, features_BD, grads_SD[:K])
     passes.add_features(

@@ -63,11 +63,11 @@ class Scratch:
         latest = self._latest.get(name)
         if latest is not None and latest[0] == shape:  # chunks are mostly alike
             return latest[1]
-        size = math.prod((shape,) if isinstance(shape, int) else shape)
+        size = shape if isinstance(shape, int) else math.prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
             buffer = self._buffers[name] = self.empty(max(size, 16), dtype)
-        array = buffer[:size].reshape(shape)
+        array = buffer[:size] if isinstance(shape, int) else buffer[:size].reshape(shape)
         self._latest[name] = shape, array
         return array
 

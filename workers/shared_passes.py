@@ -96,6 +96,8 @@ def _add_positives(D: int, words: int) -> Callable[..., Any]:
         nothing = like
         scale_X[len(loss_B) :] = _ZERO
         ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
+        for p in range(min(AHEAD_ROWS, len(pos_ids_A))):
+            _fetch(rows_NW, tag_state_N4, np.int64(pos_ids_A[np.uint64(p)]), words)
         for b in range(len(loss_B)):
             f, g = values_from(features_BD, b), values_from(feature_grad_BD, b)
             squares_B[b] = mean_square_of(f, D, like)
