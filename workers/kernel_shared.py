@@ -28,7 +28,6 @@ B examples and, up to whole blocks, masked ones of none.
 
 import numpy as np
 
-from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
 from workers.job import Answer, Job, Outcome
 from workers.scratch import Scratch
@@ -78,8 +77,7 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
         raise _refusal("the feature gradient" if losses_finite else "a score or loss")
     if not job.writes:
         return Outcome(loss_B, feature_grad_BD, 0, hits)
-    if objective != NEGATIVE_SAMPLING:
-        complete_negatives(scores_KX, scale_X, bias_grads_S[:K])
+    complete_negatives(objective, scores_KX, scale_X, bias_grads_S[:K])
     grads_SD, squares_S = scratch.array("row_grads", (S, D), np.float32), scratch.array("squares", S, np.float32)
     products.row_gradients(scores_KX, features_BD, grads_SD[:K])
     passes.add_features(

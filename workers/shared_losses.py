@@ -46,11 +46,13 @@ def differentiate_negatives(objective, bias_K, weight_K, scores_KX, loss_X, log_
 
 
 @kernel
-def complete_negatives(scores_KX, scale_X, bias_grads_K):
+def complete_negatives(objective, scores_KX, scale_X, bias_grads_K):
     """Sampled softmax: scores_KX, e^y times a number that is scale_X for each example, becomes dLoss/dscore.
 
-    bias_grads_K becomes its sums.
+    bias_grads_K becomes its sums. Negative sampling: they are that already.
     """
+    if objective == NEGATIVE_SAMPLING:
+        return
     like, scale = zeros(BLOCK), values_from(scale_X, 0)
     for k in range(len(scores_KX)):
         scores, grads = values_from(scores_KX, k), like
