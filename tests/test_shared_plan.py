@@ -8,24 +8,27 @@ from wide_cases import make_chunk, make_config, make_matrix, random_features
 
 from workers.job import prepare_job
 from workers.scratch import Scratch
-from workers.shared_plan import make_shared_plan
+from workers.shared_plan import fill_plan, shared_plan
 
 CONFIG = make_config()
 
 
-class Poisoned(Scratch):
-    """Working memory as earlier chunks leave it: full of numbers that mean nothing."""
-
-    def array(self, name, shape, dtype):
-        array = super().array(name, shape, dtype)
+def fill(job):
+    """The plan in memory as other chunks leave it, full of numbers that mean nothing, cut to what is of this one."""
+    A = len(job.positives.ids)
+    plan = shared_plan(len(job.neg_ids), A + 5, len(job.features_BD) + 3, Scratch())
+    for array in plan:
         array.fill(1)
-        return array
+    K, S, L = fill_plan(plan, job.neg_ids, job.positives)
+    cut = {"ids_S": S, "multiplicity_K": K, "lone_ids_L": L, "num_lone_B": len(job.features_BD)}
+    cut |= dict.fromkeys(("pos_ids_A", "pos_weights_A", "pos_slots_A"), A)
+    return plan._replace(**{name: getattr(plan, name)[:stop] for name, stop in cut.items()})
 
 
 def planned(neg_ids, positives):
     chunk = make_chunk(random_features(len(positives)), positives, positives, num_negatives=len(neg_ids))
     job = prepare_job(chunk, np.array(neg_ids, np.int32), make_matrix(CONFIG), CONFIG, Scratch())
-    return job, make_shared_plan(job, Poisoned())
+    return job, fill(job)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -55,7 +58,7 @@ def test_weights_go_where_their_positives_go():
     neg_ids, positives = [4], [[4, 9], [7, 5, 7, 8]]
     job, _ = planned(neg_ids, positives)
     job.positives.weights[:] = np.arange(6)
-    plan = make_shared_plan(job, Scratch())
+    plan = fill(job)
     pairs = list(zip(plan.pos_ids_A.tolist(), plan.pos_weights_A.tolist(), strict=True))
     assert pairs[:2] == [(9, 1.0), (4, 0.0)]
     assert sorted(pairs[2:4]) == [(5, 3.0), (8, 5.0)] and sorted(pairs[4:]) == [(7, 2.0), (7, 4.0)]

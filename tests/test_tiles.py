@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from workers.jit import JIT_ENABLED, kernel
-from workers.shared_products import shared_products, whole_blocks, whole_tiles
+from workers.job import Loss
+from workers.rows import vector_width
+from workers.shared_products import feature_gradients, row_gradients, score_rows, whole_blocks, whole_tiles
 from workers.slots import MASKED
+from workers.tags import Tags
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
 from workers.vectors import values_from, zeros
 from workers.vectors_uncompiled import BLOCK
@@ -42,6 +45,19 @@ def _fetching_tile(out, factors, columns, depth, rows_NW, words, ids, num_lines)
 @kernel
 def _transpose(source, stride, num_rows, target, target_stride):
     put_transposed(values_from(source, 0), stride, num_rows, values_from(target, 0), target_stride)
+
+
+def _scores(D):
+    width = vector_width(D)
+
+    @kernel
+    def scores(tags, loss, neg_ids, multiplicity, features_BD, packed, rows_KD, bias_K, weight_K, scores_KX):
+        score_rows(
+            tags, loss, neg_ids, multiplicity, features_BD, packed, rows_KD, bias_K, weight_K, scores_KX,
+            D, D, zeros(width),
+        )  # fmt: skip
+
+    return scores
 
 
 @pytest.mark.parametrize("adds", [False, True])
@@ -119,9 +135,8 @@ def test_the_three_products_are_those_of_numpy(B, K, D):
     ids_K, features_BD = rng.permutation(K + 5)[:K].astype(np.int32), F(rng.normal(size=(B, D)))
     rows_KD, scores_KX = (np.full((whole_tiles(K), length), np.nan, F)[:K] for length in (D, X))
     bias_K, weight_K = np.empty(K, F), np.empty(K, F)
-    score_rows, feature_gradients, row_gradients = shared_products(D, D)
-    score_rows(
-        *(rows_ND, state_N4, 0, F(3), K, ids_K, np.ones(K, F), features_BD),
+    _scores(D)(
+        *(Tags(rows_ND, state_N4, np.zeros(0, np.uint32)), Loss(0, F(3), K), ids_K, np.ones(K, F), features_BD),
         *(np.full(X * D, np.nan, F), rows_KD, bias_K, weight_K, scores_KX),
     )
     assert np.array_equal(rows_KD, rows_ND[ids_K])
@@ -131,8 +146,8 @@ def test_the_three_products_are_those_of_numpy(B, K, D):
     grads_KX[:] = rng.normal(size=(K, X))
     exact_KB = grads_KX[:, :B].astype(np.float64)
     beyond_BD, beyond_KD = np.full((B + 1, D), F(7)), np.full((K + 1, D), F(7))
-    feature_gradients(grads_KX, rows_KD, beyond_BD[:B])
-    row_gradients(grads_KX, features_BD, beyond_KD[:K])
+    feature_gradients(grads_KX, rows_KD, beyond_BD[:B], D)
+    row_gradients(grads_KX, features_BD, beyond_KD[:K], D)
     np.testing.assert_allclose(beyond_BD[:B], exact_KB.T @ rows_KD, atol=1e-3)
     np.testing.assert_allclose(beyond_KD[:K], exact_KB @ features_BD, atol=1e-3)
     assert (beyond_BD[B] == 7).all() and (beyond_KD[K] == 7).all()

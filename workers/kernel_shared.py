@@ -26,18 +26,66 @@ B examples and, up to whole blocks, masked ones of none.
 
 # mypy: allow-untyped-defs
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from workers.errors import ChunkError
-from workers.job import Answer, Job, Outcome
-from workers.scratch import Scratch
+from workers.jit import kernel
+from workers.job import Answer, Job, Loss, Outcome, Positives
+from workers.row_optimizers import RowUpdate
+from workers.rows import dim_of, vector_width
+from workers.scratch import Scratch, roomy
 from workers.shared_losses import complete_negatives, differentiate_negatives
-from workers.shared_passes import shared_passes
-from workers.shared_plan import make_shared_plan
-from workers.shared_products import shared_products, whole_blocks, whole_tiles
-from workers.shared_writes import shared_writes
+from workers.shared_passes import add_features, add_positives
+from workers.shared_plan import SharedPlan, fill_plan, shared_plan
+from workers.shared_products import feature_gradients, row_gradients, score_rows, whole_blocks, whole_tiles
+from workers.shared_writes import write_rows
 from workers.slots import FILTER_WORDS, mask_hits
 from workers.tags import Tags
+from workers.vectors import zeros
+
+_BAD_SCORE, _BAD_FEATURE_GRADIENT, _BAD_ROW_GRADIENT = -1, -2, -3
+_REFUSALS = {
+    _BAD_SCORE: "a score or loss",
+    _BAD_FEATURE_GRADIENT: "the feature gradient",
+    _BAD_ROW_GRADIENT: "a row's gradient",
+}
+
+
+class Work(NamedTuple):
+    """Memory, float32 if nothing else is said, at least as long as a chunk needs; with arbitrary contents."""
+
+    rows: np.ndarray
+    """`[most, D]`, of which the first K become the copies; K is not known before it is drawn."""
+    scores: np.ndarray
+    """Of whole tiles of copies, for X columns."""
+    packed: np.ndarray
+    bias_K: np.ndarray
+    weight_K: np.ndarray
+    filter_words: np.ndarray
+    """uint64."""
+    loss_X: np.ndarray
+    log_a_X: np.ndarray
+    scale_X: np.ndarray
+    pos_grads_A: np.ndarray
+    squares_B: np.ndarray
+    row_grads_SD: np.ndarray
+    bias_grads_S: np.ndarray
+    squares_S: np.ndarray
+
+
+class _Size(NamedTuple):
+    """What a chunk needs, rounded up so that chunks which are nearly alike fit into the memory of the first."""
+
+    columns: int
+    draws: int
+    positives: int
+    copies: int
+    """Rows of whole tiles for the distinct draws."""
+    scores: int
 
 
 def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
@@ -46,53 +94,106 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     Raises:
         ChunkError: a loss or gradient is not finite; nothing was written.
     """
-    (B, D), (loss_B, feature_grad_BD) = job.features_BD.shape, answer
-    features_BD, positives, objective = job.features_BD, job.positives, job.loss.objective
-    words, plan = tags.rows_NS.shape[1], make_shared_plan(job, scratch)
-    products, passes, write_rows = shared_products(D, words), shared_passes(D, words), shared_writes(D, words)
-    K, S, X = len(plan.multiplicity_K), len(plan.ids_S), whole_blocks(B)
-    rows = tags.rows_NS, tags.tag_state_N4
-    most = whole_tiles(min(len(job.neg_ids), len(tags.rows_NS)))  # of K: the same for chunks that are nearly alike
-    rows_KD = scratch.array("rows", (most, D), np.float32)[:K]
-    scores_KX = scratch.array("scores", (most, X), np.float32)[:K]
-    bias_K, weight_K = scratch.array("bias", K, np.float32), scratch.array("neg_weights", K, np.float32)
-    products.score_rows(
-        *(*rows, *job.loss, plan.ids_S[:K], plan.multiplicity_K, features_BD),
-        *(scratch.array("packed", X * D, np.float32), rows_KD, bias_K, weight_K, scores_KX),
-    )
-    num_ids, filter_words = len(job.neg_ids) + len(positives.ids), scratch.array("filter", FILTER_WORDS, np.uint64)
-    hits = mask_hits(plan.table, num_ids, *job.truth, filter_words, plan.ids_S, plan.multiplicity_K, scores_KX)
-    loss_X, log_a_X, scale_X = (scratch.array(name, X, np.float32) for name in ("neg_loss", "log_a", "scale"))
-    bias_grads_S = scratch.array("bias_grads", S, np.float32)
-    if not differentiate_negatives(objective, bias_K, weight_K, scores_KX, loss_X, log_a_X, scale_X, bias_grads_S[:K]):
-        raise _refusal("a score or loss")
-    products.feature_gradients(scores_KX, rows_KD, feature_grad_BD)
-    pos_grads_A = scratch.array("pos_grads", len(positives.ids), np.float32)
-    squares_B = scratch.array("feature_squares", B, np.float32)
-    losses_finite, gradient_finite = passes.add_positives(
-        *(*rows, objective, features_BD, plan.pos_ids_A, positives.offsets_B1, plan.pos_weights_A, pos_grads_A),
-        *(loss_X, log_a_X, scale_X, loss_B, squares_B, feature_grad_BD),
-    )
-    if not (losses_finite and gradient_finite):
-        raise _refusal("the feature gradient" if losses_finite else "a score or loss")
-    if not job.writes:
-        return Outcome(loss_B, feature_grad_BD, 0, hits)
-    complete_negatives(objective, scores_KX, scale_X, bias_grads_S[:K])
-    grads_SD, squares_S = scratch.array("row_grads", (S, D), np.float32), scratch.array("squares", S, np.float32)
-    products.row_gradients(scores_KX, features_BD, grads_SD[:K])
-    passes.add_features(
-        *(features_BD, positives.offsets_B1, plan.num_lone_B, plan.pos_slots_A, pos_grads_A),
-        *(K, grads_SD, bias_grads_S),
-    )
-    rows_written = write_rows(
-        *(*tags, *job.update, job.rounding_key),
-        *(features_BD, squares_B, plan.pos_ids_A, positives.offsets_B1, pos_grads_A, plan.num_lone_B, plan.lone_ids_L),
-        *(plan.ids_S, grads_SD, bias_grads_S, squares_S),
+    D, words = dim_of(tags.rows_NS), tags.rows_NS.shape[1]
+    size = _size(job, len(tags.rows_NS))
+    plan, work = scratch.grown("shared kernel", size, lambda sizes: _memory(_Size(*sizes), D, scratch))
+    rows_written, hits = _compile(D, words)(
+        *(*tags, job.features_BD, job.neg_ids, *job.positives, *job.truth, *job.loss),
+        *(*job.update, job.writes, job.rounding_key, size.columns, *plan, *work, *answer),
     )
     if rows_written < 0:
-        raise _refusal("a row's gradient")
-    return Outcome(loss_B, feature_grad_BD, rows_written, hits)
+        what = _REFUSALS[rows_written]
+        raise ChunkError(f"features_BD: {what} is not finite; nothing was written. Lower the learning rates.")
+    return Outcome(*answer, rows_written, hits)
 
 
-def _refusal(what: str) -> ChunkError:
-    return ChunkError(f"features_BD: {what} is not finite; nothing was written. Lower the learning rates.")
+def _size(job: Job, num_tags: int) -> _Size:
+    columns, draws = whole_blocks(len(job.features_BD)), len(job.neg_ids)
+    copies = whole_tiles(min(draws, num_tags))
+    return _Size(columns, draws, roomy(len(job.positives.ids)), copies, copies * columns)
+
+
+def _memory(size: _Size, D: int, scratch: Scratch) -> tuple[SharedPlan, Work]:
+    def floats(*shape: int) -> np.ndarray:
+        return scratch.empty(shape, np.float32)
+
+    slots = size.copies + size.positives
+    work = Work(
+        rows=floats(size.copies, D),
+        scores=floats(size.scores),
+        packed=floats(size.columns * D),
+        bias_K=floats(size.copies),
+        weight_K=floats(size.copies),
+        filter_words=scratch.empty(FILTER_WORDS, np.uint64),
+        loss_X=floats(size.columns),
+        log_a_X=floats(size.columns),
+        scale_X=floats(size.columns),
+        pos_grads_A=floats(size.positives),
+        squares_B=floats(size.columns),
+        row_grads_SD=floats(slots, D),
+        bias_grads_S=floats(slots),
+        squares_S=floats(slots),
+    )
+    return shared_plan(size.draws, size.positives, size.columns, scratch), work
+
+
+@functools.cache
+def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
+    """The kernel for one dim and form of rows, constants of its code; `words` is the length of a stored row."""
+    width = vector_width(D)
+
+    @kernel
+    def run(
+        rows_NS, tag_state_N4, noise, features_BD, neg_ids, pos_ids, offsets_B1, pos_weights, most_positives,
+        true_starts_B, true_stops_B, true_tags, objective, w, num_drawn,
+        optimizer, lr, keep, max_norm, decays, writes, rounding_key, X,
+        table, ids_S, multiplicity_K, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids_L, new_slots,
+        old_slots_A, rows, scores, packed, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
+        squares_B, row_grads_SD, bias_grads_S, squares_S, loss_B, feature_grad_BD,
+    ):  # fmt: skip
+        """(Rows written, or what is not finite; accidental hits). Arguments lie flat, see `workers.jit`."""
+        tags, loss = Tags(rows_NS, tag_state_N4, noise), Loss(objective, w, num_drawn)
+        positives = Positives(pos_ids, offsets_B1, pos_weights, most_positives)
+        update = RowUpdate(optimizer, lr, keep, max_norm, decays)
+        plan = SharedPlan(
+            table, ids_S, multiplicity_K, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids_L, new_slots,
+            old_slots_A,
+        )  # fmt: skip
+        K, S, L = fill_plan(plan, neg_ids, positives)
+        B, A, like = len(loss_B), len(pos_ids), zeros(width)
+        ids_S, multiplicity_K, lone_ids_L = ids_S[:S], multiplicity_K[:K], lone_ids_L[:L]
+        pos_ids_A, pos_weights_A, pos_grads_A = pos_ids_A[:A], pos_weights_A[:A], pos_grads_A[:A]
+        loss_X, log_a_X, scale_X, squares_B = loss_X[:X], log_a_X[:X], scale_X[:X], squares_B[:B]
+        rows_KD, scores_KX, bias_K, weight_K = rows[:K], scores[: K * X].reshape(K, X), bias_K[:K], weight_K[:K]
+        row_grads_SD, bias_grads_S, squares_S = row_grads_SD[:S], bias_grads_S[:S], squares_S[:S]
+        score_rows(
+            tags, loss, ids_S, multiplicity_K, features_BD, packed, rows_KD, bias_K, weight_K, scores_KX,
+            D, words, like,
+        )  # fmt: skip
+        hits = mask_hits(
+            table, len(neg_ids) + A, true_starts_B, true_stops_B, true_tags, filter_words, ids_S, multiplicity_K,
+            scores_KX,
+        )  # fmt: skip
+        if not differentiate_negatives(
+            objective, bias_K, weight_K, scores_KX, loss_X, log_a_X, scale_X, bias_grads_S[:K]
+        ):
+            return _BAD_SCORE, hits
+        feature_gradients(scores_KX, rows_KD, feature_grad_BD, D)
+        losses_finite, gradient_finite = add_positives(
+            tags, objective, features_BD, offsets_B1, pos_ids_A, pos_weights_A, pos_grads_A,
+            loss_X, log_a_X, scale_X, loss_B, squares_B, feature_grad_BD, D, words, like,
+        )  # fmt: skip
+        if not (losses_finite and gradient_finite):
+            return _BAD_FEATURE_GRADIENT if losses_finite else _BAD_SCORE, hits
+        if not writes:
+            return 0, hits
+        complete_negatives(objective, scores_KX, scale_X, bias_grads_S[:K])
+        row_gradients(scores_KX, features_BD, row_grads_SD, D)
+        add_features(features_BD, offsets_B1, plan, pos_grads_A, K, row_grads_SD, bias_grads_S, D, like)
+        written = write_rows(
+            tags, update, rounding_key, features_BD, squares_B, offsets_B1, pos_ids_A, num_lone_B, lone_ids_L,
+            pos_grads_A, ids_S, row_grads_SD, bias_grads_S, squares_S, D, words, like,
+        )  # fmt: skip
+        return written if written >= 0 else _BAD_ROW_GRADIENT, hits
+
+    return run

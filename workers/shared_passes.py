@@ -3,41 +3,25 @@
 Their rows are read where they are in the matrix; only those of negatives are copied, for the products. Rows are asked
 for some positives ahead of their turn, over the ends of examples.
 
+`D`, the `words` of a stored row and the width of `like` are constants where these functions are inlined.
+
 Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives of all examples
 (`workers.shared_plan`); K slots of distinct negatives; X examples, up to whole blocks (`workers.shared_losses`).
 """
 
 # mypy: allow-untyped-defs
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
-from workers.jit import inlined_kernel, kernel
+from workers.jit import inlined_kernel
 from workers.objectives import positive_terms
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
 from workers.row_blocks import add, add_four, dot, dot_four, mean_square_of, scale
-from workers.rows import vector_width
 from workers.tags import BIAS
-from workers.vectors import fma, load, total, values_from, zeros
+from workers.vectors import fma, length, load, total, values_from
 
 _ZERO = np.float32(0)
-
-
-class SharedPasses(NamedTuple):
-    """In the order in which a chunk is computed."""
-
-    add_positives: Callable[..., Any]
-    add_features: Callable[..., Any]
-
-
-@functools.cache
-def shared_passes(D: int, words: int) -> SharedPasses:
-    """The passes for one dim and form of rows, constants of their code; `words` is the length of a stored row."""
-    return SharedPasses(_add_positives(D, words), _add_features(D))
 
 
 @inlined_kernel
@@ -79,71 +63,58 @@ def _four_biases(tag_state_N4, ids, i):
     )
 
 
-def _add_positives(D: int, words: int) -> Callable[..., Any]:
-    half, width = D // 2, vector_width(D)
+@inlined_kernel
+def add_positives(
+    tags, objective, features_BD, offsets_B1, pos_ids_A, pos_weights_A, pos_grads_A,
+    loss_X, log_a_X, scale_X, loss_B, squares_B, feature_grad_BD, D, words, like,
+):  # fmt: skip
+    """Add positives to loss_X, for loss_B, and to the feature gradients of negatives; whether both are finite.
 
-    @kernel
-    def add_positives(
-        rows_NW, tag_state_N4, objective, features_BD, pos_ids_A, pos_offsets_B1, pos_weights_A, pos_grads_A,
-        loss_X, log_a_X, scale_X, loss_B, squares_B, feature_grad_BD,
-    ):  # fmt: skip
-        """Add positives to loss_X, for loss_B, and to the feature gradients of negatives; whether both are finite.
-
-        pos_grads_A becomes dLoss/dscore of positives, squares_B the mean square of the features. Sampled softmax: the
-        feature gradients are scaled first, by scale_X times what positives lose, which takes its place; 0 beyond B.
-        """
-        like, losses_finite = zeros(width), True
-        nothing = like
-        scale_X[len(loss_B) :] = _ZERO
-        ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
-        for p in range(min(AHEAD_ROWS, len(pos_ids_A))):
-            _fetch(rows_NW, tag_state_N4, np.int64(pos_ids_A[np.uint64(p)]), words)
-        for b in range(len(loss_B)):
-            f, g = values_from(features_BD, b), values_from(feature_grad_BD, b)
-            squares_B[b] = mean_square_of(f, D, like)
-            start, stop = np.int64(pos_offsets_B1[b]), np.int64(pos_offsets_B1[b + 1])
-            whole = start + ((stop - start) & ~3)
-            for p in range(start, whole, 4):
-                for i in range(4):
-                    _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + i + AHEAD_ROWS), words)
-                biases = _four_biases(tag_state_N4, ids, p)
-                dot_four(_four_rows(rows_NW, ids, p), f, half, like, biases, grads, p)
-            for p in range(whole, stop):
-                _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + AHEAD_ROWS), words)
-                grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
-            loss, lost = positive_terms(pos_grads_A[start:stop], pos_weights_A[start:stop], log_a_X[b])
-            loss_B[b] = loss_X[b] + loss
-            losses_finite &= loss_B[b] < np.inf and squares_B[b] >= _ZERO  # false for NaN
-            if objective != NEGATIVE_SAMPLING:
-                scale_X[b] *= lost
-                scale(g, scale_X[b], D, like)
-            for p in range(start, whole, 4):
-                add_four(_four_rows(rows_NW, ids, p), g, half, like, grads, p)
-            for p in range(whole, stop):
-                add(values_from(rows_NW, ids[p]), g, half, like, grads[p])
-            for j in range(0, D, width):
-                nothing = fma(_ZERO, load(g, j, like), nothing)  # 0 x is 0, unless x is NaN or infinite
-        return losses_finite, total(nothing) == _ZERO
-
-    return add_positives
+    pos_grads_A becomes dLoss/dscore of positives, squares_B the mean square of the features. Sampled softmax: the
+    feature gradients are scaled first, by scale_X times what positives lose, which takes its place; 0 beyond B.
+    """
+    half, losses_finite, nothing = D // 2, True, like
+    rows_NW, tag_state_N4 = tags.rows_NS, tags.tag_state_N4
+    scale_X[len(loss_B) :] = _ZERO
+    ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
+    for p in range(min(AHEAD_ROWS, len(pos_ids_A))):
+        _fetch(rows_NW, tag_state_N4, np.int64(pos_ids_A[np.uint64(p)]), words)
+    for b in range(len(loss_B)):
+        f, g = values_from(features_BD, b), values_from(feature_grad_BD, b)
+        squares_B[b] = mean_square_of(f, D, like)
+        start, stop = np.int64(offsets_B1[b]), np.int64(offsets_B1[b + 1])
+        whole = start + ((stop - start) & ~3)
+        for p in range(start, whole, 4):
+            for i in range(4):
+                _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + i + AHEAD_ROWS), words)
+            biases = _four_biases(tag_state_N4, ids, p)
+            dot_four(_four_rows(rows_NW, ids, p), f, half, like, biases, grads, p)
+        for p in range(whole, stop):
+            _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + AHEAD_ROWS), words)
+            grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
+        loss, lost = positive_terms(pos_grads_A[start:stop], pos_weights_A[start:stop], log_a_X[b])
+        loss_B[b] = loss_X[b] + loss
+        losses_finite &= loss_B[b] < np.inf and squares_B[b] >= _ZERO  # false for NaN
+        if objective != NEGATIVE_SAMPLING:
+            scale_X[b] *= lost
+            scale(g, scale_X[b], D, like)
+        for p in range(start, whole, 4):
+            add_four(_four_rows(rows_NW, ids, p), g, half, like, grads, p)
+        for p in range(whole, stop):
+            add(values_from(rows_NW, ids[p]), g, half, like, grads[p])
+        for j in range(0, D, length(like)):
+            nothing = fma(_ZERO, load(g, j, like), nothing)  # 0 x is 0, unless x is NaN or infinite
+    return losses_finite, total(nothing) == _ZERO
 
 
-def _add_features(D: int) -> Callable[..., Any]:
-    half, width = D // 2, vector_width(D)
-
-    @kernel
-    def add_features(
-        features_BD, pos_offsets_B1, num_lone_B, pos_slots_A, pos_grads_A, num_negatives, grads_SD, bias_grads_S
-    ):
-        """Complete the gradients of slots and of their biases; the first `num_negatives` hold those of negatives."""
-        like = zeros(width)
-        grads_SD[num_negatives:] = _ZERO
-        bias_grads_S[num_negatives:] = _ZERO
-        for b in range(len(features_BD)):
-            f = values_from(features_BD, b)
-            for p in range(pos_offsets_B1[b] + num_lone_B[b], pos_offsets_B1[b + 1]):
-                slot = np.uint64(pos_slots_A[p])
-                add(f, values_from(grads_SD, slot), half, like, pos_grads_A[p])
-                bias_grads_S[slot] += pos_grads_A[p]
-
-    return add_features
+@inlined_kernel
+def add_features(features_BD, offsets_B1, plan, pos_grads_A, num_negatives, grads_SD, bias_grads_S, D, like):
+    """Complete the gradients of slots and of their biases; the first `num_negatives` hold those of negatives."""
+    grads_SD[num_negatives:] = _ZERO
+    bias_grads_S[num_negatives:] = _ZERO
+    for b in range(len(features_BD)):
+        f = values_from(features_BD, b)
+        for p in range(offsets_B1[b] + plan.num_lone_B[b], offsets_B1[b + 1]):
+            slot = np.uint64(plan.pos_slots_A[p])
+            add(f, values_from(grads_SD, slot), D // 2, like, pos_grads_A[p])
+            bias_grads_S[slot] += pos_grads_A[p]

@@ -10,26 +10,23 @@ depends on its shape alone, and equal chunks give equal bits on every machine.
 Copies of rows, scores and their gradients must be the front of memory for `whole_tiles(K)` rows: tiles read all of it,
 whatever it holds.
 
+`D`, the `words` of a stored row and the width of `like` are constants where these functions are inlined.
+
 Legend: N tags, W words of a stored row, B examples, D dim, K slots of distinct negatives, X columns of scores:
 `whole_blocks(B)`.
 """
 
 # mypy: allow-untyped-defs
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import numpy as np
 
-from workers.jit import inlined_kernel, kernel
+from workers.jit import inlined_kernel
 from workers.objectives import negative_weight, times
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
-from workers.rows import vector_width
 from workers.slots import MASKED
 from workers.tags import BIAS, LOG_Q
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
-from workers.vectors import high, low, store, values_from, zeros
+from workers.vectors import high, length, low, store, values_from, zeros
 from workers.vectors_uncompiled import BLOCK
 
 _COLUMNS, _HALF_BLOCK = 2 * BLOCK, BLOCK // 2
@@ -38,20 +35,6 @@ _NEAR_BYTES = 256 << 20
 Those of a larger one mostly miss the TLB, even with huge pages, and each page walk would hold up the steps behind it.
 So all rows of a tile are asked for at once, and their page walks overlap."""
 _DEPTH = 256  # of the feature gradient at a time, so that its rows stay in the second level
-
-
-class SharedProducts(NamedTuple):
-    """In the order in which a chunk is computed."""
-
-    score_rows: Callable[..., Any]
-    feature_gradients: Callable[..., Any]
-    row_gradients: Callable[..., Any]
-
-
-@functools.cache
-def shared_products(D: int, words: int) -> SharedProducts:
-    """The products for one dim and form of rows, constants of their code; `words` is the length of a stored row."""
-    return SharedProducts(_score_rows(D, words), _feature_gradients(D), _row_gradients(D))
 
 
 def whole_tiles(num_rows: int) -> int:
@@ -103,55 +86,49 @@ def _score_tile(scores, X, rows, D, num_rows, features, stride, like, rows_NW, w
         add_tile(scores, X, rows, D, 1, features, stride, D, False, num_rows, like)
 
 
-def _score_rows(D: int, words: int) -> Callable[..., Any]:
-    half, width, row_lines = D // 2, vector_width(D), -(-words // LINE_FLOATS)
-    whole = half // BLOCK * BLOCK
+@inlined_kernel
+def score_rows(
+    tags, loss, neg_ids, multiplicity, features_BD, packed, rows_KD, bias_K, weight_K, scores_KX, D, words, like
+):
+    """Copy the rows of negatives, of either form, with their biases; find their weights and scores without biases.
 
-    @kernel
-    def score_rows(
-        rows_NW, tag_state_N4, objective, w, num_drawn, neg_ids, multiplicity, features_BD,
-        packed, rows_KD, bias_K, weight_K, scores_KX,
-    ):  # fmt: skip
-        """Copy the rows of negatives, of either form, with their biases; find their weights and scores without biases.
-
-        Columns of scores beyond B are masked. `packed`: float32 [X * D], working memory.
-        """
-        (K, X), B = scores_KX.shape, len(features_BD)
-        like, block, half_block = zeros(width), zeros(BLOCK), zeros(_HALF_BLOCK)
-        rows, scores = rows_KD.reshape(-1), scores_KX.reshape(-1)
-        is_far = rows_NW.size * np.int64(4) > _NEAR_BYTES
-        _fetch_states(tag_state_N4, neg_ids, 0, min(AHEAD_ROWS, K))
-        _fetch_rows(rows_NW, neg_ids, 0, min(AHEAD_ROWS, K), words)
-        _pack(features_BD, packed, D, X)
-        for first in range(0, K, TILE_ROWS):
-            stop, ahead = min(first + TILE_ROWS, K), min(first + AHEAD_ROWS, K)
-            ahead_stop = min(stop + AHEAD_ROWS, K)
-            _fetch_states(tag_state_N4, neg_ids, ahead, ahead_stop)
-            _fetch_rows(rows_NW, neg_ids, ahead, ahead_stop if is_far else ahead, words)
-            num_lines = np.int64(0) if is_far else (ahead_stop - ahead) * row_lines
-            for k in range(first, stop):
-                row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
-                for j in range(0, whole, BLOCK):
-                    store(out_D, j, low(row, j, block))
-                    store(out_D, j + half, high(row, j, half, block))
-                for j in range(whole, half, width):
-                    store(out_D, j, low(row, j, like))
-                    store(out_D, j + half, high(row, j, half, like))
-                state = values_from(tag_state_N4, neg_ids[k])
-                bias_K[k] = state[BIAS]
-                weight_K[k] = times(objective, negative_weight(objective, w, num_drawn, state[LOG_Q]), multiplicity[k])
-            tile, ids, num = values_from(rows, first * D), values_from(neg_ids, ahead), stop - first
-            for b in range(0, X, _COLUMNS):
-                out, features = values_from(scores, first * X + b), values_from(packed, b * D)
-                lines = num_lines if b == 0 else np.int64(0)
-                if X - b >= _COLUMNS:
-                    _score_tile(out, X, tile, D, num, features, _COLUMNS, block, rows_NW, words, ids, lines)
-                else:
-                    _score_tile(out, X, tile, D, num, features, BLOCK, half_block, rows_NW, words, ids, lines)
-        if X > B:
-            scores_KX[:, B:] = MASKED
-
-    return score_rows
+    Columns of scores beyond B are masked. `packed`: float32 [X * D], working memory.
+    """
+    rows_NW, tag_state_N4, half, row_lines = tags.rows_NS, tags.tag_state_N4, D // 2, -(-words // LINE_FLOATS)
+    (K, X), B, whole = scores_KX.shape, len(features_BD), half // BLOCK * BLOCK
+    block, half_block = zeros(BLOCK), zeros(_HALF_BLOCK)
+    rows, scores = rows_KD.reshape(-1), scores_KX.reshape(-1)
+    is_far = rows_NW.size * np.int64(4) > _NEAR_BYTES
+    _fetch_states(tag_state_N4, neg_ids, 0, min(AHEAD_ROWS, K))
+    _fetch_rows(rows_NW, neg_ids, 0, min(AHEAD_ROWS, K), words)
+    _pack(features_BD, packed, D, X)
+    for first in range(0, K, TILE_ROWS):
+        stop, ahead = min(first + TILE_ROWS, K), min(first + AHEAD_ROWS, K)
+        ahead_stop = min(stop + AHEAD_ROWS, K)
+        _fetch_states(tag_state_N4, neg_ids, ahead, ahead_stop)
+        _fetch_rows(rows_NW, neg_ids, ahead, ahead_stop if is_far else ahead, words)
+        num_lines = np.int64(0) if is_far else (ahead_stop - ahead) * row_lines
+        for k in range(first, stop):
+            row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
+            for j in range(0, whole, BLOCK):
+                store(out_D, j, low(row, j, block))
+                store(out_D, j + half, high(row, j, half, block))
+            for j in range(whole, half, length(like)):
+                store(out_D, j, low(row, j, like))
+                store(out_D, j + half, high(row, j, half, like))
+            state = values_from(tag_state_N4, neg_ids[k])
+            weight = negative_weight(loss.objective, loss.negative_weight, loss.num_drawn, state[LOG_Q])
+            bias_K[k], weight_K[k] = state[BIAS], times(loss.objective, weight, multiplicity[k])
+        tile, ids, num = values_from(rows, first * D), values_from(neg_ids, ahead), stop - first
+        for b in range(0, X, _COLUMNS):
+            out, features = values_from(scores, first * X + b), values_from(packed, b * D)
+            lines = num_lines if b == 0 else np.int64(0)
+            if X - b >= _COLUMNS:
+                _score_tile(out, X, tile, D, num, features, _COLUMNS, block, rows_NW, words, ids, lines)
+            else:
+                _score_tile(out, X, tile, D, num, features, BLOCK, half_block, rows_NW, words, ids, lines)
+    if X > B:
+        scores_KX[:, B:] = MASKED
 
 
 @inlined_kernel
@@ -163,26 +140,21 @@ def _feature_stripe(grads, X, rows, D, first, depth, out, B, d, like):
         add_tile(tile, D, factors, 1, X, columns, D, depth, first > 0, B - b, like)
 
 
-def _feature_gradients(D: int) -> Callable[..., Any]:
-    whole = D // _COLUMNS * _COLUMNS
-
-    @kernel
-    def feature_gradients(grads_KX, rows_KD, feature_grad_BD):
-        """feature_grad_BD <- C^T R, where C are the first B columns."""
-        (K, X), B = grads_KX.shape, len(feature_grad_BD)
-        grads, rows, out = grads_KX.reshape(-1), rows_KD.reshape(-1), feature_grad_BD.reshape(-1)
-        for k in range(0, K, _DEPTH):
-            depth = min(_DEPTH, K - k)
-            for d in range(0, whole, _COLUMNS):
-                _feature_stripe(grads, X, rows, D, k, depth, out, B, d, zeros(BLOCK))
-            if D & 16:
-                _feature_stripe(grads, X, rows, D, k, depth, out, B, whole, zeros(_HALF_BLOCK))
-            if D & 8:
-                _feature_stripe(grads, X, rows, D, k, depth, out, B, whole + (D & 16), zeros(4))
-            if D & 4:
-                _feature_stripe(grads, X, rows, D, k, depth, out, B, whole + (D & 24), zeros(2))
-
-    return feature_gradients
+@inlined_kernel
+def feature_gradients(grads_KX, rows_KD, feature_grad_BD, D):
+    """feature_grad_BD <- C^T R, where C are the first B columns."""
+    (K, X), B, whole = grads_KX.shape, len(feature_grad_BD), D // _COLUMNS * _COLUMNS
+    grads, rows, out = grads_KX.reshape(-1), rows_KD.reshape(-1), feature_grad_BD.reshape(-1)
+    for k in range(0, K, _DEPTH):
+        depth = min(_DEPTH, K - k)
+        for d in range(0, whole, _COLUMNS):
+            _feature_stripe(grads, X, rows, D, k, depth, out, B, d, zeros(BLOCK))
+        if D & 16:
+            _feature_stripe(grads, X, rows, D, k, depth, out, B, whole, zeros(_HALF_BLOCK))
+        if D & 8:
+            _feature_stripe(grads, X, rows, D, k, depth, out, B, whole + (D & 16), zeros(4))
+        if D & 4:
+            _feature_stripe(grads, X, rows, D, k, depth, out, B, whole + (D & 24), zeros(2))
 
 
 @inlined_kernel
@@ -192,22 +164,17 @@ def _row_stripe(grads, X, features, B, D, out, first, num_rows, d, like):
     add_tile(tile, D, factors, X, 1, values_from(features, d), D, B, False, num_rows, like)
 
 
-def _row_gradients(D: int) -> Callable[..., Any]:
-    whole = D // _COLUMNS * _COLUMNS
-
-    @kernel
-    def row_gradients(grads_KX, features_BD, row_grads_KD):
-        """row_grads_KD <- C F, where C are the first B columns."""
-        (K, X), B = grads_KX.shape, len(features_BD)
-        grads, features, out = grads_KX.reshape(-1), features_BD.reshape(-1), row_grads_KD.reshape(-1)
-        for k in range(0, K, TILE_ROWS):
-            for d in range(0, whole, _COLUMNS):
-                _row_stripe(grads, X, features, B, D, out, k, K - k, d, zeros(BLOCK))
-            if D & 16:
-                _row_stripe(grads, X, features, B, D, out, k, K - k, whole, zeros(_HALF_BLOCK))
-            if D & 8:
-                _row_stripe(grads, X, features, B, D, out, k, K - k, whole + (D & 16), zeros(4))
-            if D & 4:
-                _row_stripe(grads, X, features, B, D, out, k, K - k, whole + (D & 24), zeros(2))
-
-    return row_gradients
+@inlined_kernel
+def row_gradients(grads_KX, features_BD, row_grads_KD, D):
+    """row_grads_KD <- C F, where C are the first B columns."""
+    (K, X), B, whole = grads_KX.shape, len(features_BD), D // _COLUMNS * _COLUMNS
+    grads, features, out = grads_KX.reshape(-1), features_BD.reshape(-1), row_grads_KD.reshape(-1)
+    for k in range(0, K, TILE_ROWS):
+        for d in range(0, whole, _COLUMNS):
+            _row_stripe(grads, X, features, B, D, out, k, K - k, d, zeros(BLOCK))
+        if D & 16:
+            _row_stripe(grads, X, features, B, D, out, k, K - k, whole, zeros(_HALF_BLOCK))
+        if D & 8:
+            _row_stripe(grads, X, features, B, D, out, k, K - k, whole + (D & 16), zeros(4))
+        if D & 4:
+            _row_stripe(grads, X, features, B, D, out, k, K - k, whole + (D & 24), zeros(2))

@@ -2,25 +2,22 @@
 
 Rows that have a slot come first, then lone ones (`workers.shared_plan`), each asked for some rows ahead of its turn.
 
+`D`, the `words` of a stored row and the width of `like` are constants where these functions are inlined.
+
 Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives of all examples, L lone ones.
 """
 
 # mypy: allow-untyped-defs
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from workers.jit import inlined_kernel, kernel
+from workers.jit import inlined_kernel
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_write
 from workers.rounding import NOISE_WORDS, noise_start
 from workers.row_blocks import bound, mean_square_of, write
-from workers.row_optimizers import RowUpdate, accumulate, is_safe, step_size
-from workers.rows import vector_width
+from workers.row_optimizers import accumulate, is_safe, step_size
 from workers.tags import BIAS, BIAS_ACC, ROW_ACC
-from workers.vectors import values_from, zeros
+from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -62,54 +59,44 @@ def _move(rows_NW, tag_state_N4, noise, update, tag, direction_D, scale, mean_sq
         bound(row, half, like, update.max_norm, noise, (at + NOISE_WORDS // 2) & (NOISE_WORDS - 1))
 
 
-@functools.cache
-def shared_writes(D: int, words: int) -> Callable[..., Any]:
-    """The writing pass for one dim and form of rows, constants of its code; `words` is the length of a stored row."""
-    half, width, rounds = D // 2, vector_width(D), words < D
-
-    @kernel
-    def write_rows(
-        rows_NW, tag_state_N4, noise, optimizer, lr, keep, max_norm, decays, key,
-        features_BD, squares_B, pos_ids_A, pos_offsets_B1, pos_grads_A, num_lone_B, lone_ids_L,
-        ids_S, grads_SD, bias_grads_S, squares_S,
-    ):  # fmt: skip
-        """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
-        B, S, like, update = len(squares_B), len(ids_S), zeros(width), RowUpdate(optimizer, lr, keep, max_norm, decays)
-        for s in range(S):
-            squares_S[s] = mean_square_of(values_from(grads_SD, s), D, like)
-            if not _is_safe(update, squares_S[s], bias_grads_S[s], D):
-                return -1
-        for b in range(B):
-            first = np.int64(pos_offsets_B1[b])
-            if not _are_safe(update, pos_grads_A, first, first + num_lone_B[b], squares_B[b], D):
-                return -1
-        written = 0
-        for s in range(S):
-            _fetch(rows_NW, tag_state_N4, ids_S, s + AHEAD_ROWS, words)
-            if squares_S[s] == _ZERO and bias_grads_S[s] == _ZERO:
-                continue  # masked everywhere: not a write at all
-            at, grad_D = noise_start(key, s) if rounds else 0, values_from(grads_SD, s)
-            _move(
-                rows_NW, tag_state_N4, noise, update, ids_S[s], grad_D, _ONE, squares_S[s], bias_grads_S[s], at, half,
-                like,
-            )  # fmt: skip
+@inlined_kernel
+def write_rows(
+    tags, update, key, features_BD, squares_B, offsets_B1, pos_ids_A, num_lone_B, lone_ids_L, pos_grads_A,
+    ids_S, grads_SD, bias_grads_S, squares_S, D, words, like,
+):  # fmt: skip
+    """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
+    rows_NW, tag_state_N4, noise, half, rounds = tags.rows_NS, tags.tag_state_N4, tags.noise, D // 2, words < D
+    B, S = len(squares_B), len(ids_S)
+    for s in range(S):
+        squares_S[s] = mean_square_of(values_from(grads_SD, s), D, like)
+        if not _is_safe(update, squares_S[s], bias_grads_S[s], D):
+            return -1
+    for b in range(B):
+        first = np.int64(offsets_B1[b])
+        if not _are_safe(update, pos_grads_A, first, first + num_lone_B[b], squares_B[b], D):
+            return -1
+    written = 0
+    for s in range(S):
+        _fetch(rows_NW, tag_state_N4, ids_S, s + AHEAD_ROWS, words)
+        if squares_S[s] == _ZERO and bias_grads_S[s] == _ZERO:
+            continue  # masked everywhere: not a write at all
+        at, grad_D = noise_start(key, s) if rounds else 0, values_from(grads_SD, s)
+        _move(
+            rows_NW, tag_state_N4, noise, update, ids_S[s], grad_D, _ONE, squares_S[s], bias_grads_S[s], at, half, like
+        )
+        written += 1
+    for i in range(AHEAD_ROWS):
+        _fetch(rows_NW, tag_state_N4, lone_ids_L, i, words)
+    ahead = np.int64(AHEAD_ROWS)
+    for b in range(B):
+        f, first = values_from(features_BD, b), np.int64(offsets_B1[b])
+        for p in range(first, first + num_lone_B[b]):
+            _fetch(rows_NW, tag_state_N4, lone_ids_L, ahead, words)
+            ahead += 1
+            grad = pos_grads_A[p]
+            if grad == _ZERO:
+                continue
+            at, mean_square = noise_start(key, S + p) if rounds else 0, grad * grad * squares_B[b]
+            _move(rows_NW, tag_state_N4, noise, update, pos_ids_A[p], f, grad, mean_square, grad, at, half, like)
             written += 1
-        for i in range(AHEAD_ROWS):
-            _fetch(rows_NW, tag_state_N4, lone_ids_L, i, words)
-        ahead = np.int64(AHEAD_ROWS)
-        for b in range(B):
-            f, first = values_from(features_BD, b), np.int64(pos_offsets_B1[b])
-            for p in range(first, first + num_lone_B[b]):
-                _fetch(rows_NW, tag_state_N4, lone_ids_L, ahead, words)
-                ahead += 1
-                grad = pos_grads_A[p]
-                if grad == _ZERO:
-                    continue
-                at, mean_square = noise_start(key, S + p) if rounds else 0, grad * grad * squares_B[b]
-                _move(
-                    rows_NW, tag_state_N4, noise, update, pos_ids_A[p], f, grad, mean_square, grad, at, half, like,
-                )  # fmt: skip
-                written += 1
-        return written
-
-    return write_rows
+    return written
