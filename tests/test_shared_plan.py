@@ -4,25 +4,23 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from wide_cases import make_chunk, make_config, make_matrix, random_features
+from wide_cases import found_of, make_chunk, make_config, make_matrix, random_features
 
 from workers.job import prepare_job
 from workers.scratch import Scratch
-from workers.shared_plan import fill_plan, shared_plan
+from workers.shared_plan import cut_plan, fill_plan, shared_plan
 
 CONFIG = make_config()
 
 
 def fill(job):
-    """The plan in memory as other chunks leave it, full of numbers that mean nothing, cut to what is of this one."""
-    A = len(job.positives.ids)
-    plan = shared_plan(len(job.neg_ids), A + 5, len(job.features_BD) + 3, Scratch())
-    for array in plan:
+    """The plan in memory as other chunks leave it, full of numbers that mean nothing."""
+    (B, _), A, found = job.features_BD.shape, len(job.positives.ids_A), found_of(job)
+    memory = shared_plan(B + 3, len(job.neg_ids), A + 5, Scratch())
+    for array in memory:
         array.fill(1)
-    K, S, L = fill_plan(plan, job.neg_ids, job.positives)
-    cut = {"ids_S": S, "multiplicity_K": K, "lone_ids_L": L, "num_lone_B": len(job.features_BD)}
-    cut |= dict.fromkeys(("pos_ids_A", "pos_weights_A", "pos_slots_A"), A)
-    return plan._replace(**{name: getattr(plan, name)[:stop] for name, stop in cut.items()})
+    K, S, L = fill_plan(memory, job.neg_ids, job.positives.ids_A, job.positives.offsets_B1, found.weights_A)
+    return cut_plan(memory, B, A, K, S, L)
 
 
 def planned(neg_ids, positives):
@@ -57,11 +55,12 @@ def test_random_chunks(seed):
 def test_weights_go_where_their_positives_go():
     neg_ids, positives = [4], [[4, 9], [7, 5, 7, 8]]
     job, _ = planned(neg_ids, positives)
-    job.positives.weights[:] = np.arange(6)
-    plan = fill(job)
+    chosen = np.arange(1, 7, dtype=np.float32)
+    lengths = np.float32([2, 2, 4, 4, 4, 4])
+    plan = fill(job._replace(positives=job.positives._replace(factors_A=chosen * lengths)))
     pairs = list(zip(plan.pos_ids_A.tolist(), plan.pos_weights_A.tolist(), strict=True))
-    assert pairs[:2] == [(9, 1.0), (4, 0.0)]
-    assert sorted(pairs[2:4]) == [(5, 3.0), (8, 5.0)] and sorted(pairs[4:]) == [(7, 2.0), (7, 4.0)]
+    assert pairs[:2] == [(9, 2.0), (4, 1.0)]
+    assert sorted(pairs[2:4]) == [(5, 4.0), (8, 6.0)] and sorted(pairs[4:]) == [(7, 3.0), (7, 5.0)]
 
 
 def test_a_chunk_without_positives():

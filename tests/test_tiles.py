@@ -10,7 +10,10 @@ import pytest
 from workers.jit import JIT_ENABLED, kernel
 from workers.job import Loss
 from workers.rows import vector_width
+from workers.scratch import Scratch
+from workers.shared_plan import shared_plan
 from workers.shared_products import feature_gradients, row_gradients, score_rows, whole_blocks, whole_tiles
+from workers.shared_work import WorkSize, cut_work, shared_work
 from workers.slots import MASKED
 from workers.tags import Tags
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
@@ -51,11 +54,8 @@ def _scores(D):
     width = vector_width(D)
 
     @kernel
-    def scores(tags, loss, neg_ids, multiplicity, features_BD, packed, rows_KD, bias_K, weight_K, scores_KX):
-        score_rows(
-            tags, loss, neg_ids, multiplicity, features_BD, packed, rows_KD, bias_K, weight_K, scores_KX,
-            D, D, zeros(width),
-        )  # fmt: skip
+    def scores(tags, loss, features_BD, plan, work):
+        score_rows(tags, loss, features_BD, plan, work, D, D, zeros(width))
 
     return scores
 
@@ -133,12 +133,14 @@ def test_the_three_products_are_those_of_numpy(B, K, D):
     X = whole_blocks(B)
     rows_ND, state_N4 = F(rng.normal(size=(K + 5, D))), F(rng.normal(size=(K + 5, 4)))
     ids_K, features_BD = rng.permutation(K + 5)[:K].astype(np.int32), F(rng.normal(size=(B, D)))
-    rows_KD, scores_KX = (np.full((whole_tiles(K), length), np.nan, F)[:K] for length in (D, X))
-    bias_K, weight_K = np.empty(K, F), np.empty(K, F)
-    _scores(D)(
-        *(Tags(rows_ND, state_N4, np.zeros(0, np.uint32)), Loss(0, F(3), K), ids_K, np.ones(K, F), features_BD),
-        *(np.full(X * D, np.nan, F), rows_KD, bias_K, weight_K, scores_KX),
-    )
+    size = WorkSize(X, positives=0, copies=whole_tiles(K), scores=whole_tiles(K) * X)
+    memory, plan = shared_work(size, D, Scratch()), shared_plan(B, K, 0, Scratch())
+    for array in memory:
+        array.fill(np.nan if array.dtype == F else 1)
+    work = cut_work(memory, B, 0, K, K, X)
+    plan = plan._replace(ids_S=ids_K, multiplicity_K=np.ones(K, F))
+    _scores(D)(Tags(rows_ND, state_N4, np.zeros(0, np.uint32)), Loss(0, F(3), K), features_BD, plan, work)
+    rows_KD, scores_KX = work.rows_KD, work.scores_KX
     assert np.array_equal(rows_KD, rows_ND[ids_K])
     np.testing.assert_allclose(scores_KX[:, :B], rows_KD.astype(np.float64) @ features_BD.T, atol=1e-4)
     assert (scores_KX[:, B:] == MASKED).all()

@@ -9,7 +9,9 @@ import numpy as np
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES, stream_key
 from workers.engine import Chunk, Reply, WideEngine
+from workers.job import Job, Spread, spread, spread_memory
 from workers.matrix import TagMatrix
+from workers.scratch import Scratch
 
 N, D, B = 60, 8, 5
 
@@ -79,6 +81,14 @@ def make_chunk(
 def random_features(num_examples: int = B, dim: int = D, seed: int = 1) -> np.ndarray:
     """Features of about unit length per coordinate."""
     return np.random.default_rng(seed).normal(size=(num_examples, dim)).astype(np.float32)
+
+
+def found_of(job: Job) -> Spread:
+    """The weights of a job's positives, and the places of its true tags."""
+    B, A = len(job.features_BD), len(job.positives.ids_A)
+    found = spread_memory(B, A, Scratch())
+    spread(job.positives, job.truth, found)
+    return found
 
 
 def drawn_negatives(matrix: TagMatrix, chunk: Chunk, num_draws: int) -> list[int]:

@@ -71,11 +71,12 @@ def stream_key(seed: int, step: int, chunk: int, stream: int) -> np.uint64:
         chunk: within the step, at least 0.
         stream: `NEGATIVES`, `POSITIVES`, `ROUNDING` or `FRESH_ROWS`.
     """
-    return np.uint64(_key(np.uint64(seed), np.uint64(step), np.uint64(chunk), np.uint64(stream)))
+    return np.uint64(key_of(np.uint64(seed), np.uint64(step), np.uint64(chunk), np.uint64(stream)))
 
 
 @kernel
-def _key(seed, step, chunk, stream):
+def key_of(seed, step, chunk, stream):
+    """`stream_key` inside kernels, all uint64."""
     key = random_bits(seed, _FIRST)
     key = random_bits(key ^ step, _FIRST)
     key = random_bits(key ^ chunk, _FIRST)

@@ -9,7 +9,7 @@ import numpy as np
 from workers.chunk import Chunk, Reply, check_chunk
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES as NEGATIVES_STREAM
-from workers.counters import stream_key
+from workers.counters import key_of
 from workers.errors import ChunkError
 from workers.jit import kernel
 from workers.job import Answer, plain_chunk, prepare_job
@@ -109,8 +109,8 @@ class WideEngine:
         applied_before = _count_applied(self.matrix.applied_W)
         num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
         neg_ids = self._scratch.array("neg_ids", num_drawn, np.int32)
-        key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES_STREAM)
-        draw_ids(self.matrix.sampler_groups_G4, self.matrix.sampler_members, key, neg_ids)
+        matrix = self.matrix
+        _draw(matrix.sampler_groups_G4, matrix.sampler_members, chunk.seed, chunk.step, chunk.chunk, neg_ids)
         drawn_ns = time.perf_counter_ns()
         job = prepare_job(chunk, neg_ids, self.matrix, self.config, self._scratch)
         outcome = self._run(self._tags, job, self._scratch, answer)
@@ -158,6 +158,13 @@ class WideEngine:
         matrix = TagMatrix.create(1, self.matrix.dim, config=self.config)
         WideEngine(matrix, self.config).apply(chunk)
         matrix.close()
+
+
+@kernel
+def _draw(groups_G4, members_X, seed, step, chunk, neg_ids):
+    """Draw a chunk's negatives; the key's parts are int64, checked to be at least 0."""
+    key = key_of(np.uint64(seed), np.uint64(step), np.uint64(chunk), np.uint64(NEGATIVES_STREAM))
+    draw_ids(groups_G4, members_X, key, neg_ids)
 
 
 @kernel

@@ -1,6 +1,6 @@
 """A checked chunk in the form that kernels take: arrays of one type and layout each, numbers instead of names.
 
-Legend: B examples, D dim, K negatives drawn, N tags.
+Legend: B examples, D dim, K negatives drawn, A positives of all examples, P_b of example b, with the factor c_p each.
 """
 
 # mypy: allow-untyped-defs
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from workers.chunk import NO_I4, NO_I8, Chunk
+from workers.chunk import NO_F4, NO_I4, NO_I8, Chunk
 from workers.config import OBJECTIVES, HeadConfig
 from workers.counters import ROUNDING, stream_key
-from workers.jit import kernel
+from workers.jit import inlined_kernel
 from workers.row_optimizers import RowUpdate, row_update
 from workers.scratch import Scratch
 
@@ -29,21 +29,22 @@ _ARRAYS = ("features_BD", "pos_ids", "pos_offsets", "pos_weights", "items_B", "t
 
 
 class Positives(NamedTuple):
-    """The positives of all examples."""
+    """The positives of all examples, as the chunk has them."""
 
-    ids: np.ndarray
+    ids_A: np.ndarray
     offsets_B1: np.ndarray
-    weights: np.ndarray
-    """float32, c_p / P_b."""
-    most: int
-    """Positives of the example that has most."""
+    factors_A: np.ndarray
+    """float32, c_p; empty: 1."""
 
 
 class Truth(NamedTuple):
-    """Where each example's true tags lie."""
+    """Where each example's true tags lie: those of an item, or the chunk's own."""
 
-    starts_B: np.ndarray
-    stops_B: np.ndarray
+    items_B: np.ndarray
+    """int64; empty: offsets are by examples."""
+    item_offsets: np.ndarray
+    offsets_B1: np.ndarray
+    """int32; empty if there are items."""
     tags: np.ndarray
 
 
@@ -69,6 +70,16 @@ class Job(NamedTuple):
     writes: bool
     rounding_key: np.uint64
     """Of the random numbers that round bfloat16 rows."""
+
+
+class Spread(NamedTuple):
+    """Memory for what is found of all examples before anything else, at least as long as a chunk needs."""
+
+    weights_A: np.ndarray
+    """float32, c_p / P_b of each positive."""
+    starts_B: np.ndarray
+    """int64, where each example's true tags start."""
+    stops_B: np.ndarray
 
 
 class Answer(NamedTuple):
@@ -98,23 +109,21 @@ def plain_chunk(chunk: Chunk, scratch: Scratch) -> Chunk:
 
 def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: HeadConfig, scratch: Scratch) -> Job:
     """Put a checked chunk, laid out as kernels want it, into the form that they take."""
-    B = len(chunk.features_BD)
-    weights = scratch.array("weights", len(chunk.pos_ids), np.float32)
-    starts_B, stops_B = scratch.array("true_starts", B, np.int64), scratch.array("true_stops", B, np.int64)
-    items_B = NO_I8 if chunk.items_B is None else chunk.items_B
-    true_offsets = NO_I4 if chunk.true_offsets is None else chunk.true_offsets
-    most = _spread(chunk.pos_offsets, weights, items_B, matrix.item_offsets, true_offsets, starts_B, stops_B)
-    if chunk.pos_weights is not None:
-        weights *= chunk.pos_weights
+    weights, items_B, true_ids, true_offsets = chunk.pos_weights, chunk.items_B, chunk.true_ids, chunk.true_offsets
     return Job(
-        features_BD=chunk.features_BD,
-        neg_ids=neg_ids,
-        positives=Positives(chunk.pos_ids, chunk.pos_offsets, weights, int(most)),
-        truth=Truth(starts_B, stops_B, matrix.item_tags if chunk.true_ids is None else chunk.true_ids),
-        loss=Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), chunk.num_negatives),
-        update=scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),
-        writes=chunk.update,
-        rounding_key=_rounding_key(chunk) if config.row_dtype == "bfloat16" else _NO_KEY,
+        chunk.features_BD,
+        neg_ids,
+        Positives(chunk.pos_ids, chunk.pos_offsets, NO_F4 if weights is None else weights),
+        Truth(
+            NO_I8 if items_B is None else items_B,
+            matrix.item_offsets,
+            NO_I4 if true_offsets is None else true_offsets,
+            matrix.item_tags if true_ids is None else true_ids,
+        ),
+        Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), chunk.num_negatives),
+        scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),
+        chunk.update,
+        _rounding_key(chunk) if config.row_dtype == "bfloat16" else _NO_KEY,
     )
 
 
@@ -122,17 +131,23 @@ def _rounding_key(chunk: Chunk) -> np.uint64:
     return stream_key(chunk.seed, chunk.step, chunk.chunk, ROUNDING)
 
 
-@kernel
-def _spread(offsets_B1, weights, items_B, item_offsets, true_offsets, starts_B, stops_B):
-    """Give each positive the weight 1 / P_b, and each example the place of its true tags; returns the largest P_b."""
-    most = np.int64(0)
-    for b in range(len(starts_B)):
-        start, stop = np.int64(offsets_B1[b]), np.int64(offsets_B1[b + 1])
-        most = max(most, stop - start)
+def spread_memory(num_examples: int, num_positives: int, scratch: Scratch) -> Spread:
+    """Memory, with arbitrary contents, for chunks up to that size."""
+    starts_B, stops_B = (scratch.empty(num_examples, np.int64) for _ in range(2))
+    return Spread(scratch.empty(num_positives, np.float32), starts_B, stops_B)
+
+
+@inlined_kernel
+def spread(positives, truth, out):
+    """Find the weight of each positive, and the place of each example's true tags."""
+    for b in range(len(positives.offsets_B1) - 1):
+        start, stop = np.int64(positives.offsets_B1[b]), np.int64(positives.offsets_B1[b + 1])
         if stop > start:
-            weights[start:stop] = np.float32(1) / np.float32(stop - start)
-        if len(true_offsets) > 0:
-            starts_B[b], stops_B[b] = true_offsets[b], true_offsets[b + 1]
+            out.weights_A[start:stop] = np.float32(1) / np.float32(stop - start)
+        if len(truth.items_B) > 0:
+            item = np.uint64(truth.items_B[b])
+            out.starts_B[b], out.stops_B[b] = truth.item_offsets[item], truth.item_offsets[item + np.uint64(1)]
         else:
-            starts_B[b], stops_B[b] = item_offsets[items_B[b]], item_offsets[items_B[b] + 1]
-    return most
+            out.starts_B[b], out.stops_B[b] = truth.offsets_B1[b], truth.offsets_B1[b + 1]
+    for p in range(len(positives.factors_A)):
+        out.weights_A[p] *= positives.factors_A[p]

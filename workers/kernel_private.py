@@ -34,7 +34,7 @@ from workers.jit import inlined_kernel, kernel
 from workers.job import Answer, Job, Loss, Outcome
 from workers.objectives import loss_terms, negative_weight, softplus_terms, times
 from workers.prefetch import LINE_FLOATS
-from workers.private_plan import Plan, PlanMemory, PlanSize, make_plan, plan_memory, plan_size
+from workers.private_plan import Plan, PlanMemory, PlanSize, fill_plan, make_plan, plan_memory, plan_size
 from workers.row_blocks import add, clear
 from workers.row_optimizers import RowUpdate, is_safe
 from workers.row_passes import bound_rows, move_four, move_rest, move_state, score_rows
@@ -78,8 +78,11 @@ class Planned(NamedTuple):
 
     memory: _Memory
     num_hot: int
-    accidental_hits: int
     answer: Answer
+
+
+_NOT_PLANNED = -1
+"""In place of the number of hot rows."""
 
 
 def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
@@ -88,11 +91,11 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
     Raises:
         ChunkError: a loss or gradient is not finite; neither that example nor later ones were applied.
     """
-    return run_planned(tags, job, plan_chunk(tags, job, scratch, answer))
+    return run_planned(tags, job, Planned(_memory_for(tags, job, scratch), _NOT_PLANNED, answer))
 
 
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
-    """Find the rows of every example, and memory for the work.
+    """Make the plan alone, for whoever wants to time what follows.
 
     Args:
         tags: the rows are of one matrix for all chunks that are planned in this scratch memory.
@@ -100,9 +103,13 @@ def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planne
         scratch: working memory.
         answer: where the kernel puts it.
     """
-    memory = scratch.grown("private kernel", plan_size(job), lambda sizes: _memory(tags, PlanSize(*sizes), scratch))
-    num_hot, hits = make_plan(job, memory.planning, memory.hot.ids_H)
-    return Planned(memory, num_hot, hits, answer)
+    memory = _memory_for(tags, job, scratch)
+    num_hot, _ = make_plan(job, memory.planning, memory.hot.ids_H)
+    return Planned(memory, num_hot, answer)
+
+
+def _memory_for(tags: Tags, job: Job, scratch: Scratch) -> _Memory:
+    return scratch.grown("private kernel", plan_size(job), lambda sizes: _memory(tags, PlanSize(*sizes), scratch))
 
 
 def _memory(tags: Tags, size: PlanSize, scratch: Scratch) -> _Memory:
@@ -112,22 +119,21 @@ def _memory(tags: Tags, size: PlanSize, scratch: Scratch) -> _Memory:
 
 
 def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
-    """The kernel itself, see `run_private`."""
-    loss_B, feature_grad_BD = planned.answer
-    update, positives, (planning, hot, work) = job.update, job.positives, planned.memory
+    """The kernel itself, see `run_private`; without accidental hits if the plan was made before."""
+    (planning, hot, work), num_hot, answer = planned
+    update = job.update
     run = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1], update.optimizer, update.decays)
-    rows_written = run(
-        *(*tags, *hot, planned.num_hot, *planning.plan, *work),
-        *(*job.loss, update.lr, update.keep, update.max_norm, job.writes, job.rounding_key),
-        tags.rows_NS.nbytes > FAR_BYTES,
-        *(job.features_BD, positives.offsets_B1, positives.weights, loss_B, feature_grad_BD),
+    rows_written, hits = run(
+        *(*tags, *hot, num_hot, *planning.plan, *planning.tables, *planning.found, *work),
+        *(job.neg_ids, *job.positives, *job.truth, *job.loss, update.lr, update.keep, update.max_norm, job.writes),
+        *(job.rounding_key, tags.rows_NS.nbytes > FAR_BYTES, job.features_BD, *answer),
     )
     if rows_written < 0:
         b = -1 - rows_written
         raise ChunkError(
             f"features_BD: example {b} gives a loss or gradient that is not finite. Lower the learning rates."
         )
-    return Outcome(loss_B, feature_grad_BD, rows_written, planned.accidental_hits)
+    return Outcome(*answer, rows_written, hits)
 
 
 @inlined_kernel
@@ -177,7 +183,7 @@ def _list_gradients(plan, b, work):
 
 
 @functools.cache
-def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., int]:
+def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., tuple[int, int]]:
     """The kernel for one dim, form of rows, optimizer, with decay or without: constants of its code.
 
     Args:
@@ -196,11 +202,23 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         rows_NS, tag_state_N4, noise,
         ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4, num_hot,
         offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots,
+        table, counts, hot_table, pos_weights, true_starts_B, true_stops_B,
         scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A,
+        neg_ids, pos_ids, pos_offsets_B1, pos_factors, items_B, item_offsets, true_offsets_B1, true_tags,
         objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key, are_far,
-        features_BD, pos_offsets_B1, pos_weights, loss_B, feature_grad_BD,
+        features_BD, loss_B, feature_grad_BD,
     ):  # fmt: skip
-        """Rows written, or -1 - b if example b is not finite. Arguments lie flat, see `workers.jit`."""
+        """(Rows written, or -1 - b if example b is not finite; accidental hits). Arguments lie flat, see `workers.jit`.
+
+        A chunk with fewer than 0 hot rows is planned first.
+        """
+        hits = 0
+        if num_hot < 0:
+            num_hot, hits = fill_plan(
+                table, counts, hot_table, pos_weights, true_starts_B, true_stops_B, ids_H, neg_ids, pos_ids,
+                pos_offsets_B1, pos_factors, items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn,
+                writes, offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots,
+            )  # fmt: skip
         tags = Tags(rows_NS, tag_state_N4, noise)
         hot = HotRows(ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4)
         plan = Plan(offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots)
@@ -254,6 +272,6 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
             if max_norm > _ZERO:
                 bound_rows(tags, hot, words, places, A, max_norm, rounding_key, start, half, like)
         merge_hot(tags, hot, num_hot, half, like, rounding_key)
-        return written if bad < 0 else -1 - bad
+        return written if bad < 0 else -1 - bad, hits
 
     return run

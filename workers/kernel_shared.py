@@ -30,20 +30,19 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from workers.errors import ChunkError
 from workers.jit import kernel
-from workers.job import Answer, Job, Loss, Outcome, Positives
+from workers.job import Answer, Job, Loss, Outcome, Positives, Spread, Truth, spread, spread_memory
 from workers.row_optimizers import RowUpdate
 from workers.rows import dim_of, vector_width
 from workers.scratch import Scratch, roomy
 from workers.shared_losses import complete_negatives, differentiate_negatives
 from workers.shared_passes import add_features, add_positives
-from workers.shared_plan import SharedPlan, fill_plan, shared_plan
+from workers.shared_plan import SharedPlan, cut_plan, fill_plan, shared_plan
 from workers.shared_products import feature_gradients, row_gradients, score_rows, whole_blocks, whole_tiles
+from workers.shared_work import SharedWork, WorkSize, cut_work, shared_work
 from workers.shared_writes import write_rows
-from workers.slots import FILTER_WORDS, mask_hits
+from workers.slots import mask_hits
 from workers.tags import Tags
 from workers.vectors import zeros
 
@@ -55,37 +54,10 @@ _REFUSALS = {
 }
 
 
-class Work(NamedTuple):
-    """Memory, float32 if nothing else is said, at least as long as a chunk needs; with arbitrary contents."""
-
-    rows: np.ndarray
-    """`[most, D]`, of which the first K become the copies; K is not known before it is drawn."""
-    scores: np.ndarray
-    """Of whole tiles of copies, for X columns."""
-    packed: np.ndarray
-    bias_K: np.ndarray
-    weight_K: np.ndarray
-    filter_words: np.ndarray
-    """uint64."""
-    loss_X: np.ndarray
-    log_a_X: np.ndarray
-    scale_X: np.ndarray
-    pos_grads_A: np.ndarray
-    squares_B: np.ndarray
-    row_grads_SD: np.ndarray
-    bias_grads_S: np.ndarray
-    squares_S: np.ndarray
-
-
-class _Size(NamedTuple):
-    """What a chunk needs, rounded up so that chunks which are nearly alike fit into the memory of the first."""
-
-    columns: int
-    draws: int
-    positives: int
-    copies: int
-    """Rows of whole tiles for the distinct draws."""
-    scores: int
+class _Memory(NamedTuple):
+    found: Spread
+    plan: SharedPlan
+    work: SharedWork
 
 
 def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
@@ -95,11 +67,13 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
         ChunkError: a loss or gradient is not finite; nothing was written.
     """
     D, words = dim_of(tags.rows_NS), tags.rows_NS.shape[1]
-    size = _size(job, len(tags.rows_NS))
-    plan, work = scratch.grown("shared kernel", size, lambda sizes: _memory(_Size(*sizes), D, scratch))
+    draws, size = len(job.neg_ids), _work_size(job, len(tags.rows_NS))
+    found, plan, work = scratch.grown(
+        "shared kernel", (draws, *size), lambda sizes: _memory(sizes[0], WorkSize(*sizes[1:]), D, scratch)
+    )
     rows_written, hits = _compile(D, words)(
         *(*tags, job.features_BD, job.neg_ids, *job.positives, *job.truth, *job.loss),
-        *(*job.update, job.writes, job.rounding_key, size.columns, *plan, *work, *answer),
+        *(*job.update, job.writes, job.rounding_key, size.columns, *found, *plan, *work, *answer),
     )
     if rows_written < 0:
         what = _REFUSALS[rows_written]
@@ -107,34 +81,19 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     return Outcome(*answer, rows_written, hits)
 
 
-def _size(job: Job, num_tags: int) -> _Size:
-    columns, draws = whole_blocks(len(job.features_BD)), len(job.neg_ids)
-    copies = whole_tiles(min(draws, num_tags))
-    return _Size(columns, draws, roomy(len(job.positives.ids)), copies, copies * columns)
+def _work_size(job: Job, num_tags: int) -> WorkSize:
+    """So that chunks which are nearly alike fit into the memory of the first: how many draws are distinct is not
+    known before the plan, and numbers of positives differ."""
+    columns, copies = whole_blocks(len(job.features_BD)), whole_tiles(min(len(job.neg_ids), num_tags))
+    return WorkSize(columns, roomy(len(job.positives.ids_A)), copies, copies * columns)
 
 
-def _memory(size: _Size, D: int, scratch: Scratch) -> tuple[SharedPlan, Work]:
-    def floats(*shape: int) -> np.ndarray:
-        return scratch.empty(shape, np.float32)
-
-    slots = size.copies + size.positives
-    work = Work(
-        rows=floats(size.copies, D),
-        scores=floats(size.scores),
-        packed=floats(size.columns * D),
-        bias_K=floats(size.copies),
-        weight_K=floats(size.copies),
-        filter_words=scratch.empty(FILTER_WORDS, np.uint64),
-        loss_X=floats(size.columns),
-        log_a_X=floats(size.columns),
-        scale_X=floats(size.columns),
-        pos_grads_A=floats(size.positives),
-        squares_B=floats(size.columns),
-        row_grads_SD=floats(slots, D),
-        bias_grads_S=floats(slots),
-        squares_S=floats(slots),
+def _memory(draws: int, size: WorkSize, D: int, scratch: Scratch) -> _Memory:
+    return _Memory(
+        spread_memory(size.columns, size.positives, scratch),
+        shared_plan(size.columns, draws, size.positives, scratch),
+        shared_work(size, D, scratch),
     )
-    return shared_plan(size.draws, size.positives, size.columns, scratch), work
 
 
 @functools.cache
@@ -144,56 +103,57 @@ def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
 
     @kernel
     def run(
-        rows_NS, tag_state_N4, noise, features_BD, neg_ids, pos_ids, offsets_B1, pos_weights, most_positives,
-        true_starts_B, true_stops_B, true_tags, objective, w, num_drawn,
+        rows_NS, tag_state_N4, noise, features_BD, neg_ids, ids_A, offsets_B1, factors_A,
+        items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn,
         optimizer, lr, keep, max_norm, decays, writes, rounding_key, X,
+        weights_A, true_starts_B, true_stops_B,
         table, ids_S, multiplicity_K, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids_L, new_slots,
-        old_slots_A, rows, scores, packed, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
-        squares_B, row_grads_SD, bias_grads_S, squares_S, loss_B, feature_grad_BD,
+        old_slots_A,
+        rows_KD, scores_KX, packed, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A, squares_B,
+        row_grads_SD, bias_grads_S, squares_S,
+        loss_B, feature_grad_BD,
     ):  # fmt: skip
         """(Rows written, or what is not finite; accidental hits). Arguments lie flat, see `workers.jit`."""
         tags, loss = Tags(rows_NS, tag_state_N4, noise), Loss(objective, w, num_drawn)
-        positives = Positives(pos_ids, offsets_B1, pos_weights, most_positives)
-        update = RowUpdate(optimizer, lr, keep, max_norm, decays)
+        positives = Positives(ids_A, offsets_B1, factors_A)
+        truth = Truth(items_B, item_offsets, true_offsets_B1, true_tags)
+        update, answer = RowUpdate(optimizer, lr, keep, max_norm, decays), Answer(loss_B, feature_grad_BD)
+        found = Spread(weights_A, true_starts_B, true_stops_B)
         plan = SharedPlan(
             table, ids_S, multiplicity_K, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids_L, new_slots,
             old_slots_A,
         )  # fmt: skip
-        K, S, L = fill_plan(plan, neg_ids, positives)
-        B, A, like = len(loss_B), len(pos_ids), zeros(width)
-        ids_S, multiplicity_K, lone_ids_L = ids_S[:S], multiplicity_K[:K], lone_ids_L[:L]
-        pos_ids_A, pos_weights_A, pos_grads_A = pos_ids_A[:A], pos_weights_A[:A], pos_grads_A[:A]
-        loss_X, log_a_X, scale_X, squares_B = loss_X[:X], log_a_X[:X], scale_X[:X], squares_B[:B]
-        rows_KD, scores_KX, bias_K, weight_K = rows[:K], scores[: K * X].reshape(K, X), bias_K[:K], weight_K[:K]
-        row_grads_SD, bias_grads_S, squares_S = row_grads_SD[:S], bias_grads_S[:S], squares_S[:S]
-        score_rows(
-            tags, loss, ids_S, multiplicity_K, features_BD, packed, rows_KD, bias_K, weight_K, scores_KX,
-            D, words, like,
+        work = SharedWork(
+            rows_KD, scores_KX, packed, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
+            squares_B, row_grads_SD, bias_grads_S, squares_S,
         )  # fmt: skip
+        B, A, like = len(loss_B), len(ids_A), zeros(width)
+        spread(positives, truth, found)
+        K, S, L = fill_plan(plan, neg_ids, ids_A, offsets_B1, weights_A)
+        plan, work = cut_plan(plan, B, A, K, S, L), cut_work(work, B, A, K, S, X)
+        score_rows(tags, loss, features_BD, plan, work, D, words, like)
         hits = mask_hits(
-            table, len(neg_ids) + A, true_starts_B, true_stops_B, true_tags, filter_words, ids_S, multiplicity_K,
-            scores_KX,
+            plan.table, len(neg_ids) + A, found.starts_B[:B], found.stops_B, true_tags, work.filter_words,
+            plan.ids_S, plan.multiplicity_K, work.scores_KX,
         )  # fmt: skip
-        if not differentiate_negatives(
-            objective, bias_K, weight_K, scores_KX, loss_X, log_a_X, scale_X, bias_grads_S[:K]
-        ):
+        scores_are_sane = differentiate_negatives(
+            objective, work.bias_K, work.weight_K, work.scores_KX, work.loss_X, work.log_a_X, work.scale_X,
+            work.bias_grads_S[:K],
+        )  # fmt: skip
+        if not scores_are_sane:
             return _BAD_SCORE, hits
-        feature_gradients(scores_KX, rows_KD, feature_grad_BD, D)
+        feature_gradients(work.scores_KX, work.rows_KD, feature_grad_BD, D)
         losses_finite, gradient_finite = add_positives(
-            tags, objective, features_BD, offsets_B1, pos_ids_A, pos_weights_A, pos_grads_A,
-            loss_X, log_a_X, scale_X, loss_B, squares_B, feature_grad_BD, D, words, like,
-        )  # fmt: skip
+            tags, objective, features_BD, offsets_B1, plan, work, answer, D, words, like
+        )
         if not (losses_finite and gradient_finite):
             return _BAD_FEATURE_GRADIENT if losses_finite else _BAD_SCORE, hits
         if not writes:
             return 0, hits
-        complete_negatives(objective, scores_KX, scale_X, bias_grads_S[:K])
-        row_gradients(scores_KX, features_BD, row_grads_SD, D)
-        add_features(features_BD, offsets_B1, plan, pos_grads_A, K, row_grads_SD, bias_grads_S, D, like)
-        written = write_rows(
-            tags, update, rounding_key, features_BD, squares_B, offsets_B1, pos_ids_A, num_lone_B, lone_ids_L,
-            pos_grads_A, ids_S, row_grads_SD, bias_grads_S, squares_S, D, words, like,
-        )  # fmt: skip
+        complete_negatives(objective, work.scores_KX, work.scale_X, work.bias_grads_S[:K])
+        row_gradients(work.scores_KX, features_BD, work.row_grads_SD, D)
+        add_features(features_BD, offsets_B1, plan, work, D, like)
+        written = write_rows(tags, update, rounding_key, features_BD, offsets_B1, plan, work, D, words, like)
         return written if written >= 0 else _BAD_ROW_GRADIENT, hits
 
     return run

@@ -17,7 +17,7 @@ from workers.accidental_hits import leave_out_true, mask_true
 from workers.config import NEGATIVE_SAMPLING
 from workers.hot_rows import NUM_COUNTS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
-from workers.job import Job, Loss, Positives, Truth
+from workers.job import Job, Loss, Positives, Spread, Truth, spread, spread_memory
 from workers.matching import BLOCK, has_repeats, place_among
 from workers.scratch import Scratch, roomy
 from workers.slots import assign_slots, table_size
@@ -68,48 +68,45 @@ class PlanMemory(NamedTuple):
 
     plan: Plan
     tables: _Tables
+    found: Spread
 
 
 class PlanSize(NamedTuple):
     """What the plan of a job needs."""
 
     num_examples: int
+    num_positives: int
     capacity: int
     """Slots of all examples, and what is looked at beyond the last one."""
     most_slots: int
-    """Of one example."""
+    """Of one example, which might have all positives."""
 
 
 def plan_size(job: Job) -> PlanSize:
     """The size of a job's plan, rounded up so that jobs which are nearly alike fit into the memory of the first."""
-    most = job.loss.num_drawn + job.positives.most
-    capacity = len(job.neg_ids) + len(job.positives.ids) + most + _ROOM
-    return PlanSize(len(job.features_BD), roomy(capacity), roomy(most))
+    num_positives = roomy(len(job.positives.ids_A))
+    most = job.loss.num_drawn + num_positives
+    return PlanSize(len(job.features_BD), num_positives, roomy(len(job.neg_ids) + num_positives + most + _ROOM), most)
 
 
 def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
     """Memory with arbitrary contents."""
-    return PlanMemory(_empty_plan(size.num_examples, size.capacity, scratch), _tables(size.most_slots, scratch))
+    plan = _empty_plan(size.num_examples, size.capacity, scratch)
+    found = spread_memory(size.num_examples, size.num_positives, scratch)
+    return PlanMemory(plan, _tables(size.most_slots, scratch), found)
 
 
 def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int, int]:
-    """Fill the plan; returns the number of hot rows (none if nothing is to be written) and of accidental hits.
+    """Fill the plan alone, see `fill_plan`.
 
     Args:
         job: of a chunk.
         memory: of the job's size, or larger.
         hot_ids_H: int32, out: tags of hot rows.
     """
-    plan, tables = memory
-    return _fill(
-        *tables,
-        hot_ids_H,
-        job.neg_ids,
-        *job.positives,
-        *job.truth,
-        *job.loss,
-        job.writes,
-        *plan,
+    plan, tables, found = memory
+    return fill_plan(
+        *(*tables, *found, hot_ids_H, job.neg_ids, *job.positives, *job.truth, *job.loss, job.writes, *plan)
     )
 
 
@@ -131,20 +128,23 @@ def _tables(capacity: int, scratch: Scratch) -> _Tables:
 
 
 @kernel
-def _fill(
-    table, counts, hot_table, hot_ids_H, neg_ids,
-    pos_ids, pos_offsets_B1, pos_weights, most_positives, true_starts_B, true_stops_B, true_tags,
-    objective, w, num_drawn, writes,
+def fill_plan(
+    table, counts, hot_table, weights_A, starts_B, stops_B, hot_ids_H, neg_ids, ids_A, pos_offsets_B1, factors_A,
+    items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn, writes,
     offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots,
 ):  # fmt: skip
-    """Fill the plan; returns (hot rows, accidental hits). Arguments lie flat, see `workers.jit`."""
-    positives = Positives(pos_ids, pos_offsets_B1, pos_weights, most_positives)
-    truth, loss = Truth(true_starts_B, true_stops_B, true_tags), Loss(objective, w, num_drawn)
+    """Fill the plan; returns the number of hot rows (none if nothing is to be written) and of accidental hits.
+
+    Arguments lie flat, see `workers.jit`.
+    """
+    positives, loss = Positives(ids_A, pos_offsets_B1, factors_A), Loss(objective, w, num_drawn)
+    truth, found = Truth(items_B, item_offsets, true_offsets_B1, true_tags), Spread(weights_A, starts_B, stops_B)
     plan = Plan(offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots)
-    B, hits, start = len(true_starts_B), np.int64(0), np.int64(0)
+    spread(positives, truth, found)
+    B, hits, start = len(pos_offsets_B1) - 1, np.int64(0), np.int64(0)
     for b in range(B):
         plan.offsets_B2[b] = start
-        num_slots, num_hits = _plan_example(plan, table, neg_ids, positives, truth, loss, b, start)
+        num_slots, num_hits = _plan_example(plan, table, neg_ids, positives, true_tags, found, loss, b, start)
         start += num_slots
         hits += num_hits
     plan.offsets_B2[B:] = start
@@ -153,31 +153,31 @@ def _fill(
 
 
 @inlined_kernel
-def _plan_example(plan, table, neg_ids, positives, truth, loss, b, start):
+def _plan_example(plan, table, neg_ids, positives, true_tags, found, loss, b, start):
     """Plan one example, whose slots begin at `start`; returns (slots, accidental hits)."""
-    first, last = truth.starts_B[b], truth.stops_B[b]
+    first, last = found.starts_B[b], found.stops_B[b]
     pos_start, pos_stop = positives.offsets_B1[b], positives.offsets_B1[b + 1]
     K, P = loss.num_drawn, np.int64(pos_stop - pos_start)
-    drawn, ids_P = values_from(neg_ids, b * K), values_from(positives.ids, pos_start)
+    drawn, ids_P = values_from(neg_ids, b * K), values_from(positives.ids_A, pos_start)
     ids_S, weights_S = values_from(plan.places, start), values_from(plan.weights, start)
     pos_slots_P, multiplicity_S = plan.pos_slots[pos_start:pos_stop], plan.multiplicity[start:]
     for k in range(K):
         ids_S[k] = drawn[k]
-    num_negatives = leave_out_true(ids_S, K, truth.tags, first, last)
+    num_negatives = leave_out_true(ids_S, K, true_tags, first, last)
     num_hits, num_slots = K - num_negatives, num_negatives + P
     for p in range(P):
         ids_S[num_negatives + p] = ids_P[p]
     may_repeat = num_slots > _MOST_TAGS or has_repeats(ids_S, num_slots)
     is_simple = loss.objective == NEGATIVE_SAMPLING and num_slots <= _MOST_TAGS
     weight = np.float32(loss.negative_weight / np.float32(K))
-    is_simple &= _weigh(weights_S, num_negatives, weight, positives.weights[pos_start:pos_stop])
+    is_simple &= _weigh(weights_S, num_negatives, weight, found.weights_A[pos_start:pos_stop])
     if may_repeat and is_simple:
         num_negatives, num_slots, is_simple = _merge_repeats(ids_S, weights_S, num_negatives, num_slots)
     if not is_simple and may_repeat:
-        neg_ids_K, pos_ids_P = neg_ids[b * K : (b + 1) * K], positives.ids[pos_start:pos_stop]
+        neg_ids_K, pos_ids_P = neg_ids[b * K : (b + 1) * K], positives.ids_A[pos_start:pos_stop]
         found = assign_slots(table, neg_ids_K, pos_ids_P, plan.places[start:], multiplicity_S, pos_slots_P)
         num_negatives, num_slots = np.int64(found[0]), np.int64(found[1])
-        num_hits = mask_true(ids_S, num_negatives, truth.tags, first, last, multiplicity_S)
+        num_hits = mask_true(ids_S, num_negatives, true_tags, first, last, multiplicity_S)
     elif not is_simple:
         multiplicity_S[:num_negatives] = _ONE
         for p in range(P):

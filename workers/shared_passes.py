@@ -64,17 +64,16 @@ def _four_biases(tag_state_N4, ids, i):
 
 
 @inlined_kernel
-def add_positives(
-    tags, objective, features_BD, offsets_B1, pos_ids_A, pos_weights_A, pos_grads_A,
-    loss_X, log_a_X, scale_X, loss_B, squares_B, feature_grad_BD, D, words, like,
-):  # fmt: skip
+def add_positives(tags, objective, features_BD, offsets_B1, plan, work, answer, D, words, like):
     """Add positives to loss_X, for loss_B, and to the feature gradients of negatives; whether both are finite.
 
     pos_grads_A becomes dLoss/dscore of positives, squares_B the mean square of the features. Sampled softmax: the
     feature gradients are scaled first, by scale_X times what positives lose, which takes its place; 0 beyond B.
     """
     half, losses_finite, nothing = D // 2, True, like
-    rows_NW, tag_state_N4 = tags.rows_NS, tags.tag_state_N4
+    rows_NW, tag_state_N4, (loss_B, feature_grad_BD) = tags.rows_NS, tags.tag_state_N4, answer
+    pos_ids_A, pos_weights_A, pos_grads_A = plan.pos_ids_A, plan.pos_weights_A, work.pos_grads_A
+    log_a_X, scale_X, squares_B = work.log_a_X, work.scale_X, work.squares_B
     scale_X[len(loss_B) :] = _ZERO
     ids, grads = values_from(pos_ids_A, 0), values_from(pos_grads_A, 0)
     for p in range(min(AHEAD_ROWS, len(pos_ids_A))):
@@ -93,7 +92,7 @@ def add_positives(
             _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + AHEAD_ROWS), words)
             grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
         loss, lost = positive_terms(pos_grads_A[start:stop], pos_weights_A[start:stop], log_a_X[b])
-        loss_B[b] = loss_X[b] + loss
+        loss_B[b] = work.loss_X[b] + loss
         losses_finite &= loss_B[b] < np.inf and squares_B[b] >= _ZERO  # false for NaN
         if objective != NEGATIVE_SAMPLING:
             scale_X[b] *= lost
@@ -108,13 +107,14 @@ def add_positives(
 
 
 @inlined_kernel
-def add_features(features_BD, offsets_B1, plan, pos_grads_A, num_negatives, grads_SD, bias_grads_S, D, like):
-    """Complete the gradients of slots and of their biases; the first `num_negatives` hold those of negatives."""
+def add_features(features_BD, offsets_B1, plan, work, D, like):
+    """Complete the gradients of slots and of their biases; those of negatives are there already."""
+    grads_SD, bias_grads_S, num_negatives = work.row_grads_SD, work.bias_grads_S, len(plan.multiplicity_K)
     grads_SD[num_negatives:] = _ZERO
     bias_grads_S[num_negatives:] = _ZERO
     for b in range(len(features_BD)):
         f = values_from(features_BD, b)
         for p in range(offsets_B1[b] + plan.num_lone_B[b], offsets_B1[b + 1]):
             slot = np.uint64(plan.pos_slots_A[p])
-            add(f, values_from(grads_SD, slot), D // 2, like, pos_grads_A[p])
-            bias_grads_S[slot] += pos_grads_A[p]
+            add(f, values_from(grads_SD, slot), D // 2, like, work.pos_grads_A[p])
+            bias_grads_S[slot] += work.pos_grads_A[p]

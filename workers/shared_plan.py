@@ -21,8 +21,8 @@ from workers.vectors import values_from
 
 
 class SharedPlan(NamedTuple):
-    """Memory for the plan of a chunk, at least as long as it needs: its slots, and its positives in the plan's order,
-    within each example the lone ones first."""
+    """The slots of a chunk, and its positives in the order of this plan: within each example the lone ones first. Or
+    else memory from which `cut_plan` cuts it."""
 
     table: np.ndarray
     """int64, finds a negative's slot, see `slots.mask_hits`."""
@@ -46,7 +46,7 @@ class SharedPlan(NamedTuple):
     """int32, working memory: numbers of positives' tags, those of negatives first."""
 
 
-def shared_plan(num_drawn: int, num_positives: int, num_examples: int, scratch: Scratch) -> SharedPlan:
+def shared_plan(num_examples: int, num_drawn: int, num_positives: int, scratch: Scratch) -> SharedPlan:
     """Memory, with arbitrary contents, for plans of chunks up to that size."""
     capacity, A = num_drawn + num_positives, num_positives
     return SharedPlan(
@@ -64,9 +64,9 @@ def shared_plan(num_drawn: int, num_positives: int, num_examples: int, scratch: 
 
 
 @inlined_kernel
-def fill_plan(plan, neg_ids, positives):
-    """Fill the plan; returns (K, S, L). There are no branches on what is lone: none could be guessed."""
-    ids_A, offsets_B1, weights_A = positives.ids, positives.offsets_B1, positives.weights
+def fill_plan(plan, neg_ids, ids_A, offsets_B1, weights_A):
+    """Fill the front of a plan's memory; returns (K, S, L). There are no branches on what is lone: none could be
+    guessed."""
     K, T = assign_slots(plan.table, neg_ids, ids_A, plan.ids_S, plan.multiplicity_K, plan.old_slots_A)
     S = K
     counts, tags, old_slots = (
@@ -98,3 +98,12 @@ def fill_plan(plan, neg_ids, positives):
             front, back, L = front + (slot < 0), back - (slot >= 0), L + (slot < 0)
         plan.num_lone_B[b] = front - first
     return K, S, L
+
+
+@inlined_kernel
+def cut_plan(plan, B, A, K, S, L):
+    """The front of this memory that was filled."""
+    return SharedPlan(
+        plan.table, plan.ids_S[:S], plan.multiplicity_K[:K], plan.pos_ids_A[:A], plan.pos_weights_A[:A],
+        plan.pos_slots_A[:A], plan.num_lone_B[:B], plan.lone_ids_L[:L], plan.new_slots, plan.old_slots_A,
+    )  # fmt: skip

@@ -87,17 +87,15 @@ def _score_tile(scores, X, rows, D, num_rows, features, stride, like, rows_NW, w
 
 
 @inlined_kernel
-def score_rows(
-    tags, loss, neg_ids, multiplicity, features_BD, packed, rows_KD, bias_K, weight_K, scores_KX, D, words, like
-):
+def score_rows(tags, loss, features_BD, plan, work, D, words, like):
     """Copy the rows of negatives, of either form, with their biases; find their weights and scores without biases.
 
-    Columns of scores beyond B are masked. `packed`: float32 [X * D], working memory.
+    Columns of scores beyond B are masked.
     """
     rows_NW, tag_state_N4, half, row_lines = tags.rows_NS, tags.tag_state_N4, D // 2, -(-words // LINE_FLOATS)
-    (K, X), B, whole = scores_KX.shape, len(features_BD), half // BLOCK * BLOCK
-    block, half_block = zeros(BLOCK), zeros(_HALF_BLOCK)
-    rows, scores = rows_KD.reshape(-1), scores_KX.reshape(-1)
+    (K, X), B, whole = work.scores_KX.shape, len(features_BD), half // BLOCK * BLOCK
+    block, half_block, neg_ids = zeros(BLOCK), zeros(_HALF_BLOCK), plan.ids_S[:K]
+    rows, scores, packed = work.rows_KD.reshape(-1), work.scores_KX.reshape(-1), work.packed
     is_far = rows_NW.size * np.int64(4) > _NEAR_BYTES
     _fetch_states(tag_state_N4, neg_ids, 0, min(AHEAD_ROWS, K))
     _fetch_rows(rows_NW, neg_ids, 0, min(AHEAD_ROWS, K), words)
@@ -109,7 +107,7 @@ def score_rows(
         _fetch_rows(rows_NW, neg_ids, ahead, ahead_stop if is_far else ahead, words)
         num_lines = np.int64(0) if is_far else (ahead_stop - ahead) * row_lines
         for k in range(first, stop):
-            row, out_D = values_from(rows_NW, neg_ids[k]), values_from(rows_KD, k)
+            row, out_D = values_from(rows_NW, neg_ids[k]), values_from(work.rows_KD, k)
             for j in range(0, whole, BLOCK):
                 store(out_D, j, low(row, j, block))
                 store(out_D, j + half, high(row, j, half, block))
@@ -118,7 +116,8 @@ def score_rows(
                 store(out_D, j + half, high(row, j, half, like))
             state = values_from(tag_state_N4, neg_ids[k])
             weight = negative_weight(loss.objective, loss.negative_weight, loss.num_drawn, state[LOG_Q])
-            bias_K[k], weight_K[k] = state[BIAS], times(loss.objective, weight, multiplicity[k])
+            work.bias_K[k] = state[BIAS]
+            work.weight_K[k] = times(loss.objective, weight, plan.multiplicity_K[k])
         tile, ids, num = values_from(rows, first * D), values_from(neg_ids, ahead), stop - first
         for b in range(0, X, _COLUMNS):
             out, features = values_from(scores, first * X + b), values_from(packed, b * D)
@@ -128,7 +127,7 @@ def score_rows(
             else:
                 _score_tile(out, X, tile, D, num, features, BLOCK, half_block, rows_NW, words, ids, lines)
     if X > B:
-        scores_KX[:, B:] = MASKED
+        work.scores_KX[:, B:] = MASKED
 
 
 @inlined_kernel

@@ -60,12 +60,12 @@ def _move(rows_NW, tag_state_N4, noise, update, tag, direction_D, scale, mean_sq
 
 
 @inlined_kernel
-def write_rows(
-    tags, update, key, features_BD, squares_B, offsets_B1, pos_ids_A, num_lone_B, lone_ids_L, pos_grads_A,
-    ids_S, grads_SD, bias_grads_S, squares_S, D, words, like,
-):  # fmt: skip
+def write_rows(tags, update, key, features_BD, offsets_B1, plan, work, D, words, like):
     """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
     rows_NW, tag_state_N4, noise, half, rounds = tags.rows_NS, tags.tag_state_N4, tags.noise, D // 2, words < D
+    ids_S, pos_ids_A, num_lone_B, lone_ids_L = plan.ids_S, plan.pos_ids_A, plan.num_lone_B, plan.lone_ids_L
+    grads_SD, bias_grads_S, squares_S = work.row_grads_SD, work.bias_grads_S, work.squares_S
+    pos_grads_A, squares_B = work.pos_grads_A, work.squares_B
     B, S = len(squares_B), len(ids_S)
     for s in range(S):
         squares_S[s] = mean_square_of(values_from(grads_SD, s), D, like)

@@ -85,7 +85,7 @@ def assign_slots(table, neg_ids_K, pos_ids, slot_ids_S, multiplicity_S, pos_slot
     return num_negative_slots, num_slots
 
 
-@kernel
+@inlined_kernel
 def mask_hits(table, num_ids, starts_B, stops_B, true_tags, filter_words, slot_ids_S, multiplicity_S, scores_SX):
     """Set the scores of accidental hits to MASKED; returns how many draws they were.
 
