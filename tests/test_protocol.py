@@ -134,20 +134,24 @@ def test_any_msgpack_header_is_refused(header: object) -> None:
 
 
 def _chunk_header(lent: int | None = None, **changes: object) -> list[bytes]:
-    header_frame, *arrays = _as_received(_lent(chunk_message(5, make_chunk()), lent))
-    header = {**msgpack.unpackb(header_frame), **changes}
-    return [msgpack.packb({k: v for k, v in header.items() if v != "gone"}), *arrays]
+    """A CHUNK whose header says something else; fields may be gone, or more."""
+    header_frame, *frames = _as_received(_lent(chunk_message(5, make_chunk()), lent))
+    version, kind, values, listed = msgpack.unpackb(header_frame)
+    fields = dict(zip(SCHEMA["CHUNK"].fields, values, strict=True))
+    said = {"v": version, "kind": kind, "arrays": listed, **fields, **changes}
+    about = [said.pop("v"), said.pop("kind")], said.pop("arrays")
+    return [msgpack.packb([*about[0], [v for v in said.values() if v != "gone"], about[1]]), *frames]
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"v": VERSION + 1}, "v"),
-        ({"v": "gone"}, "v"),
+        ({"v": None}, "v"),
         ({"v": True}, "v"),
         ({"kind": "PICKLE"}, "kind"),
         ({"kind": ["CHUNK"]}, "kind"),
-        ({"tag": "gone"}, "tag"),
+        ({"tag": "gone"}, "fields"),
         ({"tag": -1}, "tag"),
         ({"tag": 2**63}, "tag"),
         ({"tag": True}, "tag"),
@@ -155,21 +159,23 @@ def _chunk_header(lent: int | None = None, **changes: object) -> list[bytes]:
         ({"row_lr": float("nan")}, "row_lr"),
         ({"row_lr": 1}, "row_lr"),
         ({"update": 1}, "update"),
-        ({"extra": 1}, "extra"),
-        ({"arrays": "gone"}, "arrays"),
+        ({"extra": 1}, "fields"),
+        ({"arrays": {}}, "arrays"),
         ({"arrays": []}, "arrays"),
         ({"arrays": [7] * 5}, "arrays"),
-        ({"arrays": [["features_BD", "<f4", 3, None]] * 5}, "arrays"),
-        ({"arrays": [["features_BD", "<f8", [8, 16], None]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "|O", [8, 16], None]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16, 1], None]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 17], None]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [-8, -16], None]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [2**62, 8], None]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8.0, 16], None]] * 5}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], None]] * 5}, "features_BD"),
-        ({"arrays": [["loss_B", "<f4", [8], None]] * 5}, "loss_B"),
-        ({"arrays": [[None, "<f4", [8], None]] * 5}, "None"),
+        ({"arrays": [[0]] * 5}, "arrays"),
+        ({"arrays": [[0, None]] * 5}, "features_BD"),
+        ({"arrays": [[0, None, 8, 16, 1]] * 5}, "features_BD"),
+        ({"arrays": [[0, None, 8, 17]] * 5}, "features_BD"),
+        ({"arrays": [[0, None, -8, -16]] * 5}, "features_BD"),
+        ({"arrays": [[0, None, 2**62, 8]] * 5}, "features_BD"),
+        ({"arrays": [[0, None, 8.0, 16]] * 5}, "features_BD"),
+        ({"arrays": [[0, None, [8, 16]]] * 5}, "features_BD"),
+        ({"arrays": [[0, None, 8, 16]] * 5}, "arrays"),
+        ({"arrays": [[7, None, 8]] * 5}, "arrays"),
+        ({"arrays": [[-1, None, 8]] * 5}, "arrays"),
+        ({"arrays": [[False, None, 8, 16]] * 5}, "arrays"),
+        ({"arrays": [[None, None, 8]] * 5}, "arrays"),
     ],
 )
 def test_lies_in_the_header_are_named(changes: dict, field: str) -> None:
@@ -188,17 +194,17 @@ _FEATURES_BYTES = 8 * 16 * 4
         ({"berth": -1}, "berth"),
         ({"berth": True}, "berth"),
         ({"berth": None}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], 32]]}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], -64]]}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], 64.0]]}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], True]]}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], 2**63 - 64]]}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], (1 << 16) - _FEATURES_BYTES + 64]]}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [2**14, 16], 0]]}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [2**62, 16], 0]]}, "features_BD"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], 64], ["pos_ids", "<i4", [3], 0]]}, "pos_ids"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], 0], ["pos_ids", "<i4", [3], 448]]}, "pos_ids"),
-        ({"arrays": [["features_BD", "<f4", [8, 16], None]]}, "arrays"),
+        ({"arrays": [[0, 32, 8, 16]]}, "features_BD"),
+        ({"arrays": [[0, -64, 8, 16]]}, "features_BD"),
+        ({"arrays": [[0, 64.0, 8, 16]]}, "features_BD"),
+        ({"arrays": [[0, True, 8, 16]]}, "features_BD"),
+        ({"arrays": [[0, 2**63 - 64, 8, 16]]}, "features_BD"),
+        ({"arrays": [[0, (1 << 16) - _FEATURES_BYTES + 64, 8, 16]]}, "features_BD"),
+        ({"arrays": [[0, 0, 2**14, 16]]}, "features_BD"),
+        ({"arrays": [[0, 0, 2**62, 16]]}, "features_BD"),
+        ({"arrays": [[0, 64, 8, 16], [1, 0, 3]]}, "pos_ids"),
+        ({"arrays": [[0, 0, 8, 16], [1, 448, 3]]}, "pos_ids"),
+        ({"arrays": [[0, None, 8, 16]]}, "arrays"),
     ],
 )
 def test_lies_about_shared_memory_are_named(changes: dict, field: str) -> None:
@@ -207,10 +213,13 @@ def test_lies_about_shared_memory_are_named(changes: dict, field: str) -> None:
 
 
 def test_a_last_place_that_just_fits_is_taken() -> None:
-    last = (1 << 16) - _FEATURES_BYTES
-    listed = [["pos_ids", "<i4", [24], 0], ["pos_offsets", "<i4", [9], 128], ["features_BD", "<f4", [8, 16], last]]
-    features_BD = decode(_chunk_header(lent=1, arrays=listed), _ROOMS).arrays["features_BD"]
-    assert features_BD.__array_interface__["data"][0] == _ROOMS[1].__array_interface__["data"][0] + last
+    last = (1 << 16) - 16 * 4
+    listed = [[0, 0, 8, 16], [1, _FEATURES_BYTES, 24], [2, last, 16]]
+    pos_offsets = decode(_chunk_header(lent=1, arrays=listed), _ROOMS).arrays["pos_offsets"]
+    assert pos_offsets.__array_interface__["data"][0] == _ROOMS[1].__array_interface__["data"][0] + last
+    listed[2] = [2, last, 17]
+    with pytest.raises(ProtocolError, match=r"^pos_offsets: bytes"):
+        decode(_chunk_header(lent=1, arrays=listed), _ROOMS)
 
 
 def test_a_berth_without_a_ring_is_refused() -> None:
@@ -232,7 +241,7 @@ def test_array_made_in_its_room_is_sent_from_there() -> None:
     loss_B, grad_BD = room.make((8,), np.float32), room.make((8, 16), np.float32)
     message = reply_message(1, make_reply(make_chunk(), loss_B=loss_B, feature_grad_BD=grad_BD), 0)
     (header,) = encode_into(room, message)
-    assert [entry[3] for entry in msgpack.unpackb(header)["arrays"]] == [0, 64]
+    assert [entry[1] for entry in msgpack.unpackb(header)[3]] == [0, 64]
     grad_BD[:] = 7  # after it was encoded, so what arrives is no copy
     np.testing.assert_array_equal(decode([header], _ROOMS).arrays["feature_grad_BD"], 7)
 
@@ -248,7 +257,7 @@ def test_what_does_not_fit_follows_as_a_frame() -> None:
 
 def test_missing_array_is_named() -> None:
     header, features, *_ = _chunk_header()
-    listed = [entry for entry in msgpack.unpackb(header)["arrays"] if entry[0] == "features_BD"]
+    listed = msgpack.unpackb(header)[3][:1]
     with pytest.raises(ProtocolError, match=r"^pos_ids: missing array"):
         decode([_chunk_header(arrays=listed)[0], features])
 
@@ -257,7 +266,8 @@ def test_header_bombs_are_refused() -> None:
     deep = b"\x91" * 5000 + b"\xc0"
     wide = b"\xdd\xff\xff\xff\xff"  # an array of 2**32 - 1 elements, it says
     large = msgpack.packb({"v": "x" * MAX_HEADER_BYTES})
-    for bomb in (deep, wide, large, msgpack.packb({b"v": 1}), msgpack.packb(msgpack.ExtType(1, b"x"))):
+    others = [msgpack.packb(header) for header in ({b"v": 1}, {}, [], "x", [VERSION, "CHUNK"], [VERSION] * 5)]
+    for bomb in (deep, wide, large, msgpack.packb(msgpack.ExtType(1, b"x")), *others):
         with pytest.raises(ProtocolError, match=r"^header: "):
             decode([bomb])
 
@@ -279,6 +289,11 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         imported |= {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
         called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         assert not {"pickle", "marshal", "shelve", "dill", "cloudpickle", "eval", "exec"} & (imported | called), source
+
+
+def test_versions_whose_header_was_a_map_are_named() -> None:
+    with pytest.raises(ProtocolError, match=f"^v: got schema version 2, this side speaks {VERSION}"):
+        decode([msgpack.packb({"v": 2, "kind": "BYE", "arrays": []})])
 
 
 def test_a_tag_is_found_in_a_message_of_another_version() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from wide_cases import found_of, make_chunk, make_config, make_matrix, random_features
+from wide_cases import found_of, make_chunk, make_config, make_matrix, random_features, written_down
 
 from workers.job import prepare_job
 from workers.scratch import Scratch
@@ -20,7 +20,7 @@ def fill(job):
     for array in memory:
         array.fill(1)
     K, S, L = fill_plan(memory, job.neg_ids, job.positives.ids_A, job.positives.offsets_B1, found.weights_A)
-    return cut_plan(memory, B, A, K, S, L)
+    return written_down(cut_plan)(memory, B, A, K, S, L)
 
 
 def planned(neg_ids, positives):

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from wide_cases import written_down
 
 from workers.jit import JIT_ENABLED, kernel
 from workers.job import Loss
@@ -137,7 +138,7 @@ def test_the_three_products_are_those_of_numpy(B, K, D):
     memory, plan = shared_work(size, D, Scratch()), shared_plan(B, K, 0, Scratch())
     for array in memory:
         array.fill(np.nan if array.dtype == F else 1)
-    work = cut_work(memory, B, 0, K, K, X)
+    work = written_down(cut_work)(memory, B, 0, K, K, X)
     plan = plan._replace(ids_S=ids_K, multiplicity_K=np.ones(K, F))
     _scores(D)(Tags(rows_ND, state_N4, np.zeros(0, np.uint32)), Loss(0, F(3), K), features_BD, plan, work)
     rows_KD, scores_KX = work.rows_KD, work.scores_KX

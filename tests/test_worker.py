@@ -159,7 +159,7 @@ def test_bad_values_are_refused_by_name(trunk: Trunk, field: str, change: Callab
 
 def test_unknown_schema_version_is_refused_by_name(trunk: Trunk) -> None:
     header, *arrays = trunk.chunk(6, make_chunk())
-    message = trunk.ask([msgpack.packb({**msgpack.unpackb(header), "v": VERSION + 1}), *arrays])
+    message = trunk.ask([msgpack.packb([VERSION + 1, *msgpack.unpackb(header)[1:]]), *arrays])
     error = error_of(message)
     assert message.fields["tag"] == 6 and type(error) is ProtocolError and str(error).startswith("v: ")
     _assert_serves(trunk)
@@ -214,7 +214,6 @@ def test_worker_drained_instead_of_welcomed_leaves(new_trunk: Trunk) -> None:
     assert hello.fields == {
         "name": worker.name,
         "index": 0,
-        "pid": worker.pid,
         "matrix": new_trunk.matrix.fingerprint,
         "ring": new_trunk.ring and new_trunk.ring.identity,
     }

@@ -1,7 +1,9 @@
 """Small matrices and chunks on them, with the naive twin of each."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import naive
 import numpy as np
@@ -81,6 +83,11 @@ def make_chunk(
 def random_features(num_examples: int = B, dim: int = D, seed: int = 1) -> np.ndarray:
     """Features of about unit length per coordinate."""
     return np.random.default_rng(seed).normal(size=(num_examples, dim)).astype(np.float32)
+
+
+def written_down(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel as the Python function that it was written as: compiled, it cannot return arrays to Python."""
+    return getattr(function, "py_func", function)
 
 
 def found_of(job: Job) -> Spread:

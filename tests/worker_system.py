@@ -161,7 +161,7 @@ class ScriptedPeer:
     def hello(self, fingerprint: str, **changes: Any) -> None:
         """Send HELLO."""
         ring = self.ring and self.ring.identity
-        fields = {"name": self.name, "index": self.index, "pid": 1, "matrix": fingerprint, "ring": ring}
+        fields = {"name": self.name, "index": self.index, "matrix": fingerprint, "ring": ring}
         self.say("HELLO", **{**fields, **changes})
 
     def received(self) -> Message | None:

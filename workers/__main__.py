@@ -29,7 +29,7 @@ def main() -> None:
     matrix = TagMatrix.attach(options.matrix_fd)
     ring = None if options.ring_fd is None else Ring.attach(options.ring_fd)
     window = TraceWindow.of_text(options.trace) if options.trace else None
-    serve(options.endpoint, matrix, ring, WorkerIdentity(options.name, options.index, os.getpid()), window)
+    serve(options.endpoint, matrix, ring, WorkerIdentity(options.name, options.index), window)
 
 
 def _parse() -> argparse.Namespace:

@@ -4,6 +4,7 @@ A part of a berth is filled from the front. Whatever is said of an array by the 
 it is looked at: Python integers, so that no overflow can make a lie come true.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -31,13 +32,11 @@ class Room:
     def make(self, shape: tuple[int, ...], dtype: type) -> np.ndarray | None:
         """An array in the next free place, for `put` to find there; None if it does not fit."""
         offset = align(self._end)
-        num_bytes = np.dtype(dtype).itemsize
-        for n in shape:
-            num_bytes *= n
-        if offset + num_bytes > len(self._memory_P):
+        end = offset + math.prod(shape) * np.dtype(dtype).itemsize
+        if end > len(self._memory_P):
             return None
         array = np.ndarray(shape, dtype, self._memory_P, offset)
-        self._made[id(array)], self._end = offset, offset + num_bytes
+        self._made[id(array)], self._end = offset, end
         return array
 
     def put(self, array: np.ndarray) -> int | None:
@@ -56,7 +55,7 @@ def view_arrays(
 
     Args:
         kind: of the message.
-        listed: `[name, dtype, shape, offset]` of each, as received.
+        listed: `[which, offset, *shape]` of each, as received.
         frames: of the arrays that have no offset, in their order.
         memory_P: uint8, the part of the message's berth that the other side wrote; None if it has no berth.
 
@@ -64,17 +63,21 @@ def view_arrays(
         ProtocolError: names the array, or `arrays`.
     """
     if type(listed) is not list:
-        raise ProtocolError(f"arrays: got a {type(listed).__name__}, expected a list of [name, dtype, shape, offset].")
+        raise ProtocolError(f"arrays: got a {type(listed).__name__}, expected a list of [which, offset, *shape].")
     arrays: dict[str, np.ndarray] = {}
-    num_framed = end = 0
+    known, last, num_framed, end = kind.array_list, -1, 0, 0
+    room = 0 if memory_P is None else len(memory_P)
     for entry in listed:
-        if type(entry) is not list or len(entry) != 4 or type(entry[2]) is not list:
-            raise ProtocolError(f"arrays: entry {str(entry)[:40]!r}, expected [name, dtype, shape, offset].")
-        name, dtype, shape, offset = entry
-        spec = kind.arrays.get(name) if type(name) is str else None
-        if spec is None or dtype != spec.dtype or len(shape) != spec.ndim or name in arrays:
-            refuse_array(kind, name, dtype, shape)
-        num_bytes = spec.numpy.itemsize
+        if type(entry) is not list or len(entry) < 2:
+            raise ProtocolError(f"arrays: entry {str(entry)[:40]!r}, expected [which, offset, *shape].")
+        which, offset, *shape = entry
+        if type(which) is not int or not last < which < len(known):
+            raise ProtocolError(f"arrays: {which!r} after {last}, expected one of {len(known)}, each once and rising.")
+        last = which
+        name, spec = known[which]
+        if len(shape) != spec.ndim:
+            raise ProtocolError(f"{name}: shape {shape} has {len(shape)} dimensions, expected {spec.ndim}.")
+        num_bytes = spec.itemsize
         for n in shape:
             if type(n) is not int or not 0 <= n <= MAX_FRAME_BYTES:
                 raise ProtocolError(f"{name}: shape {str(shape)[:40]}, expected lengths of 0 to {MAX_FRAME_BYTES}.")
@@ -87,10 +90,10 @@ def view_arrays(
             continue
         if (
             type(offset) is not int
-            or memory_P is None
             or offset < end
             or offset & _MISALIGNED
-            or offset + num_bytes > len(memory_P)
+            or offset + num_bytes > room
+            or memory_P is None
         ):
             _refuse_place(name, offset, num_bytes, memory_P, end)
         arrays[name] = np.ndarray(shape, spec.numpy, memory_P, offset)
@@ -98,18 +101,6 @@ def view_arrays(
     if num_framed != len(frames):
         raise ProtocolError(f"arrays: {num_framed} named as frames, {len(frames)} frames received.")
     return arrays
-
-
-def refuse_array(kind: MessageKind, name: object, dtype: object, shape: Sequence[object]) -> NoReturn:
-    """Raise the ProtocolError for an array that is unknown, of another type or dimension, or else named twice."""
-    spec = kind.arrays.get(name) if isinstance(name, str) else None
-    if spec is None:
-        raise ProtocolError(f"{str(name)[:40]}: unknown array, expected {', '.join(kind.arrays) or 'none'}.")
-    if dtype != spec.dtype:
-        raise ProtocolError(f"{name}: dtype {str(dtype)[:40]!r}, expected {spec.dtype!r}.")
-    if len(shape) != spec.ndim:
-        raise ProtocolError(f"{name}: shape {tuple(shape)} has {len(shape)} dimensions, expected {spec.ndim}.")
-    raise ProtocolError(f"{name}: named twice.")
 
 
 def _refuse_place(name: str, offset: object, num_bytes: int, memory_P: np.ndarray | None, end: int) -> NoReturn:

@@ -17,7 +17,7 @@ NO_F4, NO_I4, NO_I8 = np.zeros(0, _F4), np.zeros(0, _I4), np.zeros(0, _I8)
 """What stands for an array that a chunk does not have, where compiled code wants one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)  # not frozen: that would take three times as long to make
 class Chunk:
     """Examples whose loss and feature gradient are wanted, and whose rows may be updated."""
 
@@ -47,7 +47,7 @@ class Chunk:
     """False: nothing is written, bit for bit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Reply:
     """What came of a chunk. The arrays are the engine's own, overwritten by its next chunk: copy what must stay."""
 

@@ -8,10 +8,9 @@ _REFUSALS: dict[str, type[HybridError]] = {e.__name__: e for e in (ChunkError, P
 
 
 _ENVELOPE = frozenset({"tag", "berth"})
-"""Fields of a message that are not the chunk's, nor the reply's."""
+"""Fields of a message that are not the chunk's."""
 _CHUNK_SCALARS = tuple(name for name in SCHEMA["CHUNK"].fields if name not in _ENVELOPE)
 _CHUNK_ARRAYS = tuple(SCHEMA["CHUNK"].arrays)
-_REPLY_SCALARS = tuple(name for name in SCHEMA["REPLY"].fields if name not in _ENVELOPE)
 
 
 def chunk_message(tag: int, chunk: Chunk) -> Message:
@@ -44,7 +43,15 @@ def chunk_of(message: Message) -> Chunk:
 
 def reply_message(tag: int, reply: Reply, berth: int | None = None) -> Message:
     """REPLY: what the worker computed for the chunk with this tag, which came in this berth."""
-    fields = {"tag": tag, "berth": berth, **{name: int(getattr(reply, name)) for name in _REPLY_SCALARS}}
+    fields = {
+        "tag": tag,
+        "berth": berth,
+        "rows_written": reply.rows_written,
+        "accidental_hits": reply.accidental_hits,
+        "staleness_chunks": reply.staleness_chunks,
+        "draw_ns": reply.draw_ns,
+        "kernel_ns": reply.kernel_ns,
+    }
     return Message("REPLY", fields, {"loss_B": reply.loss_B, "feature_grad_BD": reply.feature_grad_BD})
 
 

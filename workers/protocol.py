@@ -14,15 +14,18 @@
 
 A trunk refuses a worker of another matrix or ring by 5b in its own direction, with tag null. Nobody answers a REFUSED.
 
-Frames of a message: one msgpack map, then one raw little-endian C-order frame for each array that the map does not
-place in shared memory:
+Frames of a message: a header, then one raw little-endian C-order frame for each array that the header does not place
+in shared memory. A header is a msgpack array: version, kind, the kind's fields in the order of `SCHEMA`, and a list of
+the message's arrays:
 
-    {"v": 2, "kind": "CHUNK", "tag": 7, "berth": 3, ...,
-     "arrays": [["features_BD", "<f4", [32, 128], 0], ["true_ids", "<i4", [9000], null], ...]} | raw of true_ids | ...
+    [3, "CHUNK", [7, 3, ...], [[0, 0, 32, 128], [1, 16384, 160], ..., [5, null, 9000], ...]] | raw of true_ids | ...
 
-The last entry of an array is where it lies: a byte offset in the request part (4) or the reply part (5a) of the
-message's berth, or null for an array that follows as a frame. Offsets rise, are multiples of 64, and do not overlap.
-A message whose berth is null has frames alone: so over `--transport zmq`, between hosts, and where no berth is free.
+Of an array it says which one of the kind's it is (they rise), where it lies, and its shape. It lies at a byte offset in
+the request part (4) or the reply part (5a) of the message's berth, or, if that is null, in a frame. Offsets rise, are
+multiples of 64, and arrays do not overlap. A message whose berth is null has frames alone: so over `--transport zmq`,
+between hosts, and where no berth is free.
+
+Names and types of fields and arrays are not sent: a version stands for all of them.
 
     4   a CHUNK with a berth lends it to the worker, which may write its reply part until it answers
     5   any answer, 5a or 5b, hands it back; 5a names the same berth, even if its arrays follow as frames
@@ -31,13 +34,14 @@ A message whose berth is null has frames alone: so over `--transport zmq`, betwe
 `SCHEMA` below is the whole of it; `workers.codec` checks whatever arrives against it. Nothing is ever unpickled.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-VERSION = 2
+VERSION = 3
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 1 << 30
 MAX_TEXT = 8192
@@ -45,6 +49,7 @@ MAX_INT = 2**63 - 1
 ALIGNMENT_BYTES = 64  # of arrays in shared memory
 
 _INT_OR_NONE = (int, type(None))
+_PLAIN = frozenset({int, float, bool, type(None)})
 
 
 def align(offset: int) -> int:
@@ -61,9 +66,11 @@ class ArrayField:
     optional: bool = False
     numpy: "np.dtype[Any]" = field(init=False)
     """The same type for NumPy."""
+    itemsize: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "numpy", np.dtype(self.dtype))
+        object.__setattr__(self, "itemsize", self.numpy.itemsize)  # asked of NumPy it takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +79,24 @@ class MessageKind:
 
     fields: Mapping[str, type | tuple[type, ...]] = field(default_factory=dict)
     arrays: Mapping[str, ArrayField] = field(default_factory=dict)
+    array_list: tuple[tuple[str, ArrayField], ...] = field(init=False)
+    array_places: Mapping[str, int] = field(init=False)
+    required_arrays: frozenset[str] = field(init=False)
+    plain_types: frozenset[tuple[type, ...]] = field(init=False)
+    """What types the values of its fields may have, if these are numbers; none otherwise."""
+
+    def __post_init__(self) -> None:
+        choices = [expected if isinstance(expected, tuple) else (expected,) for expected in self.fields.values()]
+        is_plain = _PLAIN.issuperset(itertools.chain(*choices))
+        object.__setattr__(self, "plain_types", frozenset(itertools.product(*choices) if is_plain else ()))
+        object.__setattr__(self, "array_list", tuple(self.arrays.items()))
+        object.__setattr__(self, "array_places", {name: place for place, name in enumerate(self.arrays)})
+        required = frozenset(name for name, spec in self.arrays.items() if not spec.optional)
+        object.__setattr__(self, "required_arrays", required)
 
 
 SCHEMA: dict[str, MessageKind] = {
-    "HELLO": MessageKind({"name": str, "index": int, "pid": int, "matrix": str, "ring": (str, type(None))}),
+    "HELLO": MessageKind({"name": str, "index": int, "matrix": str, "ring": (str, type(None))}),
     "WELCOME": MessageKind({"head": dict, "heartbeat_s": float}),
     "READY": MessageKind(),
     "CHUNK": MessageKind(
@@ -118,7 +139,7 @@ SCHEMA: dict[str, MessageKind] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take three times as long to make, some of them per chunk
 class Message:
     """A checked message: its kind, and exactly the fields and arrays of that kind (optional arrays may be absent)."""
 

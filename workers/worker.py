@@ -31,11 +31,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """Who a worker is: a name never used twice, a place in the pool that its successor takes over, a process."""
+    """Who a worker is: a name never used twice, and a place in the pool that its successor takes over."""
 
     name: str
     index: int
-    pid: int
 
 
 def serve(
@@ -59,7 +58,7 @@ def serve(
     is_done = False
     try:
         about = {"matrix": matrix.fingerprint, "ring": ring and ring.identity}
-        talk.say("HELLO", name=me.name, index=me.index, pid=me.pid, **about)  # 1
+        talk.say("HELLO", name=me.name, index=me.index, **about)  # 1
         welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
         if welcome.kind == "WELCOME":
             engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
