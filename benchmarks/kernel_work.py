@@ -25,7 +25,7 @@ class KernelWork:
     """
 
     def __init__(self, matrix: TagMatrix, config: HeadConfig, stream: IdStream) -> None:
-        self._tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(matrix.dim))
+        tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(matrix.dim))
         self._planned: list[tuple[Job, Planned]] = []
         for chunk in make_chunks(stream, config, matrix.dim, seed=0):
             scratch, num_examples = Scratch(), len(chunk.features_BD)  # each plan stays in memory of its own
@@ -34,12 +34,12 @@ class KernelWork:
             draw_ids(matrix.sampler_groups_G4, matrix.sampler_members, key, neg_ids)
             job = prepare_job(chunk, neg_ids, matrix, config, scratch)
             answer = Answer(np.empty(num_examples, np.float32), np.empty((num_examples, matrix.dim), np.float32))
-            self._planned.append((job, plan_chunk(self._tags, job, scratch, answer)))
+            self._planned.append((job, plan_chunk(tags, job, scratch, answer)))
         self._units_per_step = float(stream.ids_per_batch)
         self._next = 0
 
     def step(self) -> float:
         """Run the kernel on the next chunk; returns how many pairs of example and tag it has."""
-        run_planned(self._tags, *self._planned[self._next])
+        run_planned(*self._planned[self._next])
         self._next = (self._next + 1) % len(self._planned)
         return self._units_per_step

@@ -49,10 +49,12 @@ def test_what_has_grown_serves_smaller_sizes():
         made.append(sizes)
         return sizes
 
-    asked = [(1, 5), (1, 4), (2, 3), (1, 5), (2, 5), (0, 6)]
-    assert [scratch.grown("a", sizes, make) for sizes in asked] == [(1, 5), (1, 5), (2, 5), (2, 5), (2, 5), (2, 6)]
-    assert made == [(1, 5), (2, 5), (2, 6)]
+    asked = [(16, 75), (16, 80), (32, 3), (16, 80), (25, 5), (0, 81)]
+    got = [scratch.grown("a", sizes, make) for sizes in asked]
+    assert got == [(16, 80), (16, 80), (32, 80), (32, 80), (32, 80), (32, 96)]
+    assert made == [(16, 80), (32, 80), (32, 96)]
 
 
-def test_a_roomy_size_is_the_next_power_of_two_and_never_tiny():
-    assert [roomy(size) for size in (0, 1, 16, 17, 32, 33, 1000)] == [16, 16, 16, 32, 32, 64, 1024]
+def test_a_roomy_size_is_an_eighth_larger_at_most_and_never_tiny():
+    sizes = (0, 1, 16, 17, 33, 128, 129, 1000, 1024, 1025, 100_000)
+    assert [roomy(size) for size in sizes] == [16, 16, 16, 32, 48, 128, 144, 1024, 1024, 1152, 106_496]

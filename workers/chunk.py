@@ -15,6 +15,7 @@ from workers.soundness import all_finite, is_sound
 _F4, _I4, _I8 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
 NO_F4, NO_I4, NO_I8 = np.zeros(0, _F4), np.zeros(0, _I4), np.zeros(0, _I8)
 """What stands for an array that a chunk does not have, where compiled code wants one."""
+_INTEGERS = ("step", "chunk", "seed", "num_negatives")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)  # not frozen: that would take three times as long to make
@@ -87,21 +88,15 @@ def check_chunk(
     is_plain = _is_plainly_sound(chunk, dim, num_tags, num_items, all_features)
     if not is_plain:
         _check_arrays(chunk, dim, num_tags, num_items)
-    _check_integer("step", chunk.step)
-    _check_integer("chunk", chunk.chunk)
-    _check_integer("seed", chunk.seed)
-    _check_integer("num_negatives", chunk.num_negatives)
+    for name, value in zip(_INTEGERS, (chunk.step, chunk.chunk, chunk.seed, chunk.num_negatives), strict=True):
+        if not (isinstance(value, int) and 0 <= value < 2**63):
+            _refuse(name, value, "an integer in [0, 2**63)")
     draws = chunk.num_negatives * (len(chunk.features_BD) if private_negatives else 1)
     if not 1 <= draws <= MAX_DRAWS:
         _refuse("num_negatives", chunk.num_negatives, f"1 to {MAX_DRAWS} draws per chunk")
     if not 0 <= chunk.row_lr <= MAX_ROW_LR:  # false for NaN
         _refuse("row_lr", chunk.row_lr, f"between 0 and {MAX_ROW_LR:g}")
     return is_plain
-
-
-def _check_integer(name: str, value: object) -> None:
-    if not (isinstance(value, int) and 0 <= value < 2**63):
-        _refuse(name, value, "an integer in [0, 2**63)")
 
 
 def _is_plainly_sound(chunk: Chunk, dim: int, num_tags: int, num_items: int, all_features: bool) -> bool:

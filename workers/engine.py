@@ -106,26 +106,20 @@ class WideEngine:
 
     def _apply(self, chunk: Chunk, answer: Answer) -> Reply:
         start_ns = time.perf_counter_ns()
-        applied_before = _count_applied(self.matrix.applied_W)
+        matrix = self.matrix
         num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
         neg_ids = self._scratch.array("neg_ids", num_drawn, np.int32)
-        matrix = self.matrix
-        _draw(matrix.sampler_groups_G4, matrix.sampler_members, chunk.seed, chunk.step, chunk.chunk, neg_ids)
+        applied_before = _draw(
+            *(matrix.applied_W, matrix.sampler_groups_G4, matrix.sampler_members),
+            *(chunk.seed, chunk.step, chunk.chunk, neg_ids),
+        )
         drawn_ns = time.perf_counter_ns()
-        job = prepare_job(chunk, neg_ids, self.matrix, self.config, self._scratch)
+        job = prepare_job(chunk, neg_ids, matrix, self.config, self._scratch)
         outcome = self._run(self._tags, job, self._scratch, answer)
         end_ns = time.perf_counter_ns()
         staleness = _record(
-            self.matrix.applied_W,
-            self._index,
-            applied_before,
-            self._stats,
-            chunk.update,
-            len(chunk.features_BD),
-            outcome.rows_written,
-            outcome.accidental_hits,
-            num_drawn,
-            end_ns - start_ns,
+            *(matrix.applied_W, self._index, applied_before, self._stats, chunk.update, len(chunk.features_BD)),
+            *(outcome.rows_written, outcome.accidental_hits, num_drawn, end_ns - start_ns),
         )
         return Reply(
             loss_B=outcome.loss_B,
@@ -161,10 +155,11 @@ class WideEngine:
 
 
 @kernel
-def _draw(groups_G4, members_X, seed, step, chunk, neg_ids):
-    """Draw a chunk's negatives; the key's parts are int64, checked to be at least 0."""
+def _draw(applied_W, groups_G4, members_X, seed, step, chunk, neg_ids):
+    """Draw a chunk's negatives; returns how many chunks were applied before. The key's parts are not below 0."""
     key = key_of(np.uint64(seed), np.uint64(step), np.uint64(chunk), np.uint64(NEGATIVES_STREAM))
     draw_ids(groups_G4, members_X, key, neg_ids)
+    return _count_applied(applied_W)
 
 
 @kernel

@@ -120,11 +120,15 @@ def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: He
             NO_I4 if true_offsets is None else true_offsets,
             matrix.item_tags if true_ids is None else true_ids,
         ),
-        Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), chunk.num_negatives),
+        scratch.kept("loss", chunk.num_negatives, lambda: _loss(config, chunk.num_negatives)),
         scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),
         chunk.update,
         _rounding_key(chunk) if config.row_dtype == "bfloat16" else _NO_KEY,
     )
+
+
+def _loss(config: HeadConfig, num_drawn: int) -> Loss:
+    return Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), num_drawn)
 
 
 def _rounding_key(chunk: Chunk) -> np.uint64:

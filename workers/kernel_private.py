@@ -66,11 +66,14 @@ _WORK = (np.float32, np.float32, np.float32, np.float32, np.int32, np.float32, n
 
 
 class _Memory(NamedTuple):
-    """For jobs up to one size."""
+    """For chunks up to one size, with the kernel that works in it."""
 
     planning: PlanMemory
     hot: HotRows
-    work: Work
+    run: Callable[..., tuple[int, int]]
+    first_arguments: tuple[np.ndarray, ...]
+    more_arguments: tuple[np.ndarray, ...]
+    """Put together once, not for each chunk."""
 
 
 class Planned(NamedTuple):
@@ -91,14 +94,14 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
     Raises:
         ChunkError: a loss or gradient is not finite; neither that example nor later ones were applied.
     """
-    return run_planned(tags, job, Planned(_memory_for(tags, job, scratch), _NOT_PLANNED, answer))
+    return run_planned(job, Planned(_memory_for(tags, job, scratch), _NOT_PLANNED, answer))
 
 
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
     """Make the plan alone, for whoever wants to time what follows.
 
     Args:
-        tags: the rows are of one matrix for all chunks that are planned in this scratch memory.
+        tags: of one matrix, and the job's row optimizer the same, for all chunks planned in this scratch memory.
         job: of a chunk.
         scratch: working memory.
         answer: where the kernel puts it.
@@ -109,24 +112,26 @@ def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planne
 
 
 def _memory_for(tags: Tags, job: Job, scratch: Scratch) -> _Memory:
-    return scratch.grown("private kernel", plan_size(job), lambda sizes: _memory(tags, PlanSize(*sizes), scratch))
+    size, update = plan_size(job), job.update
+    return scratch.grown("private kernel", size, lambda sizes: _memory(tags, PlanSize(*sizes), update, scratch))
 
 
-def _memory(tags: Tags, size: PlanSize, scratch: Scratch) -> _Memory:
-    work = Work(*(scratch.empty(size.most_slots, of) for of in _WORK))
-    hot = scratch.kept("hot rows", tags.rows_NS.shape[1], lambda: hot_rows(tags, scratch))
-    return _Memory(plan_memory(size, scratch), hot, work)
+def _memory(tags: Tags, size: PlanSize, update: RowUpdate, scratch: Scratch) -> _Memory:
+    words, planning = tags.rows_NS.shape[1], plan_memory(size, scratch)
+    hot = scratch.kept("hot rows", words, lambda: hot_rows(tags, scratch))
+    work = (scratch.empty(size.most_slots, of) for of in _WORK)
+    run = _compile(dim_of(tags.rows_NS), words, update.optimizer, update.decays)
+    arguments = (*planning.plan, *planning.tables, *planning.found, *work)
+    return _Memory(planning, hot, run, (*tags, *hot), arguments)
 
 
-def run_planned(tags: Tags, job: Job, planned: Planned) -> Outcome:
+def run_planned(job: Job, planned: Planned) -> Outcome:
     """The kernel itself, see `run_private`; without accidental hits if the plan was made before."""
-    (planning, hot, work), num_hot, answer = planned
+    memory, num_hot, answer = planned
     update = job.update
-    run = _compile(dim_of(tags.rows_NS), tags.rows_NS.shape[1], update.optimizer, update.decays)
-    rows_written, hits = run(
-        *(*tags, *hot, num_hot, *planning.plan, *planning.tables, *planning.found, *work),
-        *(job.neg_ids, *job.positives, *job.truth, *job.loss, update.lr, update.keep, update.max_norm, job.writes),
-        *(job.rounding_key, tags.rows_NS.nbytes > FAR_BYTES, job.features_BD, *answer),
+    rows_written, hits = memory.run(
+        *(*memory.first_arguments, num_hot, *memory.more_arguments, job.neg_ids, *job.positives, *job.truth),
+        *(*job.loss, update.lr, update.keep, update.max_norm, job.writes, job.rounding_key, job.features_BD, *answer),
     )
     if rows_written < 0:
         b = -1 - rows_written
@@ -205,7 +210,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         table, counts, hot_table, pos_weights, true_starts_B, true_stops_B,
         scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A,
         neg_ids, pos_ids, pos_offsets_B1, pos_factors, items_B, item_offsets, true_offsets_B1, true_tags,
-        objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key, are_far,
+        objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key,
         features_BD, loss_B, feature_grad_BD,
     ):  # fmt: skip
         """(Rows written, or -1 - b if example b is not finite; accidental hits). Arguments lie flat, see `workers.jit`.
@@ -226,6 +231,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         loss = Loss(objective, w, num_drawn)
         rule = RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays)
         B, written, bad, like = len(loss_B), 0, -1, zeros(width)
+        are_far = rows_NS.size * np.int64(4) > FAR_BYTES
         moves = values_from(work.moves_A, 0)
         take_hot(tags, hot, num_hot)
         fetch_rows(tags, hot, words, values_from(plan.places, 0), 0, plan.offsets_B2[1], 0, words)

@@ -30,12 +30,14 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from workers.errors import ChunkError
 from workers.jit import kernel
 from workers.job import Answer, Job, Loss, Outcome, Positives, Spread, Truth, spread, spread_memory
 from workers.row_optimizers import RowUpdate
 from workers.rows import dim_of, vector_width
-from workers.scratch import Scratch, roomy
+from workers.scratch import Scratch
 from workers.shared_losses import complete_negatives, differentiate_negatives
 from workers.shared_passes import add_features, add_positives
 from workers.shared_plan import SharedPlan, cut_plan, fill_plan, shared_plan
@@ -55,25 +57,32 @@ _REFUSALS = {
 
 
 class _Memory(NamedTuple):
-    found: Spread
-    plan: SharedPlan
-    work: SharedWork
+    """For chunks up to one size, with the kernel that works in it."""
+
+    run: Callable[..., tuple[int, int]]
+    arguments: tuple[np.ndarray, ...]
+    """Put together once, not for each chunk."""
 
 
 def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
     """Compute a chunk and update its rows if the job says so.
 
+    Args:
+        tags: of one matrix for all chunks that are computed in this scratch memory.
+        job: of a chunk.
+        scratch: working memory.
+        answer: where the kernel puts it.
+
     Raises:
         ChunkError: a loss or gradient is not finite; nothing was written.
     """
-    D, words = dim_of(tags.rows_NS), tags.rows_NS.shape[1]
-    draws, size = len(job.neg_ids), _work_size(job, len(tags.rows_NS))
-    found, plan, work = scratch.grown(
-        "shared kernel", (draws, *size), lambda sizes: _memory(sizes[0], WorkSize(*sizes[1:]), D, scratch)
-    )
-    rows_written, hits = _compile(D, words)(
+    draws, columns = len(job.neg_ids), whole_blocks(len(job.features_BD))
+    copies = whole_tiles(min(draws, len(tags.rows_NS)))  # how many draws are distinct is not known before the plan
+    sizes = draws, columns, len(job.positives.ids_A), copies, copies * columns
+    memory = scratch.grown("shared kernel", sizes, lambda sizes: _memory(tags, sizes[0], WorkSize(*sizes[1:]), scratch))
+    rows_written, hits = memory.run(
         *(*tags, job.features_BD, job.neg_ids, *job.positives, *job.truth, *job.loss),
-        *(*job.update, job.writes, job.rounding_key, size.columns, *found, *plan, *work, *answer),
+        *(*job.update, job.writes, job.rounding_key, columns, *memory.arguments, *answer),
     )
     if rows_written < 0:
         what = _REFUSALS[rows_written]
@@ -81,19 +90,11 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     return Outcome(*answer, rows_written, hits)
 
 
-def _work_size(job: Job, num_tags: int) -> WorkSize:
-    """So that chunks which are nearly alike fit into the memory of the first: how many draws are distinct is not
-    known before the plan, and numbers of positives differ."""
-    columns, copies = whole_blocks(len(job.features_BD)), whole_tiles(min(len(job.neg_ids), num_tags))
-    return WorkSize(columns, roomy(len(job.positives.ids_A)), copies, copies * columns)
-
-
-def _memory(draws: int, size: WorkSize, D: int, scratch: Scratch) -> _Memory:
-    return _Memory(
-        spread_memory(size.columns, size.positives, scratch),
-        shared_plan(size.columns, draws, size.positives, scratch),
-        shared_work(size, D, scratch),
-    )
+def _memory(tags: Tags, draws: int, size: WorkSize, scratch: Scratch) -> _Memory:
+    D, words = dim_of(tags.rows_NS), tags.rows_NS.shape[1]
+    found = spread_memory(size.columns, size.positives, scratch)
+    plan = shared_plan(size.columns, draws, size.positives, scratch)
+    return _Memory(_compile(D, words), (*found, *plan, *shared_work(size, D, scratch)))
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from workers.hot_rows import NUM_COUNTS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Job, Loss, Positives, Spread, Truth, spread, spread_memory
 from workers.matching import BLOCK, has_repeats, place_among
-from workers.scratch import Scratch, roomy
+from workers.scratch import Scratch
 from workers.slots import assign_slots, table_size
 from workers.vectors import values_from
 
@@ -76,22 +76,24 @@ class PlanSize(NamedTuple):
 
     num_examples: int
     num_positives: int
-    capacity: int
-    """Slots of all examples, and what is looked at beyond the last one."""
-    most_slots: int
-    """Of one example, which might have all positives."""
+    num_negatives: int
+    num_drawn: int
+    """For one example."""
+
+    @property
+    def most_slots(self) -> int:
+        """Of one example, which might have all positives."""
+        return self.num_drawn + self.num_positives
 
 
 def plan_size(job: Job) -> PlanSize:
-    """The size of a job's plan, rounded up so that jobs which are nearly alike fit into the memory of the first."""
-    num_positives = roomy(len(job.positives.ids_A))
-    most = job.loss.num_drawn + num_positives
-    return PlanSize(len(job.features_BD), num_positives, roomy(len(job.neg_ids) + num_positives + most + _ROOM), most)
+    """The size of a job's plan."""
+    return PlanSize(len(job.features_BD), len(job.positives.ids_A), len(job.neg_ids), job.loss.num_drawn)
 
 
 def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
-    """Memory with arbitrary contents."""
-    plan = _empty_plan(size.num_examples, size.capacity, scratch)
+    """Memory with arbitrary contents: slots of all examples, and what is looked at beyond the last one."""
+    plan = _empty_plan(size.num_examples, size.num_negatives + size.num_positives + size.most_slots + _ROOM, scratch)
     found = spread_memory(size.num_examples, size.num_positives, scratch)
     return PlanMemory(plan, _tables(size.most_slots, scratch), found)
 
