@@ -4,14 +4,14 @@ import numpy as np
 import numpy.typing as npt
 
 
-def epoch_order(items: npt.NDArray[np.int64], seed: int, epoch: int, num_done: int = 0) -> npt.NDArray[np.int64]:
-    """The items of an epoch in their random order, less those that were done before a resumption.
+def epoch_order(items: npt.NDArray[np.int64], seed: int, epoch: int, after: int | None = None) -> npt.NDArray[np.int64]:
+    """The items of an epoch in their random order, or those that follow one of them.
 
     Args:
         items: int64 `[n]`, the training items.
         seed: the run's seed.
         epoch: number of the epoch, from 0.
-        num_done: items of this epoch that are already trained on.
+        after: the last item that was trained on before a resumption; None: the whole epoch.
     """
     shuffled = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(items)
-    return shuffled[num_done:]
+    return shuffled if after is None else shuffled[np.flatnonzero(shuffled == after)[0] + 1 :]

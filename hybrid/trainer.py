@@ -35,6 +35,8 @@ class Progress:
     num_examples: int = 0
     epoch: int = 0
     num_examples_of_epoch: int = 0
+    last_item: int | None = None
+    """Of this epoch, where `hybrid train` is: it goes on behind it, however many pictures could not be read before."""
     used_s: float = 0.0
     num_negatives: int | None = None
     """Where `train.auto_negatives` is; None where the number is fixed."""

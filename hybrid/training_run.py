@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,9 @@ from workers.tag_weights import inverse_frequency_weights
 from workers.trace import TraceWindow
 
 logger = logging.getLogger(__name__)
+
+Batch = tuple[torch.Tensor, ItemNumbers]
+"""Input of the trunk, and what it shows."""
 
 
 class TrainingRun:
@@ -135,14 +138,14 @@ class TrainingRun:
         self._note(f"trunk on {describe(trainer.device)}, {trainer.precision}, CPU threads: {threads}")
         while trainer.fraction < 1 and not self._should_stop():
             with contextlib.closing(prefetched(self._epoch())) as epoch:
-                trainer.fit(epoch, self._after_step, self._should_stop)
+                trainer.fit(self._followed(epoch), self._after_step, self._should_stop)
             if not self._should_stop() and trainer.fraction < 1:
                 if trainer.progress.num_examples_of_epoch == 0:
                     raise DataError(
                         "no training picture can be read any more; the log names them. Is the folder there?"
                     )
                 trainer.progress.epoch += 1
-                trainer.progress.num_examples_of_epoch = 0
+                trainer.progress.num_examples_of_epoch, trainer.progress.last_item = 0, None
         self.reporter.flush()
         self.save()
         return trainer.fraction >= 1
@@ -169,10 +172,10 @@ class TrainingRun:
         self.metrics.close()
         self.head.close()
 
-    def _epoch(self) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
+    def _epoch(self) -> Iterator[Batch]:
         """The rest of the current epoch, ready for the trunk; runs ahead of it in a thread."""
         done, train = dataclasses.replace(self.trainer.progress), self.config.train
-        order = epoch_order(np.asarray(self.view.train_items), train.seed, done.epoch, done.num_examples_of_epoch)
+        order = epoch_order(np.asarray(self.view.train_items), train.seed, done.epoch, done.last_item)
         if self.trainer.device.type == "cpu":
             torch.set_num_threads(loader_threads(available_cores()))  # of this thread alone
         for items, images in batches(self.view, order, train.batch_size, self.config.data.loader_processes):
@@ -181,6 +184,12 @@ class TrainingRun:
             if train.augment:
                 self.augmenter.reseed(train.seed, done.epoch, int(items[0]))
             yield self._inputs(torch.from_numpy(images).to(self.trainer.device, non_blocking=True)), ItemNumbers(items)
+
+    def _followed(self, epoch: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches, each noted when the trainer asks for it: it is trained on before anything is saved."""
+        for images, tags in epoch:
+            self.trainer.progress.last_item = int(tags.items_B[-1])
+            yield images, tags
 
     def _note(self, text: str) -> None:
         self.supervision.tell("note", text=text)

@@ -23,8 +23,9 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 def test_a_resumption_visits_exactly_the_rest():
     whole = epoch_order(ITEMS, 0, 7)
-    for num_done in (0, 1, 49, 50):
-        np.testing.assert_array_equal(np.concatenate([whole[:num_done], epoch_order(ITEMS, 0, 7, num_done)]), whole)
+    for last in (0, 1, 48, 49):
+        rest = epoch_order(ITEMS, 0, 7, int(whole[last]))
+        np.testing.assert_array_equal(np.concatenate([whole[: last + 1], rest]), whole)
 
 
 def test_the_items_themselves_stay_as_they_are():

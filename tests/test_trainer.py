@@ -1,6 +1,8 @@
 """Steps of the training loop: groups of parameters, clipping, micro-batches, where it goes on."""
 
+import dataclasses
 import itertools
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -236,11 +238,34 @@ def make_run(trainer, num_items):
 @pytest.mark.parametrize(("num_done", "num_batches"), [(0, 1), (3, 0)])
 def test_what_a_resumed_epoch_has_left_is_no_batch_of_one(head, monkeypatch, num_done, num_batches):
     """But a data set of one example is."""
-    run = make_run(make_trainer(head, progress=Progress(num_examples_of_epoch=num_done)), num_items=num_done + 1)
+    progress = Progress(num_examples_of_epoch=num_done, last_item=num_done - 1 if num_done else None)
+    run = make_run(make_trainer(head, progress=progress), num_items=num_done + 1)
     one = np.arange(1), np.zeros((1, 48, 48, 3), np.uint8)
     monkeypatch.setattr("hybrid.training_run.batches", lambda *args: iter([one]))
     run.augmenter = Augmenter(Augmentation(), 48, 0, torch.device("cpu"))
     assert len(list(run._epoch())) == num_batches
+
+
+def test_a_resumed_epoch_goes_on_behind_its_last_picture_whatever_could_not_be_read(head, monkeypatch):
+    """Every other picture is unreadable: what is left of the epoch cannot be told from how many were trained on."""
+    trainer = make_trainer(head)
+    run, seen = make_run(trainer, num_items=20), []
+    run.augmenter = Augmenter(Augmentation(), 48, 0, torch.device("cpu"))
+
+    def readable(view, order, batch_size, processes):
+        good = order[order % 2 == 0]
+        for start in range(0, len(good), 2):
+            yield good[start : start + 2], np.zeros((2, 48, 48, 3), np.uint8)
+
+    monkeypatch.setattr("hybrid.training_run.batches", readable)
+    for _, tags in itertools.islice(run._followed(run._epoch()), 2):
+        trainer.progress.num_examples_of_epoch += len(tags)
+        seen += tags.items_B.tolist()
+    trainer.progress = Progress(**json.loads(json.dumps(dataclasses.asdict(trainer.progress))))  # as a checkpoint does
+    assert len(seen) == 4
+    for _, tags in run._followed(run._epoch()):
+        seen += tags.items_B.tolist()
+    assert sorted(seen) == list(range(0, 20, 2))
 
 
 def test_an_epoch_without_a_readable_picture_ends_the_run(head, monkeypatch):
