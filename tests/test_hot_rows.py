@@ -22,7 +22,7 @@ from workers.hot_rows import (
 )
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
-from workers.rows import pack, vector_width
+from workers.rows import pack, vector_widths
 from workers.scratch import Scratch
 from workers.tags import Tags
 from workers.vectors import zeros
@@ -69,7 +69,7 @@ def test_what_others_add_meanwhile_stays(row_dtype):
     """Another worker moves a row while this one works on its copy: both moves arrive, and no other row moves."""
     matrix = make_matrix(make_config(row_dtype=row_dtype))
     tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(8))
-    hot, width = hot_rows(tags, Scratch()), vector_width(8)
+    hot, (wide, narrow) = hot_rows(tags, Scratch()), vector_widths(8)
 
     @kernel
     def take(tags, hot):
@@ -77,7 +77,7 @@ def test_what_others_add_meanwhile_stays(row_dtype):
 
     @kernel
     def merge(tags, hot):
-        merge_hot(tags, hot, 2, 4, zeros(width), np.uint64(5))
+        merge_hot(tags, hot, 2, 4, (zeros(wide), zeros(narrow)), np.uint64(5))
 
     hot.ids_H[:2] = 7, 30
     before_ND, state_before = matrix.rows_ND.copy(), matrix.tag_state_N4.copy()

@@ -7,7 +7,7 @@ from workers import row_blocks, vectors_uncompiled
 from workers.config import ROW_FACTORS
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
-from workers.rows import BFLOAT16, FLOAT32, pack, unpack, vector_width
+from workers.rows import BFLOAT16, FLOAT32, pack, unpack, vector_widths
 from workers.vectors import row_of, zeros
 
 BIASES = (np.float32(0.5), np.float32(-2), np.float32(0), np.float32(3))
@@ -21,34 +21,48 @@ GRADS, MOVES, KEEP, STARTS = (
 
 def compiled(dim):
     """All functions on the first rows of a matrix, by name, as kernels call them."""
-    half, width = dim // 2, vector_width(dim)
+    half, (wide, narrow) = dim // 2, vector_widths(dim)
 
     @kernel
     def dots(rows, f, g, noise, scores):
-        like = zeros(width)
-        row_blocks.dot_four((rows[0], rows[1], rows[2], rows[3]), f, half, like, BIASES, scores, 0)
-        scores[4] = row_blocks.dot(rows[4], f, half, like, BIASES[1])
+        likes = zeros(wide), zeros(narrow)
+        row_blocks.dot_four((rows[0], rows[1], rows[2], rows[3]), f, half, likes, BIASES, scores, 0)
+        scores[4] = row_blocks.dot(rows[4], f, half, likes, BIASES[1])
 
     @kernel
     def updates(rows, f, g, noise, scores):
-        like = zeros(width)
+        likes = zeros(wide), zeros(narrow)
         four = (rows[0], rows[1], rows[2], rows[3])
-        row_blocks.update_four(four, f, g, half, like, GRADS, MOVES, 0, KEEP, noise, STARTS)
-        row_blocks.update(rows[4], f, g, half, like, GRADS[2], MOVES[1], KEEP, noise, 5)
-        row_blocks.add(rows[5], g, half, like, GRADS[1])
-        row_blocks.add_four((rows[5], rows[6], rows[7], rows[8]), g, half, like, GRADS, 0)
-        row_blocks.write(rows[6], f, half, like, MOVES[0], KEEP, noise, 2)
-        row_blocks.bound(rows[7], half, like, np.float32(0.5), noise, 4)
-        row_blocks.bound(rows[8], half, like, np.float32(1e6), noise, 4)
+        row_blocks.update_four(four, f, g, half, likes, GRADS, MOVES, 0, KEEP, noise, STARTS)
+        row_blocks.update(rows[4], f, g, half, likes, GRADS[2], MOVES[1], KEEP, noise, 5)
+        row_blocks.add(rows[5], g, half, likes, GRADS[1])
+        row_blocks.add_four((rows[5], rows[6], rows[7], rows[8]), g, half, likes, GRADS, 0)
+        row_blocks.write(rows[6], f, half, likes, MOVES[0], KEEP, noise, 2)
+        row_blocks.bound(rows[7], half, likes, np.float32(0.5), noise, 4)
+        row_blocks.bound(rows[8], half, likes, np.float32(1e6), noise, 4)
+        row_blocks.merge(rows[9], rows[10], rows[8], half, likes, noise, 8)
 
-    return dots, updates
+    @kernel
+    def sums(rows, f, g, noise, scores):
+        likes = zeros(wide), zeros(narrow)
+        row_blocks.copy(rows[3], g, half, likes)
+        scores[0] = row_blocks.mean_square_of(g, 2 * half, likes)
+        row_blocks.scale(g, MOVES[0], 2 * half, likes)
+        scores[1] = row_blocks.nothing_in(g, 2 * half, likes)
+        scores[2] = row_blocks.clear(f, g, 2 * half, likes)
+
+    return dots, updates, sums
 
 
-@pytest.fixture(params=[(t, d) for t in (FLOAT32, BFLOAT16) for d in (4, 8, 24, 64, 256) if d % ROW_FACTORS[t] == 0])
+@pytest.fixture(
+    params=[
+        (t, d) for t in (FLOAT32, BFLOAT16) for d in (4, 8, 12, 24, 64, 100, 200, 256, 300) if d % ROW_FACTORS[t] == 0
+    ]
+)
 def case(request):
     row_dtype, dim = request.param
     rng = np.random.default_rng(dim)
-    rows_XS = pack(rng.normal(size=(9, dim)).astype(np.float32), row_dtype).copy()
+    rows_XS = pack(rng.normal(size=(11, dim)).astype(np.float32), row_dtype).copy()
     f, g = rng.normal(size=(2, dim)).astype(np.float32)
     return rows_XS, f, g, rounding_noise(dim), np.zeros(5, np.float32)
 
@@ -72,10 +86,36 @@ def test_updates(case):
     grad += GRADS[1] * before[5] + GRADS @ before[5:9]
     expected[6] = KEEP * before[6] + MOVES[0] * f
     expected[7] *= 0.5 / np.linalg.norm(before[7])
+    expected[9] += before[10] - before[8]
     np.testing.assert_allclose(g, grad, atol=1e-5)
     tolerance = 1e-6 if rows_XS.dtype == np.float32 else 2.0**-7
     np.testing.assert_allclose(after, expected, rtol=tolerance, atol=1e-6)
     np.testing.assert_array_equal(after[[5, 8]], before[[5, 8]].astype(np.float32))
+
+
+def test_sums_and_copies(case):
+    rows_XS, f, g, noise, scores = case
+    row = unpack(rows_XS)[3].copy()
+    sums = compiled(len(f))[2]
+    sums(rows_XS, f, g, noise, scores)
+    np.testing.assert_allclose(scores[:3], [np.mean(np.square(row)), 0, f @ f], rtol=1e-5)
+    assert not g.any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_not_finite_is_found_wherever_it_is(value):
+    """In a row of dim 44: of two whole vectors and a rest."""
+    (wide, narrow), v = vector_widths(44), np.ones(44, np.float32)
+
+    @kernel
+    def nothing(v):
+        return row_blocks.nothing_in(v, 44, (zeros(wide), zeros(narrow)))
+
+    assert nothing(v) == 0
+    for i in range(44):
+        v[i] = value
+        assert np.isnan(nothing(v)), i
+        v[i] = 1
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="compares compiled code with this very code")
@@ -83,7 +123,8 @@ def test_compiled_words_are_their_uncompiled_twins(case):
     """Bit for bit, rounding included; numbers that a fused multiplication cannot round otherwise."""
     rows_XS, f, _, noise, _ = case
     dim = len(f)
-    half, width = dim // 2, vector_width(dim)
+    half = dim // 2
+    width = next(width for width in vector_widths(dim) if half % width == 0)
 
     @kernel
     def put_all(rows, copies, values, noise):

@@ -16,7 +16,7 @@ from workers.rows import (
     row_dtype_of,
     stored_form,
     unpack,
-    vector_width,
+    vector_widths,
 )
 from workers.vectors_uncompiled import high, low, put, zeros
 
@@ -59,10 +59,16 @@ def test_dims_that_a_form_cannot_hold(row_dtype, dim):
 
 
 @pytest.mark.parametrize(
-    ("dim", "width"), [(4, 2), (8, 4), (16, 8), (24, 4), (100, 2), (128, 16), (256, 16), (320, 16)]
+    ("dim", "widths"),
+    [
+        *((4, (2, 2)), (8, (4, 4)), (12, (4, 2)), (16, (8, 8)), (24, (8, 4)), (100, (16, 2)), (128, (16, 16))),
+        *((200, (16, 4)), (256, (16, 16)), (300, (16, 2)), (304, (16, 8))),
+    ],
 )
-def test_vectors_divide_half_a_row(dim, width):
-    assert vector_width(dim) == width
+def test_vectors_go_through_half_a_row_and_through_a_row(dim, widths):
+    assert vector_widths(dim) == widths
+    for count in (dim // 2, dim):
+        assert count % widths[0] % widths[1] == 0
 
 
 def test_noise_is_evenly_spread():

@@ -10,7 +10,7 @@ from wide_cases import written_down
 
 from workers.jit import JIT_ENABLED, kernel
 from workers.job import Loss
-from workers.rows import vector_width
+from workers.rows import vector_widths
 from workers.scratch import Scratch
 from workers.shared_plan import shared_plan
 from workers.shared_products import feature_gradients, row_gradients, score_rows, whole_blocks, whole_tiles
@@ -52,11 +52,11 @@ def _transpose(source, stride, num_rows, target, target_stride):
 
 
 def _scores(D):
-    width = vector_width(D)
+    wide, narrow = vector_widths(D)
 
     @kernel
     def scores(tags, loss, features_BD, plan, work):
-        score_rows(tags, loss, features_BD, plan, work, D, D, zeros(width))
+        score_rows(tags, loss, features_BD, plan, work, D, D, (zeros(wide), zeros(narrow)))
 
     return scores
 

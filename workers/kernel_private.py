@@ -38,7 +38,7 @@ from workers.private_plan import Plan, PlanMemory, PlanSize, fill_plan, make_pla
 from workers.row_blocks import add, clear
 from workers.row_optimizers import RowUpdate, is_safe
 from workers.row_passes import bound_rows, move_four, move_rest, move_state, score_rows
-from workers.rows import dim_of, vector_width
+from workers.rows import dim_of, vector_widths
 from workers.scratch import Scratch
 from workers.slots import MASKED
 from workers.tags import LOG_Q, Tags
@@ -199,7 +199,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
     """
     # Longer than a function should be: with the second pass in a function of its own, inlined again, LLVM orders the
     # code otherwise, and it is slower.
-    half, width = D // 2, vector_width(D)
+    half, (wide, narrow) = D // 2, vector_widths(D)
     early = words // 2 // LINE_FLOATS * LINE_FLOATS
 
     @kernel
@@ -230,7 +230,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         work = Work(scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A)
         loss = Loss(objective, w, num_drawn)
         rule = RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays)
-        B, written, bad, like = len(loss_B), 0, -1, zeros(width)
+        B, written, bad, likes = len(loss_B), 0, -1, (zeros(wide), zeros(narrow))
         are_far = rows_NS.size * np.int64(4) > FAR_BYTES
         moves = values_from(work.moves_A, 0)
         take_hot(tags, hot, num_hot)
@@ -245,8 +245,8 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
             fetch_plan(weights, next_places, stop - start, num_next)
             if words <= SHORT_ROW and are_far:  # places of the example after the next: mostly as many as of the next
                 touch_rows(tags, hot, words, values_from(plan.places, stop + num_next), num_next)
-            square = clear(f, g, D, like)
-            score_rows(tags, hot, words, places, stop - start, next_places, num_next, early, f, half, like, scores)
+            square = clear(f, g, D, likes)
+            score_rows(tags, hot, words, places, stop - start, next_places, num_next, early, f, half, likes, scores)
             if plan.is_simple_B[b]:
                 A, grads = stop - start, scores
                 loss_B[b], grad_square = softplus_terms(scores, weights, A)
@@ -260,7 +260,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
             if not writes:
                 fetch_rows(tags, hot, words, next_places, 0, num_next, early, words)
                 for i in range(A):
-                    add(row_of(tags.rows_NS, hot.rows_HS, places[i], words), g, half, like, grads[i])
+                    add(row_of(tags.rows_NS, hot.rows_HS, places[i], words), g, half, likes, grads[i])
                 continue
             written += A
             mean_square, whole = square / np.float32(D), A & ~3
@@ -268,16 +268,16 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
                 move_state(tags, hot, rule, places, grads, mean_square, i, i + 4, moves)
                 move_four(
                     tags, hot, words, places, grads, moves, i, rule.keep, rounding_key, start, next_places, early,
-                    f, g, half, like,
+                    f, g, half, likes,
                 )  # fmt: skip
             fetch_rows(tags, hot, words, next_places, whole, num_next, early, words)
             move_state(tags, hot, rule, places, grads, mean_square, whole, A, moves)
             move_rest(
-                tags, hot, words, places, grads, moves, whole, A, rule.keep, rounding_key, start, f, g, half, like
+                tags, hot, words, places, grads, moves, whole, A, rule.keep, rounding_key, start, f, g, half, likes
             )
             if max_norm > _ZERO:
-                bound_rows(tags, hot, words, places, A, max_norm, rounding_key, start, half, like)
-        merge_hot(tags, hot, num_hot, half, like, rounding_key)
+                bound_rows(tags, hot, words, places, A, max_norm, rounding_key, start, half, likes)
+        merge_hot(tags, hot, num_hot, half, likes, rounding_key)
         return written if bad < 0 else -1 - bad, hits
 
     return run

@@ -36,7 +36,7 @@ from workers.errors import ChunkError
 from workers.jit import kernel
 from workers.job import Answer, Job, Loss, Outcome, Positives, Spread, Truth, spread, spread_memory
 from workers.row_optimizers import RowUpdate
-from workers.rows import dim_of, vector_width
+from workers.rows import dim_of, vector_widths
 from workers.scratch import Scratch
 from workers.shared_losses import complete_negatives, differentiate_negatives
 from workers.shared_passes import add_features, add_positives
@@ -100,7 +100,7 @@ def _memory(tags: Tags, draws: int, size: WorkSize, scratch: Scratch) -> _Memory
 @functools.cache
 def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
     """The kernel for one dim and form of rows, constants of its code; `words` is the length of a stored row."""
-    width = vector_width(D)
+    wide, narrow = vector_widths(D)
 
     @kernel
     def run(
@@ -128,11 +128,11 @@ def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
             rows_KD, scores_KX, packed, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
             squares_B, row_grads_SD, bias_grads_S, squares_S,
         )  # fmt: skip
-        B, A, like = len(loss_B), len(ids_A), zeros(width)
+        B, A, likes = len(loss_B), len(ids_A), (zeros(wide), zeros(narrow))
         spread(positives, truth, found)
         K, S, L = fill_plan(plan, neg_ids, ids_A, offsets_B1, weights_A)
         plan, work = cut_plan(plan, B, A, K, S, L), cut_work(work, B, A, K, S, X)
-        score_rows(tags, loss, features_BD, plan, work, D, words, like)
+        score_rows(tags, loss, features_BD, plan, work, D, words, likes)
         hits = mask_hits(
             plan.table, len(neg_ids) + A, found.starts_B[:B], found.stops_B, true_tags, work.filter_words,
             plan.ids_S, plan.multiplicity_K, work.scores_KX,
@@ -145,7 +145,7 @@ def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
             return _BAD_SCORE, hits
         feature_gradients(work.scores_KX, work.rows_KD, feature_grad_BD, D)
         losses_finite, gradient_finite = add_positives(
-            tags, objective, features_BD, offsets_B1, plan, work, answer, D, words, like
+            tags, objective, features_BD, offsets_B1, plan, work, answer, D, words, likes
         )
         if not (losses_finite and gradient_finite):
             return _BAD_FEATURE_GRADIENT if losses_finite else _BAD_SCORE, hits
@@ -153,8 +153,8 @@ def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
             return 0, hits
         complete_negatives(objective, work.scores_KX, work.scale_X, work.bias_grads_S[:K])
         row_gradients(work.scores_KX, features_BD, work.row_grads_SD, D)
-        add_features(features_BD, offsets_B1, plan, work, D, like)
-        written = write_rows(tags, update, rounding_key, features_BD, offsets_B1, plan, work, D, words, like)
+        add_features(features_BD, offsets_B1, plan, work, D, likes)
+        written = write_rows(tags, update, rounding_key, features_BD, offsets_B1, plan, work, D, words, likes)
         return written if written >= 0 else _BAD_ROW_GRADIENT, hits
 
     return run

@@ -46,19 +46,19 @@ def _four_biases(tags, hot, places, i):
 
 
 @inlined_kernel
-def score_rows(tags, hot, words, places, S, next_places, num_next, early, f, half, like, scores):
+def score_rows(tags, hot, words, places, S, next_places, num_next, early, f, half, likes, scores):
     """The first pass: scores of S rows, while words up to `early` of the next example's rows are fetched."""
     whole = S & ~3
     for i in range(0, whole, 4):
         fetch_four(tags, hot, words, next_places, i, 0, early)
         fetch_state(tags, hot, next_places, i, i + 4)
         biases = _four_biases(tags, hot, places, i)
-        dot_four(_four_rows(tags, hot, places, i, words), f, half, like, biases, scores, i)
+        dot_four(_four_rows(tags, hot, places, i, words), f, half, likes, biases, scores, i)
     fetch_rows(tags, hot, words, next_places, whole, num_next, 0, early)
     fetch_state(tags, hot, next_places, whole, num_next)
     for i in range(whole, S):
         row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
-        scores[i] = dot(row, f, half, like, _bias(tags, hot, places[i]))
+        scores[i] = dot(row, f, half, likes, _bias(tags, hot, places[i]))
 
 
 @inlined_kernel
@@ -77,27 +77,27 @@ def move_state(tags, hot, rule, places, grads, square, first, stop, moves):
 
 
 @inlined_kernel
-def move_four(tags, hot, words, places, grads, moves, i, keep, key, first, next_places, early, f, g, half, like):
+def move_four(tags, hot, words, places, grads, moves, i, keep, key, first, next_places, early, f, g, half, likes):
     """Part of the second pass: four rows and the feature gradient, while the rest of four next rows is fetched."""
     fetch_four(tags, hot, words, next_places, i, early, words)
     rows = _four_rows(tags, hot, places, i, words)
     starts = noise_starts(key, first + i) if words == half else _NO_STARTS
-    update_four(rows, f, g, half, like, grads, moves, i, keep, tags.noise, starts)
+    update_four(rows, f, g, half, likes, grads, moves, i, keep, tags.noise, starts)
 
 
 @inlined_kernel
-def move_rest(tags, hot, words, places, grads, moves, whole, A, keep, key, first, f, g, half, like):
+def move_rest(tags, hot, words, places, grads, moves, whole, A, keep, key, first, f, g, half, likes):
     """The end of the second pass: rows that are too few for four."""
     for i in range(whole, A):
         row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
         at = noise_start(key, first + i) if words == half else 0
-        update(row, f, g, half, like, grads[i], moves[i], keep, tags.noise, at)
+        update(row, f, g, half, likes, grads[i], moves[i], keep, tags.noise, at)
 
 
 @inlined_kernel
-def bound_rows(tags, hot, words, places, A, max_norm, key, first, half, like):
+def bound_rows(tags, hot, words, places, A, max_norm, key, first, half, likes):
     """Shorten the A rows that are longer than `max_norm`."""
     for i in range(A):
         row = row_of(tags.rows_NS, hot.rows_HS, places[i], words)
         at = noise_start(key, -1 - first - i) if words == half else 0
-        bound(row, half, like, max_norm, tags.noise, at)
+        bound(row, half, likes, max_norm, tags.noise, at)

@@ -46,9 +46,11 @@ def row_dtype_of(stored: np.ndarray) -> str:
     return FLOAT32 if stored.dtype == np.float32 else BFLOAT16
 
 
-def vector_width(dim: int) -> int:
-    """The widest vector that divides half a row."""
-    return next(width for width in _WIDTHS if (dim // 2) % width == 0)
+def vector_widths(dim: int) -> tuple[int, int]:
+    """Widths of vectors that go through half a row: the widest that fits, and the widest that divides what is left."""
+    half = dim // 2
+    wide = next(width for width in _WIDTHS if width <= half)
+    return wide, next(width for width in _WIDTHS if width <= wide and half % wide % width == 0)
 
 
 def unpack(stored: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 Their rows are read where they are in the matrix; only those of negatives are copied, for the products. Rows are asked
 for some positives ahead of their turn, over the ends of examples.
 
-`D`, the `words` of a stored row and the width of `like` are constants where these functions are inlined.
+`D`, the `words` of a stored row and the widths of `likes` are constants where these functions are inlined.
 
 Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives of all examples
 (`workers.shared_plan`); K slots of distinct negatives; X examples, up to whole blocks (`workers.shared_losses`).
@@ -17,9 +17,9 @@ from workers.config import NEGATIVE_SAMPLING
 from workers.jit import inlined_kernel
 from workers.objectives import positive_terms
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
-from workers.row_blocks import add, add_four, dot, dot_four, mean_square_of, scale
+from workers.row_blocks import add, add_four, dot, dot_four, mean_square_of, nothing_in, scale
 from workers.tags import BIAS
-from workers.vectors import fma, length, load, total, values_from
+from workers.vectors import values_from
 
 _ZERO = np.float32(0)
 
@@ -64,13 +64,13 @@ def _four_biases(tag_state_N4, ids, i):
 
 
 @inlined_kernel
-def add_positives(tags, objective, features_BD, offsets_B1, plan, work, answer, D, words, like):
+def add_positives(tags, objective, features_BD, offsets_B1, plan, work, answer, D, words, likes):
     """Add positives to loss_X, for loss_B, and to the feature gradients of negatives; whether both are finite.
 
     pos_grads_A becomes dLoss/dscore of positives, squares_B the mean square of the features. Sampled softmax: the
     feature gradients are scaled first, by scale_X times what positives lose, which takes its place; 0 beyond B.
     """
-    half, losses_finite, nothing = D // 2, True, like
+    half, losses_finite, nothing = D // 2, True, _ZERO
     rows_NW, tag_state_N4, (loss_B, feature_grad_BD) = tags.rows_NS, tags.tag_state_N4, answer
     pos_ids_A, pos_weights_A, pos_grads_A = plan.pos_ids_A, plan.pos_weights_A, work.pos_grads_A
     log_a_X, scale_X, squares_B = work.log_a_X, work.scale_X, work.squares_B
@@ -80,34 +80,33 @@ def add_positives(tags, objective, features_BD, offsets_B1, plan, work, answer, 
         _fetch(rows_NW, tag_state_N4, np.int64(pos_ids_A[np.uint64(p)]), words)
     for b in range(len(loss_B)):
         f, g = values_from(features_BD, b), values_from(feature_grad_BD, b)
-        squares_B[b] = mean_square_of(f, D, like)
+        squares_B[b] = mean_square_of(f, D, likes)
         start, stop = np.int64(offsets_B1[b]), np.int64(offsets_B1[b + 1])
         whole = start + ((stop - start) & ~3)
         for p in range(start, whole, 4):
             for i in range(4):
                 _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + i + AHEAD_ROWS), words)
             biases = _four_biases(tag_state_N4, ids, p)
-            dot_four(_four_rows(rows_NW, ids, p), f, half, like, biases, grads, p)
+            dot_four(_four_rows(rows_NW, ids, p), f, half, likes, biases, grads, p)
         for p in range(whole, stop):
             _fetch(rows_NW, tag_state_N4, _tag_at(pos_ids_A, p + AHEAD_ROWS), words)
-            grads[p] = dot(values_from(rows_NW, ids[p]), f, half, like, _bias(tag_state_N4, ids[p]))
+            grads[p] = dot(values_from(rows_NW, ids[p]), f, half, likes, _bias(tag_state_N4, ids[p]))
         loss, lost = positive_terms(pos_grads_A[start:stop], pos_weights_A[start:stop], log_a_X[b])
         loss_B[b] = work.loss_X[b] + loss
         losses_finite &= loss_B[b] < np.inf and squares_B[b] >= _ZERO  # false for NaN
         if objective != NEGATIVE_SAMPLING:
             scale_X[b] *= lost
-            scale(g, scale_X[b], D, like)
+            scale(g, scale_X[b], D, likes)
         for p in range(start, whole, 4):
-            add_four(_four_rows(rows_NW, ids, p), g, half, like, grads, p)
+            add_four(_four_rows(rows_NW, ids, p), g, half, likes, grads, p)
         for p in range(whole, stop):
-            add(values_from(rows_NW, ids[p]), g, half, like, grads[p])
-        for j in range(0, D, length(like)):
-            nothing = fma(_ZERO, load(g, j, like), nothing)  # 0 x is 0, unless x is NaN or infinite
-    return losses_finite, total(nothing) == _ZERO
+            add(values_from(rows_NW, ids[p]), g, half, likes, grads[p])
+        nothing += nothing_in(g, D, likes)
+    return losses_finite, nothing == _ZERO
 
 
 @inlined_kernel
-def add_features(features_BD, offsets_B1, plan, work, D, like):
+def add_features(features_BD, offsets_B1, plan, work, D, likes):
     """Complete the gradients of slots and of their biases; those of negatives are there already."""
     grads_SD, bias_grads_S, num_negatives = work.row_grads_SD, work.bias_grads_S, len(plan.multiplicity_K)
     grads_SD[num_negatives:] = _ZERO
@@ -116,5 +115,5 @@ def add_features(features_BD, offsets_B1, plan, work, D, like):
         f = values_from(features_BD, b)
         for p in range(offsets_B1[b] + plan.num_lone_B[b], offsets_B1[b + 1]):
             slot = np.uint64(plan.pos_slots_A[p])
-            add(f, values_from(grads_SD, slot), D // 2, like, work.pos_grads_A[p])
+            add(f, values_from(grads_SD, slot), D // 2, likes, work.pos_grads_A[p])
             bias_grads_S[slot] += work.pos_grads_A[p]

@@ -10,7 +10,7 @@ depends on its shape alone, and equal chunks give equal bits on every machine.
 Copies of rows, scores and their gradients must be the front of memory for `whole_tiles(K)` rows: tiles read all of it,
 whatever it holds.
 
-`D`, the `words` of a stored row and the width of `like` are constants where these functions are inlined.
+`D`, the `words` of a stored row and the widths of `likes` are constants where these functions are inlined.
 
 Legend: N tags, W words of a stored row, B examples, D dim, K slots of distinct negatives, X columns of scores:
 `whole_blocks(B)`.
@@ -23,10 +23,11 @@ import numpy as np
 from workers.jit import inlined_kernel
 from workers.objectives import negative_weight, times
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
+from workers.row_blocks import copy
 from workers.slots import MASKED
 from workers.tags import BIAS, LOG_Q
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
-from workers.vectors import high, length, low, store, values_from, zeros
+from workers.vectors import values_from, zeros
 from workers.vectors_uncompiled import BLOCK
 
 _COLUMNS, _HALF_BLOCK = 2 * BLOCK, BLOCK // 2
@@ -87,13 +88,13 @@ def _score_tile(scores, X, rows, D, num_rows, features, stride, like, rows_NW, w
 
 
 @inlined_kernel
-def score_rows(tags, loss, features_BD, plan, work, D, words, like):
+def score_rows(tags, loss, features_BD, plan, work, D, words, likes):
     """Copy the rows of negatives, of either form, with their biases; find their weights and scores without biases.
 
     Columns of scores beyond B are masked.
     """
     rows_NW, tag_state_N4, half, row_lines = tags.rows_NS, tags.tag_state_N4, D // 2, -(-words // LINE_FLOATS)
-    (K, X), B, whole = work.scores_KX.shape, len(features_BD), half // BLOCK * BLOCK
+    (K, X), B = work.scores_KX.shape, len(features_BD)
     block, half_block, neg_ids = zeros(BLOCK), zeros(_HALF_BLOCK), plan.ids_S[:K]
     rows, scores, packed = work.rows_KD.reshape(-1), work.scores_KX.reshape(-1), work.packed
     is_far = rows_NW.size * np.int64(4) > _NEAR_BYTES
@@ -107,13 +108,7 @@ def score_rows(tags, loss, features_BD, plan, work, D, words, like):
         _fetch_rows(rows_NW, neg_ids, ahead, ahead_stop if is_far else ahead, words)
         num_lines = np.int64(0) if is_far else (ahead_stop - ahead) * row_lines
         for k in range(first, stop):
-            row, out_D = values_from(rows_NW, neg_ids[k]), values_from(work.rows_KD, k)
-            for j in range(0, whole, BLOCK):
-                store(out_D, j, low(row, j, block))
-                store(out_D, j + half, high(row, j, half, block))
-            for j in range(whole, half, length(like)):
-                store(out_D, j, low(row, j, like))
-                store(out_D, j + half, high(row, j, half, like))
+            copy(values_from(rows_NW, neg_ids[k]), values_from(work.rows_KD, k), half, likes)
             state = values_from(tag_state_N4, neg_ids[k])
             weight = negative_weight(loss.objective, loss.negative_weight, loss.num_drawn, state[LOG_Q])
             work.bias_K[k] = state[BIAS]

@@ -2,7 +2,7 @@
 
 Rows that have a slot come first, then lone ones (`workers.shared_plan`), each asked for some rows ahead of its turn.
 
-`D`, the `words` of a stored row and the width of `like` are constants where these functions are inlined.
+`D`, the `words` of a stored row and the widths of `likes` are constants where these functions are inlined.
 
 Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives of all examples, L lone ones.
 """
@@ -48,19 +48,19 @@ def _are_safe(update, pos_grads_A, first, stop, mean_square, D):
 
 
 @inlined_kernel
-def _move(rows_NW, tag_state_N4, noise, update, tag, direction_D, scale, mean_square, bias_grad, at, half, like):
+def _move(rows_NW, tag_state_N4, noise, update, tag, direction_D, scale, mean_square, bias_grad, at, half, likes):
     """Move a row and its state along a gradient of that mean square: `scale` times the direction."""
     row, state = values_from(rows_NW, tag), values_from(tag_state_N4, tag)
     state[ROW_ACC] = accumulate(update.optimizer, state[ROW_ACC], mean_square)
     state[BIAS_ACC] = accumulate(update.optimizer, state[BIAS_ACC], bias_grad * bias_grad)
     state[BIAS] -= step_size(update, state[BIAS_ACC]) * bias_grad
-    write(row, direction_D, half, like, -scale * step_size(update, state[ROW_ACC]), update.keep, noise, at)
+    write(row, direction_D, half, likes, -scale * step_size(update, state[ROW_ACC]), update.keep, noise, at)
     if update.max_norm > _ZERO:
-        bound(row, half, like, update.max_norm, noise, (at + NOISE_WORDS // 2) & (NOISE_WORDS - 1))
+        bound(row, half, likes, update.max_norm, noise, (at + NOISE_WORDS // 2) & (NOISE_WORDS - 1))
 
 
 @inlined_kernel
-def write_rows(tags, update, key, features_BD, offsets_B1, plan, work, D, words, like):
+def write_rows(tags, update, key, features_BD, offsets_B1, plan, work, D, words, likes):
     """Write the rows; returns how many, or -1 if a gradient is not finite and nothing was written."""
     rows_NW, tag_state_N4, noise, half, rounds = tags.rows_NS, tags.tag_state_N4, tags.noise, D // 2, words < D
     ids_S, pos_ids_A, num_lone_B, lone_ids_L = plan.ids_S, plan.pos_ids_A, plan.num_lone_B, plan.lone_ids_L
@@ -68,7 +68,7 @@ def write_rows(tags, update, key, features_BD, offsets_B1, plan, work, D, words,
     pos_grads_A, squares_B = work.pos_grads_A, work.squares_B
     B, S = len(squares_B), len(ids_S)
     for s in range(S):
-        squares_S[s] = mean_square_of(values_from(grads_SD, s), D, like)
+        squares_S[s] = mean_square_of(values_from(grads_SD, s), D, likes)
         if not _is_safe(update, squares_S[s], bias_grads_S[s], D):
             return -1
     for b in range(B):
@@ -82,7 +82,7 @@ def write_rows(tags, update, key, features_BD, offsets_B1, plan, work, D, words,
             continue  # masked everywhere: not a write at all
         at, grad_D = noise_start(key, s) if rounds else 0, values_from(grads_SD, s)
         _move(
-            rows_NW, tag_state_N4, noise, update, ids_S[s], grad_D, _ONE, squares_S[s], bias_grads_S[s], at, half, like
+            rows_NW, tag_state_N4, noise, update, ids_S[s], grad_D, _ONE, squares_S[s], bias_grads_S[s], at, half, likes
         )
         written += 1
     for i in range(AHEAD_ROWS):
@@ -97,6 +97,6 @@ def write_rows(tags, update, key, features_BD, offsets_B1, plan, work, D, words,
             if grad == _ZERO:
                 continue
             at, mean_square = noise_start(key, S + p) if rounds else 0, grad * grad * squares_B[b]
-            _move(rows_NW, tag_state_N4, noise, update, pos_ids_A[p], f, grad, mean_square, grad, at, half, like)
+            _move(rows_NW, tag_state_N4, noise, update, pos_ids_A[p], f, grad, mean_square, grad, at, half, likes)
             written += 1
     return written
