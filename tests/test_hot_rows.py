@@ -8,18 +8,7 @@ from wide_cases import assert_equal, make_chunk, make_config, make_matrix, rando
 
 from workers.engine import WideEngine
 from workers.errors import ChunkError
-from workers.hot_rows import (
-    COUNTED,
-    HOT_UPDATES,
-    MAX_HOT,
-    NUM_COUNTS,
-    TABLE_SIZE,
-    count_updates,
-    hot_rows,
-    merge_hot,
-    place_hot,
-    take_hot,
-)
+from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_COUNTS, TABLE_SIZE, hot_rows, merge_hot, place_hot, take_hot
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
 from workers.rows import pack, vector_widths
@@ -28,8 +17,6 @@ from workers.tags import Tags
 from workers.vectors import zeros
 
 NUM_EXAMPLES = 3 * HOT_UPDATES
-SEEN = HOT_UPDATES // COUNTED
-"""Updates of a hot row that are counted."""
 POSITIVES = [[1, 2 + b % 9] for b in range(NUM_EXAMPLES)]
 """Tag 1 is hot as a positive; among 60 tags most negatives are, too."""
 
@@ -39,17 +26,14 @@ def hot_chunk(**changes):
 
 
 @kernel
-def place_all(counts, table, ids_H, places, offsets_B1):
-    count_updates(counts, places, offsets_B1)
+def place_all(counts, table, ids_H, places):
     return place_hot(counts, table, ids_H, places)
 
 
 def places_of(slot_ids):
-    """Hot rows and places of a chunk with these slots, one in each example that is counted and none in the others."""
     places = np.array(slot_ids, np.int32)
     counts, ids_H = np.full(NUM_COUNTS, 40, np.int32), np.full(MAX_HOT, -7, np.int32)
-    offsets = np.append(0, np.repeat(np.arange(len(places)) + 1, COUNTED))
-    num_hot = place_all(counts, np.full(TABLE_SIZE, 3, np.int32), ids_H, places, offsets)
+    num_hot = place_all(counts, np.full(TABLE_SIZE, 3, np.int32), ids_H, places)
     return ids_H[:num_hot].tolist(), places.tolist()
 
 
@@ -116,22 +100,15 @@ def test_without_update_nothing_is_copied_or_written():
 
 
 def test_few_updates_are_not_hot():
-    ids = [5] * (SEEN - 1) + [6] * SEEN + [7]
+    ids = [5] * (HOT_UPDATES - 1) + [6] * HOT_UPDATES + [7]
     hot, places = places_of(ids)
     assert hot == [6]
-    assert places == [5] * (SEEN - 1) + [-1] * SEEN + [7]
-
-
-def test_updates_are_counted_in_every_fourth_example():
-    counts = np.full(NUM_COUNTS, 40, np.int32)
-    places, offsets = np.array([5, 6, 6, 7, 8, 8, 9, 8 + NUM_COUNTS], np.int32), np.array([0, 1, 3, 4, 4, 6, 8, 8])
-    kernel(lambda *arguments: count_updates(*arguments))(counts, places, offsets)
-    assert {tag: counts[tag] for tag in np.flatnonzero(counts)} == {5: 1, 8: 2}
+    assert places == [5] * (HOT_UPDATES - 1) + [-1] * HOT_UPDATES + [7]
 
 
 def test_tags_that_are_counted_together_keep_apart():
     """Their counts are added, so all may be copied; never one in the other's place."""
-    ids = [9, 9 + NUM_COUNTS, 9 + 2 * NUM_COUNTS] * SEEN
+    ids = [9, 9 + NUM_COUNTS, 9 + 2 * NUM_COUNTS] * HOT_UPDATES
     hot, places = places_of(ids)
     assert sorted(hot) == [9, 9 + NUM_COUNTS, 9 + 2 * NUM_COUNTS]
     assert [hot[-1 - place] for place in places] == ids
@@ -139,7 +116,7 @@ def test_tags_that_are_counted_together_keep_apart():
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="too many numbers for plain Python")
 def test_more_hot_rows_than_there_is_room_for():
-    ids = np.repeat(np.arange(2 * MAX_HOT), SEEN).tolist()
+    ids = np.repeat(np.arange(2 * MAX_HOT), HOT_UPDATES).tolist()
     hot, places = places_of(ids)
     assert hot == list(range(MAX_HOT))
     assert [hot[-1 - p] if p < 0 else p for p in places] == ids

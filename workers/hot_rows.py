@@ -29,9 +29,7 @@ from workers.scratch import Scratch
 from workers.tags import LOG_Q, Tags
 
 HOT_UPDATES = 32
-"""A row with about this many updates in a chunk is copied: three passes over it, instead of so many contended ones."""
-COUNTED = 4
-"""Updates are counted in every fourth example: whether rows near the limit are copied matters little, time does."""
+"""A row with this many updates in a chunk is copied: three passes over it, instead of so many contended ones."""
 MAX_HOT = 256
 NUM_COUNTS = 4096
 """Places in the table that counts updates; a power of two. Tags that share a place are counted together."""
@@ -62,35 +60,23 @@ def hot_rows(tags: Tags, scratch: Scratch) -> HotRows:
 
 
 @inlined_kernel
-def count_updates(counts, places, offsets_B1):
-    """Count the updates of each tag, in every `COUNTED`-th example.
-
-    Args:
-        counts: int32 [NUM_COUNTS], overwritten.
-        places: int32, the tag of each update.
-        offsets_B1: int64, where each example's updates start; or longer, with the last number again and again.
-    """
-    counts[:] = 0
-    for b in range(0, len(offsets_B1) - 1, COUNTED):
-        for i in range(offsets_B1[b], offsets_B1[b + 1]):
-            counts[np.uint64(places[np.uint64(i)] & (NUM_COUNTS - 1))] += 1
-
-
-@inlined_kernel
 def place_hot(counts, table, ids_H, places):
     """Find the hot rows, and put the place of their copy where their tag stood; returns how many there are.
 
     Args:
-        counts: of `count_updates`.
+        counts: int32 [NUM_COUNTS], overwritten.
         table: int32 [TABLE_SIZE], overwritten.
         ids_H: int32, out: the hot tags.
         places: int32, the tag of each update; out: its place.
     """
+    counts[:] = 0
+    for i in range(len(places)):
+        counts[np.uint64(places[i] & (NUM_COUNTS - 1))] += 1
     table[:] = -1
     num_hot, size_mask = 0, TABLE_SIZE - 1
     for i in range(len(places)):
         tag = places[i]
-        if counts[np.uint64(tag & (NUM_COUNTS - 1))] < HOT_UPDATES // COUNTED:
+        if counts[np.uint64(tag & (NUM_COUNTS - 1))] < HOT_UPDATES:
             continue
         at = (tag ^ (tag >> 10)) & size_mask
         while table[at] >= 0 and ids_H[table[at]] != tag:

@@ -15,7 +15,7 @@ import numpy as np
 
 from workers.accidental_hits import leave_out_true, mask_true
 from workers.config import NEGATIVE_SAMPLING
-from workers.hot_rows import NUM_COUNTS, TABLE_SIZE, count_updates, place_hot
+from workers.hot_rows import NUM_COUNTS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Job, Loss, Positives, Spread, Truth, spread, spread_memory
 from workers.matching import BLOCK, has_repeats, place_among
@@ -150,10 +150,8 @@ def fill_plan(
         start += num_slots
         hits += num_hits
     plan.offsets_B2[B:] = start
-    if not writes:
-        return 0, hits
-    count_updates(counts, plan.places, plan.offsets_B2[: B + 1])
-    return place_hot(counts, hot_table, hot_ids_H, plan.places[:start]), hits
+    num_hot = place_hot(counts, hot_table, hot_ids_H, plan.places[:start]) if writes else 0
+    return num_hot, hits
 
 
 @inlined_kernel
