@@ -179,7 +179,7 @@ class TrainingRun:
         if self.trainer.device.type == "cpu":
             torch.set_num_threads(loader_threads(available_cores()))  # of this thread alone
         for items, images in batches(self.view, order, train.batch_size, self.config.data.loader_processes):
-            if len(items) == 1 < train.batch_size and done.num_examples_of_epoch:
+            if len(items) == 1 < train.batch_size and done.last_item is not None:
                 return  # all that a resumed epoch has left: BatchNorm cannot learn from it, the next epoch has it again
             if train.augment:
                 self.augmenter.reseed(train.seed, done.epoch, int(items[0]))

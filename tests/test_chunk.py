@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wide_cases import B, D, N, found_of, make_chunk, make_config, make_matrix, random_features
+from wide_cases import B, D, N, looked_up, make_chunk, make_config, make_matrix, random_features
 
 from workers.chunk import _check_arrays, _is_plainly_sound
 from workers.engine import WideEngine
@@ -142,12 +142,12 @@ def test_weights_are_one_over_the_number_of_positives():
     )
     job = prepare_job(chunk, none, make_matrix(CONFIG), CONFIG, Scratch())
     each = np.float32(1) / np.maximum(lengths, 1).astype(np.float32)
-    np.testing.assert_array_equal(found_of(job).weights_A, np.repeat(each, lengths) * pos_weights)
+    np.testing.assert_array_equal(looked_up(job).weights_A, np.repeat(each, lengths) * pos_weights)
 
 
 def test_truth_of_items_is_where_the_matrix_has_it():
     matrix = make_matrix(CONFIG)
     job = prepare_job(ITEMS, np.zeros(0, np.int32), matrix, CONFIG, Scratch())
-    found = found_of(job)
-    np.testing.assert_array_equal(found.starts_B, matrix.item_offsets[ITEMS.items_B])
-    np.testing.assert_array_equal(found.stops_B, matrix.item_offsets[ITEMS.items_B + 1])
+    lookup = looked_up(job)
+    np.testing.assert_array_equal(lookup.starts_B, matrix.item_offsets[ITEMS.items_B])
+    np.testing.assert_array_equal(lookup.stops_B, matrix.item_offsets[ITEMS.items_B + 1])

@@ -48,12 +48,13 @@ def test_result_is_that_of_the_naive_twin(objective, optimizer):
     assert_equal(both, tolerance=2e-5)
 
 
+@pytest.mark.parametrize("dim", [8, 24, 104])
 @pytest.mark.parametrize("row_dtype", ["float32", "bfloat16"])
-def test_what_others_add_meanwhile_stays(row_dtype):
+def test_what_others_add_meanwhile_stays(row_dtype, dim):
     """Another worker moves a row while this one works on its copy: both moves arrive, and no other row moves."""
-    matrix = make_matrix(make_config(row_dtype=row_dtype))
-    tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(8))
-    hot, (wide, narrow) = hot_rows(tags, Scratch()), vector_widths(8)
+    matrix = make_matrix(make_config(row_dtype=row_dtype), dim=dim)
+    tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(dim))
+    hot, (wide, narrow) = hot_rows(tags, Scratch()), vector_widths(dim)
 
     @kernel
     def take(tags, hot):
@@ -61,7 +62,7 @@ def test_what_others_add_meanwhile_stays(row_dtype):
 
     @kernel
     def merge(tags, hot):
-        merge_hot(tags, hot, 2, 4, (zeros(wide), zeros(narrow)), np.uint64(5))
+        merge_hot(tags, hot, 2, dim // 2, (zeros(wide), zeros(narrow)), np.uint64(5))
 
     hot.ids_H[:2] = 7, 30
     before_ND, state_before = matrix.rows_ND.copy(), matrix.tag_state_N4.copy()

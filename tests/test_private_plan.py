@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from wide_cases import found_of, make_chunk, make_config, make_matrix, random_features
+from wide_cases import looked_up, make_chunk, make_config, make_matrix, random_features
 
 from workers.config import OBJECTIVES
 from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_COUNTS
@@ -72,7 +72,7 @@ def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_we
     for b in range(B):
         drawn = [int(tag) for tag in neg_ids[b] if tag not in truth[b]]
         expected_hits += num_drawn - len(drawn)
-        weights_P = found_of(job).weights_A[at : at + len(positives[b])]
+        weights_P = looked_up(job).weights_A[at : at + len(positives[b])]
         pos_slots = plan.pos_slots[at : at + len(positives[b])]
         at += len(positives[b])
         tags, start = tags_of(plan, ids_H, b), plan.offsets_B2[b]

@@ -139,8 +139,8 @@ def _chunk_header(lent: int | None = None, **changes: object) -> list[bytes]:
     version, kind, values, listed = msgpack.unpackb(header_frame)
     fields = dict(zip(SCHEMA["CHUNK"].fields, values, strict=True))
     said = {"v": version, "kind": kind, "arrays": listed, **fields, **changes}
-    about = [said.pop("v"), said.pop("kind")], said.pop("arrays")
-    return [msgpack.packb([*about[0], [v for v in said.values() if v != "gone"], about[1]]), *frames]
+    version, kind, listed = (said.pop(name) for name in ("v", "kind", "arrays"))
+    return [msgpack.packb([version, kind, [v for v in said.values() if v != "gone"], listed]), *frames]
 
 
 @pytest.mark.parametrize(

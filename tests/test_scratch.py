@@ -55,6 +55,6 @@ def test_what_has_grown_serves_smaller_sizes():
     assert made == [(16, 80), (32, 80), (32, 96)]
 
 
-def test_a_roomy_size_is_an_eighth_larger_at_most_and_never_tiny():
+def test_a_roomy_size_is_the_next_multiple_of_16_or_an_eighth_larger_at_most():
     sizes = (0, 1, 16, 17, 33, 128, 129, 1000, 1024, 1025, 100_000)
     assert [roomy(size) for size in sizes] == [16, 16, 16, 32, 48, 128, 144, 1024, 1024, 1152, 106_496]

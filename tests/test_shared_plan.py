@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from wide_cases import found_of, make_chunk, make_config, make_matrix, random_features, written_down
+from wide_cases import looked_up, make_chunk, make_config, make_matrix, random_features, written_down
 
 from workers.job import prepare_job
 from workers.scratch import Scratch
@@ -15,11 +15,11 @@ CONFIG = make_config()
 
 def fill(job):
     """The plan in memory as other chunks leave it, full of numbers that mean nothing."""
-    (B, _), A, found = job.features_BD.shape, len(job.positives.ids_A), found_of(job)
+    (B, _), A, lookup = job.features_BD.shape, len(job.positives.ids_A), looked_up(job)
     memory = shared_plan(B + 3, len(job.neg_ids), A + 5, Scratch())
     for array in memory:
         array.fill(1)
-    K, S, L = fill_plan(memory, job.neg_ids, job.positives.ids_A, job.positives.offsets_B1, found.weights_A)
+    K, S, L = fill_plan(memory, job.neg_ids, job.positives.ids_A, job.positives.offsets_B1, lookup.weights_A)
     return written_down(cut_plan)(memory, B, A, K, S, L)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES, stream_key
 from workers.engine import Chunk, Reply, WideEngine
-from workers.job import Job, Spread, spread, spread_memory
+from workers.job import Job, Lookup, look_up, lookup_memory
 from workers.matrix import TagMatrix
 from workers.scratch import Scratch
 
@@ -90,12 +90,12 @@ def written_down(function: Callable[..., Any]) -> Callable[..., Any]:
     return getattr(function, "py_func", function)
 
 
-def found_of(job: Job) -> Spread:
+def looked_up(job: Job) -> Lookup:
     """The weights of a job's positives, and the places of its true tags."""
     B, A = len(job.features_BD), len(job.positives.ids_A)
-    found = spread_memory(B, A, Scratch())
-    spread(job.positives, job.truth, found)
-    return found
+    lookup = lookup_memory(B, A, Scratch())
+    look_up(job.positives, job.truth, lookup)
+    return lookup
 
 
 def drawn_negatives(matrix: TagMatrix, chunk: Chunk, num_draws: int) -> list[int]:

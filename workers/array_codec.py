@@ -72,11 +72,13 @@ def view_arrays(
             raise ProtocolError(f"arrays: entry {str(entry)[:40]!r}, expected [which, offset, *shape].")
         which, offset, *shape = entry
         if type(which) is not int or not last < which < len(known):
-            raise ProtocolError(f"arrays: {which!r} after {last}, expected one of {len(known)}, each once and rising.")
+            raise ProtocolError(
+                f"arrays: {str(which)[:40]!r} after {last}, expected one of {len(known)}, each once and rising."
+            )
         last = which
         name, spec = known[which]
         if len(shape) != spec.ndim:
-            raise ProtocolError(f"{name}: shape {shape} has {len(shape)} dimensions, expected {spec.ndim}.")
+            raise ProtocolError(f"{name}: shape {str(shape)[:40]} has {len(shape)} dimensions, expected {spec.ndim}.")
         num_bytes = spec.itemsize
         for n in shape:
             if type(n) is not int or not 0 <= n <= MAX_FRAME_BYTES:

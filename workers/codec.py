@@ -96,7 +96,7 @@ def decode(frames: Sequence[Frame], parts_RP: np.ndarray | None = None) -> Messa
     version = header[0]
     if type(version) is not int or version != VERSION:
         raise ProtocolError(
-            f"v: got schema version {version!r}, this side speaks {VERSION}; run one release on both sides."
+            f"v: got schema version {str(version)[:40]}, this side speaks {VERSION}; run one release on both sides."
         )
     if len(header) != _HEADER_LENGTH:
         raise ProtocolError(f"header: {len(header)} entries, expected version, kind, fields and arrays.")

@@ -24,9 +24,9 @@ import numpy as np
 
 from workers.jit import inlined_kernel
 from workers.rounding import noise_start
-from workers.row_blocks import merge
 from workers.scratch import Scratch
 from workers.tags import LOG_Q, Tags
+from workers.vectors import fma, high, length, low, put, whole_of
 
 HOT_UPDATES = 32
 """A row with this many updates in a chunk is copied: three passes over it, instead of so many contended ones."""
@@ -35,6 +35,7 @@ NUM_COUNTS = 4096
 """Places in the table that counts updates; a power of two. Tags that share a place are counted together."""
 TABLE_SIZE = 1024
 """Of the table of tags found to be hot, at most a quarter full."""
+_PLUS, _MINUS = np.float32(1), np.float32(-1)
 
 
 class HotRows(NamedTuple):
@@ -106,6 +107,19 @@ def merge_hot(tags, hot, num_hot, half, likes, key):
     """row <- row + (own - before), and the same for the state."""
     for h in range(num_hot):
         tag = np.uint64(hot.ids_H[h])
-        merge(tags.rows_NS[tag], hot.rows_HS[h], hot.rows_before_HS[h], half, likes, tags.noise, noise_start(key, h))
+        row_S, own_S, before_S = tags.rows_NS[tag], hot.rows_HS[h], hot.rows_before_HS[h]
+        at, whole = noise_start(key, h), whole_of(half, likes)
+        _merge(row_S, own_S, before_S, 0, whole, half, likes[0], tags.noise, at)
+        _merge(row_S, own_S, before_S, whole, half, half, likes[1], tags.noise, at)
         for j in range(LOG_Q):
             tags.tag_state_N4[tag, j] += hot.state_H4[h, j] - hot.state_before_H4[h, j]
+
+
+@inlined_kernel
+def _merge(row_S, own_S, before_S, start, stop, half, like, noise, noise_start):
+    for j in range(start, stop, length(like)):
+        moved_low = fma(_MINUS, low(before_S, j, like), low(own_S, j, like))
+        moved_high = fma(_MINUS, high(before_S, j, half, like), high(own_S, j, half, like))
+        new_low = fma(_PLUS, moved_low, low(row_S, j, like))
+        new_high = fma(_PLUS, moved_high, high(row_S, j, half, like))
+        put(row_S, j, half, new_low, new_high, noise, noise_start + j)

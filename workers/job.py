@@ -72,8 +72,8 @@ class Job(NamedTuple):
     """Of the random numbers that round bfloat16 rows."""
 
 
-class Spread(NamedTuple):
-    """Memory for what is found of all examples before anything else, at least as long as a chunk needs."""
+class Lookup(NamedTuple):
+    """Memory for what is looked up of all examples first, at least as long as a chunk needs."""
 
     weights_A: np.ndarray
     """float32, c_p / P_b of each positive."""
@@ -135,15 +135,15 @@ def _rounding_key(chunk: Chunk) -> np.uint64:
     return stream_key(chunk.seed, chunk.step, chunk.chunk, ROUNDING)
 
 
-def spread_memory(num_examples: int, num_positives: int, scratch: Scratch) -> Spread:
+def lookup_memory(num_examples: int, num_positives: int, scratch: Scratch) -> Lookup:
     """Memory, with arbitrary contents, for chunks up to that size."""
     starts_B, stops_B = (scratch.empty(num_examples, np.int64) for _ in range(2))
-    return Spread(scratch.empty(num_positives, np.float32), starts_B, stops_B)
+    return Lookup(scratch.empty(num_positives, np.float32), starts_B, stops_B)
 
 
 @inlined_kernel
-def spread(positives, truth, out):
-    """Find the weight of each positive, and the place of each example's true tags."""
+def look_up(positives, truth, out):
+    """The weight of each positive, and the place of each example's true tags."""
     for b in range(len(positives.offsets_B1) - 1):
         start, stop = np.int64(positives.offsets_B1[b]), np.int64(positives.offsets_B1[b + 1])
         if stop > start:

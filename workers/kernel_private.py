@@ -22,12 +22,13 @@ Legend: B examples, D dim, K negatives drawn per example, S slots (distinct tags
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
+from workers.feature_blocks import clear
 from workers.fetching import FAR_BYTES, SHORT_ROW, fetch_features, fetch_plan, fetch_rows, touch_rows
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import inlined_kernel, kernel
@@ -35,7 +36,7 @@ from workers.job import Answer, Job, Loss, Outcome
 from workers.objectives import loss_terms, negative_weight, softplus_terms, times
 from workers.prefetch import LINE_FLOATS
 from workers.private_plan import Plan, PlanMemory, PlanSize, fill_plan, make_plan, plan_memory, plan_size
-from workers.row_blocks import add, clear
+from workers.row_blocks import add
 from workers.row_optimizers import RowUpdate, is_safe
 from workers.row_passes import bound_rows, move_four, move_rest, move_state, score_rows
 from workers.rows import dim_of, vector_widths
@@ -71,9 +72,10 @@ class _Memory(NamedTuple):
     planning: PlanMemory
     hot: HotRows
     run: Callable[..., tuple[int, int]]
-    first_arguments: tuple[np.ndarray, ...]
-    more_arguments: tuple[np.ndarray, ...]
-    """Put together once, not for each chunk."""
+    row_arguments: tuple[np.ndarray, ...]
+    """Of the shared rows and of copies; put together once, not for each chunk, as are the next."""
+    work_arguments: tuple[Any, ...]
+    """The plan, working memory, and whether the rows are far."""
 
 
 class Planned(NamedTuple):
@@ -91,6 +93,12 @@ _NOT_PLANNED = -1
 def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
     """Compute a chunk, updating rows after each example if the job says so.
 
+    Args:
+        tags: of one matrix, and the job's row optimizer the same, for all chunks that share this scratch memory.
+        job: of a chunk.
+        scratch: working memory.
+        answer: where the kernel puts it.
+
     Raises:
         ChunkError: a loss or gradient is not finite; neither that example nor later ones were applied.
     """
@@ -98,14 +106,7 @@ def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outco
 
 
 def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
-    """Make the plan alone, for whoever wants to time what follows.
-
-    Args:
-        tags: of one matrix, and the job's row optimizer the same, for all chunks planned in this scratch memory.
-        job: of a chunk.
-        scratch: working memory.
-        answer: where the kernel puts it.
-    """
+    """Make the plan alone, for whoever wants to time what follows; see `run_private`."""
     memory = _memory_for(tags, job, scratch)
     num_hot, _ = make_plan(job, memory.planning, memory.hot.ids_H)
     return Planned(memory, num_hot, answer)
@@ -121,7 +122,7 @@ def _memory(tags: Tags, size: PlanSize, update: RowUpdate, scratch: Scratch) -> 
     hot = scratch.kept("hot rows", words, lambda: hot_rows(tags, scratch))
     work = (scratch.empty(size.most_slots, of) for of in _WORK)
     run = _compile(dim_of(tags.rows_NS), words, update.optimizer, update.decays)
-    arguments = (*planning.plan, *planning.tables, *planning.found, *work)
+    arguments = (*planning.plan, *planning.tables, *planning.lookup, *work, tags.rows_NS.nbytes > FAR_BYTES)
     return _Memory(planning, hot, run, (*tags, *hot), arguments)
 
 
@@ -130,7 +131,7 @@ def run_planned(job: Job, planned: Planned) -> Outcome:
     memory, num_hot, answer = planned
     update = job.update
     rows_written, hits = memory.run(
-        *(*memory.first_arguments, num_hot, *memory.more_arguments, job.neg_ids, *job.positives, *job.truth),
+        *(*memory.row_arguments, num_hot, *memory.work_arguments, job.neg_ids, *job.positives, *job.truth),
         *(*job.loss, update.lr, update.keep, update.max_norm, job.writes, job.rounding_key, job.features_BD, *answer),
     )
     if rows_written < 0:
@@ -208,7 +209,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4, num_hot,
         offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots,
         table, counts, hot_table, pos_weights, true_starts_B, true_stops_B,
-        scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A,
+        scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A, are_far,
         neg_ids, pos_ids, pos_offsets_B1, pos_factors, items_B, item_offsets, true_offsets_B1, true_tags,
         objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key,
         features_BD, loss_B, feature_grad_BD,
@@ -231,7 +232,6 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         loss = Loss(objective, w, num_drawn)
         rule = RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays)
         B, written, bad, likes = len(loss_B), 0, -1, (zeros(wide), zeros(narrow))
-        are_far = rows_NS.size * np.int64(4) > FAR_BYTES
         moves = values_from(work.moves_A, 0)
         take_hot(tags, hot, num_hot)
         fetch_rows(tags, hot, words, values_from(plan.places, 0), 0, plan.offsets_B2[1], 0, words)

@@ -20,8 +20,8 @@ gradients are applied to the rows as they are when written. Other workers may mo
 (Hogwild). No lock is held, and a lost update costs one gradient. Gradients that are not finite are found before the
 first write, so rows stay finite whatever arrives.
 
-Legend: B examples, D dim, K slots of distinct negatives, S slots (`workers.shared_plan`), X columns of scores: those of
-B examples and, up to whole blocks, masked ones of none.
+Legend: B examples, D dim, K slots of distinct negatives, S slots of all, A positives of all examples, L lone ones
+(`workers.shared_plan`), X columns of scores: those of B examples and, up to whole blocks, masked ones of none.
 """
 
 # mypy: allow-untyped-defs
@@ -34,7 +34,7 @@ import numpy as np
 
 from workers.errors import ChunkError
 from workers.jit import kernel
-from workers.job import Answer, Job, Loss, Outcome, Positives, Spread, Truth, spread, spread_memory
+from workers.job import Answer, Job, Lookup, Loss, Outcome, Positives, Truth, look_up, lookup_memory
 from workers.row_optimizers import RowUpdate
 from workers.rows import dim_of, vector_widths
 from workers.scratch import Scratch
@@ -79,7 +79,7 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     draws, columns = len(job.neg_ids), whole_blocks(len(job.features_BD))
     copies = whole_tiles(min(draws, len(tags.rows_NS)))  # how many draws are distinct is not known before the plan
     sizes = draws, columns, len(job.positives.ids_A), copies, copies * columns
-    memory = scratch.grown("shared kernel", sizes, lambda sizes: _memory(tags, sizes[0], WorkSize(*sizes[1:]), scratch))
+    memory = scratch.grown("shared kernel", sizes, lambda most: _memory(tags, most[0], WorkSize(*most[1:]), scratch))
     rows_written, hits = memory.run(
         *(*tags, job.features_BD, job.neg_ids, *job.positives, *job.truth, *job.loss),
         *(*job.update, job.writes, job.rounding_key, columns, *memory.arguments, *answer),
@@ -92,9 +92,9 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
 
 def _memory(tags: Tags, draws: int, size: WorkSize, scratch: Scratch) -> _Memory:
     D, words = dim_of(tags.rows_NS), tags.rows_NS.shape[1]
-    found = spread_memory(size.columns, size.positives, scratch)
+    lookup = lookup_memory(size.columns, size.positives, scratch)
     plan = shared_plan(size.columns, draws, size.positives, scratch)
-    return _Memory(_compile(D, words), (*found, *plan, *shared_work(size, D, scratch)))
+    return _Memory(_compile(D, words), (*lookup, *plan, *shared_work(size, D, scratch)))
 
 
 @functools.cache
@@ -119,7 +119,7 @@ def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
         positives = Positives(ids_A, offsets_B1, factors_A)
         truth = Truth(items_B, item_offsets, true_offsets_B1, true_tags)
         update, answer = RowUpdate(optimizer, lr, keep, max_norm, decays), Answer(loss_B, feature_grad_BD)
-        found = Spread(weights_A, true_starts_B, true_stops_B)
+        lookup = Lookup(weights_A, true_starts_B, true_stops_B)
         plan = SharedPlan(
             table, ids_S, multiplicity_K, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids_L, new_slots,
             old_slots_A,
@@ -129,12 +129,12 @@ def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
             squares_B, row_grads_SD, bias_grads_S, squares_S,
         )  # fmt: skip
         B, A, likes = len(loss_B), len(ids_A), (zeros(wide), zeros(narrow))
-        spread(positives, truth, found)
+        look_up(positives, truth, lookup)
         K, S, L = fill_plan(plan, neg_ids, ids_A, offsets_B1, weights_A)
         plan, work = cut_plan(plan, B, A, K, S, L), cut_work(work, B, A, K, S, X)
         score_rows(tags, loss, features_BD, plan, work, D, words, likes)
         hits = mask_hits(
-            plan.table, len(neg_ids) + A, found.starts_B[:B], found.stops_B, true_tags, work.filter_words,
+            plan.table, len(neg_ids) + A, lookup.starts_B[:B], lookup.stops_B, true_tags, work.filter_words,
             plan.ids_S, plan.multiplicity_K, work.scores_KX,
         )  # fmt: skip
         scores_are_sane = differentiate_negatives(

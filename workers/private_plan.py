@@ -17,7 +17,7 @@ from workers.accidental_hits import leave_out_true, mask_true
 from workers.config import NEGATIVE_SAMPLING
 from workers.hot_rows import NUM_COUNTS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
-from workers.job import Job, Loss, Positives, Spread, Truth, spread, spread_memory
+from workers.job import Job, Lookup, Loss, Positives, Truth, look_up, lookup_memory
 from workers.matching import BLOCK, has_repeats, place_among
 from workers.scratch import Scratch
 from workers.slots import assign_slots, table_size
@@ -68,7 +68,7 @@ class PlanMemory(NamedTuple):
 
     plan: Plan
     tables: _Tables
-    found: Spread
+    lookup: Lookup
 
 
 class PlanSize(NamedTuple):
@@ -94,8 +94,8 @@ def plan_size(job: Job) -> PlanSize:
 def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
     """Memory with arbitrary contents: slots of all examples, and what is looked at beyond the last one."""
     plan = _empty_plan(size.num_examples, size.num_negatives + size.num_positives + size.most_slots + _ROOM, scratch)
-    found = spread_memory(size.num_examples, size.num_positives, scratch)
-    return PlanMemory(plan, _tables(size.most_slots, scratch), found)
+    lookup = lookup_memory(size.num_examples, size.num_positives, scratch)
+    return PlanMemory(plan, _tables(size.most_slots, scratch), lookup)
 
 
 def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int, int]:
@@ -106,9 +106,9 @@ def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int,
         memory: of the job's size, or larger.
         hot_ids_H: int32, out: tags of hot rows.
     """
-    plan, tables, found = memory
+    plan, tables, lookup = memory
     return fill_plan(
-        *(*tables, *found, hot_ids_H, job.neg_ids, *job.positives, *job.truth, *job.loss, job.writes, *plan)
+        *(*tables, *lookup, hot_ids_H, job.neg_ids, *job.positives, *job.truth, *job.loss, job.writes, *plan)
     )
 
 
@@ -140,13 +140,13 @@ def fill_plan(
     Arguments lie flat, see `workers.jit`.
     """
     positives, loss = Positives(ids_A, pos_offsets_B1, factors_A), Loss(objective, w, num_drawn)
-    truth, found = Truth(items_B, item_offsets, true_offsets_B1, true_tags), Spread(weights_A, starts_B, stops_B)
+    truth, lookup = Truth(items_B, item_offsets, true_offsets_B1, true_tags), Lookup(weights_A, starts_B, stops_B)
     plan = Plan(offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots)
-    spread(positives, truth, found)
+    look_up(positives, truth, lookup)
     B, hits, start = len(pos_offsets_B1) - 1, np.int64(0), np.int64(0)
     for b in range(B):
         plan.offsets_B2[b] = start
-        num_slots, num_hits = _plan_example(plan, table, neg_ids, positives, true_tags, found, loss, b, start)
+        num_slots, num_hits = _plan_example(plan, table, neg_ids, positives, true_tags, lookup, loss, b, start)
         start += num_slots
         hits += num_hits
     plan.offsets_B2[B:] = start
@@ -155,9 +155,9 @@ def fill_plan(
 
 
 @inlined_kernel
-def _plan_example(plan, table, neg_ids, positives, true_tags, found, loss, b, start):
+def _plan_example(plan, table, neg_ids, positives, true_tags, lookup, loss, b, start):
     """Plan one example, whose slots begin at `start`; returns (slots, accidental hits)."""
-    first, last = found.starts_B[b], found.stops_B[b]
+    first, last = lookup.starts_B[b], lookup.stops_B[b]
     pos_start, pos_stop = positives.offsets_B1[b], positives.offsets_B1[b + 1]
     K, P = loss.num_drawn, np.int64(pos_stop - pos_start)
     drawn, ids_P = values_from(neg_ids, b * K), values_from(positives.ids_A, pos_start)
@@ -172,13 +172,13 @@ def _plan_example(plan, table, neg_ids, positives, true_tags, found, loss, b, st
     may_repeat = num_slots > _MOST_TAGS or has_repeats(ids_S, num_slots)
     is_simple = loss.objective == NEGATIVE_SAMPLING and num_slots <= _MOST_TAGS
     weight = np.float32(loss.negative_weight / np.float32(K))
-    is_simple &= _weigh(weights_S, num_negatives, weight, found.weights_A[pos_start:pos_stop])
+    is_simple &= _weigh(weights_S, num_negatives, weight, lookup.weights_A[pos_start:pos_stop])
     if may_repeat and is_simple:
         num_negatives, num_slots, is_simple = _merge_repeats(ids_S, weights_S, num_negatives, num_slots)
     if not is_simple and may_repeat:
         neg_ids_K, pos_ids_P = neg_ids[b * K : (b + 1) * K], positives.ids_A[pos_start:pos_stop]
-        found = assign_slots(table, neg_ids_K, pos_ids_P, plan.places[start:], multiplicity_S, pos_slots_P)
-        num_negatives, num_slots = np.int64(found[0]), np.int64(found[1])
+        slots = assign_slots(table, neg_ids_K, pos_ids_P, plan.places[start:], multiplicity_S, pos_slots_P)
+        num_negatives, num_slots = np.int64(slots[0]), np.int64(slots[1])
         num_hits = mask_true(ids_S, num_negatives, true_tags, first, last, multiplicity_S)
     elif not is_simple:
         multiplicity_S[:num_negatives] = _ONE

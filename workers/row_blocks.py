@@ -9,7 +9,6 @@ what is left. D and the widths are constants where these functions are inlined: 
     update      g <- g + grad row;  row <- keep row + move f        (both with the row as it was)
     write       row <- keep row + move v
     bound       row <- row min(1, max_norm / |row|)
-    merge       row <- row + (own - before)
 
 `keep` is 1 less the decay. A row written with move 0 and keep 1 keeps its values, but what another worker wrote
 meanwhile is lost; so callers leave out rows that are not to move.
@@ -25,15 +24,9 @@ import math
 import numpy as np
 
 from workers.jit import inlined_kernel
-from workers.vectors import alone, fma, high, length, load, low, put, put_totals, scaled, store, total
+from workers.vectors import alone, fma, high, length, load, low, put, put_totals, scaled, store, total, whole_of
 
-_ZERO, _ONE, _MINUS = np.float32(0), np.float32(1), np.float32(-1)
-
-
-@inlined_kernel
-def whole_of(count, likes):
-    """How far the wide vectors go."""
-    return count // length(likes[0]) * length(likes[0])
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @inlined_kernel
@@ -72,67 +65,6 @@ def dot_four(rows, f, half, likes, biases, scores, first):
     sums_0, sums_1 = fma(_ONE, more_0, sums_0), fma(_ONE, more_1, sums_1)
     sums_2, sums_3 = fma(_ONE, more_2, sums_2), fma(_ONE, more_3, sums_3)
     put_totals(scores, first, sums_0, sums_1, sums_2, sums_3)
-
-
-@inlined_kernel
-def clear(f, g, dim, likes):
-    """g <- 0; returns |f| ** 2."""
-    whole = whole_of(dim, likes)
-    return _clear(f, g, 0, whole, likes[0]) + _clear(f, g, whole, dim, likes[1])
-
-
-@inlined_kernel
-def _clear(f, g, start, stop, like):
-    squares = scaled(_ZERO, like)
-    for j in range(start, stop, length(like)):
-        squares = fma(load(f, j, like), load(f, j, like), squares)
-        store(g, j, scaled(_ZERO, like))
-    return total(squares)
-
-
-@inlined_kernel
-def mean_square_of(v, dim, likes):
-    """|v| ** 2 / dim"""
-    whole = whole_of(dim, likes)
-    squares = _square_of(v, 0, whole, likes[0]) + _square_of(v, whole, dim, likes[1])
-    return squares / np.float32(dim)
-
-
-@inlined_kernel
-def _square_of(v, start, stop, like):
-    squares = scaled(_ZERO, like)
-    for j in range(start, stop, length(like)):
-        squares = fma(load(v, j, like), load(v, j, like), squares)
-    return total(squares)
-
-
-@inlined_kernel
-def nothing_in(v, dim, likes):
-    """0, or NaN if one of the values is NaN or infinite: 0 x is 0 but for these."""
-    whole = whole_of(dim, likes)
-    return _nothing_in(v, 0, whole, likes[0]) + _nothing_in(v, whole, dim, likes[1])
-
-
-@inlined_kernel
-def _nothing_in(v, start, stop, like):
-    nothing = scaled(_ZERO, like)
-    for j in range(start, stop, length(like)):
-        nothing = fma(_ZERO, load(v, j, like), nothing)
-    return total(nothing)
-
-
-@inlined_kernel
-def scale(v, factor, dim, likes):
-    """v <- factor v"""
-    whole = whole_of(dim, likes)
-    _scale(v, factor, 0, whole, likes[0])
-    _scale(v, factor, whole, dim, likes[1])
-
-
-@inlined_kernel
-def _scale(v, factor, start, stop, like):
-    for j in range(start, stop, length(like)):
-        store(v, j, scaled(factor, load(v, j, like)))
 
 
 @inlined_kernel
@@ -280,21 +212,3 @@ def _shrink(row, start, stop, half, like, factor, noise, noise_start):
     for j in range(start, stop, length(like)):
         row_low, row_high = scaled(factor, low(row, j, like)), scaled(factor, high(row, j, half, like))
         put(row, j, half, row_low, row_high, noise, noise_start + j)
-
-
-@inlined_kernel
-def merge(row, own, before, half, likes, noise, noise_start):
-    """row <- row + (own - before), all three rows of the same form"""
-    whole = whole_of(half, likes)
-    _merge(row, own, before, 0, whole, half, likes[0], noise, noise_start)
-    _merge(row, own, before, whole, half, half, likes[1], noise, noise_start)
-
-
-@inlined_kernel
-def _merge(row, own, before, start, stop, half, like, noise, noise_start):
-    for j in range(start, stop, length(like)):
-        moved_low = fma(_MINUS, low(before, j, like), low(own, j, like))
-        moved_high = fma(_MINUS, high(before, j, half, like), high(own, j, half, like))
-        new_low = fma(_ONE, moved_low, low(row, j, like))
-        new_high = fma(_ONE, moved_high, high(row, j, half, like))
-        put(row, j, half, new_low, new_high, noise, noise_start + j)

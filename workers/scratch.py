@@ -16,7 +16,7 @@ LINE_BYTES, HUGE_PAGE_BYTES = 64, 2 << 20
 
 
 def roomy(size: int) -> int:
-    """`size` and up to an eighth more, a multiple of 16: what chunks which are nearly alike have in common."""
+    """The next multiple of 16, or up to an eighth more than `size`: what chunks that are nearly alike share."""
     step = max(16, 1 << max(size - 1, 0).bit_length() >> 4)
     return -(-max(size, 1) // step) * step
 

@@ -14,10 +14,11 @@ Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives
 import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
+from workers.feature_blocks import mean_square_of, nothing_in, scale
 from workers.jit import inlined_kernel
 from workers.objectives import positive_terms
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
-from workers.row_blocks import add, add_four, dot, dot_four, mean_square_of, nothing_in, scale
+from workers.row_blocks import add, add_four, dot, dot_four
 from workers.tags import BIAS
 from workers.vectors import values_from
 

@@ -11,10 +11,11 @@ Legend: N tags, W words of a stored row, B examples, D dim, S slots, A positives
 
 import numpy as np
 
+from workers.feature_blocks import mean_square_of
 from workers.jit import inlined_kernel
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_write
 from workers.rounding import NOISE_WORDS, noise_start
-from workers.row_blocks import bound, mean_square_of, write
+from workers.row_blocks import bound, write
 from workers.row_optimizers import accumulate, is_safe, step_size
 from workers.tags import BIAS, BIAS_ACC, ROW_ACC
 from workers.vectors import values_from

@@ -21,7 +21,7 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 from workers import vectors_uncompiled
-from workers.jit import JIT_ENABLED
+from workers.jit import JIT_ENABLED, inlined_kernel
 from workers.lanes import Lanes, call_llvm, spread, sums_of_four
 from workers.vectors_uncompiled import HIGH_BITS, LOW_BITS
 
@@ -266,3 +266,9 @@ else:
     low, high, put = (getattr(vectors_uncompiled, n) for n in ("low", "high", "put"))
     fma, scaled, zeros, total = (getattr(vectors_uncompiled, n) for n in ("fma", "scaled", "zeros", "total"))
     length = len
+
+
+@inlined_kernel
+def whole_of(count, likes):
+    """How far the wide vectors go."""
+    return count // length(likes[0]) * length(likes[0])

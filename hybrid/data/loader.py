@@ -39,7 +39,7 @@ def batches(view: View, items_order: np.ndarray, batch_size: int, processes: int
 
     BatchNorm cannot learn from a single example. So a batch that would have one, the last of an epoch or what bad
     pictures leave, gets another from its neighbour: sizes 8, 8, 1 become 8, 7, 2. Every item still comes once and in
-    the given order, so that their number says where an epoch is. Only a single item in all is a batch of one.
+    the given order, so that the last one says where an epoch is. Only a single item in all is a batch of one.
     """
     read = _batches(view, items_order, batch_size, processes)
     return read if batch_size == 1 else _none_of_one(read)
