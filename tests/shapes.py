@@ -1,6 +1,7 @@
 """A folder of drawn shapes with tags that can be seen, and real runs on it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,12 @@ def hybrid(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def start_hybrid(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `hybrid ARGUMENTS` in a folder, in a group of its own."""
+    """Start `hybrid ARGUMENTS` in a folder, in a group of its own, where Ctrl-C counts.
+
+    A shell has what it starts in the background ignore SIGINT; children would inherit that, and a run respects it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         hybrid_command(*arguments),
         cwd=folder,
