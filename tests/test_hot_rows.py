@@ -8,13 +8,15 @@ from wide_cases import assert_equal, make_chunk, make_config, make_matrix, rando
 
 from workers.engine import WideEngine
 from workers.errors import ChunkError
-from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_COUNTS, TABLE_SIZE, hot_rows, merge_hot, place_hot, take_hot
+from workers.hot_rows import hot_rows, merge_hot, take_hot
+from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_PLACES, TABLE_SIZE, place_hot
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
 from workers.rows import pack, vector_widths
 from workers.scratch import Scratch
+from workers.sightings import SLOT_SIGHT, see
 from workers.tags import Tags
-from workers.vectors import zeros
+from workers.vectors import values_from, zeros
 
 NUM_EXAMPLES = 3 * HOT_UPDATES
 POSITIVES = [[1, 2 + b % 9] for b in range(NUM_EXAMPLES)]
@@ -26,14 +28,16 @@ def hot_chunk(**changes):
 
 
 @kernel
-def place_all(counts, table, ids_H, places):
-    return place_hot(counts, table, ids_H, places)
+def place_all(counts, suspects, table, ids_H, places):
+    _, num_hot = see(counts, 0, values_from(places, 0), 0, len(places), SLOT_SIGHT, suspects, 0, table, ids_H, 0)
+    place_hot(counts, table, ids_H, num_hot, places)
+    return num_hot
 
 
 def places_of(slot_ids):
-    places = np.array(slot_ids, np.int32)
-    counts, ids_H = np.full(NUM_COUNTS, 40, np.int32), np.full(MAX_HOT, -7, np.int32)
-    num_hot = place_all(counts, np.full(TABLE_SIZE, 3, np.int32), ids_H, places)
+    places, ids_H = np.array(slot_ids, np.int32), np.full(MAX_HOT, -7, np.int32)
+    counts, suspects = np.zeros(NUM_PLACES, np.uint32), np.empty(len(places), np.int32)
+    num_hot = place_all(counts, suspects, np.full(TABLE_SIZE, -1, np.int32), ids_H, places)
     return ids_H[:num_hot].tolist(), places.tolist()
 
 
@@ -109,10 +113,21 @@ def test_few_updates_are_not_hot():
 
 def test_tags_that_are_counted_together_keep_apart():
     """Their counts are added, so all may be copied; never one in the other's place."""
-    ids = [9, 9 + NUM_COUNTS, 9 + 2 * NUM_COUNTS] * HOT_UPDATES
+    ids = [9, 9 + NUM_PLACES, 9 + 2 * NUM_PLACES] * HOT_UPDATES
     hot, places = places_of(ids)
-    assert sorted(hot) == [9, 9 + NUM_COUNTS, 9 + 2 * NUM_COUNTS]
+    assert sorted(hot) == [9, 9 + NUM_PLACES, 9 + 2 * NUM_PLACES]
     assert [hot[-1 - place] for place in places] == ids
+
+
+@pytest.mark.parametrize("num_hot", [1, 16, 17, 40])
+def test_few_hot_rows_and_many_find_their_copies(num_hot):
+    """They are looked for in two ways."""
+    hot_ids, others = np.arange(num_hot) * 7, np.arange(10_000, 10_300)
+    ids = np.random.default_rng(num_hot).permutation(np.concatenate([hot_ids.repeat(HOT_UPDATES), others])).tolist()
+    hot, places = places_of(ids)
+    assert sorted(hot) == hot_ids.tolist()
+    assert [hot[-1 - p] if p < 0 else p for p in places] == ids
+    assert all(p < 0 for p, tag in zip(places, ids, strict=True) if tag in hot)
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="too many numbers for plain Python")

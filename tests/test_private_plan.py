@@ -8,7 +8,7 @@ import pytest
 from wide_cases import looked_up, make_chunk, make_config, make_matrix, random_features
 
 from workers.config import OBJECTIVES
-from workers.hot_rows import HOT_UPDATES, MAX_HOT, NUM_COUNTS
+from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_PLACES
 from workers.jit import JIT_ENABLED
 from workers.job import prepare_job
 from workers.matching import BLOCK
@@ -16,7 +16,7 @@ from workers.private_plan import make_plan, plan_memory, plan_size
 from workers.scratch import Scratch
 
 K = 6
-FEW_TAGS = [3, 5, 8, 9, 3 + NUM_COUNTS, 5 + NUM_COUNTS, 3 + 2 * NUM_COUNTS, 77, 90, 91]
+FEW_TAGS = [3, 5, 8, 9, 3 + NUM_PLACES, 5 + NUM_PLACES, 3 + 2 * NUM_PLACES, 77, 90, 91]
 """Some are counted together without being the same."""
 MANY_TAGS = range(400)
 
@@ -73,7 +73,7 @@ def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_we
         drawn = [int(tag) for tag in neg_ids[b] if tag not in truth[b]]
         expected_hits += num_drawn - len(drawn)
         weights_P = looked_up(job).weights_A[at : at + len(positives[b])]
-        pos_slots = plan.pos_slots[at : at + len(positives[b])]
+        pos_slots = plan.pos_slots_A[at : at + len(positives[b])]
         at += len(positives[b])
         tags, start = tags_of(plan, ids_H, b), plan.offsets_B2[b]
         assert len(set(tags)) == len(tags)
@@ -88,6 +88,7 @@ def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_we
             assert tags == list(expected) and plan.num_negatives_B[b] == len({*drawn})
             np.testing.assert_allclose(plan.weights[start : start + len(tags)], [*expected.values()], rtol=1e-6)
         else:
+            np.testing.assert_array_equal(plan.pos_weights_A[at - len(positives[b]) : at], weights_P)
             n = plan.num_negatives_B[b]
             multiplicity = plan.multiplicity[start : start + n]
             drawn_often = {tag: m for tag, m in zip(tags[:n], multiplicity.tolist(), strict=True) if m}
@@ -98,8 +99,8 @@ def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_we
 
 
 def test_tags_that_are_counted_together_are_no_repeats():
-    neg_ids = [[3, 5, 3 + NUM_COUNTS, 5 + NUM_COUNTS, 8, 3 + 2 * NUM_COUNTS]]
-    _, plan, _, _ = planned(neg_ids, [[9, 9 + NUM_COUNTS]], [[9, 9 + NUM_COUNTS]])
+    neg_ids = [[3, 5, 3 + NUM_PLACES, 5 + NUM_PLACES, 8, 3 + 2 * NUM_PLACES]]
+    _, plan, _, _ = planned(neg_ids, [[9, 9 + NUM_PLACES]], [[9, 9 + NUM_PLACES]])
     assert plan.is_simple_B.tolist() == [True]
 
 

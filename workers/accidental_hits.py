@@ -31,21 +31,6 @@ def _true_ones(tags, start, K, true_tags, first, last):
 
 
 @inlined_kernel
-def leave_out_true(tags, K, true_tags, first, last):
-    """Move those of K tags to the front that are no true tags; returns how many."""
-    kept = np.int64(0)
-    for start in range(0, K, BLOCK):
-        stop, found = min(start + BLOCK, K), _true_ones(tags, start, K, true_tags, first, last)
-        if found == 0 and kept == start:  # as nearly always
-            kept = np.int64(stop)
-            continue
-        for k in range(start, stop):
-            tags[kept] = tags[k]
-            kept += 1 - ((found >> (k - start)) & 1)
-    return kept
-
-
-@inlined_kernel
 def mask_true(tags, K, true_tags, first, last, multiplicity_S):
     """Set the multiplicity of accidental hits to 0; returns how many draws they were."""
     hits = np.int64(0)

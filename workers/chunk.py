@@ -88,8 +88,9 @@ def check_chunk(
     is_plain = _is_plainly_sound(chunk, dim, num_tags, num_items, all_features)
     if not is_plain:
         _check_arrays(chunk, dim, num_tags, num_items)
-    for name, value in zip(_INTEGERS, (chunk.step, chunk.chunk, chunk.seed, chunk.num_negatives), strict=True):
+    for value in (chunk.step, chunk.chunk, chunk.seed, chunk.num_negatives):
         if not (isinstance(value, int) and 0 <= value < 2**63):
+            name = next(name for name in _INTEGERS if getattr(chunk, name) is value)
             _refuse(name, value, "an integer in [0, 2**63)")
     draws = chunk.num_negatives * (len(chunk.features_BD) if private_negatives else 1)
     if not 1 <= draws <= MAX_DRAWS:

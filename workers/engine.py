@@ -101,8 +101,15 @@ class WideEngine:
             ) from error
 
     def _own_answer(self, num_examples: int) -> Answer:
-        loss_B = self._scratch.array("loss", num_examples, np.float32)
-        return Answer(loss_B, self._scratch.array("feature_grad", (num_examples, self.matrix.dim), np.float32))
+        scratch, dim = self._scratch, self.matrix.dim
+        return scratch.kept(
+            "answer",
+            num_examples,
+            lambda: Answer(
+                scratch.array("loss", num_examples, np.float32),
+                scratch.array("feature_grad", (num_examples, dim), np.float32),
+            ),
+        )
 
     def _apply(self, chunk: Chunk, answer: Answer) -> Reply:
         start_ns = time.perf_counter_ns()

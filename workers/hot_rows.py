@@ -22,19 +22,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workers.hot_tags import MAX_HOT
 from workers.jit import inlined_kernel
 from workers.rounding import noise_start
 from workers.scratch import Scratch
 from workers.tags import LOG_Q, Tags
 from workers.vectors import fma, high, length, low, put, whole_of
 
-HOT_UPDATES = 32
-"""A row with this many updates in a chunk is copied: three passes over it, instead of so many contended ones."""
-MAX_HOT = 256
-NUM_COUNTS = 4096
-"""Places in the table that counts updates; a power of two. Tags that share a place are counted together."""
-TABLE_SIZE = 1024
-"""Of the table of tags found to be hot, at most a quarter full."""
 _PLUS, _MINUS = np.float32(1), np.float32(-1)
 
 
@@ -58,36 +52,6 @@ def hot_rows(tags: Tags, scratch: Scratch) -> HotRows:
         rows_before_HS=scratch.empty(rows, tags.rows_NS.dtype),
         state_before_H4=scratch.empty(state, np.float32),
     )
-
-
-@inlined_kernel
-def place_hot(counts, table, ids_H, places):
-    """Find the hot rows, and put the place of their copy where their tag stood; returns how many there are.
-
-    Args:
-        counts: int32 [NUM_COUNTS], overwritten.
-        table: int32 [TABLE_SIZE], overwritten.
-        ids_H: int32, out: the hot tags.
-        places: int32, the tag of each update; out: its place.
-    """
-    counts[:] = 0
-    for i in range(len(places)):
-        counts[np.uint64(places[i] & (NUM_COUNTS - 1))] += 1
-    table[:] = -1
-    num_hot, size_mask = 0, TABLE_SIZE - 1
-    for i in range(len(places)):
-        tag = places[i]
-        if counts[np.uint64(tag & (NUM_COUNTS - 1))] < HOT_UPDATES:
-            continue
-        at = (tag ^ (tag >> 10)) & size_mask
-        while table[at] >= 0 and ids_H[table[at]] != tag:
-            at = (at + 1) & size_mask
-        if table[at] < 0 and num_hot < MAX_HOT:
-            table[at], ids_H[num_hot] = num_hot, tag
-            num_hot += 1
-        if table[at] >= 0:
-            places[i] = -1 - table[at]
-    return num_hot
 
 
 @inlined_kernel

@@ -61,6 +61,24 @@ def inlined_kernel(function: F) -> F:
     return _compile(function, FASTMATH, _nrt=False, forceinline=True)
 
 
+class Entry:
+    """A kernel that Python calls for every chunk, with arguments of the same types each time, by position.
+
+    Numba looks at the types of all arguments of each call, a microsecond for fifty: after the first call `call` is the
+    compiled code itself. It raises TypeError for arguments of other types.
+    """
+
+    __slots__ = ("_kernel", "call")
+
+    def __init__(self, kernel: Callable[..., Any]) -> None:
+        self._kernel, self.call = kernel, self._call_first
+
+    def _call_first(self, *arguments: Any) -> Any:
+        compiled: Any = self._kernel
+        self.call = compiled.compile(tuple(map(numba.typeof, arguments))) if JIT_ENABLED else compiled
+        return self.call(*arguments)
+
+
 def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
     if not JIT_ENABLED:
         return _silent(function)

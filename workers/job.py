@@ -142,16 +142,21 @@ def lookup_memory(num_examples: int, num_positives: int, scratch: Scratch) -> Lo
 
 
 @inlined_kernel
+def true_range(truth, b):
+    """Where the true tags of example b start and stop."""
+    if len(truth.items_B) > 0:
+        item = np.uint64(truth.items_B[b])
+        return truth.item_offsets[item], truth.item_offsets[item + np.uint64(1)]
+    return np.int64(truth.offsets_B1[b]), np.int64(truth.offsets_B1[b + 1])
+
+
+@inlined_kernel
 def look_up(positives, truth, out):
     """The weight of each positive, and the place of each example's true tags."""
     for b in range(len(positives.offsets_B1) - 1):
         start, stop = np.int64(positives.offsets_B1[b]), np.int64(positives.offsets_B1[b + 1])
         if stop > start:
             out.weights_A[start:stop] = np.float32(1) / np.float32(stop - start)
-        if len(truth.items_B) > 0:
-            item = np.uint64(truth.items_B[b])
-            out.starts_B[b], out.stops_B[b] = truth.item_offsets[item], truth.item_offsets[item + np.uint64(1)]
-        else:
-            out.starts_B[b], out.stops_B[b] = truth.offsets_B1[b], truth.offsets_B1[b + 1]
+        out.starts_B[b], out.stops_B[b] = true_range(truth, b)
     for p in range(len(positives.factors_A)):
         out.weights_A[p] *= positives.factors_A[p]

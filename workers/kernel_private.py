@@ -21,7 +21,6 @@ Legend: B examples, D dim, K negatives drawn per example, S slots (distinct tags
 # mypy: allow-untyped-defs
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +30,7 @@ from workers.errors import ChunkError
 from workers.feature_blocks import clear
 from workers.fetching import FAR_BYTES, SHORT_ROW, fetch_features, fetch_plan, fetch_rows, touch_rows
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
-from workers.jit import inlined_kernel, kernel
+from workers.jit import Entry, inlined_kernel, kernel
 from workers.job import Answer, Job, Loss, Outcome
 from workers.objectives import loss_terms, negative_weight, softplus_terms, times
 from workers.prefetch import LINE_FLOATS
@@ -71,7 +70,7 @@ class _Memory(NamedTuple):
 
     planning: PlanMemory
     hot: HotRows
-    run: Callable[..., tuple[int, int]]
+    run: Entry
     row_arguments: tuple[np.ndarray, ...]
     """Of the shared rows and of copies; put together once, not for each chunk, as are the next."""
     work_arguments: tuple[Any, ...]
@@ -122,7 +121,7 @@ def _memory(tags: Tags, size: PlanSize, update: RowUpdate, scratch: Scratch) -> 
     hot = scratch.kept("hot rows", words, lambda: hot_rows(tags, scratch))
     work = (scratch.empty(size.most_slots, of) for of in _WORK)
     run = _compile(dim_of(tags.rows_NS), words, update.optimizer, update.decays)
-    arguments = (*planning.plan, *planning.tables, *planning.lookup, *work, tags.rows_NS.nbytes > FAR_BYTES)
+    arguments = (*planning.plan, *planning.tables, *work, tags.rows_NS.nbytes > FAR_BYTES)
     return _Memory(planning, hot, run, (*tags, *hot), arguments)
 
 
@@ -130,7 +129,7 @@ def run_planned(job: Job, planned: Planned) -> Outcome:
     """The kernel itself, see `run_private`; without accidental hits if the plan was made before."""
     memory, num_hot, answer = planned
     update = job.update
-    rows_written, hits = memory.run(
+    rows_written, hits = memory.run.call(
         *(*memory.row_arguments, num_hot, *memory.work_arguments, job.neg_ids, *job.positives, *job.truth),
         *(*job.loss, update.lr, update.keep, update.max_norm, job.writes, job.rounding_key, job.features_BD, *answer),
     )
@@ -143,12 +142,12 @@ def run_planned(job: Job, planned: Planned) -> Outcome:
 
 
 @inlined_kernel
-def _differentiate(tags, hot, loss, pos_offsets_B1, pos_weights, plan, b, work):
+def _differentiate(tags, hot, loss, pos_offsets_B1, plan, b, work):
     """Turn the scores of example b into dLoss/dscore of its slots, simple or not; returns its loss."""
     start, stop, objective = plan.offsets_B2[b], plan.offsets_B2[b + 1], loss.objective
     places_S, multiplicity_S = plan.places[start:stop], plan.multiplicity[start:stop]
     pos_start, pos_stop = pos_offsets_B1[b], pos_offsets_B1[b + 1]
-    pos_slots_P, pos_weights_P = plan.pos_slots[pos_start:pos_stop], pos_weights[pos_start:pos_stop]
+    pos_slots_P, pos_weights_P = plan.pos_slots_A[pos_start:pos_stop], plan.pos_weights_A[pos_start:pos_stop]
     K, P, S = np.int64(plan.num_negatives_B[b]), len(pos_slots_P), len(places_S)
     for p in range(P):
         work.pos_scores_P[p] = work.scores_S[np.uint64(pos_slots_P[p])]
@@ -189,7 +188,7 @@ def _list_gradients(plan, b, work):
 
 
 @functools.cache
-def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., tuple[int, int]]:
+def _compile(D: int, words: int, optimizer: int, decays: bool) -> Entry:
     """The kernel for one dim, form of rows, optimizer, with decay or without: constants of its code.
 
     Args:
@@ -207,8 +206,8 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
     def run(
         rows_NS, tag_state_N4, noise,
         ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4, num_hot,
-        offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots,
-        table, counts, hot_table, pos_weights, true_starts_B, true_stops_B,
+        offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots_A,
+        plan_pos_weights_A, slots, sightings, suspects_S, hot_table,
         scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A, are_far,
         neg_ids, pos_ids, pos_offsets_B1, pos_factors, items_B, item_offsets, true_offsets_B1, true_tags,
         objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key,
@@ -221,13 +220,16 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         hits = 0
         if num_hot < 0:
             num_hot, hits = fill_plan(
-                table, counts, hot_table, pos_weights, true_starts_B, true_stops_B, ids_H, neg_ids, pos_ids,
-                pos_offsets_B1, pos_factors, items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn,
-                writes, offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots,
+                slots, sightings, suspects_S, hot_table, ids_H, neg_ids, pos_ids, pos_offsets_B1, pos_factors,
+                items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn, writes, offsets_B2,
+                num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots_A, plan_pos_weights_A,
             )  # fmt: skip
         tags = Tags(rows_NS, tag_state_N4, noise)
         hot = HotRows(ids_H, rows_HS, state_H4, rows_before_HS, state_before_H4)
-        plan = Plan(offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots)
+        plan = Plan(
+            offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots_A,
+            plan_pos_weights_A,
+        )  # fmt: skip
         work = Work(scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A)
         loss = Loss(objective, w, num_drawn)
         rule = RowUpdate(optimizer, lr, keep if decays else _ONE, max_norm, decays)
@@ -251,7 +253,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
                 A, grads = stop - start, scores
                 loss_B[b], grad_square = softplus_terms(scores, weights, A)
             else:
-                loss_B[b] = _differentiate(tags, hot, loss, pos_offsets_B1, pos_weights, plan, b, work)
+                loss_B[b] = _differentiate(tags, hot, loss, pos_offsets_B1, plan, b, work)
                 A, grad_square = _list_gradients(plan, b, work)
                 places, grads = values_from(work.places_A, 0), values_from(work.grads_A, 0)
             if not (loss_B[b] < np.inf and is_safe(rule, grad_square * max(square, _ONE), 1)):
@@ -280,4 +282,4 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Callable[..., 
         merge_hot(tags, hot, num_hot, half, likes, rounding_key)
         return written if bad < 0 else -1 - bad, hits
 
-    return run
+    return Entry(run)

@@ -27,13 +27,12 @@ Legend: B examples, D dim, K slots of distinct negatives, S slots of all, A posi
 # mypy: allow-untyped-defs
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from workers.errors import ChunkError
-from workers.jit import kernel
+from workers.jit import Entry, kernel
 from workers.job import Answer, Job, Lookup, Loss, Outcome, Positives, Truth, look_up, lookup_memory
 from workers.row_optimizers import RowUpdate
 from workers.rows import dim_of, vector_widths
@@ -59,7 +58,7 @@ _REFUSALS = {
 class _Memory(NamedTuple):
     """For chunks up to one size, with the kernel that works in it."""
 
-    run: Callable[..., tuple[int, int]]
+    run: Entry
     arguments: tuple[np.ndarray, ...]
     """Put together once, not for each chunk."""
 
@@ -80,7 +79,7 @@ def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcom
     copies = whole_tiles(min(draws, len(tags.rows_NS)))  # how many draws are distinct is not known before the plan
     sizes = draws, columns, len(job.positives.ids_A), copies, copies * columns
     memory = scratch.grown("shared kernel", sizes, lambda most: _memory(tags, most[0], WorkSize(*most[1:]), scratch))
-    rows_written, hits = memory.run(
+    rows_written, hits = memory.run.call(
         *(*tags, job.features_BD, job.neg_ids, *job.positives, *job.truth, *job.loss),
         *(*job.update, job.writes, job.rounding_key, columns, *memory.arguments, *answer),
     )
@@ -98,7 +97,7 @@ def _memory(tags: Tags, draws: int, size: WorkSize, scratch: Scratch) -> _Memory
 
 
 @functools.cache
-def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
+def _compile(D: int, words: int) -> Entry:
     """The kernel for one dim and form of rows, constants of its code; `words` is the length of a stored row."""
     wide, narrow = vector_widths(D)
 
@@ -157,4 +156,4 @@ def _compile(D: int, words: int) -> Callable[..., tuple[int, int]]:
         written = write_rows(tags, update, rounding_key, features_BD, offsets_B1, plan, work, D, words, likes)
         return written if written >= 0 else _BAD_ROW_GRADIENT, hits
 
-    return run
+    return Entry(run)

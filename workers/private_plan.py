@@ -1,10 +1,11 @@
 """The plan of a chunk with private negatives: which rows each example touches, made before the first row is touched.
 
-Without its accidental hits, hardly any example has a tag twice. So every tag is compared with all true tags, and with
-all later ones of its example, sixteen at once. Only in examples that are not simple, see `Plan`, repeats are merged
-through a hash table.
+Hardly any example has a tag twice, or draws a true one. So all tags of an example, true and drawn, go through a table
+that says which of its slots are suspect of either (`workers.sightings`), and only those are compared, sixteen tags at
+once. Only in examples that are not simple, see `Plan`, repeats are merged through a hash table.
 
-Legend: B examples, K negatives drawn per example, S slots (distinct tags) of one example, negatives first.
+Legend: B examples, A positives of all examples, K negatives drawn per example, S slots (distinct tags) of one example,
+negatives first; P positives of one.
 """
 
 # mypy: allow-untyped-defs
@@ -13,14 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workers.accidental_hits import leave_out_true, mask_true
+from workers.accidental_hits import mask_true
 from workers.config import NEGATIVE_SAMPLING
-from workers.hot_rows import NUM_COUNTS, TABLE_SIZE, place_hot
+from workers.hot_tags import NUM_PLACES, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
-from workers.job import Job, Lookup, Loss, Positives, Truth, look_up, lookup_memory
-from workers.matching import BLOCK, has_repeats, place_among
+from workers.job import Job, Loss, Positives, Truth, true_range
+from workers.matching import BLOCK, place_among
 from workers.scratch import Scratch
-from workers.slots import assign_slots, table_size
+from workers.sightings import ANY_SIGHT, SLOT_SIGHT, see, see_true
+from workers.slots import assign_slots, is_among, table_size
 from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -28,6 +30,7 @@ _ROOM = BLOCK
 """Beside an example of the largest size, so far as kernels fetch and touch rows beyond the last example: they fetch by
 fours, and here tags are compared in blocks."""
 _MOST_TAGS = 512  # of an example; to compare more with each other takes longer than a hash table
+_GONE = np.int32(-1)  # instead of a tag that has no slot of its own
 
 
 class Plan(NamedTuple):
@@ -48,8 +51,10 @@ class Plan(NamedTuple):
     """float32, of simple examples: w/K of each draw of a negative, and below 0 that of a positive."""
     multiplicity: np.ndarray
     """float32, of the others: draws of a negative; 0 if it is an accidental hit."""
-    pos_slots: np.ndarray
+    pos_slots_A: np.ndarray
     """int32, of the others: the positives' slots, counted within the example."""
+    pos_weights_A: np.ndarray
+    """float32, of the others: c_p / P of each positive."""
 
 
 class _Tables(NamedTuple):
@@ -57,10 +62,12 @@ class _Tables(NamedTuple):
 
     slots: np.ndarray
     """int64, to find a tag's slot."""
-    counts: np.ndarray
-    """int32, how many tags have these low bits."""
+    sightings: np.ndarray
+    """uint32, see `workers.sightings`."""
+    suspects_S: np.ndarray
+    """int32, slots whose tag may have been seen before."""
     hot: np.ndarray
-    """To find a tag's copy."""
+    """int32, to find a tag's copy."""
 
 
 class PlanMemory(NamedTuple):
@@ -68,7 +75,6 @@ class PlanMemory(NamedTuple):
 
     plan: Plan
     tables: _Tables
-    lookup: Lookup
 
 
 class PlanSize(NamedTuple):
@@ -93,9 +99,25 @@ def plan_size(job: Job) -> PlanSize:
 
 def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
     """Memory with arbitrary contents: slots of all examples, and what is looked at beyond the last one."""
-    plan = _empty_plan(size.num_examples, size.num_negatives + size.num_positives + size.most_slots + _ROOM, scratch)
-    lookup = lookup_memory(size.num_examples, size.num_positives, scratch)
-    return PlanMemory(plan, _tables(size.most_slots, scratch), lookup)
+    B, A, S, empty = size.num_examples, size.num_positives, size.most_slots, scratch.empty
+    capacity = size.num_negatives + A + S + _ROOM
+    plan = Plan(
+        offsets_B2=empty(B + 2, np.int64),
+        num_negatives_B=empty(B, np.int32),
+        is_simple_B=empty(B, np.bool_),
+        places=empty(capacity, np.int32),
+        weights=empty(capacity, np.float32),
+        multiplicity=empty(capacity, np.float32),
+        pos_slots_A=empty(A, np.int32),
+        pos_weights_A=empty(A, np.float32),
+    )
+    tables = _Tables(
+        slots=empty(int(table_size(S)), np.int64),
+        sightings=empty(NUM_PLACES, np.uint32),
+        suspects_S=empty(S, np.int32),
+        hot=empty(TABLE_SIZE, np.int32),
+    )
+    return PlanMemory(plan, tables)
 
 
 def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int, int]:
@@ -106,118 +128,139 @@ def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int,
         memory: of the job's size, or larger.
         hot_ids_H: int32, out: tags of hot rows.
     """
-    plan, tables, lookup = memory
-    return fill_plan(
-        *(*tables, *lookup, hot_ids_H, job.neg_ids, *job.positives, *job.truth, *job.loss, job.writes, *plan)
-    )
-
-
-def _empty_plan(B: int, capacity: int, scratch: Scratch) -> Plan:
-    return Plan(
-        offsets_B2=scratch.empty(B + 2, np.int64),
-        num_negatives_B=scratch.empty(B, np.int32),
-        is_simple_B=scratch.empty(B, np.bool_),
-        places=scratch.empty(capacity, np.int32),
-        weights=scratch.empty(capacity, np.float32),
-        multiplicity=scratch.empty(capacity, np.float32),
-        pos_slots=scratch.empty(capacity, np.int32),
-    )
-
-
-def _tables(capacity: int, scratch: Scratch) -> _Tables:
-    counts, hot = scratch.empty(NUM_COUNTS, np.int32), scratch.empty(TABLE_SIZE, np.int32)
-    return _Tables(scratch.empty(int(table_size(capacity)), np.int64), counts, hot)
+    plan, tables = memory
+    return fill_plan(*tables, hot_ids_H, job.neg_ids, *job.positives, *job.truth, *job.loss, job.writes, *plan)
 
 
 @kernel
 def fill_plan(
-    table, counts, hot_table, weights_A, starts_B, stops_B, hot_ids_H, neg_ids, ids_A, pos_offsets_B1, factors_A,
+    slots, sightings, suspects_S, hot_table, hot_ids_H, neg_ids, ids_A, pos_offsets_B1, factors_A,
     items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn, writes,
-    offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots,
+    offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots_A, pos_weights_A,
 ):  # fmt: skip
     """Fill the plan; returns the number of hot rows (none if nothing is to be written) and of accidental hits.
 
     Arguments lie flat, see `workers.jit`.
     """
-    positives, loss = Positives(ids_A, pos_offsets_B1, factors_A), Loss(objective, w, num_drawn)
-    truth, lookup = Truth(items_B, item_offsets, true_offsets_B1, true_tags), Lookup(weights_A, starts_B, stops_B)
-    plan = Plan(offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots)
-    look_up(positives, truth, lookup)
-    B, hits, start = len(pos_offsets_B1) - 1, np.int64(0), np.int64(0)
+    plan = Plan(offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots_A, pos_weights_A)
+    tables, loss = _Tables(slots, sightings, suspects_S, hot_table), Loss(objective, w, num_drawn)
+    positives = Positives(ids_A, pos_offsets_B1, factors_A)
+    truth = Truth(items_B, item_offsets, true_offsets_B1, true_tags)
+    B, hits, start, num_hot = len(pos_offsets_B1) - 1, np.int64(0), np.int64(0), np.int64(0)
+    sightings[:] = 0
+    hot_table[:] = -1
     for b in range(B):
         plan.offsets_B2[b] = start
-        num_slots, num_hits = _plan_example(plan, table, neg_ids, positives, true_tags, lookup, loss, b, start)
+        num_slots, num_hits, num_hot = _plan_example(
+            plan, tables, neg_ids, positives, truth, loss, b, start, hot_ids_H, num_hot
+        )
         start += num_slots
         hits += num_hits
     plan.offsets_B2[B:] = start
-    num_hot = place_hot(counts, hot_table, hot_ids_H, plan.places[:start]) if writes else 0
+    if not writes:
+        return np.int64(0), hits
+    place_hot(sightings, hot_table, hot_ids_H, num_hot, places[:start])
     return num_hot, hits
 
 
 @inlined_kernel
-def _plan_example(plan, table, neg_ids, positives, true_tags, lookup, loss, b, start):
-    """Plan one example, whose slots begin at `start`; returns (slots, accidental hits)."""
-    first, last = lookup.starts_B[b], lookup.stops_B[b]
-    pos_start, pos_stop = positives.offsets_B1[b], positives.offsets_B1[b + 1]
-    K, P = loss.num_drawn, np.int64(pos_stop - pos_start)
+def _plan_example(plan, tables, neg_ids, positives, truth, loss, b, start, hot_ids_H, num_hot):
+    """Plan one example, whose slots begin at `start`; returns (slots, accidental hits, hot rows so far)."""
+    first, last = true_range(truth, b)
+    pos_start, pos_stop = np.int64(positives.offsets_B1[b]), np.int64(positives.offsets_B1[b + 1])
+    K, P = np.int64(loss.num_drawn), pos_stop - pos_start
+    S, hits, repeats = K + P, np.int64(0), K + P > _MOST_TAGS
     drawn, ids_P = values_from(neg_ids, b * K), values_from(positives.ids_A, pos_start)
-    ids_S, weights_S = values_from(plan.places, start), values_from(plan.weights, start)
-    pos_slots_P, multiplicity_S = plan.pos_slots[pos_start:pos_stop], plan.multiplicity[start:]
+    tags, weights = values_from(plan.places, start), values_from(plan.weights, start)
     for k in range(K):
-        ids_S[k] = drawn[k]
-    num_negatives = leave_out_true(ids_S, K, true_tags, first, last)
-    num_hits, num_slots = K - num_negatives, num_negatives + P
+        tags[k] = drawn[k]
     for p in range(P):
-        ids_S[num_negatives + p] = ids_P[p]
-    may_repeat = num_slots > _MOST_TAGS or has_repeats(ids_S, num_slots)
-    is_simple = loss.objective == NEGATIVE_SAMPLING and num_slots <= _MOST_TAGS
-    weight = np.float32(loss.negative_weight / np.float32(K))
-    is_simple &= _weigh(weights_S, num_negatives, weight, lookup.weights_A[pos_start:pos_stop])
-    if may_repeat and is_simple:
-        num_negatives, num_slots, is_simple = _merge_repeats(ids_S, weights_S, num_negatives, num_slots)
-    if not is_simple and may_repeat:
-        neg_ids_K, pos_ids_P = neg_ids[b * K : (b + 1) * K], positives.ids_A[pos_start:pos_stop]
-        slots = assign_slots(table, neg_ids_K, pos_ids_P, plan.places[start:], multiplicity_S, pos_slots_P)
+        tags[K + p] = ids_P[p]
+    see_true(tables.sightings, b, truth.tags, first, last)
+    n, num_hot = see(tables.sightings, b, tags, 0, K, ANY_SIGHT, tables.suspects_S, 0, tables.hot, hot_ids_H, num_hot)
+    n, num_hot = see(tables.sightings, b, tags, K, S, SLOT_SIGHT, tables.suspects_S, n, tables.hot, hot_ids_H, num_hot)
+    is_simple = _weigh(weights, K, loss, positives, pos_start, P)
+    is_simple &= loss.objective == NEGATIVE_SAMPLING and not repeats
+    if n > 0 and not repeats:
+        hits, repeats, is_mixed = _leave_out(tags, weights, K, tables.suspects_S, n, truth.tags, first, last)
+        is_simple &= not is_mixed
+    num_negatives, num_slots = K, S
+    if repeats and not is_simple:
+        multiplicity, pos_slots = plan.multiplicity[start:], plan.pos_slots_A[pos_start:pos_stop]
+        neg_ids_K, pos_ids = neg_ids[b * K : (b + 1) * K], positives.ids_A[pos_start:pos_stop]
+        slots = assign_slots(tables.slots, neg_ids_K, pos_ids, plan.places[start:], multiplicity, pos_slots)
         num_negatives, num_slots = np.int64(slots[0]), np.int64(slots[1])
-        num_hits = mask_true(ids_S, num_negatives, true_tags, first, last, multiplicity_S)
-    elif not is_simple:
-        multiplicity_S[:num_negatives] = _ONE
+        hits = mask_true(tags, num_negatives, truth.tags, first, last, multiplicity)
+    elif hits > 0 or repeats:
+        num_negatives, num_slots = _close_gaps(tags, weights, K, S)
+    if not is_simple:
+        _weigh_positives(plan, positives, pos_start, P)
+    if not (is_simple or repeats):
+        plan.multiplicity[start : start + num_negatives] = _ONE
         for p in range(P):
-            pos_slots_P[p] = num_negatives + p
+            plan.pos_slots_A[pos_start + p] = num_negatives + p
     plan.num_negatives_B[b], plan.is_simple_B[b] = num_negatives, is_simple
-    return num_slots, num_hits
+    return num_slots, hits, num_hot
 
 
 @inlined_kernel
-def _merge_repeats(tags, weights, num_negatives, S):
-    """Give a tag that occurs twice one slot with both weights.
+def _leave_out(tags, weights, K, suspects_S, n, true_tags, first, last):
+    """Leave out what is none of an example's distinct tags: a hit, or a tag whose weight an earlier slot takes.
 
     Returns:
-        (slots of negatives, slots, whether that could be done: not where a negative is a positive, too)
+        (accidental hits, whether tags repeat, whether a negative is a positive, too: then weights are not right)
     """
-    for i in range(1, S):
-        first = place_among(tags, i, tags[i])
-        if first < i:
-            if (weights[first] < _ZERO) != (weights[i] < _ZERO):
-                return num_negatives, S, False
-            weights[first] += weights[i]
-            tags[i] = -1
-    kept, negatives = np.int64(0), np.int64(0)
-    for i in range(S):
-        is_first = tags[i] >= 0
-        tags[kept], weights[kept] = tags[i], weights[i]
-        kept += is_first
-        negatives += is_first and i < num_negatives
-    return negatives, kept, True
+    hits, repeats, is_mixed = np.int64(0), False, False
+    for j in range(n):
+        i = np.int64(suspects_S[np.uint64(j)])
+        if i < K and is_among(true_tags, first, last, tags[i]):
+            tags[i] = _GONE
+            hits += 1
+            continue
+        earlier = place_among(tags, i, tags[i])
+        if earlier < i:
+            is_mixed |= earlier < K and i >= K
+            weights[earlier] += weights[i]
+            tags[i], repeats = _GONE, True
+    return hits, repeats, is_mixed
 
 
 @inlined_kernel
-def _weigh(weights_S, num_negatives, weight, pos_weights):
+def _close_gaps(tags, weights, K, S):
+    """Move the slots that were not left out forward; returns how many of negatives there are, and of all."""
+    kept, negatives = np.int64(0), np.int64(0)
+    for i in range(S):
+        stays = tags[i] != _GONE
+        tags[kept], weights[kept] = tags[i], weights[i]
+        kept += stays
+        negatives += stays and i < K
+    return negatives, kept
+
+
+@inlined_kernel
+def _weigh(weights, K, loss, positives, pos_start, P):
     """Write the weights of a simple example; whether no positive has the weight 0."""
-    for k in range(num_negatives):
-        weights_S[k] = weight
-    has_all = True
-    for p in range(len(pos_weights)):
-        weights_S[num_negatives + p] = -pos_weights[p]
-        has_all &= pos_weights[p] > _ZERO
+    weight, share, has_all = np.float32(loss.negative_weight / np.float32(K)), _share(P), True
+    for k in range(K):
+        weights[k] = weight
+    for p in range(P):
+        weights[K + p] = -share
+    if len(positives.factors_A) > 0:
+        factors = values_from(positives.factors_A, pos_start)
+        for p in range(P):
+            weights[K + p] *= factors[p]
+            has_all &= factors[p] > _ZERO
     return has_all
+
+
+@inlined_kernel
+def _weigh_positives(plan, positives, pos_start, P):
+    share = _share(P)
+    for p in range(P):
+        factor = positives.factors_A[pos_start + p] if len(positives.factors_A) > 0 else _ONE
+        plan.pos_weights_A[pos_start + p] = share * factor
+
+
+@inlined_kernel
+def _share(P):
+    return _ONE / np.float32(max(P, 1))

@@ -1,0 +1,71 @@
+"""Which tags an example may have twice, and which a chunk updates often: a table of tags by their low bits.
+
+One look at a place of the table, which stays in the nearest cache, answers both for a tag. Of equal low bits it may
+say that a tag was seen when another one was, never that it was not; who wants to know compares the tags.
+
+A place holds, in uint32:
+
+    bits 0 to 19     how many updates of the chunk its tags have, so far
+    bit 20           whether it was last seen as a true tag, not as one of the example's slots
+    bits 21 to 31    in which example it was last seen, modulo their number
+"""
+
+# mypy: allow-untyped-defs
+
+import numpy as np
+
+from workers.hot_tags import HOT_UPDATES, NUM_PLACES, count_of, note_hot
+from workers.jit import inlined_kernel
+from workers.vectors import values_from
+
+_TRUE, _EXAMPLE, _EXAMPLES = 1 << 20, 1 << 21, 2047
+"""Of a mark: the bit of true tags, the lowest one of the example, and what the example is cut to."""
+ANY_SIGHT, SLOT_SIGHT = np.int64(_EXAMPLE), np.int64(_TRUE)
+"""What `see` looks for: whether the example had the tag as a true one or in a slot, or in a slot alone."""
+
+
+@inlined_kernel
+def _mark(b):
+    return np.int64((b + 1) & _EXAMPLES) << 21
+
+
+@inlined_kernel
+def see_true(places, b, tags, first, last):
+    """Note the true tags of example b."""
+    entries, mark = values_from(places, 0), _mark(b) | _TRUE
+    for t in range(first, last):
+        at = np.uint64(tags[t] & (NUM_PLACES - 1))
+        entries[at] = np.uint32(count_of(entries[at]) | mark)
+
+
+@inlined_kernel
+def see(places, b, tags, start, stop, sight, suspects, num_suspects, hot_table, hot_ids_H, num_hot):
+    """Note tags[start:stop] of the slots of example b, and list those that it may have had before.
+
+    Args:
+        places: uint32 [NUM_PLACES], 0 before the chunk's first example.
+        b: at least 0.
+        tags: int32 behind a pointer.
+        start: of those to note.
+        stop: of those to note.
+        sight: what counts as having had it, `ANY_SIGHT` or `SLOT_SIGHT`.
+        suspects: int32, out: their numbers follow the first `num_suspects`; as long as there are slots.
+        num_suspects: so far.
+        hot_table: of `hot_rows.note_hot`, as are the next two.
+        hot_ids_H: out.
+        num_hot: so far.
+
+    Returns:
+        (num_suspects, num_hot)
+    """
+    entries, listed, mark = values_from(places, 0), values_from(suspects, 0), _mark(b)
+    for i in range(start, stop):
+        at = np.uint64(tags[i] & (NUM_PLACES - 1))
+        entry = np.int64(entries[at])
+        listed[num_suspects] = i
+        num_suspects += (entry ^ mark) < sight
+        count = count_of(entry) + 1
+        entries[at] = np.uint32(mark | count)
+        if count & (HOT_UPDATES - 1) == 0:  # whose tag is then the hot one, if one of this place's tags is
+            num_hot = note_hot(hot_table, hot_ids_H, num_hot, tags[i])
+    return num_suspects, num_hot
