@@ -10,7 +10,7 @@ listed in `PROGRAMS`. The exit status is 1 if a gate is missed; what was not mea
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +33,8 @@ PROGRAMS = {
     "full": ("kernels", "draws", "transport", "scaling", "pipeline_efficiency", "peers"),
 }
 """Which suites a program runs, in order. `quick` also tells them to measure only what its gates need."""
+
+_SLOW = ("ordinary ones in", "refused huge ones")  # in what `workers.memory` says of its pages
 
 
 def main() -> None:
@@ -74,7 +76,20 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
         write_whole(path.with_suffix(".md"), verdict_page(read_record(path)))
         all_measured += measured
     print_verdicts(measurement.as_json() for measurement in all_measured)
+    for memory in slow_memory(measurement.samples.get("facts", {}) for measurement in all_measured):
+        print(f"Memory of a matrix: {memory}. Figures say what misses of the TLB cost, too, up to 1.4 times the time.")
     return int(any(measurement.verdict()[0] == SHORT for measurement in all_measured))
+
+
+def slow_memory(facts: Iterable[object]) -> list[str]:
+    """What facts say of matrices that have ordinary pages where the kernel was asked for huge ones; each once."""
+    found: dict[str, None] = {}
+    for fact in facts:
+        if isinstance(fact, Mapping):
+            found |= dict.fromkeys(slow_memory(fact.values()))
+        elif isinstance(fact, str) and any(words in fact for words in _SLOW):
+            found[fact] = None
+    return list(found)
 
 
 def measured_by(suite: str, measure: Measure, options: SuiteOptions, progress: Progress) -> list[Measurement]:

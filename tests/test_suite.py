@@ -19,6 +19,8 @@ from benchmarks.progress import Progress
 from benchmarks.record import RESULTS
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.verdict_table import print_verdicts
+from workers import memory
+from workers.memory import ArraySpec, SharedArrays
 
 
 def made_up(name, values, **fields):
@@ -138,3 +140,14 @@ def test_the_program_runs_in_the_environment_of_contestants(tmp_path):
     assert "What was measured" in done.stdout and "which no gate judges" in done.stderr
     pools = json.loads((tmp_path / "draws.json").read_text())["software"]["blas"]
     assert pools and all(pool["num_threads"] == 1 for pool in pools)
+
+
+def test_memory_on_ordinary_pages_is_told_below_the_table(scripted, tmp_path, capsys, monkeypatch):
+    """They make two workers a fifth slower than huge ones would, and nobody sees why."""
+    monkeypatch.setattr(memory, "_MADV_COLLAPSE", 12345)  # what the kernel does not know, it refuses
+    slow = SharedArrays.create({"large": ArraySpec("<f4", (memory.HUGE_PAGE_BYTES,))}).huge_pages
+    facts = {"1M": {"memory": slow}, "10M": {"memory": "5000 huge pages of 2 MiB"}}
+    scripted(*(made_up(name, [1.0], samples={"facts": facts}) for name in "ab"))
+    suite.run(["scripted"], SuiteOptions(), tmp_path)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count(slow) == 1 and "5000 huge pages" not in printed
