@@ -246,8 +246,12 @@ def test_what_a_resumed_epoch_has_left_is_no_batch_of_one(head, monkeypatch, num
     assert len(list(run._epoch())) == num_batches
 
 
-def test_a_resumed_epoch_goes_on_behind_its_last_picture_whatever_could_not_be_read(head, monkeypatch):
-    """Every other picture is unreadable: what is left of the epoch cannot be told from how many were trained on."""
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_resumed_epoch_goes_on_behind_its_last_picture_whatever_could_not_be_read(head, monkeypatch, is_noted):
+    """Every other picture is unreadable: what is left of the epoch cannot be told from how many were trained on.
+
+    Where a checkpoint does not say which was the last, the epoch begins again: twice is better than never.
+    """
     trainer = make_trainer(head)
     run, seen = make_run(trainer, num_items=20), []
     run.augmenter = Augmenter(Augmentation(), 48, 0, torch.device("cpu"))
@@ -261,8 +265,12 @@ def test_a_resumed_epoch_goes_on_behind_its_last_picture_whatever_could_not_be_r
     for _, tags in itertools.islice(run._followed(run._epoch()), 2):
         trainer.progress.num_examples_of_epoch += len(tags)
         seen += tags.items_B.tolist()
-    trainer.progress = Progress(**json.loads(json.dumps(dataclasses.asdict(trainer.progress))))  # as a checkpoint does
+    stored = json.loads(json.dumps(dataclasses.asdict(trainer.progress)))  # as a checkpoint does
     assert len(seen) == 4
+    if not is_noted:
+        del stored["last_item"]
+        seen = []
+    trainer.progress = Progress(**stored)
     for _, tags in run._followed(run._epoch()):
         seen += tags.items_B.tolist()
     assert sorted(seen) == list(range(0, 20, 2))
