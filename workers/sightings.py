@@ -51,7 +51,7 @@ def see(places, b, tags, start, stop, sight, suspects, num_suspects, hot_table, 
         sight: what counts as having had it, `ANY_SIGHT` or `SLOT_SIGHT`.
         suspects: int32, out: their numbers follow the first `num_suspects`; as long as there are slots.
         num_suspects: so far.
-        hot_table: of `hot_rows.note_hot`, as are the next two.
+        hot_table: of `hot_tags.note_hot`, as are the next two.
         hot_ids_H: out.
         num_hot: so far.
 
