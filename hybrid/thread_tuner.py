@@ -17,8 +17,12 @@ _GAIN = 0.95
 _WATCHED_STEPS = 9
 _SLOWER = 1.5
 """A median step that is longer than the trial found by this factor calls for another trial."""
+_FAR_SLOWER, _LONG_S = 4.0, 1.0
+"""So many times longer, and so many seconds, is no noise: one such step calls for a trial, and ends a candidate's turns
+in it. The threads of a convolution spin until the last one arrives; where other programs take a core from one of them,
+that is the time that a scheduler lets those run, at each of hundreds of barriers: seconds instead of 0.1 s a step."""
 _REST_S = 20.0
-"""Seconds after a trial before the next, at least."""
+"""Seconds after a trial before the next, at least, unless a step is far slower."""
 _LEAST_REST = 10.0
 """A trial is followed by a pause of at least so many times its length, unless steps slow down: trials cost little."""
 _FIRST_PERIOD_S, _LAST_PERIOD_S = 30.0, 300.0
@@ -52,8 +56,8 @@ class ThreadTuner:
     one of them stalls all. But workers with few negatives beside a trunk on the CPU rest most of the time, and then
     cores that are left to them lie idle. How often they collide is known by measurement only, and it changes with the
     number of workers, of negatives, and with other programs: a trial is repeated when steps have become much longer,
-    after half a minute, and then ever more rarely, down to every five minutes. It costs no step, only the difference
-    between candidates.
+    half a minute after that or after the start, and then ever more rarely, down to every five minutes. It costs no
+    step, only the difference between candidates, one of which is not tried again once it took far longer.
 
     Args:
         candidates: numbers of threads, from `thread_candidates`.
@@ -102,6 +106,7 @@ class ThreadTuner:
         threads, is_timed = self._trial.popleft()
         if is_timed:
             self._step_s[threads].append(step_s)
+            self._leave_out_hopeless()
         if not self._trial:
             self._settle(now_s)
 
@@ -110,6 +115,12 @@ class ThreadTuner:
         self._trial_start_s = time.perf_counter()
         for _, threads in itertools.product(range(_ROUNDS), self._candidates):
             self._trial += [(threads, False), (threads, True)]  # in the first, threads start and kernels are chosen
+
+    def _leave_out_hopeless(self) -> None:
+        """Candidates that took far longer than the best have no more turns; nor has the only one that is left."""
+        best_s = min(min(step_s) for step_s in self._step_s.values() if step_s)
+        hopeful = [t for t, step_s in self._step_s.items() if not _is_far_slower(max(step_s, default=0.0), best_s)]
+        self._trial = deque(turn for turn in self._trial if turn[0] in hopeful and len(hopeful) > 1)
 
     def _settle(self, now_s: float) -> None:
         median_s = {threads: statistics.median(step_s) for threads, step_s in self._step_s.items()}
@@ -127,12 +138,17 @@ class ThreadTuner:
         self._watched.append(step_s)
         rested_s, trial_s = now_s - self._settled_s, self._settled_s - self._trial_start_s
         is_full = len(self._watched) == _WATCHED_STEPS
-        has_slowed = is_full and statistics.median(self._watched) > _SLOWER * self._expected_s
-        if has_slowed and rested_s > max(_REST_S, trial_s):
+        has_slowed = is_full and statistics.median(self._watched) > _SLOWER * self._expected_s and rested_s > _REST_S
+        if (has_slowed or _is_far_slower(step_s, self._expected_s)) and rested_s > trial_s:
+            self._period_s = _FIRST_PERIOD_S
             self._try_all()
         elif rested_s > max(self._period_s, _LEAST_REST * trial_s):
             self._period_s = min(2 * self._period_s, _LAST_PERIOD_S)
             self._try_all()
+
+
+def _is_far_slower(step_s: float, than_s: float) -> bool:
+    return step_s > max(_FAR_SLOWER * than_s, _LONG_S)
 
 
 def make_thread_tuner(tell: Callable[[str], None]) -> ThreadTuner:

@@ -96,6 +96,34 @@ def test_a_machine_that_becomes_busy_is_measured_again_and_so_is_one_that_become
     assert len(machine.told) == 3
 
 
+def test_one_step_that_is_far_slower_is_enough_and_no_candidate_repeats_it(monkeypatch):
+    """Beside a second run, spinning threads make steps of ten seconds: they must not be waited for nine times."""
+    machine = Machine(monkeypatch, {1: 0.15, 2: 0.1})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    machine.step_until(tuner, threads=2, at_most=20)
+    busy_s, machine.seconds = machine.now_s, {1: 0.2, 2: 10.0}
+    while machine.used[-6:] != [1] * 6:
+        machine.step(tuner)
+    assert machine.now_s - busy_s < 3 * 10.0 + 2, "one that tells, and the candidate's untimed and timed turn"
+    free_s, machine.seconds = machine.now_s, {1: 0.15, 2: 0.1}
+    machine.step_until(tuner, threads=2, at_most=10_000)
+    assert machine.now_s - free_s < 10 * 21, "a pause of ten times the trial's length, which was of those slow steps"
+
+
+def test_a_hiccup_of_a_short_step_calls_for_no_trial(monkeypatch):
+    machine = Machine(monkeypatch, {1: 0.2, 2: 0.1})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    for _ in range(60):  # a trial, and some rest
+        machine.step(tuner)
+    machine.seconds[2] = 0.9
+    machine.step(tuner)
+    machine.seconds[2] = 0.1
+    num_steps = len(machine.used)
+    for _ in range(50):
+        machine.step(tuner)
+    assert set(machine.used[num_steps:]) == {2}
+
+
 def test_a_steady_machine_is_asked_ever_more_rarely(monkeypatch):
     machine = Machine(monkeypatch, {1: 0.2, 2: 0.1})
     tuner = ThreadTuner([1, 2], machine.told.append)
