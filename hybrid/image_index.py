@@ -38,12 +38,14 @@ class ImageIndex:
         Raises:
             RunError: it is missing, unfinished or damaged.
         """
+        advice = "It is made at the end of training, or by `hybrid evaluate`."
+        if not (folder / "index.json").exists():
+            raise RunError(f"there is no index of images in {folder} yet. {advice}")
         try:
             fingerprint = json.loads((folder / "index.json").read_text())["fingerprint"]
             items_I = np.load(folder / "items.npy", allow_pickle=False)
             features_ID = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as e:
-            advice = "It is made at the end of training, or by `hybrid evaluate`."
             raise RunError(f"no usable index of images in {folder}: {e}. {advice}") from e
         if features_ID.ndim != 2 or len(features_ID) != len(items_I) or features_ID.dtype != np.float32:
             raise RunError(f"{folder}: features {features_ID.shape} {features_ID.dtype} for {len(items_I)} items.")

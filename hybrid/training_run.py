@@ -12,6 +12,7 @@ import torch
 
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.checkpoint import open_checkpoint, save_checkpoint
+from hybrid.checkpoint_pace import CheckpointPace
 from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
 from hybrid.data.view import View
@@ -88,7 +89,7 @@ class TrainingRun:
         self.metrics = MetricsLog(run.metrics_file, run.tensorboard, self.trainer.progress.step, self._note)
         self.reporter = Reporter(self.trainer, self.head.router, supervision, self.metrics)
         self.validation = Validation(self.trainer, self.view, self.config, self.metrics, self._note)
-        self._saved_s = time.monotonic()
+        self.pace = CheckpointPace(matrix.nbytes, 60 * train.checkpoint_minutes)
 
     def _make_trainer(self, resume: Path | None, trace: TrunkTrace | None) -> Trainer:
         config, train = self.config, self.config.train
@@ -153,7 +154,7 @@ class TrainingRun:
     def save(self) -> None:
         """Write a checkpoint; nothing is in flight between steps."""
         self.supervision.progress("save", "saving a checkpoint")
-        progress = self.trainer.progress
+        progress, start_s = self.trainer.progress, time.monotonic()
         save_checkpoint(
             self.run.checkpoints,
             step=progress.step,
@@ -165,7 +166,7 @@ class TrainingRun:
             device=self.trainer.device,
             tell=lambda done, total: self.supervision.progress("save", "saving a checkpoint", done, total),
         )
-        self._saved_s = time.monotonic()
+        self.pace.saved(time.monotonic() - start_s)
 
     def close(self) -> None:
         """Close what was opened here; workers and matrix stay with their owner."""
@@ -203,7 +204,7 @@ class TrainingRun:
         self.reporter.add(report)
         with self.trainer.timer.phase("validate"):
             self.validation.after_step()
-        if time.monotonic() - self._saved_s > self.config.train.checkpoint_minutes * 60:
+        if self.pace.is_due():
             with self.trainer.timer.phase("save"):
                 self._save_if_possible()
 
@@ -212,7 +213,7 @@ class TrainingRun:
         try:
             self.save()
         except RunError as e:
-            self._saved_s = time.monotonic()
+            self.pace.failed()
             minutes = self.config.train.checkpoint_minutes
             self._note(f"{e}. Training goes on, and tries again in {minutes:g} minutes: make room until then.")
 

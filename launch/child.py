@@ -16,6 +16,8 @@ TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
 _TAIL_BYTES = 16 << 10
 _NEWS = re.compile(r"[\d-]+ [\d:,]+ INFO ")
 """How a line of a log begins that warns of nothing."""
+_ERROR = "Error: "
+"""How the last words of a process begin that knows why it ends."""
 _TERMINATE_S = 5.0
 _REAP_S = 10.0
 
@@ -59,19 +61,24 @@ class Child:
             self._signal(signal.SIGKILL)  # decoding processes that outlived their parent
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines that this process, not an earlier one, wrote to its log; what is only news is left out."""
+        """The last lines that this process, not an earlier one, wrote to its log: from an error on, if it names one.
+
+        What is only news is left out.
+        """
         with contextlib.suppress(OSError), self.log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self._log_start, size - _TAIL_BYTES))
             written = file.read().decode(errors="replace").rstrip().splitlines()
-            return "\n".join([line for line in written if not _NEWS.match(line)][-lines:])
+            told = [line for line in written if not _NEWS.match(line)]
+            errors = [i for i, line in enumerate(told) if line.startswith(_ERROR)]
+            return "\n".join(told[errors[-1] :] if errors else told[-lines:])
         return ""
 
     def failure(self, code: int) -> str:
         """How it ended and what it said, for whoever started the run."""
         tail = self.log_tail()
-        said = f" It said:\n\n{tail}\n" if tail else ""
-        return f"{self.log.stem} ended with {exit_reason(code)}.{said}\nThe whole log: {self.log}"
+        said = f" {'It said' if code > 0 else 'The end of its log'}:\n\n{tail}\n" if tail else ""
+        return f"{self.log.stem} {exit_reason(code)}.{said}\nThe whole log: {self.log}"
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -92,7 +99,7 @@ def child_environment() -> dict[str, str]:
 def exit_reason(code: int) -> str:
     """How a process ended, in words."""
     if code >= 0:
-        return f"exit status {code}"
+        return f"ended with exit status {code}"
     with contextlib.suppress(ValueError):
-        return f"killed by {signal.Signals(-code).name}"
-    return f"killed by signal {-code}"
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"was killed by signal {-code}"

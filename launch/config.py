@@ -128,7 +128,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of everything random: initial weights, order, draws, augmentation."""
     checkpoint_minutes: float = 5.0
-    """Minutes between checkpoints during a run."""
+    """Minutes between checkpoints during a run, at most: they come sooner where they cost next to nothing."""
 
     def __post_init__(self) -> None:
         check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")

@@ -58,7 +58,12 @@ OPTIONS = (
         str,
         "Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid.",
     ),
-    TrainOption("--workers", "workers", int, "Worker processes; `hybrid scale` changes it during the run."),
+    TrainOption(
+        "--workers",
+        "workers",
+        int,
+        "Worker processes, 0 for as many as suit the cores; `hybrid scale` changes it during the run.",
+    ),
     TrainOption(
         "--profile-steps", "profile_steps", int, "Trace so many steps into trace.json; 0 traces none. See --profile."
     ),

@@ -15,7 +15,7 @@ _SCORE = click.option(
     type=click.Choice(["probability", "lift"]),
     default="probability",
     show_default=True,
-    help="What ranks tags: log p(tag | image), or the bare score, which favours rare tags.",
+    help="What ranks tags: log p(tag | image) up to a number per image, or the bare score, which favours rare tags.",
 )
 
 

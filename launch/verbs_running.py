@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from launch.run_argument import RUN
-from launch.runs import RunRecord, is_alive, last_state, read_record
+from launch.runs import is_alive, last_state, read_record
 from workers.errors import RunError
 from workers.json_text import to_json
 
@@ -20,7 +20,9 @@ _POLL_S = 0.1
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def status(directory: Path | None, json_output: bool) -> None:
     """Show what a run does now, or how it ended; without RUN, list all runs under runs/."""
-    from launch.report import way_on
+    from rich.console import Console
+
+    from launch.run_end import print_end, results_of
     from launch.run_list import describe_runs, list_runs
 
     if directory is None:
@@ -32,13 +34,14 @@ def status(directory: Path | None, json_output: bool) -> None:
     state = found["state"] if found else last_state(record)
     if json_output:
         known = {"run": str(directory), "pid": record.pid, "started": record.started, "alive": found is not None}
-        click.echo(to_json({**(found or {}), **known, "state": state}))
+        ended = {} if found else {"results": results_of(directory)}
+        click.echo(to_json({**(found or {}), **known, **ended, "state": state}))
     elif found:
         from launch.plain import describe_at_length
 
         click.echo(describe_at_length(found))
     else:
-        click.echo(_describe_ended(directory, record, state, way_on(directory)))
+        print_end(Console(), directory, record, state)
 
 
 @click.command(epilog="\b\nExamples:\n  hybrid scale last 4")
@@ -76,25 +79,16 @@ def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) ->
 def _ask(directory: Path, op: str, **fields: Any) -> dict[str, Any]:
     """Ask the launcher of a run that must be alive."""
     from launch.control import ask
-    from launch.report import way_on
+    from launch.run_end import describe_end
 
     record = read_record(directory)
     if not is_alive(directory):
-        raise RunError(_describe_ended(directory, record, last_state(record), way_on(directory)))
+        raise RunError(describe_end(directory, record, last_state(record)))
     return ask(record.control, op, **fields)
 
 
 def _ask_status(directory: Path) -> dict[str, Any] | None:
     return _ask(directory, "status")["status"] if is_alive(directory) else None
-
-
-def _describe_ended(directory: Path, record: RunRecord, state: str, way: str) -> str:
-    if state == "died":
-        return (
-            f"{directory} does not run: its launcher (process {record.pid}) died while it was {record.state}, "
-            f"without a word. {way}"
-        )
-    return f"{directory} does not run: {state}." + ("" if state == "finished" else f" {way}")
 
 
 def _show(text: str, values: dict[str, Any], json_output: bool) -> None:

@@ -229,3 +229,27 @@ def test_the_module_is_the_command():
     command = [sys.executable, "-m", "launch", "--version"]
     result = subprocess.run(command, cwd=ROOT, env=launcher_environment(), capture_output=True, text=True, check=True)
     assert result.stdout.startswith("hybrid, version")
+
+
+def test_status_of_a_finished_run_tells_its_measures_and_files(run):
+    tables = {"test": {"P@5": 0.716, "items": 40, "popularity": {"P@5": 0.383}}}
+    (run / "results.json").write_text(json.dumps(tables))
+    (run / "gallery.html").write_text("<html>")
+    told = invoke("status", str(run)).output
+    assert "finished" in told and "0.716" in told and "gallery.html" in told and "metrics.jsonl" not in told
+    known = json.loads(invoke("status", str(run), "--json").output)
+    assert known["results"] == tables and known["state"] == "finished" and known["alive"] is False
+
+
+@pytest.mark.parametrize("damaged", ["", "[1]", '{"test": '])
+def test_status_of_a_run_whose_results_cannot_be_read_is_told_without_them(run, damaged):
+    (run / "results.json").write_text(damaged)
+    told = invoke("status", str(run))
+    assert told.exit_code == 0 and "does not run: finished" in told.output
+
+
+def test_status_of_a_failed_run_tells_where_its_logs_are(run):
+    (run / "log").mkdir(exist_ok=True)
+    write_record(run, RunRecord(pid=1, control="ipc:///nowhere", started=1.0, state="failed"))
+    told = invoke("status", str(run)).output
+    assert "does not run: failed" in told and "--resume" in told and told.rstrip().endswith("log")

@@ -214,5 +214,6 @@ def test_the_status_of_an_ended_run_as_json(tmp_path, monkeypatch):
         "pid": 123,
         "started": 1.0,
         "alive": False,
+        "results": {},
         "state": "stopped",
     }

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hybrid import finish
+from hybrid.checkpoint_pace import CheckpointPace
 from hybrid.training_run import TrainingRun
 from workers.errors import RunError
 
@@ -53,7 +54,7 @@ def test_a_wish_to_stop_ends_the_measuring_and_writes_nothing(tmp_path, monkeypa
 
 def test_a_checkpoint_that_cannot_be_written_is_told_and_tried_again_later_but_the_last_one_must_be(monkeypatch):
     run = TrainingRun.__new__(TrainingRun)
-    run.supervision, run._saved_s = Launcher(), 0.0
+    run.supervision, run.pace = Launcher(), CheckpointPace(num_bytes=0, most_s=300.0)
     run.config = SimpleNamespace(train=SimpleNamespace(checkpoint_minutes=5.0))
 
     def fail(run):
@@ -63,6 +64,6 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_tried_again_later_but_t
     run._save_if_possible()
     ((kind, text),) = run.supervision.told
     assert kind == "note" and "No space left on device. Training goes on, and tries again in 5 minutes" in text
-    assert run._saved_s > 0, "not again at the next step"
+    assert run.pace.pause_s == 300.0 and not run.pace.is_due(), "not again at the next step"
     with pytest.raises(RunError):
         run.save()

@@ -1,0 +1,45 @@
+"""How a run ended, for whoever asks later: its measures and files, or what went wrong and how to go on."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from launch.report import metrics_table, named_tables, shown_path, way_on
+from launch.runs import RunRecord
+
+_RESULTS = "results.json"
+_FILES = ("gallery.html", _RESULTS, "metrics.jsonl")
+_LOGS = ("log",)
+
+
+def results_of(directory: Path) -> Mapping[str, Any]:
+    """The measures of a run that finished, or was evaluated; empty if there are none that can be read."""
+    try:
+        results = json.loads((directory / _RESULTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return results if isinstance(results, dict) else {}
+
+
+def print_end(console: Console, directory: Path, record: RunRecord, state: str) -> None:
+    """Say that a run does not run, and all that is known of its end."""
+    console.print(describe_end(directory, record, state), soft_wrap=True, markup=False, highlight=False)
+    for name, table in named_tables(results_of(directory)).items():
+        console.print()
+        console.print(metrics_table(name, table))
+    found = [directory / name for name in (_FILES if state == "finished" else _LOGS) if (directory / name).exists()]
+    for path in found:
+        console.print(shown_path(path), soft_wrap=True, markup=False, highlight=False)
+
+
+def describe_end(directory: Path, record: RunRecord, state: str) -> str:
+    """A sentence or two: for a run that was asked something that only a living one can answer, too."""
+    if state == "died":
+        return (
+            f"{directory} does not run: its launcher (process {record.pid}) died while it was {record.state}, "
+            f"without a word. {way_on(directory)}"
+        )
+    return f"{directory} does not run: {state}." + ("" if state == "finished" else f" {way_on(directory)}")

@@ -1,0 +1,38 @@
+"""What is told of a process that failed: its own error, not the warnings that came before."""
+
+import pytest
+
+from launch.child import Child
+
+WARNINGS = (
+    "2026-01-02 03:04:05,678 WARNING hybrid.data.prepare: left out: a.png\n2026-01-02 03:04:05,679 INFO x: news\n"
+)
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """A process that wrote to its log, without the process."""
+
+    def make(text):
+        child = Child.__new__(Child)
+        child.log, child._log_start = tmp_path / "trunk.log", 0
+        child.log.write_text(text)
+        return child
+
+    return make
+
+
+def test_an_error_is_told_without_what_came_before(ended):
+    told = ended(f"{WARNINGS}Error: trunk.factory = 'vgg' is unknown.\nIt has two lines.\n").failure(1)
+    assert told.startswith("trunk ended with exit status 1. It said:\n\nError: trunk.factory")
+    assert "two lines" in told and "left out" not in told and "trunk.log" in told
+
+
+def test_without_an_error_the_last_lines_are_told_but_no_news(ended):
+    told = ended(f"{WARNINGS}Traceback: dreadful\n").failure(1)
+    assert "left out" in told and "dreadful" in told and "news" not in told
+
+
+def test_a_process_that_was_killed_said_nothing_of_it(ended):
+    assert ended(WARNINGS).failure(-9).startswith("trunk was killed by SIGKILL. The end of its log:\n")
+    assert ended("").failure(-9).startswith("trunk was killed by SIGKILL.\nThe whole log: ")
