@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from workers.chunk_messages import chunk_of, error_of, refusal_message, reply_message
 from workers.codec import Frame, Room, check_outgoing, decode, encode_into, tag_of
 from workers.config import HeadConfig
@@ -16,6 +14,7 @@ from workers.lines import WorkerLine
 from workers.matrix import TagMatrix
 from workers.phase_clock import PhaseClock, warm_up_report
 from workers.protocol import Message
+from workers.reply_rooms import ReplyRooms
 from workers.ring import Ring
 from workers.settings import from_plain
 from workers.trace import TraceWindow
@@ -26,6 +25,7 @@ _WELCOME_PATIENCE_S = 1.0
 _FILL_LIMIT_S = 300.0
 _MIN_HEARTBEAT_S, _MAX_HEARTBEAT_S = 0.05, 60.0
 
+_NOWHERE: tuple[Room | None, Answer | None] = (None, None)
 _log = logging.getLogger(__name__)
 
 
@@ -82,34 +82,32 @@ def serve(
 def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> None:
     """4 to 7, until DRAIN."""
     patience_s = min(max(heartbeat_s, _MIN_HEARTBEAT_S), _MAX_HEARTBEAT_S)
+    rooms = None if talk.ring is None else ReplyRooms(talk.ring.replies_RP, engine.matrix.dim)
     while True:
         message = talk.hear({"CHUNK", "DRAIN"}, patience_s, on_idle=lambda: talk.say("HEARTBEAT"))
         if message.kind == "DRAIN":
             return
         berth = message.fields["berth"]
-        room = None if berth is None or talk.ring is None else Room(talk.ring.replies_RP[berth])
-        talk.send(_answer(engine, message, room, talk.clock), room)
+        room, answer = _NOWHERE
+        if rooms is not None and berth is not None:
+            room, answer = rooms.of(berth, len(message.arrays["features_BD"]))
+        talk.send(_answer(engine, message, answer, talk.clock), room)
         talk.clock.answered(message.fields["step"], message.fields["chunk"])
 
 
-def _answer(engine: WideEngine, message: Message, room: Room | None, clock: PhaseClock) -> Message:
-    """REPLY, or REFUSED with the error that names the field. Any other exception is a defect and ends the worker."""
+def _answer(engine: WideEngine, message: Message, answer: Answer | None, clock: PhaseClock) -> Message:
+    """REPLY, its arrays in `answer` if there is one, or REFUSED with the error that names the field.
+
+    Any other exception is a defect and ends the worker.
+    """
     tag, berth = message.fields["tag"], message.fields["berth"]
     try:
-        chunk = chunk_of(message)
-        answer = None if room is None else _answer_in(room, len(chunk.features_BD), engine.matrix.dim)
-        reply = engine.apply(chunk, answer)
+        reply = engine.apply(chunk_of(message), answer)
         clock.computed(reply)
         return reply_message(tag, reply, berth)
     except HybridError as error:
         _log.warning("refused a chunk: %s", error)
         return refusal_message(tag, error)
-
-
-def _answer_in(room: Room, num_examples: int, dim: int) -> Answer | None:
-    """Where in shared memory the engine may put what a REPLY carries; None if there is too little of it."""
-    loss_B, feature_grad_BD = room.make((num_examples,), np.float32), room.make((num_examples, dim), np.float32)
-    return None if loss_B is None or feature_grad_BD is None else Answer(loss_B, feature_grad_BD)
 
 
 class _Talk:
