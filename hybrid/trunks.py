@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from launch.config import TrunkConfig
 from workers.errors import ConfigError
-from workers.settings import nearest
 
 WHITE = 1.0
 PIXEL_MEAN, PIXEL_STD = 0.7, 0.3
@@ -141,11 +140,7 @@ def _projection(num_in: int, num_out: int, stride: int) -> nn.Module:
 def _factory(name: str) -> Callable[..., nn.Module]:
     if name in TRUNKS:
         return TRUNKS[name]
-    module_name, colon, attribute = name.partition(":")
-    if not (colon and module_name and attribute):
-        raise ConfigError(
-            f"trunk.factory = {name!r} is not one of {', '.join(TRUNKS)}, nor module:factory{nearest(name, TRUNKS)}"
-        )
+    module_name, _, attribute = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as e:

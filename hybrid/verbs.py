@@ -133,6 +133,8 @@ def search(
         result.plain(),
         json_output,
     )
+    if not result.tags:  # as for `neighbours`, a script can tell
+        raise SystemExit(1)
 
 
 @verbs.command()

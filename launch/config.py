@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
 from workers.cores import available_cores, has_accelerator
-from workers.settings import check, check_choice
+from workers.settings import check, check_choice, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
+TRUNKS = ("cnn-small", "resnet18")
+"""Trunks that are there; `hybrid.trunks` builds them. Here, so that a wrong name is refused before anything starts."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
 DEFAULT_MINUTES = 7.5
@@ -84,7 +86,9 @@ class TrunkConfig:
     """`auto`, `float32`, or `bfloat16` (autocast)."""
 
     def __post_init__(self) -> None:
-        check(bool(self.factory), "trunk.factory", self.factory, "a known trunk or module:factory")
+        module, _, attribute = self.factory.partition(":")
+        known = f"one of {', '.join(TRUNKS)}, or module:factory{nearest(self.factory, TRUNKS)}"
+        check(self.factory in TRUNKS or bool(module and attribute), "trunk.factory", self.factory, known)
         check(4 <= self.dim <= 4096 and self.dim % 4 == 0, "trunk.dim", self.dim, "a multiple of 4 between 4 and 4096")
         check_choice("trunk.device", self.device, DEVICES)
         check(self.threads >= 0, "trunk.threads", self.threads, "at least 0 (0 chooses)")

@@ -51,7 +51,9 @@ def status(directory: Path | None, json_output: bool) -> None:
 def scale(directory: Path, workers: int, json_output: bool) -> None:
     """Change the number of workers of a run that goes on; no step is lost."""
     answer = _ask(directory, "scale", workers=workers)
-    _show(f"scaling from {answer['before']} to {answer['workers']} workers", answer, json_output)
+    same = answer["before"] == answer["workers"]
+    change = f"stays at {answer['workers']}" if same else f"scaling from {answer['before']} to {answer['workers']}"
+    _show(f"{change} workers", answer, json_output)
 
 
 @click.command(epilog="\b\nExamples:\n  hybrid stop last\n  hybrid stop last --no-wait")

@@ -102,6 +102,7 @@ def test_train_has_every_named_option():
         (["train", "--negatives", "many"], "'many' is neither a whole number nor 'auto'"),
         (["train", "--negatives", "auto", "--microbatches", "1"], "at least 2 with train.auto_negatives"),
         (["train", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
+        (["train", "--trunk", "resnet"], "one of cnn-small, resnet18, or module:factory; did you mean 'resnet18'?"),
         (["scale", "last", "0"], "1<=x<=256"),
         (["neighbours", "last", "x", "-k", "10000000"], "10000000 is not in the range 1<=x<=10000"),
         (["search", "last", "x", "-k", "10001"], "1<=x<=10000"),

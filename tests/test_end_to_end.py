@@ -156,7 +156,8 @@ def test_search_neighbours_and_evaluate_print_one_object_each(finished, folder):
     (test,) = lines_of(run, "test")
     assert evaluated["P@5"] == pytest.approx(test["P@5"], abs=1e-6)
     assert {"PSP@5", "nDCG@5", "R@10", "mAP"} < set(evaluated) and "P@5" in evaluated["popularity"]
-    assert json.loads(hybrid(folder, "search", str(run), "yelow", "--json").stdout)["suggestions"][0] == "yellow"
+    unknown = hybrid(folder, "search", str(run), "yelow", "--json")
+    assert unknown.returncode == 1 and json.loads(unknown.stdout)["suggestions"][0] == "yellow"
 
 
 def test_a_launcher_killed_outright_leaves_nothing_behind(started, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hybrid.trunks import TRUNKS, build_trunk, normalise, on_background, premultiplied, prepare_images
+from launch import config
 from launch.config import TrunkConfig
 from workers.errors import ConfigError
 
@@ -90,6 +91,10 @@ def test_factories_that_cannot_be_used_are_named(factories, factory, told):
     with pytest.raises(ConfigError, match=told) as caught:
         build_trunk(TrunkConfig(factory=factory, dim=8), 16)
     assert factory in str(caught.value)
+
+
+def test_the_command_line_knows_the_trunks_that_are_there():
+    assert tuple(TRUNKS) == config.TRUNKS
 
 
 def test_a_factory_with_other_arguments_is_named(factories):
