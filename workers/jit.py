@@ -65,7 +65,7 @@ class Entry:
     """A kernel that Python calls for every chunk, with arguments of the same types each time, by position.
 
     Numba looks at the types of all arguments of each call, a microsecond for fifty: after the first call `call` is the
-    compiled code itself. It raises TypeError for arguments of other types.
+    compiled code itself. It takes an array to be of the type that the first call had: whoever calls has checked that.
     """
 
     __slots__ = ("_kernel", "call")
