@@ -20,7 +20,7 @@ _SLOWER = 1.5
 _FAR_SLOWER, _LONG_S = 4.0, 1.0
 """So many times longer, and so many seconds, is no noise: one such step calls for a trial, and ends a candidate's turns
 in it. The threads of a convolution spin until the last one arrives; where other programs take a core from one of them,
-that is the time that a scheduler lets those run, at each of hundreds of barriers: seconds instead of 0.1 s a step."""
+each barrier lasts as long as a scheduler lets those run: seconds a step instead of 0.1."""
 _REST_S = 20.0
 """Seconds after a trial before the next, at least, unless a step is far slower."""
 _LEAST_REST = 10.0
@@ -138,8 +138,11 @@ class ThreadTuner:
         self._watched.append(step_s)
         rested_s, trial_s = now_s - self._settled_s, self._settled_s - self._trial_start_s
         is_full = len(self._watched) == _WATCHED_STEPS
-        has_slowed = is_full and statistics.median(self._watched) > _SLOWER * self._expected_s and rested_s > _REST_S
-        if (has_slowed or _is_far_slower(step_s, self._expected_s)) and rested_s > trial_s:
+        has_slowed = is_full and statistics.median(self._watched) > _SLOWER * self._expected_s
+        is_stuck = _is_far_slower(
+            step_s, self._expected_s
+        )  # or its batch was late: no trial each time
+        if (has_slowed and rested_s > max(_REST_S, trial_s)) or (is_stuck and rested_s > _LEAST_REST * trial_s):
             self._period_s = _FIRST_PERIOD_S
             self._try_all()
         elif rested_s > max(self._period_s, _LEAST_REST * trial_s):

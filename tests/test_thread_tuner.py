@@ -100,7 +100,8 @@ def test_one_step_that_is_far_slower_is_enough_and_no_candidate_repeats_it(monke
     """Beside a second run, spinning threads make steps of ten seconds: they must not be waited for nine times."""
     machine = Machine(monkeypatch, {1: 0.15, 2: 0.1})
     tuner = ThreadTuner([1, 2], machine.told.append)
-    machine.step_until(tuner, threads=2, at_most=20)
+    for _ in range(200):  # a trial, and a rest of ten times its length
+        machine.step(tuner)
     busy_s, machine.seconds = machine.now_s, {1: 0.2, 2: 10.0}
     while machine.used[-6:] != [1] * 6:
         machine.step(tuner)
@@ -108,6 +109,14 @@ def test_one_step_that_is_far_slower_is_enough_and_no_candidate_repeats_it(monke
     free_s, machine.seconds = machine.now_s, {1: 0.15, 2: 0.1}
     machine.step_until(tuner, threads=2, at_most=10_000)
     assert machine.now_s - free_s < 10 * 21, "a pause of ten times the trial's length, which was of those slow steps"
+
+
+def test_batches_that_are_late_now_and_then_do_not_keep_trials_going(monkeypatch):
+    machine = Machine(monkeypatch, {1: 0.2, 2: 0.1})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    for i in range(2000):
+        machine.step(tuner, load_s=3.0 if i % 10 == 9 else 0.0)
+    assert machine.used.count(1) < 2000 / 10
 
 
 def test_a_hiccup_of_a_short_step_calls_for_no_trial(monkeypatch):
