@@ -139,9 +139,7 @@ class ThreadTuner:
         rested_s, trial_s = now_s - self._settled_s, self._settled_s - self._trial_start_s
         is_full = len(self._watched) == _WATCHED_STEPS
         has_slowed = is_full and statistics.median(self._watched) > _SLOWER * self._expected_s
-        is_stuck = _is_far_slower(
-            step_s, self._expected_s
-        )  # or its batch was late: no trial each time
+        is_stuck = _is_far_slower(step_s, self._expected_s)  # or its batch was late: no trial each time
         if (has_slowed and rested_s > max(_REST_S, trial_s)) or (is_stuck and rested_s > _LEAST_REST * trial_s):
             self._period_s = _FIRST_PERIOD_S
             self._try_all()
