@@ -14,7 +14,7 @@ import torch
 from benchmarks.contender import Ranking, open_contender, training_counts
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.paused_budget import PausedBudget
-from benchmarks.process_memory import PeakMemory, larger, pss_bytes
+from benchmarks.process_memory import PeakMemory, larger
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
@@ -33,10 +33,15 @@ from workers.cores import available_cores
 from workers.settings import from_plain, to_plain
 
 WARM_UP_STEPS = 3
-"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded, memory is sampled.
+"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded.
 
 Weights and rows stay as they are; the optimizers' states see these steps' gradients, for every contender alike.
 """
+MEMORY = (
+    "the sum of the peaks of all processes of the training, but for what they took while P@5 was measured; pages that "
+    "several share are counted once, file pages of the data included. Peaks of trunk and workers need not coincide: "
+    "for the hybrid it is an upper bound, for a single process exact."
+)
 MEASURE = "measure"
 """The phase of measurements, which cost no training time."""
 
@@ -63,7 +68,8 @@ class Curve:
         self._step_s: list[float] = []
         self._phase_s: dict[str, float] = {}
         self._last_s = 0.0
-        self._memory = pss_bytes()
+        self._peak = PeakMemory()
+        self._memory = self._peak.read()
         self._table: dict[str, Any] = {}
 
     def train(self) -> dict[str, Any]:
@@ -79,12 +85,11 @@ class Curve:
         return self._result()
 
     def _warm_up(self) -> None:
-        threads, self.trainer.threads = self.trainer.threads, None  # nothing is to be timed while memory is sampled
+        threads, self.trainer.threads = self.trainer.threads, None  # these steps are not to be timed
         endless = (batch for _ in itertools.count() for batch in self._batches(epoch=0))  # a tiny set ends too soon
-        with contextlib.closing(prefetched(endless)) as prepared, PeakMemory() as memory:
+        with contextlib.closing(prefetched(endless)) as prepared:
             for _ in range(WARM_UP_STEPS):
                 self.trainer.step(*next(prepared))
-        self._memory = memory.peak
         progress = self.trainer.progress
         progress.step = progress.num_examples = 0
         self.trainer.threads = threads
@@ -117,7 +122,7 @@ class Curve:
                 self._measure(report)
 
     def _measure(self, report: StepReport) -> None:
-        self._memory = larger(self._memory, pss_bytes())
+        self._memory = larger(self._memory, self._peak.read())
         trainer, view = self.trainer, self.view
         items, features_ID = item_features(
             trainer.trunk,
@@ -141,6 +146,7 @@ class Curve:
         )
         point = {"seconds": self._last_s, "examples": trainer.progress.num_examples, "loss": report.loss}
         self._points.append(point | {name: self._table[name] for name in ("P@1", "P@5", "PSP@5", "mAP")})
+        self._peak.reset()  # a measurement is no training
         print(f"{self.settings.name}: {point} P@5 {self._table['P@5']:.3f}", file=sys.stderr, flush=True)
 
     def _result(self) -> dict[str, Any]:
@@ -153,6 +159,7 @@ class Curve:
             "precision": str(self.trainer.precision),
             "trunk_threads": self.trainer.threads.threads if self.trainer.threads else torch.get_num_threads(),
             "batches": "ahead in a thread",
+            "memory": MEMORY,
             "num_tags": len(self.view.marginal),
             "num_train_items": len(self.view.train_items),
             "examples_per_s": self.trainer.progress.num_examples / self._last_s,

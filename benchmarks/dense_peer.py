@@ -99,11 +99,12 @@ def measure_memory(head: HeadConfig, options: SuiteOptions, progress: Progress) 
 
 
 def peak_bytes(module: str, settings: Mapping[str, Any]) -> int:
-    """Largest sum of Pss, over a process and its descendants, while it takes a step or more."""
-    with ProcessContestant(module, settings) as contestant, PeakMemory(contestant.process.pid) as memory:
+    """The peak of memory, over a process and its descendants, while it takes a step or more."""
+    with ProcessContestant(module, settings) as contestant:
+        memory = PeakMemory(contestant.process.pid)
         contestant.begin(_MEMORY_S)
         contestant.end()
-    return memory.peak["Pss"]
+        return memory.read()["Pss"]
 
 
 def _ours(head: HeadConfig, num_tags: int) -> dict[str, Any]:

@@ -33,6 +33,10 @@ MEASURES = (
 NOT_JUDGED = (TRUNK,)
 HIGHER_IS_BETTER = ("examples/s", "P@5", "mAP")
 IN_TRUNKS_THREAD = "in the trunk's thread"
+SAMPLED = (
+    "largest sum of Pss over all processes of the training, file pages of the data included, in samples 20 ms apart: "
+    "arrays of a step that live shorter may be missed, or not."
+)
 AGAINST = "best hybrid against it, P@5 / mAP"
 _MIB = 1 << 20
 
@@ -62,8 +66,7 @@ def report_text(record: Result) -> str:
         "Same trunk, data, seed, batch, augmentation, schedule and training time; batches are prepared "
         f"{first.get('batches', IN_TRUNKS_THREAD)} for all. {_rates(record)} "
         "P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: "
-        "largest sum of Pss over all processes of the training, file pages of the data included, in samples 20 ms "
-        "apart: arrays of a step that live shorter may be missed, or not. `hybrid train` has one small process more, "
+        f"{first.get('memory', SAMPLED)} `hybrid train` has one small process more, "
         "the launcher. Time to quality: seconds to the first measurement with "
         f"{LEVEL_SHARE:.0%} of the best final P@5 of that size. "
         f"Trunk: {first['device']}, {first['precision']}; its CPU threads are measured while it trains."

@@ -23,7 +23,7 @@ _EPOCHS = 1000.0
 
 
 def main() -> None:
-    """Train some steps with a real trunk, rank once, sample the sum of Pss meanwhile."""
+    """Train some steps with a real trunk, rank once; how much memory did that take?"""
     restart_if_blas_is_forced()
     options = _options()
     record = Record(NAME, "Memory of trunk and workers together, by kind", vars(options))
@@ -33,14 +33,12 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The largest sum of Pss from before the matrix is made to after an exact ranking."""
+    """The peak of memory from before the matrix is made to after an exact ranking."""
     train, size = TrainConfig(epochs=_EPOCHS), DataConfig().image_size
     tags = SyntheticTags(options.tags, seed=0)
     trunk = build_trunk(TrunkConfig(dim=options.dim), size)
-    with (
-        PeakMemory() as memory,
-        WideHead(options.tags, options.dim, options.workers, tag_counts=tags.counts_N) as head,
-    ):
+    peak = PeakMemory()
+    with WideHead(options.tags, options.dim, options.workers, tag_counts=tags.counts_N) as head:
         trainer = Trainer(trunk, head, train, num_items=train.batch_size)
         for _ in range(options.steps):
             _, batch = tags.batch(train.batch_size, options.dim, train.positives)
@@ -50,7 +48,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         matrix = head.matrix
         rows_bytes, state_bytes = matrix.rows_ND.nbytes, matrix.tag_state_N4.nbytes
         limit_bytes = int(LIMIT_FACTOR * (rows_bytes + state_bytes)) + LIMIT_EXTRA_BYTES
-        result = {
+        memory = peak.read()
+        return {
             "num_tags": options.tags,
             "dim": options.dim,
             "workers": options.workers,
@@ -59,8 +58,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "shared_bytes": matrix.nbytes,
             "huge_pages": matrix.huge_pages,
             "limit_bytes": limit_bytes,
+            "memory_bytes": memory,
+            "is_within_limit": memory["Pss"] <= limit_bytes,
         }
-    return result | {"memory_bytes": memory.peak, "is_within_limit": memory.peak["Pss"] <= limit_bytes}
 
 
 def _options() -> argparse.Namespace:

@@ -1,14 +1,14 @@
 """Memory of a process and all its descendants, each shared page counted once."""
 
+import contextlib
 import os
-import threading
 from collections import defaultdict
 from pathlib import Path
-from types import TracebackType
 
 FIELDS = ("Pss", "Pss_Anon", "Pss_File", "Pss_Shmem")
 _PROC = Path("/proc")
-_PERIOD_S = 0.02
+_MARKS = ("VmHWM", "VmRSS")
+_RESET_HIGH_WATER_MARK = "5"
 
 
 def pss_bytes(pid: int | None = None) -> dict[str, int]:
@@ -40,39 +40,51 @@ def process_tree(pid: int) -> list[int]:
 
 
 class PeakMemory:
-    """Samples the sum of Pss in a thread while a block runs; `peak` is the sample with the largest sum.
+    """The most memory that a process and its descendants have taken since this was made, or since `reset`.
 
-    Sampling slows what it watches, so nothing is timed meanwhile.
+    The kernel keeps each process's high-water mark, so that nothing runs meanwhile and nothing short-lived is missed.
+    Of one process `read` is exact; of several it is the sum of each one's own peak, an upper bound, since these need
+    not coincide. A process that ended before `read` is not counted.
 
     Args:
         pid: whose, with its descendants; None: this process.
+
+    Raises:
+        OSError: from all methods, if the kernel keeps no such marks (it was built without CONFIG_PROC_PAGE_MONITOR).
+
+    **Source**: VmHWM and clear_refs in the kernel's Documentation/filesystems/proc.rst.
     """
 
     def __init__(self, pid: int | None = None) -> None:
-        self._pid = pid
-        self.peak = pss_bytes(pid)
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._pid = os.getpid() if pid is None else pid
+        self.reset()
 
-    def _sample(self) -> None:
-        while not self._is_over.wait(_PERIOD_S):
-            self.peak = larger(self.peak, pss_bytes(self._pid))
+    def reset(self) -> None:
+        """Begin again with what is taken now."""
+        for member in process_tree(self._pid):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+                (_PROC / str(member) / "clear_refs").write_text(_RESET_HIGH_WATER_MARK)
 
-    def __enter__(self) -> "PeakMemory":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._is_over.set()
-        self._thread.join()
-        self.peak = larger(self.peak, pss_bytes(self._pid))
+    def read(self) -> dict[str, int]:
+        """The peak by kind, as `pss_bytes`; what was given back since is counted as anonymous memory."""
+        total = pss_bytes(self._pid)
+        given_back = sum(map(_given_back_bytes, process_tree(self._pid)))
+        return total | {name: total[name] + given_back for name in ("Pss", "Pss_Anon")}
 
 
 def larger(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
     """The sample with the larger sum."""
     return max(one, other, key=lambda sample: sample["Pss"])
+
+
+def _given_back_bytes(pid: int) -> int:
+    """How far a process is below its high-water mark."""
+    try:
+        lines = (_PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:  # it ended meanwhile
+        return 0
+    kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines) if name in _MARKS}
+    return 1024 * (kib["VmHWM"] - kib["VmRSS"]) if len(kib) == len(_MARKS) else 0  # a dead one has no memory
 
 
 def _rollup(pid: int) -> dict[str, int]:

@@ -100,6 +100,12 @@ class Turns:
             return f"{len(self.counted)} of {self.wanted} rounds counted: {reasons[-1]}"
         return self.reduction
 
+    @classmethod
+    def joined(cls, parts: Sequence[Turns]) -> Turns:
+        """Turns that the same contestants took after several starts, as one."""
+        rounds = [round_ for part in parts for round_ in part.rounds]
+        return cls(rounds, sum(part.wanted for part in parts), parts[0].reduction)
+
     def ns_per_unit(self, name: str) -> list[float]:
         """Time per unit in each round that counted."""
         return [round_.samples[name].ns_per_unit for round_ in self.counted]

@@ -52,23 +52,58 @@ def test_a_paused_clock_stands_still():
     assert 0 < budget.used_s < 60 and budget.fraction(10**6) == pytest.approx(budget.used_s / 60)
 
 
-def test_pss_counts_children_and_peaks():
-    # A bare process is watched: the share of torch's libraries in this one moves with every process that loads them.
-    blocks = "input(); block = b'1' * 2**26; print('filled', flush=True); input()"
-    child = subprocess.Popen([sys.executable, "-c", blocks], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdin is not None and child.stdout is not None
+MIB = 2**20
+
+
+@pytest.fixture
+def obedient_child():
+    """A bare process that runs the lines it is sent: torch's libraries in this one are shared with other processes."""
+    runs_lines = "import sys\nfor line in sys.stdin: exec(line); print('done', flush=True)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", runs_lines], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+    def run(line):
+        child.stdin.write(line + "\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "done\n"
+
+    run.pid = child.pid
+    run("pass")
+    yield run
+    child.communicate(timeout=30)
+    assert child.pid not in process_tree(os.getpid())
+
+
+def test_pss_counts_children(obedient_child):
+    assert {os.getpid(), obedient_child.pid} <= set(process_tree(os.getpid()))
+    assert pss_bytes()["Pss"] > pss_bytes(obedient_child.pid)["Pss"] > 0
+
+
+def test_a_peak_of_memory_that_was_given_back_at_once_is_seen(obedient_child):
+    memory = PeakMemory(obedient_child.pid)
+    before = memory.read()
+    obedient_child("len(bytes(1) * 2**26)")
+    assert pss_bytes(obedient_child.pid)["Pss"] < before["Pss"] + 32 * MIB
+    for kind in ("Pss", "Pss_Anon"):
+        assert 60 * MIB < memory.read()[kind] - before[kind] < 70 * MIB
+    memory.reset()
+    assert abs(memory.read()["Pss"] - before["Pss"]) < 8 * MIB
+
+
+def test_a_peak_counts_children_that_came_later_and_what_is_still_held():
+    memory = PeakMemory()
+    before = memory.read()["Pss_Anon"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", "b = b'1' * 2**26; print('filled', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     try:
-        assert {os.getpid(), child.pid} <= set(process_tree(os.getpid()))
-        assert pss_bytes()["Pss"] > pss_bytes(child.pid)["Pss"] >= 0
-        with PeakMemory(child.pid) as memory:
-            before = memory.peak["Pss_Anon"]
-            child.stdin.write(b"\n")
-            child.stdin.flush()
-            assert child.stdout.readline() == b"filled\n"
+        assert child.stdout.readline() == b"filled\n"
+        assert memory.read()["Pss_Anon"] > before + 60 * MIB
     finally:
         child.communicate(b"\n", timeout=30)
-    assert memory.peak["Pss"] >= memory.peak["Pss_Anon"] > before + 2**25
-    assert child.pid not in process_tree(os.getpid())
 
 
 def test_forced_blas_variables_are_removed():

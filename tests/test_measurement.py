@@ -105,6 +105,15 @@ def test_disturbed_rounds_stay_in_the_samples_and_out_of_the_values():
     assert verdict == NOT_MEASURED and "1 of 2 rounds counted: busy machine" in why
 
 
+def test_rounds_after_several_starts_are_judged_together_and_those_missing_after_one_are_missed():
+    whole, disturbed = turns_of([3.0] * 5, [1.0] * 5), turns_of([2.0] * 4, [1.0] * 4, ["busy"] + [""] * 3)
+    joined = Turns.joined([whole, turns_of([2.0] * 4, [1.0] * 4)])
+    measured = Measurement.ratio("two_workers", joined, over="slow", under="fast")
+    assert measured.values == [3.0] * 5 + [2.0] * 4 and measured.verdict()[0] == OK
+    measured = Measurement.ratio("two_workers", Turns.joined([whole, disturbed]), over="slow", under="fast")
+    assert measured.verdict() == (NOT_MEASURED, "8 of 9 rounds counted: busy")
+
+
 @pytest.fixture
 def others_use(monkeypatch):
     """Says how many cores other processes use, instead of the machine that runs the tests."""
