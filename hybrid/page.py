@@ -60,10 +60,12 @@ def found(result: SearchResult) -> str:
         parts.append(f"not a tag itself; the mean of {', '.join(result.tags)}")
     if query.unknown_words:
         parts.append(f"unknown: {', '.join(query.unknown_words)}")
-    num_hits = sum(hit.is_true for hit in result.hits)
-    parts.append(
-        f"true: {num_hits} of the {len(result.hits)} shown, {result.num_true:,} of all {result.num_images:,} searched"
-    )
+    num_hits, searched = sum(hit.is_true for hit in result.hits), f"{result.num_images:,} searched"
+    if result.num_true:
+        parts.append(f"true: {num_hits} of the {len(result.hits)} shown, {result.num_true:,} of all {searched}")
+    else:
+        wanted = "this tag" if len(result.tags) == 1 else "all of these tags"
+        parts.append(f"none of the {searched} has {wanted}, these are the nearest")
     return " · ".join(parts)
 
 

@@ -132,6 +132,9 @@ class TrainingRun:
             Whether the budget was spent.
         """
         trainer, router = self.trainer, self.head.router
+        if trainer.fraction >= 1:
+            self._note("the budget is spent, nothing more is learned; to train on give more --minutes or --epochs")
+            return True
         router.wait_ready(1, WORKERS_START_S)
         ready = [w.index for w in router.workers() if w.state == "ready"]
         self._note(warm_up_report(self.head.matrix.worker_stats_WS[ready]))

@@ -9,6 +9,8 @@ from workers.settings import check, check_choice, nearest
 DEVICES = ("auto", "cpu", "cuda")
 TRUNKS = ("cnn-small", "resnet18")
 """Trunks that are there; `hybrid.trunks` builds them. Here, so that a wrong name is refused before anything starts."""
+EMOJI_DESIGNS = ("noto", "fluent-emoji-flat", "twemoji", "openmoji")
+"""Artists whose drawings `hybrid.data.emoji` fetches. Here for the same reason."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
 DEFAULT_MINUTES = 7.5
@@ -57,6 +59,8 @@ class DataConfig:
             self.source,
             "emoji or folder:PATH",
         )
+        if self.hold_out_design:
+            check_choice("data.hold_out_design", self.hold_out_design, EMOJI_DESIGNS)
         check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "between 8 and 1024")
         check(
             0 < self.hold_out_fraction < 1,

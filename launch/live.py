@@ -15,7 +15,9 @@ from launch.phase_bar import phase_bar
 from launch.snapshot import Snapshot
 
 _REFRESH_S = 0.25
-_FRAME_LINES = 16  # lines of the view that are not workers
+_WIDE = 80
+"""Columns of a terminal that shows everything; in a narrower one figures stand in pairs, workers have fewer columns."""
+_FRAME_LINES, _NARROW_FRAME_LINES = 16, 18  # lines of the view that are not workers
 _MIN_WORKER_LINES = 4
 _WORKER_SHARES = {
     "busy": ("receive", "draw", "kernel", "reply"),
@@ -25,6 +27,7 @@ _WORKER_SHARES = {
     "reply": ("reply",),
 }
 """Column -> phases of a worker whose shares it adds up."""
+_NARROW_SHARES = ("busy", "kernel")
 _STATE_STYLES = {"ready": "green", "busy": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
 
 
@@ -44,7 +47,7 @@ class LiveView:
         now_s = time.monotonic()
         if force or now_s - self._drawn_s >= _REFRESH_S:
             self._drawn_s = now_s
-            self._live.update(render(snapshot, self._live.console.height), refresh=True)
+            self._live.update(render(snapshot, self._live.console.height, self._live.console.width), refresh=True)
 
     def note(self, text: str) -> None:
         """Print a remark above the view."""
@@ -57,13 +60,14 @@ class LiveView:
             self._live.stop()
 
 
-def render(snapshot: Snapshot, height: int) -> RenderableType:
+def render(snapshot: Snapshot, height: int, width: int = _WIDE) -> RenderableType:
     """The view as lines: header, progress, figures, workers, and what keys do."""
     parts: list[RenderableType] = [_header(snapshot), _progress(snapshot)]
     if snapshot.step:
-        parts += ["", _figures(snapshot)]
+        parts += ["", _figures(snapshot, width)]
         if snapshot.step["workers"]:
-            parts += ["", _workers(snapshot, max(_MIN_WORKER_LINES, height - _FRAME_LINES))]
+            frame_lines = _FRAME_LINES if width >= _WIDE else _NARROW_FRAME_LINES
+            parts += ["", _workers(snapshot, max(_MIN_WORKER_LINES, height - frame_lines), width)]
     parts += ["", _footer(snapshot)]
     return Group(*parts)
 
@@ -98,30 +102,30 @@ def _progress(snapshot: Snapshot) -> RenderableType:
     return line
 
 
-def _figures(snapshot: Snapshot) -> RenderableType:
+def _figures(snapshot: Snapshot, width: int) -> RenderableType:
     step = snapshot.step
+    named = (
+        ("step", count(step["step"])),
+        ("examples/s", rate(step["examples_per_s"])),
+        ("negatives", count(step["negatives"])),
+        ("loss", f"{step['loss']:.4f}"),
+        ("trunk waited", share(step["wait_fraction"])),
+        ("chunks in flight", count(step["in_flight"])),
+        ("lr trunk", f"{step['lr']:.2e}"),
+        ("staleness, chunks", rate(step["staleness_chunks"])),
+        ("sent again", count(step["chunks_resent"])),
+        ("lr rows", f"{step['row_lr']:.2e}"),
+        ("workers lost", count(snapshot.workers_lost)),
+        ("trunk on", _place(step)),
+    )
     table = Table.grid(padding=(0, 2, 0, 0))
-    for style in ("dim", "bold", "dim", "bold", "dim", "bold"):
+    pairs = 3 if width >= _WIDE else 2
+    for style in ("dim", "bold") * pairs:
         table.add_column(style=style, no_wrap=True)
-    loss = f"{step['loss']:.4f}"
-    table.add_row(
-        "step", count(step["step"]), "examples/s", rate(step["examples_per_s"]), "negatives", count(step["negatives"])
-    )
-    table.add_row(
-        "loss", loss, "trunk waited", share(step["wait_fraction"]), "chunks in flight", count(step["in_flight"])
-    )
-    table.add_row(
-        "lr trunk",
-        f"{step['lr']:.2e}",
-        "staleness, chunks",
-        rate(step["staleness_chunks"]),
-        "sent again",
-        count(step["chunks_resent"]),
-    )
-    table.add_row(
-        "lr rows", f"{step['row_lr']:.2e}", "workers lost", count(snapshot.workers_lost), "trunk on", Text(_place(step))
-    )
-    curve = Text.assemble(("loss  ", "dim"), (sparkline(snapshot.losses.points, 60), "cyan"))
+    for start in range(0, len(named), pairs):
+        table.add_row(*(Text(text) for pair in named[start : start + pairs] for text in pair))
+    line = sparkline(snapshot.losses.points, min(60, width - len("loss  ")))
+    curve = Text.assemble(("loss  ", "dim"), (line, "cyan"))
     parts: list[RenderableType] = [table, curve]
     if phase_fraction := step.get("phase_fraction"):
         parts.append(phase_bar(phase_fraction))
@@ -135,28 +139,29 @@ def _place(step: Mapping[str, Any]) -> str:
     return f"{step.get('device', '-')}{shown}"
 
 
-def _workers(snapshot: Snapshot, lines: int) -> RenderableType:
+def _workers(snapshot: Snapshot, lines: int, width: int) -> RenderableType:
     workers = snapshot.step["workers"]
+    columns = tuple(_WORKER_SHARES) if width >= _WIDE else _NARROW_SHARES
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(f"worker ({len(workers)} of {snapshot.workers_wanted})", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for name in ("rows/s", "in flight", *_WORKER_SHARES):
+    for name in ("rows/s", "in flight", *columns):
         table.add_column(name, justify="right", no_wrap=True)
     shown = workers if len(workers) <= lines else workers[: lines - 1]
     for worker in shown:
         state = Text(worker["state"], style=_STATE_STYLES.get(worker["state"], ""))
         numbers = (rate(worker["rows_per_s"]), count(worker["in_flight"]))
-        table.add_row(Text(worker["name"]), state, *numbers, *_shares([worker]))
+        table.add_row(Text(worker["name"]), state, *numbers, *_shares([worker], columns))
     if rest := workers[len(shown) :]:
         numbers = (rate(sum(w["rows_per_s"] for w in rest)), count(sum(w["in_flight"] for w in rest)))
-        table.add_row(f"{len(rest)} more", "", *numbers, *_shares(rest))
+        table.add_row(f"{len(rest)} more", "", *numbers, *_shares(rest, columns))
     return table
 
 
-def _shares(workers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The mean share of their time in each of `_WORKER_SHARES`; `-` where a worker tells none."""
+def _shares(workers: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """The mean share of their time in each of these `_WORKER_SHARES`; `-` where a worker tells none."""
     told = [worker["phase_fraction"] for worker in workers if worker.get("phase_fraction")]
-    sums = [[sum(one[phase] for phase in phases) for one in told] for phases in _WORKER_SHARES.values()]
+    sums = [[sum(one[phase] for phase in _WORKER_SHARES[name]) for one in told] for name in columns]
     return [share(sum(column) / len(column)) if column else "-" for column in sums]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from launch.config import RunConfig
 from launch.runs import CONFIG_FILE, latest_checkpoint
+from workers.cores import torch_build
 from workers.errors import ConfigError, RunError
 from workers.settings import from_plain, nearest
 
@@ -102,6 +103,19 @@ def resolve_resumed(
                 f"Leave it out, or start a fresh run. Resuming may change: {', '.join(sorted(CHANGEABLE_ON_RESUME))}."
             )
     return after
+
+
+def check_device(config: RunConfig) -> None:
+    """Refuse a card where the installed torch can use none, before anything starts; of others torch itself will tell.
+
+    Raises:
+        ConfigError: CUDA was asked for, and the build is for the CPU.
+    """
+    if config.trunk.device == "cuda" and torch_build() == "cpu":
+        raise ConfigError(
+            "trunk.device = 'cuda', but the torch installed here was built for the CPU alone. Use --device cpu, or "
+            "install a build for CUDA."
+        )
 
 
 def read_toml(file: Path) -> Flat:

@@ -279,7 +279,7 @@ class Supervisor:
         if not cores and wanted > available_cores():
             shared = f"; more than the {available_cores()} cores here"
         self._note(f"scaled from {before} to {wanted} workers{shared}")
-        return {"before": before, "workers": wanted}
+        return {"before": before, "workers": wanted, "remark": shared.removeprefix("; ")}
 
     def _scale(self, pool: WorkerPool, wanted: int) -> None:
         for name in pool.scale(wanted):

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from launch.resolve import resolve, resolve_resumed
+from launch.resolve import check_device, resolve, resolve_resumed
 from launch.run_argument import RUN
 from launch.runs import create_run
 from launch.train_options import given_settings, train_options
@@ -67,8 +67,9 @@ def train(
     if resume is not None:
         directory, settings = resume, resolve_resumed(resume, file, named, sets)
     else:
-        settings = resolve(file, named, sets)
-        directory = create_run(settings, run_dir)
+        directory, settings = None, resolve(file, named, sets)
+    check_device(settings)
+    directory = directory or create_run(settings, run_dir)
 
     from launch.train import train as run_training  # late: it loads numpy and numba, which --help must not
 

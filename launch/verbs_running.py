@@ -53,7 +53,8 @@ def scale(directory: Path, workers: int, json_output: bool) -> None:
     answer = _ask(directory, "scale", workers=workers)
     same = answer["before"] == answer["workers"]
     change = f"stays at {answer['workers']}" if same else f"scaling from {answer['before']} to {answer['workers']}"
-    _show(f"{change} workers", answer, json_output)
+    remark = f"; {answer['remark']}" if answer.get("remark") else ""
+    _show(f"{change} workers{remark}", answer, json_output)
 
 
 @click.command(epilog="\b\nExamples:\n  hybrid stop last\n  hybrid stop last --no-wait")

@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 from scripted_trunk import ROOT, launcher_command, launcher_environment, run_launcher
 
+import launch.resolve
 from launch.cli import main
-from launch.config import RunConfig
+from launch.config import RunConfig, TrunkConfig
 from launch.runs import RunRecord, create_run, write_record
 
 VERBS = ("train", "status", "scale", "stop", "evaluate", "annotate", "search", "neighbours", "data")
@@ -103,6 +104,8 @@ def test_train_has_every_named_option():
         (["train", "--negatives", "auto", "--microbatches", "1"], "at least 2 with train.auto_negatives"),
         (["train", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
         (["train", "--trunk", "resnet"], "one of cnn-small, resnet18, or module:factory; did you mean 'resnet18'?"),
+        (["train", "--hold-out-design", "twemojis"], "did you mean 'twemoji'?"),
+        (["data", "stats", "emoji", "--hold-out-design", "note"], "did you mean 'noto'?"),
         (["scale", "last", "0"], "1<=x<=256"),
         (["neighbours", "last", "x", "-k", "10000000"], "10000000 is not in the range 1<=x<=10000"),
         (["search", "last", "x", "-k", "10001"], "1<=x<=10000"),
@@ -120,6 +123,17 @@ def test_a_mistaken_setting_leaves_no_run_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert invoke("train", "--dim", "7").exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_that_the_installed_torch_cannot_use_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch.resolve, "torch_build", lambda: "cpu")
+    result = invoke("train", "--device", "cuda")
+    assert result.exit_code == 2 and "was built for the CPU alone. Use --device cpu" in result.output
+    assert list(tmp_path.iterdir()) == []
+    launch.resolve.check_device(RunConfig())
+    monkeypatch.setattr(launch.resolve, "torch_build", lambda: "cu130")
+    launch.resolve.check_device(RunConfig(trunk=TrunkConfig(device="cuda")))  # torch itself will tell
 
 
 def test_version():

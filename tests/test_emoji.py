@@ -12,7 +12,7 @@ from hybrid.data import emoji, prepare, stats
 from hybrid.data.build_view import SplitRule, split_items
 from hybrid.data.concepts import concept_of
 from hybrid.data.view import View
-from launch.config import DataConfig
+from launch.config import EMOJI_DESIGNS, DataConfig
 from workers.errors import ConfigError, DataError
 
 DESIGNS = [design.name for design in emoji.DESIGNS]
@@ -119,6 +119,10 @@ def test_held_out_design_is_tested_on_training_concepts_only(view: View) -> None
     assert concepts(extra) == concepts(held.train_items)
     assert concepts(held.test_items) == concepts(view.test_items)
     assert np.all(held.vocabulary.counts % 3 == 0) and np.all(view.vocabulary.counts % 4 == 0)  # once per design
+
+
+def test_settings_know_the_designs_that_are_fetched() -> None:
+    assert tuple(design.name for design in emoji.DESIGNS) == EMOJI_DESIGNS
 
 
 def test_unknown_design_names_the_nearest(tmp_path: Path) -> None:

@@ -192,6 +192,10 @@ def test_a_stopped_run_goes_on_at_the_same_step_but_not_with_other_data(started,
     assert steps == sorted(set(steps)) and steps[-1] == after["step"] > before["step"]
     assert after["used_s"] > before["used_s"]
 
+    result = hybrid(tmp_path, "train", "--resume", "last")
+    assert result.returncode == 0 and "the budget is spent" in result.stderr + result.stdout
+    assert last_state(run) == after
+
     added, vocabulary = folder / "shapes" / "zz.txt", (run / "vocabulary.tsv").read_bytes()
     added.write_text("one more")
     try:

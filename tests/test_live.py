@@ -43,7 +43,7 @@ def training():
 
 def drawn(snapshot, height=40, width=110):
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
-    console.print(render(snapshot, height))
+    console.print(render(snapshot, height, width))
     return console.file.getvalue()
 
 
@@ -102,6 +102,17 @@ def test_many_workers_fit_in_a_low_terminal_and_are_summed(training):
     assert len(text.splitlines()) <= 24
     assert "193 more" in text
     assert "386 M" in text
+
+
+@pytest.mark.parametrize("width", [60, 70])
+def test_a_terminal_too_narrow_for_everything_shows_whole_figures_and_fewer_columns(training, width):
+    training.step = {**training.step, "workers": [worker(0, phase_fraction=SHARES)], "negatives": 16_384}
+    text = drawn(training, height=24, width=width)
+    assert len(text.splitlines()) <= 24 and "…" not in text
+    for shown in ("1,234", "chunks in flight", "cuda:0, 3 threads", "16,384", "Ctrl-C finishes the step"):
+        assert shown in text
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("worker-0-1"))
+    assert row[-2:] == ["75.0%", "50.0%"] and "receive" not in text
 
 
 def test_a_narrow_terminal_breaks_nothing(training):

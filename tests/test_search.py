@@ -7,6 +7,7 @@ from album import TAGS, Album
 import hybrid.neighbours as neighbours
 from hybrid.image_index import ImageIndex
 from hybrid.neighbours import nearest_tags
+from hybrid.page import found
 from hybrid.query import query_vector_D, read_query
 from hybrid.ranking import LiveRows
 from hybrid.search import best, script_of, search
@@ -52,6 +53,15 @@ def test_words_are_averaged_at_equal_length_and_unknown_ones_named(album, index,
     ]
 
 
+def test_a_tag_that_no_picture_searched_has_is_said_to_be_on_none(album, rows):
+    odd = ImageIndex(np.arange(1, 48, 2), np.eye(48, dtype=np.float32)[1::2], "album")
+    result = search("water", 3, pictures=album, index=odd, rows=rows)
+    assert result.num_true == 0 and len(result.hits) == 3
+    assert found(result) == "none of the 24 searched has this tag, these are the nearest"
+    several = search("water red", 3, pictures=album, index=odd, rows=rows)
+    assert found(several).endswith("none of the 24 searched has all of these tags, these are the nearest")
+
+
 def test_nothing_known_gives_suggestions_and_no_hits(album, index, rows):
     result = search("watr", 5, pictures=album, index=index, rows=rows)
     assert result.hits == () and result.query.suggestions[0] == "water"
@@ -82,12 +92,12 @@ def test_words_of_titles_come_before_other_tags_of_the_script(album, index, rows
 def test_only_the_best_of_variants(album, index, rows, monkeypatch):
     monkeypatch.setattr(Album, "describe", lambda album, item: {"concept": str(item % 5), "design": str(item % 2)})
     everything = search("water", 48, pictures=album, index=index, rows=rows).hits
-    found = search("water", 48, pictures=album, index=index, rows=rows, without_variants=True).hits
-    assert len(found) == 10
+    hits = search("water", 48, pictures=album, index=index, rows=rows, without_variants=True).hits
+    assert len(hits) == 10
     first = {}
     for hit in everything:
         first.setdefault((hit.item % 5, hit.item % 2), hit.item)
-    assert [hit.item for hit in found] == list(first.values())
+    assert [hit.item for hit in hits] == list(first.values())
     assert len(search("water", 3, pictures=album, index=index, rows=rows, without_variants=True).hits) == 3
 
 

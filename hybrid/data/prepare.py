@@ -19,7 +19,6 @@ from hybrid.data.splits import choose_items
 from hybrid.data.view import FORMAT_VERSION, View
 from launch.config import DataConfig
 from workers.errors import ConfigError, DataError
-from workers.settings import check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +86,6 @@ def prepare(config: DataConfig, progress: Progress = silent) -> View:
 
 
 def _open_emoji(config: DataConfig, cache: Path, progress: Progress) -> _Source:
-    if config.hold_out_design:
-        check_choice("data.hold_out_design", config.hold_out_design, [design.name for design in emoji.DESIGNS])
     key = emoji.emoji_key()
     place = build_once(
         cache / "collections" / key, lambda target: emoji.build_emoji(target, cache / "npm", progress), progress
