@@ -1,8 +1,8 @@
-"""Makes the pages of all results, `benchmarks/report.html` and README's tables: `python -m benchmarks.report`."""
+"""Makes all that shows results: pages, `benchmarks/report.html`, parts of documents: `python -m benchmarks.report`."""
 
 from pathlib import Path
 
-from benchmarks.readme_parts import fill
+from benchmarks.generated_parts import fill
 from benchmarks.record import RESULTS
 from benchmarks.report_page import report_page
 from benchmarks.result_pages import page_of, read_records, write_pages
@@ -10,14 +10,18 @@ from workers.disk import write_whole
 
 REPORT = RESULTS.parent / "report.html"
 README = RESULTS.parents[1] / "README.md"
+DOCUMENTS = (README, RESULTS.parents[1] / "docs" / "benchmarks.md")
+"""With parts that are made from results."""
 
 
 def main() -> None:
     """Everything that is made from results."""
     write_pages()
     write_whole(REPORT, report_of(RESULTS))
-    write_whole(README, fill(README.read_text(encoding="utf-8"), read_records()))
-    print(REPORT, README, sep="\n")
+    records = read_records()
+    for document in DOCUMENTS:
+        write_whole(document, fill(document.read_text(encoding="utf-8"), records))
+    print(REPORT, *DOCUMENTS, sep="\n")
 
 
 def report_of(folder: Path) -> str:

@@ -18,10 +18,10 @@ def newest_verdicts(records: Iterable[Mapping[str, Any]]) -> list[Result]:
 
 
 def tally(results: Iterable[Result]) -> str:
-    """How many are of which verdict, as a sentence."""
+    """How many are of which verdict, in a line."""
     verdicts = [result["verdict"] for result in results]
     counts = [f"{verdicts.count(verdict)} {word}" for verdict, word in _WORDS.items()]
-    return f"Of {len(verdicts)} gates, {', '.join(counts)}."
+    return f"{len(verdicts)} gates: {', '.join(counts)}."
 
 
-_WORDS = {OK: "are reached", SHORT: "are missed", NOT_MEASURED: "were not measured"}
+_WORDS = {OK: "reached", SHORT: "missed", NOT_MEASURED: "not measured"}

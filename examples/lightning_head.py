@@ -1,6 +1,7 @@
-"""A LightningModule with a `WideHead` as its output layer (`pip install lightning`).
+"""A LightningModule with a `WideHead` as its output layer.
 
-    python examples/lightning_head.py --steps 100
+    .venv/bin/pip install -c constraints.txt -e '.[lightning]'
+    .venv/bin/python examples/lightning_head.py --steps 100
 
 What differs from any other LightningModule: the workers belong to one process, so the head is made when training starts
 and closed when it ends, by `setup` and `teardown`. `validation_step` runs under `eval()` and without gradients, so that
@@ -13,7 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from plain_loop import count_tags, make_loader, make_trunk, precision_at_3, use_free_cores
+from plain_loop import (
+    ALPHA,
+    HELD_OUT,
+    ROW_LR,
+    TRAINING,
+    count_tags,
+    make_loader,
+    make_trunk,
+    precision_at_3,
+    use_free_cores,
+)
 from torch.utils.data import DataLoader, IterableDataset
 
 from hybrid import WideHead
@@ -27,11 +38,11 @@ except ModuleNotFoundError:
 class Batches(IterableDataset[Any]):
     """The synthetic pictures of `plain_loop.py`, in whole batches."""
 
-    def __init__(self, num_tags: int, steps: int) -> None:
-        self.num_tags, self.steps = num_tags, steps
+    def __init__(self, num_tags: int, steps: int, seed: int) -> None:
+        self.num_tags, self.steps, self.seed = num_tags, steps, seed
 
     def __iter__(self) -> Iterator[Any]:
-        return make_loader(self.num_tags, self.steps)
+        return make_loader(self.num_tags, self.steps, self.seed)
 
 
 class Tagger(lightning.LightningModule):
@@ -49,7 +60,12 @@ class Tagger(lightning.LightningModule):
         if self.head is None:
             given = self.hparams
             self.head = WideHead(
-                given["num_tags"], given["dim"], given["workers"], tag_counts=self.tag_counts, alpha=0.75, row_lr=0.05
+                given["num_tags"],
+                given["dim"],
+                given["workers"],
+                tag_counts=self.tag_counts,
+                alpha=ALPHA,
+                row_lr=ROW_LR,
             )
 
     def teardown(self, stage: str) -> None:
@@ -97,8 +113,8 @@ def main() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    train = DataLoader(Batches(options.tags, options.steps), batch_size=None)
-    valid = DataLoader(Batches(options.tags, 1), batch_size=None)
+    train = DataLoader(Batches(options.tags, options.steps, TRAINING), batch_size=None)
+    valid = DataLoader(Batches(options.tags, 1, HELD_OUT), batch_size=None)
     tagger = Tagger(options.tags, options.dim, options.workers, count_tags(options.tags, options.steps))
     trainer.fit(tagger, train, valid)
     print(f"P@3 among {options.tags:,} tags: {float(trainer.callback_metrics['P@3']):.3f}")

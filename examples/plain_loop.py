@@ -1,6 +1,6 @@
 """A plain PyTorch loop with a `WideHead` as its output layer.
 
-    python examples/plain_loop.py --tags 100000 --workers 2
+    .venv/bin/python examples/plain_loop.py --tags 100000 --workers 2
 
 The pictures are noise around one prototype per kind, so that the example needs no data; each has three tags out of very
 many. At the end the tags of pictures that were not trained on are asked for.
@@ -17,20 +17,23 @@ from torch import nn
 from hybrid import WideHead
 
 NUM_KINDS, SIDE, BATCH_SIZE = 50, 16, 64
+TRAINING, HELD_OUT = 1, 2
+"""Seeds of pictures."""
+ALPHA, ROW_LR = 0.75, 0.05  # chosen for these tiny data: leave both out for your own
 
 
-def make_loader(num_tags: int, steps: int) -> Iterator[tuple[torch.Tensor, list[list[int]]]]:
+def make_loader(num_tags: int, steps: int, seed: int = TRAINING) -> Iterator[tuple[torch.Tensor, list[list[int]]]]:
     """Batches of pictures and their tags: the kind, a group of five kinds, and one far out in the vocabulary."""
-    generator = torch.Generator().manual_seed(0)
-    prototypes = torch.randn(NUM_KINDS, 3, SIDE, SIDE, generator=generator)
-    for kinds in draw_kinds(steps):
+    prototypes = torch.randn(NUM_KINDS, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(seed)
+    for kinds in draw_kinds(steps, seed):
         noise = torch.randn(BATCH_SIZE, 3, SIDE, SIDE, generator=generator)
         yield prototypes[kinds] + 0.5 * noise, [true_tags(int(kind), num_tags) for kind in kinds]
 
 
-def draw_kinds(steps: int) -> torch.Tensor:
+def draw_kinds(steps: int, seed: int = TRAINING) -> torch.Tensor:
     """What each picture of each batch shows."""
-    return torch.randint(NUM_KINDS, (steps, BATCH_SIZE), generator=torch.Generator().manual_seed(1))
+    return torch.randint(NUM_KINDS, (steps, BATCH_SIZE), generator=torch.Generator().manual_seed(seed))
 
 
 def true_tags(kind: int, num_tags: int) -> list[int]:
@@ -84,7 +87,7 @@ def main() -> None:
     trunk = make_trunk(options.dim)
     optimizer = torch.optim.AdamW(trunk.parameters(), lr=0.003)
     counts = count_tags(options.tags, options.steps)
-    with WideHead(options.tags, options.dim, options.workers, tag_counts=counts, alpha=0.75, row_lr=0.05) as head:
+    with WideHead(options.tags, options.dim, options.workers, tag_counts=counts, alpha=ALPHA, row_lr=ROW_LR) as head:
         for step, (images, tags) in enumerate(make_loader(options.tags, options.steps)):
             optimizer.zero_grad()
             loss = head(trunk(images), tags)  # ships features; workers update rows; loss is a scalar tensor
@@ -94,7 +97,7 @@ def main() -> None:
                 print(f"step {step}: loss {loss.item():.3f}")
         trunk.eval()
         head.eval()  # from here on nothing changes any more
-        images, tags = next(make_loader(options.tags, 1))
+        images, tags = next(make_loader(options.tags, 1, HELD_OUT))
         with torch.no_grad():
             ids, _ = head.topk(trunk(images), k=3)
         print(f"P@3 among {options.tags:,} tags: {precision_at_3(ids, tags):.3f}")

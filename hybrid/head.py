@@ -195,7 +195,8 @@ class WideHead(HeadQueries, nn.Module):
             first_chunk: number of the first chunk within this step; it seeds the draws, so micro-batches differ.
 
         Raises:
-            DataError, ChunkError, ConfigError, WorkerLost: as `forward`; nothing was sent.
+            DataError, ChunkError, ConfigError: as `forward`; nothing was sent.
+            WorkerLost: as `forward`; nothing is in flight.
         """
         batch = TagBatch.of(tags, self.num_tags)
         if self.is_closed:

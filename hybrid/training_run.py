@@ -133,7 +133,7 @@ class TrainingRun:
         """
         trainer, router = self.trainer, self.head.router
         if trainer.fraction >= 1:
-            self._note("the budget is spent, nothing more is learned; to train on give more --minutes or --epochs")
+            self._note("the budget is spent: nothing more is learned. To go on, resume with more --minutes or --epochs")
             return True
         router.wait_ready(1, WORKERS_START_S)
         ready = [w.index for w in router.workers() if w.state == "ready"]

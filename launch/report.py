@@ -96,7 +96,7 @@ def way_on(directory: Path, *, is_broken: bool = False) -> str:
     if checkpoint is None:
         intent = "Nothing was saved yet. To start again, with other options if need be"
     else:
-        intent = f"{'When that is mended, to' if is_broken else 'To'} go on from {checkpoint.name}"
+        intent = f"{'Once that is fixed, to' if is_broken else 'To'} go on from {checkpoint.name}"
     return f"{intent}:\n\n  {resume_command(directory)}"
 
 

@@ -25,7 +25,7 @@ def results_of(directory: Path) -> Mapping[str, Any]:
 
 
 def print_end(console: Console, directory: Path, record: RunRecord, state: str) -> None:
-    """Say that a run does not run, and all that is known of its end."""
+    """Say that a run is not running, and all that is known of its end."""
     console.print(describe_end(directory, record, state), soft_wrap=True, markup=False, highlight=False)
     for name, table in named_tables(results_of(directory)).items():
         console.print()
@@ -39,7 +39,7 @@ def describe_end(directory: Path, record: RunRecord, state: str) -> str:
     """A sentence or two: for a run that was asked something that only a living one can answer, too."""
     if state == "died":
         return (
-            f"{directory} does not run: its launcher (process {record.pid}) died while it was {record.state}, "
-            f"without a word. {way_on(directory)}"
+            f"{directory} is not running: its launcher (process {record.pid}) died while it was {record.state}, "
+            f"without saying why. {way_on(directory)}"
         )
-    return f"{directory} does not run: {state}." + ("" if state == "finished" else f" {way_on(directory)}")
+    return f"{directory} is not running: {state}." + ("" if state == "finished" else f" {way_on(directory)}")

@@ -245,7 +245,7 @@ class Supervisor:
         """Pass a wish to stop on, once; end by force what does not obey, or what the user will not wait for."""
         if self._signals.impatient:
             child.close(terminate_s=0.0)
-            raise Interrupted("interrupted twice: everything was ended at once")
+            raise Interrupted("interrupted twice: all processes were killed")
         if self._signals.asked and self._stop_sent_s is None:
             if not can_finish:
                 raise Interrupted("stopped before the first step")
@@ -255,7 +255,7 @@ class Supervisor:
                 self._link.send("stop")
         if self._stop_sent_s is not None and time.monotonic() - self._heard_s > _STOP_SILENCE_S:
             raise RunError(
-                f"the trunk said nothing for {_STOP_SILENCE_S:g} s after it was asked to stop, and was ended."
+                f"the trunk sent nothing for {_STOP_SILENCE_S:g} s after it was asked to stop, and was killed."
             )
 
     def _note(self, text: str) -> None:

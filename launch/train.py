@@ -60,7 +60,7 @@ def _supervise(supervisor: Supervisor) -> int:
 
 def _notes(error: Exception) -> str:
     """What went wrong besides, after the error itself."""
-    return "".join(f"\nBesides, {note}" for note in getattr(error, "__notes__", ()))
+    return "".join(f"\nAlso: {note}" for note in getattr(error, "__notes__", ()))
 
 
 def _say(text: str) -> None:

@@ -49,9 +49,9 @@ OPTIONS = (
     TrainOption("--image-size", "data.image_size", int, "Side in pixels of the images that the trunk sees."),
     TrainOption("--hold-out-design", "data.hold_out_design", str, "Emoji: never train on this design, test on it."),
     TrainOption("--hold-out", "data.hold_out_fraction", float, "Folders: share of the images kept for the test."),
-    TrainOption("--min-count", "data.min_count", int, "Drop tags on fewer training images."),
-    TrainOption("--max-tags", "data.max_tags", int, "Keep so many of the most frequent tags; 0 keeps all."),
-    TrainOption("--max-items", "data.max_items", int, "Use only so many images; 0 uses all."),
+    TrainOption("--min-count", "data.min_count", int, "Drop tags that occur on fewer training images."),
+    TrainOption("--max-tags", "data.max_tags", int, "Keep this many of the most frequent tags; 0 keeps all."),
+    TrainOption("--max-items", "data.max_items", int, "Use only this many images; 0 uses all."),
     TrainOption(
         "--cache-dir",
         "data.cache_dir",
@@ -62,10 +62,10 @@ OPTIONS = (
         "--workers",
         "workers",
         int,
-        "Worker processes, 0 for as many as suit the cores; `hybrid scale` changes it during the run.",
+        "Worker processes; 0 chooses by the number of cores. `hybrid scale` changes it during the run.",
     ),
     TrainOption(
-        "--profile-steps", "profile_steps", int, "Trace so many steps into trace.json; 0 traces none. See --profile."
+        "--profile-steps", "profile_steps", int, "Trace this many steps into trace.json; 0 traces none. See --profile."
     ),
     TrainOption(
         "--transport",
@@ -79,7 +79,7 @@ OPTIONS = (
         "--trunk-threads",
         "trunk.threads",
         int,
-        "CPU threads of the trunk; 0: the fastest, by trying.",
+        "CPU threads of the trunk; 0: on a CPU, whatever is fastest while it trains.",
     ),
     TrainOption("--device", "trunk.device", click.Choice(DEVICES), "Where the trunk computes."),
     TrainOption("--batch-size", "train.batch_size", int, "Examples per step."),

@@ -15,7 +15,7 @@ _SCORE = click.option(
     type=click.Choice(["probability", "lift"]),
     default="probability",
     show_default=True,
-    help="What ranks tags: log p(tag | image) up to a number per image, or the bare score, which favours rare tags.",
+    help="Rank tags by probability, or by how much likelier than chance they are, which favours rare tags.",
 )
 
 
@@ -25,10 +25,18 @@ _SCORE = click.option(
 @click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @_SCORE
 @click.option(
-    "--map-least", type=click.IntRange(1), default=2, show_default=True, help="Fewest true images of a tag in mAP."
+    "--map-least",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="mAP counts tags with at least so many images.",
 )
 @click.option(
-    "--map-most", type=click.IntRange(1), default=50, show_default=True, help="Most true images of a tag in mAP."
+    "--map-most",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="mAP counts tags with at most so many images.",
 )
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_output: bool) -> None:

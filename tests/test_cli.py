@@ -260,11 +260,11 @@ def test_status_of_a_finished_run_tells_its_measures_and_files(run):
 def test_status_of_a_run_whose_results_cannot_be_read_is_told_without_them(run, damaged):
     (run / "results.json").write_text(damaged)
     told = invoke("status", str(run))
-    assert told.exit_code == 0 and "does not run: finished" in told.output
+    assert told.exit_code == 0 and "is not running: finished" in told.output
 
 
 def test_status_of_a_failed_run_tells_where_its_logs_are(run):
     (run / "log").mkdir(exist_ok=True)
     write_record(run, RunRecord(pid=1, control="ipc:///nowhere", started=1.0, state="failed"))
     told = invoke("status", str(run)).output
-    assert "does not run: failed" in told and "--resume" in told and told.rstrip().endswith("log")
+    assert "is not running: failed" in told and "--resume" in told and told.rstrip().endswith("log")

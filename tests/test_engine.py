@@ -24,8 +24,8 @@ from wide_cases import (
 from workers.config import OBJECTIVES, ROW_OPTIMIZERS
 from workers.engine import WideEngine
 from workers.errors import ChunkError
-from workers.matrix import EXAMPLES, SERVED
 from workers.sampler import FIRST, SIZE
+from workers.worker_stats import EXAMPLES, SERVED
 
 MODES = list(itertools.product(OBJECTIVES, ROW_OPTIMIZERS, (False, True)))
 POSITIVES = [[1, 2, 3], [4], [2, 9, 11, 30], [59], [0, 5]]

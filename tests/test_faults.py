@@ -13,8 +13,8 @@ from worker_system import LIMIT_S, WorkerSystem, make_chunk, wait_for_exit, work
 
 from workers.config import TRANSPORTS
 from workers.errors import ChunkError
-from workers.matrix import WARM_UP_NS
 from workers.router_counters import RouterCounters
+from workers.worker_stats import WARM_UP_NS
 
 _HERE = Path(__file__).parent
 

@@ -8,7 +8,8 @@ import numpy as np
 from wide_cases import make_chunk, make_config, random_features
 
 from workers.engine import WideEngine
-from workers.matrix import EXAMPLES, STALENESS, TagMatrix
+from workers.matrix import TagMatrix
+from workers.worker_stats import EXAMPLES, STALENESS
 
 NUM_CHUNKS = 300
 WORK = """

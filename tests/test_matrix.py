@@ -157,6 +157,17 @@ def num_descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.parametrize("arguments", [{"marginal": MARGINAL[1:]}, {"seed": -1}, {"counts": np.zeros(5, np.int64)}])
+def test_a_matrix_that_cannot_be_made_leaves_no_descriptor(arguments):
+    def memory_files():
+        return sum("memfd" in str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink())
+
+    before = memory_files()
+    with pytest.raises((DataError, OverflowError)):
+        create(make_config(), **arguments)
+    assert memory_files() == before
+
+
 def test_close_leaves_no_descriptor():
     matrix = create(make_config())
     before = num_descriptors()

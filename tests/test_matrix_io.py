@@ -118,6 +118,9 @@ def test_changed_byte(saved, name):
         {"head": {"objective": "x"}},
         {"rows_per_shard": 0},
         {"rows_per_shard": -1},
+        {"num_tags": float("inf")},
+        {"head": []},
+        {"head": None},
     ],
     ids=str,
 )

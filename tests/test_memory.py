@@ -104,6 +104,20 @@ def test_temporary_file_where_memfd_is_missing(monkeypatch):
     arrays["numbers"][:] = 5
     assert (SharedArrays.attach(arrays.fd)["numbers"] == 5).all()
     assert str(Path(f"/proc/self/fd/{arrays.fd}").readlink()).endswith("(deleted)")
+    assert "temporary file" in arrays.huge_pages
+
+
+def test_a_full_disk_is_an_error_before_a_page_is_touched(monkeypatch):
+    """A page that a file has no room for ends the process that touches it, by SIGBUS."""
+
+    def full(fd, start, num_bytes):
+        assert os.fstat(fd).st_blocks == 0
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(MemoryError, match="No space left"):
+        SharedArrays.create({"large": ArraySpec("|u1", (4 * HUGE_PAGE_BYTES,))})
 
 
 def test_a_part_without_huge_pages_is_not_taken_for_all(monkeypatch):

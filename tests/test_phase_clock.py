@@ -11,8 +11,8 @@ from worker_system import make_reply, worker_system
 import hybrid.worker_phases
 import workers.phase_clock
 from hybrid.worker_phases import WorkerPhases, mean_shares
-from workers.matrix import COMPILED, DRAW_NS, KERNEL_NS, RECEIVE_NS, REPLY_NS, SERVED, WAIT_NS, WARM_UP_NS
 from workers.phase_clock import PHASES, PhaseClock
+from workers.worker_stats import COMPILED, DRAW_NS, KERNEL_NS, RECEIVE_NS, REPLY_NS, SERVED, WAIT_NS, WARM_UP_NS
 
 LIMIT_S = 60.0
 

@@ -12,8 +12,10 @@ import pytest
 from worker_system import LIMIT_S, private_endpoint, small_matrix, until, wait_for_exit
 
 from workers.errors import ConfigError, WorkerLost
-from workers.matrix import MAX_WORKERS, SERVED, WARM_UP_NS, TagMatrix
+from workers.lifeline import TERMINATED_STATUS
+from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.pool import WorkerPool
+from workers.worker_stats import SERVED, WARM_UP_NS
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,32 @@ def test_leaving_worker_that_dies_is_named_but_not_replaced(pool: WorkerPool, ma
     assert pool.scale(1) == ["worker-1-1"]
     pool.kill("worker-1-1")
     assert _poll_until_lost(pool, 1) == ["worker-1-1"]
+    assert _names(pool) == ["worker-0-1"]
+
+
+@pytest.mark.parametrize(
+    ("status", "was_ready", "lost"),
+    [
+        (0, True, []),
+        (TERMINATED_STATUS, True, ["worker-1-1"]),
+        (-signal.SIGTERM, True, ["worker-1-1"]),
+        (TERMINATED_STATUS, False, []),
+        (-signal.SIGTERM, False, []),
+        (1, False, ["worker-1-1"]),
+    ],
+)
+def test_leaving_worker_is_named_unless_it_said_so_or_never_held_a_chunk(
+    pool: WorkerPool, matrix: TagMatrix, status: int, was_ready: bool, lost: list[str]
+) -> None:
+    pool.scale(2)
+    pool.scale(1)
+    (leaving,) = (worker for worker in pool.workers if worker.is_leaving)
+    leaving.process.kill()
+    leaving.process.wait(LIMIT_S)
+    leaving.process.returncode = status
+    if was_ready:
+        _be_ready(matrix)
+    assert pool.poll() == lost
     assert _names(pool) == ["worker-0-1"]
 
 

@@ -47,10 +47,18 @@ def test_the_drop_in_example_learns_ranks_and_saves(tmp_path, monkeypatch):
 
 
 def test_targets_and_files_that_it_names_exist():
-    text = README.read_text()
-    root = README.parent
-    targets = set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, flags=re.MULTILINE))
-    makefile = (root / "Makefile").read_text()
-    assert targets and all(f"\n{target}:" in makefile for target in targets)
-    links = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert links and all((root / link).exists() for link in links), links
+    makefile = (README.parent / "Makefile").read_text()
+    for document in (README, *sorted(README.parent.glob("docs/**/*.md"))):
+        text = document.read_text()
+        targets = set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, flags=re.MULTILINE))
+        assert all(f"\n{target}:" in makefile for target in targets), (document, targets)
+        for link, _, anchor in re.findall(r"\]\(([^)#:]*)(#([^)]+))?\)", text):
+            linked = document.parent / link if link else document
+            assert linked.exists(), (document, link)
+            assert not anchor or anchor in anchors(linked), (document, link, anchor)
+
+
+def anchors(document):
+    """What a link into a document may name: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

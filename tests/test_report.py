@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gates import GATES, NOT_MEASURED, OK
+from benchmarks.generated_parts import PARTS, fill, outside_parts
 from benchmarks.measurement import Measurement
-from benchmarks.readme_parts import PARTS, fill, outside_parts
 from benchmarks.record import RESULTS, Record, read_record
-from benchmarks.report import README, REPORT, report_of
+from benchmarks.report import DOCUMENTS, README, REPORT, report_of
 from benchmarks.report_page import digest_of
 from benchmarks.result_pages import page_of, read_records, write_pages
 from benchmarks.verdicts import newest_verdicts, tally
@@ -39,14 +39,16 @@ def records():
     return read_records()
 
 
-def test_the_generated_parts_of_readme_say_what_the_results_say(records):
-    readme = README.read_text()
-    assert fill(readme, records) == readme, AGAIN
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_generated_parts_of_a_document_say_what_the_results_say(document, records):
+    text = document.read_text()
+    assert fill(text, records) == text, AGAIN
 
 
-def test_people_write_no_measured_figure_beside_the_generated_parts():
-    prose = re.sub(r"```.*?```", "", outside_parts(README.read_text()), flags=re.DOTALL)
-    assert set(MEASURED.findall(prose)) - set(UNMEASURED) == set(), "put figures into benchmarks/readme_parts.py"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_people_write_no_measured_figure_beside_the_generated_parts(document):
+    prose = re.sub(r"```.*?```", "", outside_parts(document.read_text()), flags=re.DOTALL)
+    assert set(MEASURED.findall(prose)) - set(UNMEASURED) == set(), "put figures into benchmarks/generated_parts.py"
 
 
 @pytest.mark.parametrize("text", ["4.3 ms", "P@5 .733", "1,706 MiB", "0.4%", "takes 31 s", "1.2x", "up to 12 times"])
@@ -59,15 +61,18 @@ def test_other_numbers_may_stand_in_prose(text):
     assert not MEASURED.search(text)
 
 
-def test_every_part_is_shown_in_readme():
-    assert set(re.findall(r"<!-- benchmark: (\w+) -->", README.read_text())) == set(PARTS)
+def test_every_part_is_shown_once():
+    shown = [name for path in DOCUMENTS for name in re.findall(r"<!-- benchmark: (\w+) -->", path.read_text())]
+    assert sorted(shown) == sorted(PARTS)
 
 
-def test_a_changed_result_makes_readme_stale(records):
+def test_a_changed_result_makes_what_shows_it_stale(records):
     changed = copy.deepcopy(dict(records))
     changed["head_memory"]["results"][0]["memory_bytes"]["Pss"] += 1 << 30
-    readme = README.read_text()
-    assert fill(readme, changed) != readme
+    changed["run_quality"]["results"][0]["tables"]["test"]["P@5"] += 0.1
+    for document in DOCUMENTS:
+        text = document.read_text()
+        assert fill(text, changed) != text
 
 
 @pytest.mark.parametrize(
@@ -130,7 +135,7 @@ def test_the_newest_result_judges_a_gate(folder):
         verdicts = {result["name"]: result["verdict"] for result in newest_verdicts(records)}
         assert verdicts["two_workers"] == NOT_MEASURED and len(verdicts) == len(GATES)
     assert {result["name"]: result["verdict"] for result in newest_verdicts([old])}["two_workers"] == OK
-    assert tally(newest_verdicts([old])).startswith(f"Of {len(GATES)} gates, 1 are reached, 1 are missed")
+    assert tally(newest_verdicts([old])).startswith(f"{len(GATES)} gates: 1 reached, 1 missed")
 
 
 def test_labels_of_the_plot_tell_gates_apart():

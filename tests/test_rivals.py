@@ -24,8 +24,8 @@ from benchmarks.rivals.start_tensors import random_features, random_rows
 from benchmarks.suite_options import SuiteOptions
 from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import stream_key
-from workers.matrix import NEGATIVES as DRAWN
 from workers.sampler import draw_ids
+from workers.worker_stats import NEGATIVES as DRAWN
 
 N, D = 300, 8
 QUICK = SuiteOptions(rounds=1, round_s=0.01, max_tags=N)

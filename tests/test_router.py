@@ -181,6 +181,19 @@ def test_no_chunks_need_no_worker(stage: Stage) -> None:
     assert stage.router.collect(stage.router.submit([]), 0.0) == []
 
 
+def test_chunks_that_are_submitted_when_workers_are_past_hope_are_given_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up() -> list[str]:
+        raise WorkerLost("workers died again and again")
+
+    monkeypatch.setattr(stage.register, "poll", give_up)
+    stage.clock.now_s += 1.0
+    with pytest.raises(WorkerLost, match="again and again"):
+        stage.router.submit([make_chunk(0)])
+    assert stage.router.num_in_flight == 0
+
+
 def test_chunks_of_a_dead_worker_are_sent_again_in_order(stage: Stage) -> None:
     dead = stage.worker(0)
     ticket = stage.router.submit([make_chunk(0), make_chunk(1)])

@@ -284,7 +284,7 @@ def test_a_stopping_trunk_that_falls_silent_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(launch.supervisor, "_STOP_SILENCE_S", 0.2)
     supervisor._signals.asked = True
     monkeypatch.setattr(supervisor, "_prepare", prepare_once(supervisor))
-    with pytest.raises(RunError, match="said nothing for"):
+    with pytest.raises(RunError, match="sent nothing for"):
         supervisor.run()
     assert_nothing_is_left_but_this(tmp_path)
 

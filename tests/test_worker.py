@@ -1,5 +1,7 @@
 """A real worker process, questioned by a trunk that follows a script."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from workers.codec import Frame, check_outgoing, decode, encode
 from workers.config import TRANSPORTS
 from workers.engine import WideEngine
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError
+from workers.lifeline import TERMINATED_STATUS
 from workers.lines import TrunkLine
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
@@ -220,6 +223,22 @@ def test_worker_drained_instead_of_welcomed_leaves(new_trunk: Trunk) -> None:
     new_trunk.say("DRAIN")
     assert new_trunk.hear().kind == "BYE"
     assert worker.process.wait(LIMIT_S) == 0
+
+
+def test_worker_that_is_terminated_before_it_was_welcomed_says_bye(new_trunk: Trunk) -> None:
+    assert new_trunk.hear().kind == "HELLO"
+    (worker,) = new_trunk.pool.workers
+    os.kill(worker.pid, signal.SIGTERM)
+    assert new_trunk.hear().kind == "BYE"
+    assert worker.process.wait(LIMIT_S) == 0
+
+
+def test_worker_that_is_terminated_while_it_serves_does_not_pass_for_one_that_left_in_order(new_trunk: Trunk) -> None:
+    assert new_trunk.hear().kind == "HELLO"
+    new_trunk.welcome()
+    (worker,) = new_trunk.pool.workers
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.process.wait(LIMIT_S) == TERMINATED_STATUS != 0
 
 
 @pytest.mark.parametrize(

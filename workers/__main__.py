@@ -9,14 +9,14 @@ import sys
 
 from workers.cores import of_text, pin
 from workers.endpoint import remove_endpoint
-from workers.lifeline import watch_owner
+from workers.lifeline import TERMINATED_STATUS, watch_owner
 
 
 def main() -> None:
     """Map the inherited matrix, then serve until the trunk or the owner ends it."""
     options = _parse()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, which ends its workers in order
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
     watch_owner(options.lifeline_fd, functools.partial(_leave_as_orphan, options.endpoint), options.owner_pid)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.name} %(levelname)s %(name)s: %(message)s")
     pin(of_text(options.cores))

@@ -36,7 +36,7 @@ class Chunk:
     pos_weights: np.ndarray | None
     """float32 like `pos_ids`, factor of each positive's term of the loss; None: 1."""
     items_B: np.ndarray | None
-    """int64, items whose true tags lie in the matrix; or else the two next."""
+    """int64, items whose true tags lie in the matrix; None: the next two are given instead."""
     true_ids: np.ndarray | None
     """int32, true tags, ascending within an example; negatives among them are masked."""
     true_offsets: np.ndarray | None

@@ -1,12 +1,11 @@
 """The settings of the wide head, owned by the side that computes it."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from workers.errors import ConfigError
-from workers.settings import check, check_choice, nearest
+from workers.settings import check, check_choice, convert, nearest
 
 OBJECTIVES = ("negative-sampling", "sampled-softmax")
 NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = range(len(OBJECTIVES))
@@ -19,7 +18,8 @@ DEFAULT_TRANSPORT = "ring"
 """The faster one, see docs/adr/0006."""
 MAX_DRAWS = 1 << 24
 """Negatives that one chunk may ask for, over all its examples: float32 counts exactly so far."""
-MAX_ROW_LR = 1e6
+MAX_ROW_LR = MAX_FACTOR = 1e6
+"""Of learning rates, and of other factors: far from where float32 ends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +61,23 @@ class HeadConfig:
         check(
             draws <= MAX_DRAWS, "head.negatives", self.negatives, f"at most {MAX_DRAWS:,} draws a chunk, not {draws:,}"
         )
-        check(0 < self.negative_weight < math.inf, "head.negative_weight", self.negative_weight, "positive and finite")
+        weight_is_sane = 0 < self.negative_weight <= MAX_FACTOR
+        check(weight_is_sane, "head.negative_weight", self.negative_weight, f"positive, at most {MAX_FACTOR:g}")
         check(0 <= self.alpha <= 2, "head.alpha", self.alpha, "between 0 and 2")
         check(0 <= self.row_lr <= MAX_ROW_LR, "head.row_lr", self.row_lr, f"between 0 and {MAX_ROW_LR:g}")
         decay_is_sane = self.weight_decay >= 0 and self.weight_decay * self.row_lr < 1
         check(decay_is_sane, "head.weight_decay", self.weight_decay, "at least 0, and below 1 / head.row_lr")
         check(self.max_norm >= 0, "head.max_norm", self.max_norm, "at least 0 (0 means no bound)")
         check(1 <= self.chunk_size <= 4096, "head.chunk_size", self.chunk_size, "between 1 and 4096")
-        check(0 <= self.init_scale < math.inf, "head.init_scale", self.init_scale, "at least 0, and finite")
+        check(0 <= self.init_scale <= MAX_FACTOR, "head.init_scale", self.init_scale, f"between 0 and {MAX_FACTOR:g}")
 
 
 def changed(config: HeadConfig, settings: Mapping[str, Any], arguments: Iterable[str] = ()) -> HeadConfig:
     """The configuration with some fields replaced; `arguments` are further names that its caller knows.
 
     Raises:
-        ConfigError: an unknown name (lists the known ones, suggests the nearest), or a value that breaks its rule.
+        ConfigError: an unknown name (lists the known ones, suggests the nearest), or a value of another type or that
+            breaks its rule.
 
     Example:
         >>> changed(HeadConfig(), {"negatives": 64}).negatives
@@ -87,4 +89,6 @@ def changed(config: HeadConfig, settings: Mapping[str, Any], arguments: Iterable
             raise ConfigError(
                 f"WideHead has no setting {name!r}{nearest(name, known) or '.'} Known: {', '.join(known)}."
             )
-    return replace(config, **settings)
+    types = get_type_hints(HeadConfig)
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # of NumPy
+    return replace(config, **{name: convert(types[name], value, f"head.{name}") for name, value in plain.items()})

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 def available_cores(root: Path = ROOT) -> int:
-    """Logical CPUs that may be busy at once: those of the affinity, of a container's quota only so many as it pays for.
+    """Logical CPUs that may be busy at once: those of the affinity mask, but no more than a container's quota pays for.
 
     A quota of 2.5 counts as 2: a thread that is paid for half of the time stalls whoever waits for it.
 

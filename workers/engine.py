@@ -15,21 +15,12 @@ from workers.jit import kernel
 from workers.job import Answer, plain_chunk, prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
-from workers.matrix import (
-    BUSY_NS,
-    EXAMPLES,
-    HITS,
-    MAX_WORKERS,
-    NEGATIVES,
-    ROWS_WRITTEN,
-    SERVED,
-    STALENESS,
-    TagMatrix,
-)
+from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.rounding import rounding_noise
 from workers.sampler import draw_ids
 from workers.scratch import Scratch
 from workers.tags import Tags
+from workers.worker_stats import BUSY_NS, EXAMPLES, HITS, NEGATIVES, ROWS_WRITTEN, SERVED, STALENESS
 
 __all__ = ["Chunk", "Reply", "WideEngine"]
 
@@ -83,9 +74,9 @@ class WideEngine:
             A reply whose arrays are those of `answer`, or else the next call overwrites them.
 
         Raises:
-            ChunkError: the chunk breaks a rule, needs too much memory, or leads to numbers that are not finite; rows
-                stay finite in any case.
-                Nothing was written, but with private negatives the examples before the first that is not finite.
+            ChunkError: the chunk breaks a rule, needs too much memory, or leads to numbers that are not finite. Rows
+                stay finite in any case. Nothing was written, except with private negatives, where the examples before
+                the bad one stay applied.
         """
         is_plain = self._check(chunk, all_features=False)
         try:

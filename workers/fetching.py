@@ -1,8 +1,8 @@
 """What a kernel asks of memory an example ahead, so that it is in the cache when its turn comes.
 
 `next_places` is a pointer to the places (`workers.hot_rows`) of the next example's rows. After its last one come those
-of the example after it, or after the last example whatever the plan left there, even places of copies that there are
-not: they are fetched in vain at worst.
+of the example after it, or after the last example whatever the plan left there, even places of copies that do not
+exist: at worst they are fetched in vain.
 
 Legend: S slots of an example.
 """

@@ -53,7 +53,7 @@ def fill_rows(
 
 @kernel
 def _draw(key, first_counter, scale, values):
-    """Uniform on [-2**31, 2**31) times the scale: two values, whose number is even, of each 64 random bits."""
+    """Uniform on [-2**31, 2**31) times the scale: an even number of values, two from each 64 random bits."""
     for i in range(len(values) // 2):
         bits = random_bits(key, np.uint64(first_counter + i))
         values[2 * i] = np.float32(np.int32(bits)) * scale

@@ -1,7 +1,8 @@
 """The tags of hot rows (`workers.hot_rows`): those that a chunk updates often, found while it is planned.
 
 Who looks at all tags of a chunk (`workers.sightings`) notes a tag here when its count has grown by `HOT_UPDATES`. So
-one that is updated much more often is found nearly always: only when tags that share its count came each time.
+one that is updated much more often is nearly always found: it is missed only if, each time, it was another tag of the
+same place that came.
 """
 
 # mypy: allow-untyped-defs

@@ -56,7 +56,7 @@ class Work(NamedTuple):
     pos_scores_P: np.ndarray
     pos_weights_P: np.ndarray
     places_A: np.ndarray
-    """int32, places of the A slots that have a gradient; with it and the move along the features:"""
+    """int32, places of the A slots that have a gradient; the next two run parallel to it."""
     grads_A: np.ndarray
     moves_A: np.ndarray
 

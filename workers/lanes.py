@@ -19,9 +19,8 @@ class Lanes:
         self._builder, self._vector = builder, ir.VectorType(data.type.pointee, width)
         self._pointer = builder.bitcast(builder.gep(data, [first]), self._vector.as_pointer())
 
-    def load(self, as_type=None):
-        values = self._builder.load(self._pointer, align=4)
-        return values if as_type is None else self._builder.bitcast(values, as_type)
+    def load(self):
+        return self._builder.load(self._pointer, align=4)
 
     def store(self, values) -> None:
         self._builder.store(self._builder.bitcast(values, self._vector), self._pointer, align=4)

@@ -8,9 +8,12 @@ parent's process id, once a second.
 
 import os
 import select
+import signal
 import threading
 from collections.abc import Callable
 
+TERMINATED_STATUS = 128 + signal.SIGTERM
+"""Exit status of a worker that SIGTERM ended, wherever it was; 0 is that of one that has said BYE."""
 _PARENT_CHECK_S = 1.0
 
 

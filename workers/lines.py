@@ -40,7 +40,7 @@ class TrunkLine:
         return True
 
     def receive(self) -> Iterator[tuple[str, list[Frame]]]:
-        """What has arrived: name and frames of each message, up to a bound that no honest peers reach."""
+        """What has arrived: name and frames of each message, up to a bound; the rest waits for the next call."""
         for _ in range(_MAX_PER_RECEIVE):
             try:
                 identity = self._socket.recv(zmq.DONTWAIT, copy=False)

@@ -4,8 +4,8 @@ Legend: N tags, D dim, S stored words of a row, G groups of the sampler, I items
 
 Concurrency: rows and states are written by all workers without locks (Hogwild). What survives every race: each 4-byte
 value is one that some worker wrote, and workers write finite values only; so a row may mix two updates, or lose one,
-but never holds NaN. Everything else is written once, before a worker starts, but for `worker_stats_WS` and
-`applied_W`, where each worker writes its own row alone.
+but never holds NaN. Everything else is written once, before a worker starts, but for `is_filled`, which the owner sets,
+and `worker_stats_WS` and `applied_W`, where each worker writes its own row alone.
 """
 
 import threading
@@ -22,27 +22,9 @@ from workers.memory import ArraySpec, SharedArrays
 from workers.rows import dim_of, row_dtype_of, stored_form, unpack
 from workers.sampler import build_groups, sampling_probabilities
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
+from workers.worker_stats import NUM_STATS
 
 MAX_WORKERS = 256
-(
-    SERVED,
-    EXAMPLES,
-    ROWS_WRITTEN,
-    HITS,
-    NEGATIVES,
-    BUSY_NS,
-    STALENESS,
-    WAIT_NS,
-    RECEIVE_NS,
-    DRAW_NS,
-    KERNEL_NS,
-    REPLY_NS,
-    WARM_UP_NS,
-    COMPILED,
-) = range(14)
-"""Columns of `worker_stats_WS`: chunks answered, examples, row writes, accidental hits, negatives drawn, nanoseconds at
-work, summed staleness in chunks; nanoseconds of each phase (`workers.phase_clock`); nanoseconds from WELCOME to READY,
-and how many kernels had to be compiled in them, of the latest worker in this place."""
 
 _LOOK_S = 0.005
 _FAILED = -1
@@ -72,7 +54,7 @@ def matrix_spec(sizes: Sizes) -> dict[str, ArraySpec]:
         "sampler_members": ArraySpec("<i4", (sizes.num_members,)),
         "item_offsets": ArraySpec("<i8", (num_items + 1,)),  # CSR of the true tags of each item
         "item_tags": ArraySpec("<i4", (num_true,)),  # ascending within an item
-        "worker_stats_WS": ArraySpec("<i8", (MAX_WORKERS, 16)),
+        "worker_stats_WS": ArraySpec("<i8", (MAX_WORKERS, NUM_STATS)),  # columns: `workers.worker_stats`
         "applied_W": ArraySpec("<i8", (MAX_WORKERS,)),  # chunks that wrote; close together, since all are added up
         "is_filled": ArraySpec("<i8", (1,)),  # 1 when rows and their state are ready to be used
     }
@@ -128,15 +110,14 @@ class TagMatrix:
             DataError: counts, marginal or true tags do not fit.
             MemoryError: the machine cannot hold the matrix.
         """
+        marginal_N = None if marginal is None else _checked_marginal_N(marginal, num_tags)
         matrix = cls.allocate(
             num_tags, dim, config=config, counts=counts, item_offsets=item_offsets, item_tags=item_tags
         )
-        marginal_N = np.asarray(matrix.counts_N if marginal is None else marginal, np.float64)
-        if marginal_N.shape != (num_tags,) or not (marginal_N.min() >= 0 and 0 < marginal_N.sum() < np.inf):
-            raise DataError(f"marginal has shape {marginal_N.shape}; expected ({num_tags},), not negative, sum above 0")
+        if marginal_N is None:
+            marginal_N = matrix.counts_N / matrix.counts_N.sum()
         matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
-        bias_N = objectives.initial_bias_N(config, marginal_N / marginal_N.sum(), matrix.log_q_N)
-        matrix.tag_state_N4[:, BIAS] = bias_N
+        matrix.tag_state_N4[:, BIAS] = objectives.initial_bias_N(config, marginal_N, matrix.log_q_N)
 
         def fill() -> None:
             fill_rows(matrix.rows_NS, config.init_scale / dim**0.5, seed, matrix._is_closing.is_set)
@@ -152,8 +133,12 @@ class TagMatrix:
 
         if in_background:
             threading.Thread(target=fill_or_tell, name="fill-rows", daemon=True).start()
-        else:
+            return matrix
+        try:
             fill()
+        except BaseException:
+            matrix.close()
+            raise
         return matrix
 
     @classmethod
@@ -275,6 +260,13 @@ class TagMatrix:
         """Let go of the memory; arrays taken from it before stay valid. Idempotent."""
         self._is_closing.set()  # a thread that still fills rows ends with its present block
         self.arrays.close()
+
+
+def _checked_marginal_N(marginal: np.ndarray, num_tags: int) -> np.ndarray:
+    marginal_N = np.asarray(marginal, np.float64)
+    if marginal_N.shape != (num_tags,) or not (marginal_N.min() >= 0 and 0 < marginal_N.sum() < np.inf):
+        raise DataError(f"marginal has shape {marginal_N.shape}; expected ({num_tags},), not negative, sum above 0")
+    return marginal_N / marginal_N.sum()
 
 
 def _checked_truth(offsets: np.ndarray | None, tags: np.ndarray | None, num_tags: int) -> tuple[np.ndarray, np.ndarray]:

@@ -83,6 +83,8 @@ def load_matrix(
 
     Raises:
         MatrixMismatch: names the file that is missing, cut off, changed, or of another objective.
+        DataError: true tags do not fit, or the saved dim does not suit the rows that `config` wants.
+        MemoryError: the machine cannot hold the matrix.
     """
     saved = open_rows(folder)
     if saved.config.objective != config.objective:
@@ -143,7 +145,7 @@ class SavedMatrix:
                 specs[name] = ArraySpec(*stored_form(stop - start, self.dim, self.config.row_dtype))
             self._arrays = {name: self._map(name, spec) for name, spec in specs.items()}
             self._checksums = {name: str(self._files[name]["sha256"]) for name in specs}
-        except (KeyError, TypeError, ValueError, ConfigError, DataError) as e:
+        except (KeyError, TypeError, ValueError, OverflowError, ConfigError, DataError) as e:
             raise MatrixMismatch(f"{folder / _META} is not the description of a matrix: {e!r}") from e
 
     @property

@@ -98,13 +98,14 @@ class SharedArrays:
                 f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
                 "use fewer tags or a smaller dim"
             )
-        fd = _anonymous_file()
+        fd, is_file = _anonymous_file()
         try:
             os.ftruncate(fd, num_bytes)
             buffer = _map(fd, num_bytes)
-            huge_pages = "ordinary pages, taken as they are used"
+            huge_pages = f"ordinary pages, {'those of a temporary file' if is_file else 'taken as they are used'}"
+            if reserve and not is_file:
+                huge_pages = _collapse(buffer)  # before the next, or pages that are there would be copied
             if reserve:
-                huge_pages = _collapse(buffer)
                 os.posix_fallocate(fd, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
         except OSError as e:
             os.close(fd)
@@ -165,15 +166,16 @@ def _layout(spec: Mapping[str, ArraySpec]) -> tuple[dict[str, Any], int]:
     return {"identity": uuid.uuid4().hex[:16], "arrays": arrays}, -(-end // page) * page
 
 
-def _anonymous_file() -> int:
+def _anonymous_file() -> tuple[int, bool]:
+    """A descriptor of memory, or of a file without a name where the kernel has none; which of them it is."""
     if hasattr(os, "memfd_create"):
         try:
-            return os.memfd_create("hybrid-matrix", os.MFD_CLOEXEC)
+            return os.memfd_create("hybrid-matrix", os.MFD_CLOEXEC), False
         except OSError as e:
             if e.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
     with tempfile.TemporaryFile(prefix="hybrid-matrix-") as file:  # has no name on Linux
-        return os.dup(file.fileno())
+        return os.dup(file.fileno()), True
 
 
 def _map(fd: int, num_bytes: int) -> np.ndarray:

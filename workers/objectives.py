@@ -57,8 +57,8 @@ def log_probability_correction_N(
     of that tag, so its logarithm is taken off.
 
     A weight of 0, of a tag that every item carries, stands for 1/n, n being the largest count: less than any rarer tag
-    weighs by inverse frequency (log(n/c) > 1/n), and still finite. Such a tag is learned as a negative alone; what
-    ranks it high is that everything carries it.
+    weighs by inverse frequency (log(n/c) > 1/n), and still finite. Such a tag is not learned, as no draw of it is
+    ever a negative; what ranks it high is that everything carries it.
     """
     correction_N = np.zeros(len(counts_N), np.float64)
     if config.objective == "negative-sampling":

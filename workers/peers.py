@@ -135,9 +135,9 @@ class Peer:
 class Peers(dict[str, Peer]):
     """The workers that have said HELLO and are not forgotten, by name."""
 
-    def in_state(self, state: State) -> list[Peer]:
-        """Those in this state, in the order of their HELLOs."""
-        return [peer for peer in self.values() if peer.state is state]
+    def in_state(self, *states: State) -> list[Peer]:
+        """Those in one of these states, in the order of their HELLOs."""
+        return [peer for peer in self.values() if peer.state in states]
 
     def silent(self, now_s: float, silence_s: float, start_limit_s: float) -> list[tuple[Peer, float]]:
         """Those that have owed a sign of life for too long, each with the seconds; large chunks may take longer."""

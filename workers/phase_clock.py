@@ -8,7 +8,7 @@ import numpy as np
 from numba.core import event
 
 from workers.chunk import Reply
-from workers.matrix import COMPILED, DRAW_NS, KERNEL_NS, RECEIVE_NS, REPLY_NS, WAIT_NS, WARM_UP_NS
+from workers.worker_stats import COMPILED, DRAW_NS, KERNEL_NS, RECEIVE_NS, REPLY_NS, WAIT_NS, WARM_UP_NS
 from workers.worker_trace import WorkerTrace
 
 PHASES = {"wait": WAIT_NS, "receive": RECEIVE_NS, "draw": DRAW_NS, "kernel": KERNEL_NS, "reply": REPLY_NS}
@@ -72,7 +72,7 @@ class PhaseClock:
 
 
 def warm_up_report(stats_WS: np.ndarray) -> str:
-    """How the kernels of some workers came to be ready, in one sentence; what a worker waited for another is counted.
+    """How the kernels of some workers came to be ready, in one sentence; time spent waiting for another's turn counts.
 
     Args:
         stats_WS: the workers' rows of `TagMatrix.worker_stats_WS`, one or more.

@@ -26,12 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.errors import WorkerLost
-from workers.lifeline import Lifeline
-from workers.matrix import MAX_WORKERS, SERVED, WARM_UP_NS, TagMatrix
+from workers.lifeline import TERMINATED_STATUS, Lifeline
+from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.ring import Ring, check_reach
 from workers.settings import check
 from workers.trace import TraceWindow
 from workers.worker_log import WorkerLog
+from workers.worker_stats import SERVED, WARM_UP_NS
 
 _LEAVE_LIMIT_S = 60.0
 _KILL_LIMIT_S = 10.0
@@ -52,7 +53,7 @@ class PooledWorker:
     process: subprocess.Popen[bytes]
     log: WorkerLog
     earlier_warm_up_ns: int
-    """What the statistics of its place said when it was started: its own warm-up takes another time."""
+    """WARM_UP_NS of its place when it was started: another value later means that this worker has its kernels."""
     leaves_before_s: float | None = None
     """Of a worker that was scaled away: when it is killed if it is still there, by `time.monotonic()`."""
 
@@ -67,7 +68,7 @@ class PooledWorker:
         return self.leaves_before_s is not None
 
     def is_starting(self, matrix: TagMatrix) -> bool:
-        """Whether its kernels are not ready yet, so that it was sent no chunk."""
+        """Whether its kernels are not there yet, so that it was sent no chunk."""
         return int(matrix.worker_stats_WS[self.index, WARM_UP_NS]) == self.earlier_warm_up_ns
 
 
@@ -214,6 +215,7 @@ class WorkerPool:
             command += ["--ring-fd", str(self._ring.fd)]
             inherited.append(self._ring.fd)
         log = WorkerLog(self._log_dir, index)
+        warm_up_ns = int(self._matrix.worker_stats_WS[index, WARM_UP_NS])
         try:
             process = subprocess.Popen(
                 command,
@@ -227,7 +229,6 @@ class WorkerPool:
         except BaseException:
             log.close()
             raise
-        warm_up_ns = int(self._matrix.worker_stats_WS[index, WARM_UP_NS])
         self._workers[name] = PooledWorker(name, index, process, log, warm_up_ns)
 
     def _bury(self, worker: PooledWorker, status: int) -> bool:
@@ -236,7 +237,8 @@ class WorkerPool:
         last_words = worker.log.last_words()
         worker.log.close()
         if worker.is_leaving:
-            return status == 0 or (status == -signal.SIGTERM and worker.is_starting(self._matrix))
+            was_terminated = status in (-signal.SIGTERM, TERMINATED_STATUS)
+            return status == 0 or (was_terminated and worker.is_starting(self._matrix))
         said = f", and said:\n{last_words}" if last_words else ""
         _log.warning("worker %s (process %d) ended with status %d%s", worker.name, worker.pid, status, said)
         self._check_hope(worker.name, status, last_words)

@@ -23,7 +23,7 @@ the message's arrays:
 Of an array it says which one of the kind's it is (they rise), where it lies, and its shape. It lies at a byte offset in
 the request part (4) or the reply part (5a) of the message's berth, or, if that is null, in a frame. Offsets rise, are
 multiples of 64, and arrays do not overlap. A message whose berth is null has frames alone: so over `--transport zmq`,
-between hosts, and where no berth is free.
+and where no berth is free.
 
 Names and types of fields and arrays are not sent: a version stands for all of them.
 

@@ -97,7 +97,7 @@ def make_ring(transport: str, chunk_size: int, dim: int) -> Ring | None:
 
 
 def check_reach(ring: Ring | None, endpoint: str) -> None:
-    """Refuse a ring where workers may be on other hosts.
+    """Refuse a ring at an endpoint that is not one host's own.
 
     Raises:
         ConfigError: there is a ring and the endpoint is not `ipc://`.
@@ -105,7 +105,7 @@ def check_reach(ring: Ring | None, endpoint: str) -> None:
     if ring is not None and not endpoint.startswith("ipc://"):
         raise ConfigError(
             f"transport = 'ring' at the endpoint {endpoint!r}: shared memory reaches one host only. "
-            "Use transport = 'zmq' between hosts."
+            "Use an endpoint ipc://..., or transport = 'zmq'."
         )
 
 

@@ -21,6 +21,8 @@ def rounding_noise(dim: int, seed: int = 0) -> np.ndarray:
     """Random words for `vectors.put`: two numbers of 16 bits each, from any of `NOISE_WORDS` places on.
 
     Both are evenly spread over [0, 2**16), so that over all places their mean is exactly a half: rounding has no drift.
+    They stand 64 apart, a 1024th of a value's last bit: an update of less than half of that is lost. It is 4e-6 of the
+    value or less, where float32 itself loses what is below 6e-8.
 
     Returns:
         uint32 `[NOISE_WORDS + D/2]`; the end repeats the start, so that a row may begin at every place.

@@ -26,8 +26,7 @@ from workers.router_counters import RouterCounters
 from workers.settings import check, to_plain
 
 _MEMBERSHIP_POLL_S = 0.05
-_LATE_REPLIES_S = 0.2
-_ABSENCE_S = 1.0
+_LATE_REPLIES_S, _ABSENCE_S = 0.2, 1.0
 _TICK_MS = 20
 
 _log = logging.getLogger(__name__)
@@ -94,11 +93,8 @@ class Router:
         Raises:
             WorkerLost: they were not within the limit, or die again and again.
         """
-
-        def joined() -> int:
-            return sum(peer.state in (State.STARTING, State.READY) for peer in self._peers.values())
-
-        self._serve_until(lambda: joined() >= num_workers, timeout_s, f"{num_workers} workers")
+        in_state, joined = self._peers.in_state, (State.STARTING, State.READY)
+        self._serve_until(lambda: len(in_state(*joined)) >= num_workers, timeout_s, f"{num_workers} workers")
 
     def submit(self, chunks: Sequence[Chunk]) -> Ticket:
         """Send chunks to the least loaded workers; what they cannot take waits here. Never blocks.
@@ -108,10 +104,15 @@ class Router:
 
         Raises:
             ProtocolError: an array has the wrong type or number of dimensions.
+            WorkerLost: workers die again and again; the chunks are given up.
         """
         ticket = self._exchange.submit(chunks)
         self.counters.chunks_submitted += len(chunks)
-        self.service()
+        try:
+            self.service()
+        except BaseException:
+            self._exchange.give_up(ticket)
+            raise
         return ticket
 
     def collect(self, ticket: Ticket, timeout_s: float) -> list[Reply]:

@@ -5,7 +5,7 @@
 
 A bfloat16 is the upper half of a float32. Values are rounded at random when a kernel writes them (`vectors.put`): with
 rounding to the nearest, updates below half of a value's last bit, 0.4% of it, would be lost for ever; rounded at
-random, they arrive on average.
+random, they arrive on average, down to what `workers.rounding` says.
 
 Source: Gupta et al., "Deep learning with limited numerical precision" (2015), section 3.1.
 """

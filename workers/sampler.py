@@ -105,7 +105,7 @@ def draw_ids(groups_G4, members_X, key, ids_K):
     K, G = len(ids_K), np.uint64(len(groups_G4))
     groups, ids = values_from(groups_G4.reshape(-1), 0), values_from(ids_K, 0)
     places, chances, others = stacked_uint32(_BLOCK), stacked_uint32(_BLOCK), stacked_uint64(_BLOCK)
-    if len(groups_G4) < K * _LINE_GROUPS:  # one after the other, lines come faster than each when a draw asks for it
+    if len(groups_G4) < K * _LINE_GROUPS:  # fetched in a row, lines come faster than one by one as draws ask for them
         for g in range(0, len(groups_G4), _LINE_GROUPS):
             prefetch_near(groups, g * _COLUMNS)
     for start in range(0, K, _BLOCK):

@@ -60,7 +60,7 @@ class Scratch:
         return memory.view(dtype).reshape(shape)
 
     def array(self, name: str, shape: tuple[int, ...] | int, dtype: npt.DTypeLike) -> np.ndarray:
-        """A C-contiguous array with arbitrary contents; the same memory at every call with this name."""
+        """The front of this name's buffer, C-contiguous, with arbitrary contents; a name has one type for good."""
         latest = self._latest.get(name)
         if latest is not None and latest[0] == shape:  # chunks are mostly alike
             return latest[1]

@@ -13,7 +13,7 @@ S = TypeVar("S")
 
 
 _LEAST_ALIKE = 0.5
-"""Of 1; what is less like the name was hardly meant."""
+"""From 0 to 1; a name less similar than this was hardly meant."""
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -37,6 +37,8 @@ def from_plain(settings_type: type[S], values: Mapping[str, Any], where: str = "
     Raises:
         ConfigError: an unknown key (lists the known ones, suggests the nearest) or a value of the wrong type.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"setting {where!r} is a table of settings, got {values!r}.")
     hints = typing.get_type_hints(settings_type)
     arguments = {}
     for key, value in values.items():
@@ -44,7 +46,7 @@ def from_plain(settings_type: type[S], values: Mapping[str, Any], where: str = "
         if key not in hints:
             known = ", ".join(hints)
             raise ConfigError(f"unknown setting {path!r}{nearest(key, hints)}. Known here: {known}.")
-        arguments[key] = _convert(hints[key], value, path)
+        arguments[key] = convert(hints[key], value, path)
     return settings_type(**arguments)
 
 
@@ -66,10 +68,13 @@ def check_choice(field: str, value: str, choices: typing.Iterable[str]) -> None:
         raise ConfigError(f"{field} = {value!r}, but it must be one of {', '.join(choices)}{nearest(value, choices)}")
 
 
-def _convert(hint: Any, value: Any, path: str) -> Any:
+def convert(hint: Any, value: Any, path: str) -> Any:
+    """A plain value as the type of its field wants it; whole numbers pass for floats.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"setting {path!r} is a table of settings, got {value!r}.")
         return from_plain(typing.cast(type, hint), value, path)
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in options:

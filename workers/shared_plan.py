@@ -65,8 +65,10 @@ def shared_plan(num_examples: int, num_drawn: int, num_positives: int, scratch: 
 
 @inlined_kernel
 def fill_plan(plan, neg_ids, ids_A, offsets_B1, weights_A):
-    """Fill the front of a plan's memory; returns (K, S, L). There are no branches on what is lone: none could be
-    guessed."""
+    """Fill the front of a plan's memory; returns (K, S, L).
+
+    No branch depends on whether a positive is lone: it could not be predicted.
+    """
     K, T = assign_slots(plan.table, neg_ids, ids_A, plan.ids_S, plan.multiplicity_K, plan.old_slots_A)
     S = K
     counts, tags, old_slots = (

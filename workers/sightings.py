@@ -1,7 +1,8 @@
 """Which tags an example may have twice, and which a chunk updates often: a table of tags by their low bits.
 
-One look at a place of the table, which stays in the nearest cache, answers both for a tag. Of equal low bits it may
-say that a tag was seen when another one was, never that it was not; who wants to know compares the tags.
+One look at a place of the table, which stays in the nearest cache, answers both for a tag. Tags of equal low bits share
+a place: it may claim that a tag was seen when another was, but misses none in less than a million looks at one place.
+Callers compare the tags themselves.
 
 A place holds, in uint32:
 

@@ -1,5 +1,6 @@
 """One worker: answers the chunks of one trunk until it is told to leave."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,26 +58,40 @@ def serve(
     talk = _Talk(WorkerLine(endpoint, me.name), ring, clock)
     is_done = False
     try:
-        about = {"matrix": matrix.fingerprint, "ring": ring and ring.identity}
-        talk.say("HELLO", name=me.name, index=me.index, **about)  # 1
-        welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
-        if welcome.kind == "WELCOME":
-            engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
-            try:
-                with clock.warming_up():
-                    warm_up_in_turn(engine.warm_up)
-                matrix.wait_filled(_FILL_LIMIT_S)
-            except SystemExit:  # scaled away, it holds no chunk
-                talk.say("BYE")  # 8
-                is_done = True
-                raise
-            talk.say("READY")  # 3
-            _log.info("ready; %s", warm_up_report(matrix.worker_stats_WS[me.index : me.index + 1]))
-            _answer_chunks(talk, engine, welcome.fields["heartbeat_s"])
+        with contextlib.suppress(_LeavesEarly):
+            engine, heartbeat_s = _start(talk, matrix, me)
+            _answer_chunks(talk, engine, heartbeat_s)
         talk.say("BYE")  # 8
         is_done = True
     finally:
         talk.line.close(hand_over=is_done)
+
+
+class _LeavesEarly(Exception):
+    """This worker was told to leave before it was ready: it holds no chunk."""
+
+
+def _start(talk: "_Talk", matrix: TagMatrix, me: WorkerIdentity) -> tuple[WideEngine, float]:
+    """1 to 3; returns what computes chunks, and how often to say that it lives.
+
+    Raises:
+        _LeavesEarly: by DRAIN or SIGTERM.
+    """
+    try:
+        about = {"matrix": matrix.fingerprint, "ring": talk.ring and talk.ring.identity}
+        talk.say("HELLO", name=me.name, index=me.index, **about)  # 1
+        welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
+        if welcome.kind == "DRAIN":
+            raise _LeavesEarly
+        engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
+        with talk.clock.warming_up():
+            warm_up_in_turn(engine.warm_up)
+        matrix.wait_filled(_FILL_LIMIT_S)
+    except SystemExit:
+        raise _LeavesEarly from None
+    talk.say("READY")  # 3
+    _log.info("ready; %s", warm_up_report(matrix.worker_stats_WS[me.index : me.index + 1]))
+    return engine, welcome.fields["heartbeat_s"]
 
 
 def _answer_chunks(talk: "_Talk", engine: WideEngine, heartbeat_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The parts of README that are made from results: `<!-- benchmark: NAME -->` to `<!-- end -->`."""
+"""The parts of documents that are made from results: `<!-- benchmark: NAME -->` to `<!-- end -->`."""
 
 import re
 import statistics
@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import gpu_only_report, head_report
-from benchmarks.gates import NOT_MEASURED
+from benchmarks.gates import NOT_MEASURED, SHORT
 from benchmarks.markdown import markdown_table
+from benchmarks.rival_verdicts import LEVEL, verdicts
+from benchmarks.spread import spread_of
 from benchmarks.verdict_table import verdicts_markdown
 from benchmarks.verdicts import newest_verdicts, tally
 from workers.errors import DataError
@@ -15,12 +17,15 @@ from workers.errors import DataError
 Records = Mapping[str, Mapping[str, Any]]
 _PART = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MIB = 1 << 20
+_LEVEL = " and ".join(f"{apart:g} of {measure}" for measure, apart in LEVEL.items())
+_DIM = "D = 256"
+_GATES = "[docs/benchmarks.md](docs/benchmarks.md#the-speed-that-the-wide-engine-is-to-reach)"
 BARE_ROW = "ceiling at 256"
 """Name of the measurement in the results of `benchmarks.kernels`."""
 
 
-def fill(readme: str, records: Records) -> str:
-    """README with every part made again.
+def fill(document: str, records: Records) -> str:
+    """A document with every part made again.
 
     Raises:
         DataError: a part has an unknown name, or the results that it needs are not there.
@@ -29,13 +34,13 @@ def fill(readme: str, records: Records) -> str:
     def made(match: re.Match[str]) -> str:
         start, name, end = match.groups()
         if name not in PARTS:
-            raise DataError(f"README has a part {name!r}; known are {', '.join(PARTS)}.")
+            raise DataError(f"a document has a part {name!r}; known are {', '.join(PARTS)}.")
         try:
             return f"{start}{PARTS[name](records).strip()}\n{end}"
         except KeyError as e:
-            raise DataError(f"README's part {name!r} needs {e}, which no results hold; run that benchmark.") from e
+            raise DataError(f"the part {name!r} needs {e}, which no results hold; run that benchmark.") from e
 
-    return _PART.sub(made, readme)
+    return _PART.sub(made, document)
 
 
 def outside_parts(text: str) -> str:
@@ -57,11 +62,23 @@ def gates_part(records: Records) -> str:
     return "\n\n".join(parts)
 
 
+def tally_part(records: Records) -> str:
+    """How many gates are reached, and what those that are missed lack."""
+    results = newest_verdicts(records.values())
+    missed = [
+        f"- missed: {result['what']}, {result['value']:.3g}{result['unit']} for {result['gate']:g}{result['unit']}"
+        for result in results
+        if result["verdict"] == SHORT
+    ]
+    parts = [" ".join([tally(results), *_bare_row(records)]), "\n".join(missed), f"All of them: {_GATES}."]
+    return "\n\n".join(filter(None, parts))
+
+
 def _bare_row(records: Records) -> list[str]:
     """What the machine's memory can do, without which nobody can compare ratios with those of another machine."""
     record = records.get("kernels", {"results": ()})
     times = [r["value"] for r in record["results"] if r["name"] == BARE_ROW and r["value"] is not None]
-    return [f"Rewriting a bare row of 256 took {times[0]:.3g} ns, {_machine(record)}."] if times else []
+    return [f"The machine: a bare row of 256 is rewritten in {times[0]:.3g} ns, {_machine(record)}."] if times else []
 
 
 def _stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
@@ -91,26 +108,28 @@ def _quality(record: Mapping[str, Any]) -> str:
     drawn = {(r["settings"]["train"]["positives"], r["settings"]["head"]["negatives"]) for r in record["results"]}
     draws = "; ".join(f"{positives} positives and {negatives:,} negatives" for positives, negatives in sorted(drawn))
     text = (
-        f"{minutes} minutes of training with the default settings of {record['written'][:10]} ({draws}; where a name "
-        f"says otherwise, that was changed), {_machine(record)}. The trunk waited for workers {waited}% of the time. "
-        "In brackets popularity, which predicts the most frequent tags for everybody."
+        f"{minutes} minutes of training with the defaults of {record['written'][:10]} ({draws}) except where a name "
+        f"says otherwise, {_machine(record)}. The trunk waited for workers {waited}% of the time. In brackets what "
+        "popularity reaches, which gives every picture the most frequent tags."
     )
-    header = ["data", "P@1", "P@5", "PSP@5", "mAP, word -> pictures", "of words with so many pictures"]
+    header = ["data", "P@1", "P@5", "PSP@5", "mAP", "over words with this many pictures"]
     return f"{text}\n\n{markdown_table(header, rows)}"
 
 
 def workers_part(records: Records) -> str:
     """How quality differs between numbers of workers."""
+    record = records["worker_quality"]
     by_workers: dict[int, list[float]] = {}
-    for result in records["worker_quality"]["results"]:
+    for result in record["results"]:
         by_workers.setdefault(result["settings"]["workers"], []).append(result["final"]["P@5"])
     means = [statistics.mean(values) for values in by_workers.values()]
     every = [value for values in by_workers.values() for value in values]
     return (
-        f"{len(every)} trainings of the same length, with {', '.join(map(str, sorted(by_workers)))} workers "
-        f"(`make bench-workers`): mean P@5 on validation pictures differs by {100 * (max(means) - min(means)):.2f} "
-        f"points between numbers of workers. Single runs went from {min(every):.3f} to {max(every):.3f}: a few "
-        "subjects come in many variants of skin tone and gender."
+        f"{len(every)} short trainings of {record['settings']['epochs']:g} epochs, with "
+        f"{', '.join(map(str, sorted(by_workers)))} workers (`make bench-workers`): mean P@5 on validation pictures "
+        f"differs by {100 * (max(means) - min(means)):.2f} points between numbers of workers. Single runs went from "
+        f"{min(every):.3f} to {max(every):.3f}: a few subjects, each in many variants of skin tone and gender, decide "
+        "P@5. They are too short to be compared with README's table."
     )
 
 
@@ -119,16 +138,17 @@ def head_part(records: Records) -> str:
     scaling, (memory,) = records["head_scaling"], records["head_memory"]["results"]
     results = sorted(scaling["results"], key=lambda result: result["num_tags"])
     times = [
-        f"{statistics.median(result['round_step_ms']):.1f} ms at {result['num_tags']:,} tags ("
-        f"{statistics.median(grown):.1f} times)"
-        for result, grown in zip(results, head_report.growth(scaling, "round_step_ms"), strict=True)
+        f"{statistics.median(result['round_step_ms']):.1f} ms at {result['num_tags']:,} tags"
+        + (f" ({statistics.median(grown):.1f} times as long)" if place else "")
+        for place, (result, grown) in enumerate(zip(results, head_report.growth(scaling, "round_step_ms"), strict=True))
     ]
     settings, rows_mib = scaling["settings"], (memory["rows_bytes"] + memory["state_bytes"]) / _MIB
     return (
         f"A step of the head alone (`make bench-head`; {settings['batch_size']} examples of dim {settings['dim']}, "
-        f"{results[0]['head_config']['negatives']:,} shared negatives per chunk) takes {', '.join(times)}. A trunk in "
-        f"training with {memory['workers']} workers at {memory['num_tags']:,} tags takes "
-        f"{memory['memory_bytes']['Pss'] / _MIB:,.0f} MiB (sum of Pss), {rows_mib:,.0f} of which are rows and state."
+        f"{results[0]['head_config']['negatives']:,} shared negatives per chunk) takes {', '.join(times)}. Training "
+        f"with {memory['workers']} workers at {memory['num_tags']:,} tags takes "
+        f"{memory['memory_bytes']['Pss'] / _MIB:,.0f} MiB over all processes, of which {rows_mib:,.0f} are rows and "
+        "state."
     )
 
 
@@ -138,9 +158,47 @@ def gpu_only_part(records: Records) -> str:
     lost: dict[str, list[str]] = {}
     for size, measure in (line.partition(":")[0].split(", ", 1) for line in gpu_only_report.losses(record)):
         lost.setdefault(size, []).append(measure)
-    losses = [f"At {size} the best hybrid loses in {'; '.join(measures)}." for size, measures in lost.items()]
+    losses = [f"At {size} some rival is better in {'; '.join(measures)}." for size, measures in lost.items()]
+    losses.append(f"Of these, differences of up to {_LEVEL} are within luck: level.")
     text = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}:"
-    return "\n\n".join([text, _contenders(record), " ".join(losses) or "The hybrid loses nowhere in these runs."])
+    return "\n\n".join([text, _contenders(record), " ".join(losses)])
+
+
+def rivals_part(records: Records) -> str:
+    """The best hybrid against the best rival of every size; a loss is called one."""
+    record, rows = records["gpu_only"], []
+    for num_tags, results in gpu_only_report.by_size(record).items():
+        for verdict in verdicts(num_tags, results):
+            cells = [f"{value:.3f} ({name})" for name, value in (verdict.ours, verdict.theirs)]
+            rows.append([f"{num_tags:,}", verdict.measure, *cells, f"**{verdict.word}**"])
+    table = markdown_table(["tags", "", "best hybrid", "best rival", "the hybrid is"], rows)
+    seconds = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}"
+    return f"{seconds}; level: at most {_LEVEL} apart.\n\n{table}"
+
+
+def cards_part(records: Records) -> str:
+    """What cards of several sizes would hold of the leanest layer that needs no workers."""
+    most: dict[str, int] = {}
+    for result in records["memory_limits"]["results"]:
+        for card, num_tags in result["on_cards"].items() if result["contender"] != "hybrid" else ():
+            most[card] = max(most.get(card, 0), num_tags)
+    cards = {card.partition(",")[0]: num_tags for card, num_tags in most.items() if card.endswith(_DIM)}
+    held = [f"{num_tags / 1e6:.1f} million on {card}" for card, num_tags in cards.items()]
+    return (
+        "Predicted rows of 256 that a card holds of the leanest layer without workers, its optimizer included: "
+        f"{', '.join(held)} (`make bench-memory`)."
+    )
+
+
+def start_part(records: Records) -> str:
+    """How long until the first step."""
+    record = records["start"]
+    seconds = spread_of([result["ended_s"]["first step"] for result in record["results"]])
+    size = f"{record['settings']['num_tags']:,} tags of dim {record['settings']['dim']}"
+    return (
+        f"From the birth of a process to its first step at {size}, kernels cached: {seconds.median:.1f} s "
+        "(`make bench-start`, [its table](../benchmarks/results/start.md))."
+    )
 
 
 def gpu_only_draws_part(records: Records) -> str:
@@ -175,6 +233,10 @@ def _range(values: list[float], form: str) -> str:
 
 
 PARTS: dict[str, Callable[[Records], str]] = {
+    "cards": cards_part,
+    "rivals": rivals_part,
+    "tally": tally_part,
+    "start": start_part,
     "gates": gates_part,
     "run_quality": quality_part,
     "worker_quality": workers_part,
@@ -182,4 +244,4 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "gpu_only": gpu_only_part,
     "gpu_only_draws": gpu_only_draws_part,
 }
-"""Name in README -> what makes it."""
+"""Name -> what makes it; each stands in one of the documents of `benchmarks.report`."""
