@@ -15,7 +15,7 @@ from worker_system import make_chunk, make_reply
 
 import workers
 from workers.chunk_messages import chunk_message, chunk_of, error_of, refusal_message, reply_message, reply_of
-from workers.codec import Room, check_outgoing, decode, encode, encode_into, tag_of
+from workers.codec import Room, check_outgoing, decode, encode, encode_into, flight_id_of
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError, RunError
 from workers.memory import POISON_BYTE
 from workers.protocol import MAX_HEADER_BYTES, MAX_INT, MAX_TEXT, SCHEMA, VERSION, Message, MessageKind
@@ -93,7 +93,7 @@ def test_every_message_survives_the_wire(message: Message) -> None:
 def test_noise_is_refused(frames: list[bytes]) -> None:
     with pytest.raises(ProtocolError):
         decode(frames, _ROOMS)
-    tag_of(frames)
+    flight_id_of(frames)
 
 
 @given(_MESSAGES, st.data())
@@ -151,10 +151,10 @@ def _chunk_header(lent: int | None = None, **changes: object) -> list[bytes]:
         ({"v": True}, "v"),
         ({"kind": "PICKLE"}, "kind"),
         ({"kind": ["CHUNK"]}, "kind"),
-        ({"tag": "gone"}, "fields"),
-        ({"tag": -1}, "tag"),
-        ({"tag": 2**63}, "tag"),
-        ({"tag": True}, "tag"),
+        ({"flight_id": "gone"}, "fields"),
+        ({"flight_id": -1}, "flight_id"),
+        ({"flight_id": 2**63}, "flight_id"),
+        ({"flight_id": True}, "flight_id"),
         ({"step": 1.5}, "step"),
         ({"row_lr": float("nan")}, "row_lr"),
         ({"row_lr": 1}, "row_lr"),
@@ -297,8 +297,8 @@ def test_versions_whose_header_was_a_map_are_named() -> None:
 
 
 def test_a_tag_is_found_in_a_message_of_another_version() -> None:
-    assert tag_of(_chunk_header(v=99)) == 5
-    assert tag_of(_chunk_header(tag=-1)) is None
+    assert flight_id_of(_chunk_header(v=99)) == 5
+    assert flight_id_of(_chunk_header(flight_id=-1)) is None
 
 
 @pytest.mark.parametrize("offset_bytes", range(8))

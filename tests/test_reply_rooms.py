@@ -36,7 +36,7 @@ def test_what_has_too_little_room_is_sent_as_frames_or_by_half(memory_RP):
     room, answer = ReplyRooms(memory_RP, DIM).of(0, PART_BYTES)
     assert answer is None
     loss_B, feature_grad_BD = np.ones(PART_BYTES, np.float32), np.ones((PART_BYTES, DIM), np.float32)
-    fields = dict.fromkeys(("tag", "berth", "rows_written", "accidental_hits", "staleness_chunks", "draw_ns"), 0)
+    fields = dict.fromkeys(("flight_id", "berth", "rows_written", "accidental_hits", "staleness_chunks", "draw_ns"), 0)
     reply = Message("REPLY", {**fields, "kernel_ns": 0}, {"loss_B": loss_B, "feature_grad_BD": feature_grad_BD})
     assert len(encode_into(room, reply)) == 3 and not memory_RP.any()
 

@@ -68,7 +68,7 @@ def test_arrays_of_chunk_and_reply_pass_through_the_berth(stage: Stage) -> None:
     assert np.shares_memory(message.arrays["features_BD"], stage.ring.requests_RQ)
     np.testing.assert_array_equal(message.arrays["features_BD"], chunk.features_BD)
     gradient_BD = np.random.default_rng(0).standard_normal((BATCH, DIM)).astype(np.float32)
-    stage.answer(peer, message.fields["tag"], chunk, feature_grad_BD=gradient_BD)
+    stage.answer(peer, message.fields["flight_id"], chunk, feature_grad_BD=gradient_BD)
     (reply,) = stage.router.collect(ticket, LIMIT_S)
     assert _all_free(stage)
     stage.ring.replies_RP[:] = 0xFF  # the next chunk's: what was collected must not change with it
@@ -82,7 +82,7 @@ def test_berth_used_last_is_used_next(stage: Stage) -> None:
         ticket = stage.router.submit([make_chunk(number)])
         message = stage.hear(peer)
         used.add(message.fields["berth"])
-        stage.answer(peer, message.fields["tag"], make_chunk(number))
+        stage.answer(peer, message.fields["flight_id"], make_chunk(number))
         stage.router.collect(ticket, LIMIT_S)
     assert len(used) == 1
 
@@ -106,7 +106,7 @@ def test_berth_of_a_silent_worker_is_nobodys_until_its_death_is_known(stage: Sta
     again = stage.hear(other).fields
     assert again["berth"] != lent
     stage.ring.replies_RP[lent] = 0x55  # it wakes up in the middle of its chunk
-    stage.answer(other, again["tag"], make_chunk(0), loss_B=np.full(BATCH, 2, np.float32))
+    stage.answer(other, again["flight_id"], make_chunk(0), loss_B=np.full(BATCH, 2, np.float32))
     np.testing.assert_array_equal(stage.router.collect(ticket, LIMIT_S)[0].loss_B, 2)
     assert lent not in _berths(stage)._free and not _all_free(stage)
     stage.register.dead.append(silent.name)
@@ -117,10 +117,10 @@ def test_berth_of_a_silent_worker_is_nobodys_until_its_death_is_known(stage: Sta
 def test_words_of_a_worker_that_was_given_up_are_not_heard(stage: Stage) -> None:
     silent = stage.worker(0)
     ticket = stage.router.submit([make_chunk(0)])
-    tag = stage.hear(silent).fields["tag"]
+    flight_id = stage.hear(silent).fields["flight_id"]
     stage.router._expel(stage.router._peers[silent.name], stage.clock.now_s, "was silent")
     ignored = stage.router.counters.messages_ignored
-    stage.answer(silent, tag, make_chunk(0))
+    stage.answer(silent, flight_id, make_chunk(0))
     silent.say("BYE")
     router, heard = stage.router, stage.router.counters
     stage.until(
@@ -147,7 +147,7 @@ def test_given_up_chunk_keeps_its_berth_until_its_worker_has_answered(stage: Sta
     lent = stage.hear(peer).fields
     stage.router._exchange.give_up(ticket)
     assert lent["berth"] not in _berths(stage)._free
-    stage.answer(peer, lent["tag"], make_chunk(0))
+    stage.answer(peer, lent["flight_id"], make_chunk(0))
     stage.until(lambda: stage.router.counters.replies_ignored == 1)
     assert _all_free(stage)
 
@@ -155,11 +155,11 @@ def test_given_up_chunk_keeps_its_berth_until_its_worker_has_answered(stage: Sta
 def test_second_answer_to_a_chunk_frees_nothing(stage: Stage) -> None:
     peer = stage.worker()
     first = stage.router.submit([make_chunk(0)])
-    tag = stage.answer_next(peer)
+    flight_id = stage.answer_next(peer)
     stage.router.collect(first, LIMIT_S)
     stage.router.submit([make_chunk(1)])
     lent = stage.hear(peer).fields["berth"]
-    stage.answer(peer, tag, make_chunk(0))
+    stage.answer(peer, flight_id, make_chunk(0))
     stage.until(lambda: stage.router.counters.replies_ignored == 1)
     assert lent not in _berths(stage)._free and len(set(_berths(stage)._free)) == stage.ring.num_berths - 1
 
@@ -169,7 +169,8 @@ def test_reply_in_another_berth_ends_its_worker(stage: Stage, wrong: int | None)
     liar = stage.worker(0)
     ticket = stage.router.submit([make_chunk(0)])
     lent = stage.hear(liar).fields
-    liar.send(reply_message(lent["tag"], make_reply(make_chunk(0)), wrong if wrong is None else lent["berth"] + 1))
+    berth = wrong if wrong is None else lent["berth"] + 1
+    liar.send(reply_message(lent["flight_id"], make_reply(make_chunk(0)), berth))
     stage.until(lambda: stage.register.killed == [liar.name])
     assert not ticket.is_done
 
@@ -182,7 +183,7 @@ def test_reply_beyond_its_part_ends_its_worker(stage: Stage) -> None:
     room = Room(liar.ring.replies_RP[0])
     while (place := room.make((BATCH, DIM), np.float32)) is not None:
         last = place
-    reply = reply_message(lent["tag"], make_reply(make_chunk(0), feature_grad_BD=last), lent["berth"])
+    reply = reply_message(lent["flight_id"], make_reply(make_chunk(0), feature_grad_BD=last), lent["berth"])
     message = Message(reply.kind, reply.fields, {"feature_grad_BD": last, "loss_B": reply.arrays["loss_B"]})
     liar.socket.send_multipart(encode_into(room, message))
     stage.until(lambda: stage.register.killed == [liar.name])
@@ -203,7 +204,7 @@ def test_chunk_too_large_for_a_berth_is_sent_counted_and_said_once(
             message = stage.hear(peer)
             np.testing.assert_array_equal(message.arrays["true_ids"], many)
             assert np.shares_memory(message.arrays["features_BD"], stage.ring.requests_RQ)
-            stage.answer(peer, message.fields["tag"], large)
+            stage.answer(peer, message.fields["flight_id"], large)
     assert len(stage.router.collect(ticket, LIMIT_S)) == 2
     assert stage.router.counters.chunks_in_frames == 2
     assert [r.message for r in caplog.records] == [
@@ -226,7 +227,7 @@ def test_worker_without_a_ring_is_served_in_frames(stage: Stage) -> None:
     ticket = stage.router.submit([make_chunk(0)])
     message = stage.hear(peer)
     assert message.fields["berth"] is None
-    stage.answer(peer, message.fields["tag"], make_chunk(0))
+    stage.answer(peer, message.fields["flight_id"], make_chunk(0))
     assert len(stage.router.collect(ticket, LIMIT_S)) == 1 and stage.router.counters.chunks_in_frames == 0
     stage.ring = ring
     assert _all_free(stage)

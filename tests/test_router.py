@@ -103,15 +103,15 @@ class Stage:
             self.clock.now_s += 0.5
             self.router.service()
 
-    def answer(self, peer: ScriptedPeer, tag: int, chunk: Chunk, **changes: object) -> None:
+    def answer(self, peer: ScriptedPeer, flight_id: int, chunk: Chunk, **changes: object) -> None:
         """Send a REPLY."""
-        peer.reply(tag, make_reply(chunk, **changes))
+        peer.reply(flight_id, make_reply(chunk, **changes))
 
     def answer_next(self, peer: ScriptedPeer, **changes: object) -> int:
-        """Wait for a chunk, answer it, return its tag."""
+        """Wait for a chunk, answer it, return its flight."""
         message = self.hear(peer)
-        self.answer(peer, message.fields["tag"], chunk_of(message), **changes)
-        return message.fields["tag"]
+        self.answer(peer, message.fields["flight_id"], chunk_of(message), **changes)
+        return message.fields["flight_id"]
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -144,7 +144,7 @@ def test_replies_come_in_the_order_of_the_chunks(stage: Stage) -> None:
     ticket = stage.router.submit(chunks)
     messages = [stage.hear(peer) for _ in chunks]
     for message in reversed(messages):
-        stage.answer(peer, message.fields["tag"], chunk_of(message), rows_written=message.fields["step"])
+        stage.answer(peer, message.fields["flight_id"], chunk_of(message), rows_written=message.fields["step"])
     replies = stage.router.collect(ticket, LIMIT_S)
     assert [reply.rows_written for reply in replies] == [0, 1, 2]
     assert stage.router.num_in_flight == 0 and stage.router.counters.max_staleness_chunks == 2
@@ -253,7 +253,7 @@ def test_a_worker_cannot_answer_for_another(stage: Stage) -> None:
 def test_refused_chunk_raises_its_error(stage: Stage) -> None:
     peer = stage.worker()
     ticket = stage.router.submit([make_chunk(0), make_chunk(1)])
-    peer.send(refusal_message(stage.hear(peer).fields["tag"], ChunkError("pos_ids: got 9, expected less.")))
+    peer.send(refusal_message(stage.hear(peer).fields["flight_id"], ChunkError("pos_ids: got 9, expected less.")))
     with pytest.raises(ChunkError, match=r"^pos_ids: "):
         stage.router.collect(ticket, LIMIT_S)
     assert stage.router.num_in_flight == 0

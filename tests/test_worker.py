@@ -56,9 +56,9 @@ class Trunk:
         self.say("WELCOME", head=to_plain(HEAD), heartbeat_s=0.05)
         assert self.hear().kind == "READY"
 
-    def chunk(self, tag: int, chunk: Chunk) -> list[Frame]:
+    def chunk(self, flight_id: int, chunk: Chunk) -> list[Frame]:
         """The frames of a CHUNK, whose arrays lie in a berth if there is a ring."""
-        message = chunk_message(tag, chunk)
+        message = chunk_message(flight_id, chunk)
         check_outgoing(message)
         frames, berth = self.berths.load(message)
         assert (berth is None) == (self.ring is None)
@@ -100,7 +100,7 @@ def trunk(request: pytest.FixtureRequest) -> Iterator[Trunk]:
 def _assert_serves(trunk: Trunk) -> None:
     chunk = make_chunk(1, update=False)
     message = trunk.ask(trunk.chunk(77, chunk))
-    assert message.kind == "REPLY" and message.fields["tag"] == 77
+    assert message.kind == "REPLY" and message.fields["flight_id"] == 77
 
 
 def test_reply_is_the_engines(trunk: Trunk) -> None:
@@ -155,7 +155,7 @@ def test_bad_values_are_refused_by_name(trunk: Trunk, field: str, change: Callab
     before_ND = trunk.matrix.rows_ND.copy()
     message = trunk.ask(trunk.chunk(5, make_chunk(1, **change(make_chunk(1)))))
     error = error_of(message)
-    assert message.fields["tag"] == 5 and type(error) is ChunkError and str(error).startswith(f"{field}: ")
+    assert message.fields["flight_id"] == 5 and type(error) is ChunkError and str(error).startswith(f"{field}: ")
     np.testing.assert_array_equal(trunk.matrix.rows_ND, before_ND)
     _assert_serves(trunk)
 
@@ -164,14 +164,14 @@ def test_unknown_schema_version_is_refused_by_name(trunk: Trunk) -> None:
     header, *arrays = trunk.chunk(6, make_chunk())
     message = trunk.ask([msgpack.packb([VERSION + 1, *msgpack.unpackb(header)[1:]]), *arrays])
     error = error_of(message)
-    assert message.fields["tag"] == 6 and type(error) is ProtocolError and str(error).startswith("v: ")
+    assert message.fields["flight_id"] == 6 and type(error) is ProtocolError and str(error).startswith("v: ")
     _assert_serves(trunk)
 
 
 @pytest.mark.parametrize("frames", [[b""], [b"\xc1"], [b"\x80cposix\nsystem\n"], [b"x" * 100_000], [b"\x81"] * 20])
 def test_garbage_is_refused(trunk: Trunk, frames: list[bytes]) -> None:
     message = trunk.ask(list(frames))
-    assert message.fields["tag"] is None and type(error_of(message)) is ProtocolError
+    assert message.fields["flight_id"] is None and type(error_of(message)) is ProtocolError
     _assert_serves(trunk)
 
 
@@ -182,7 +182,7 @@ def test_messages_for_a_trunk_are_refused(trunk: Trunk) -> None:
 
 
 def test_refusals_and_a_second_welcome_are_not_answered(trunk: Trunk) -> None:
-    trunk.say("REFUSED", tag=None, error="ProtocolError", message="no")
+    trunk.say("REFUSED", flight_id=None, error="ProtocolError", message="no")
     trunk.say("WELCOME", head={}, heartbeat_s=1e9)
     _assert_serves(trunk)
 
@@ -202,12 +202,12 @@ def test_drained_worker_answers_what_it_has_and_leaves(new_trunk: Trunk) -> None
     assert new_trunk.hear().kind == "HELLO"
     new_trunk.welcome()
     (worker,) = new_trunk.pool.workers
-    for tag in range(5):
-        assert new_trunk.line.send(new_trunk.name, new_trunk.chunk(tag, make_chunk(tag)))
+    for flight_id in range(5):
+        assert new_trunk.line.send(new_trunk.name, new_trunk.chunk(flight_id, make_chunk(flight_id)))
     new_trunk.say("DRAIN")
     messages = [new_trunk.hear() for _ in range(6)]
     assert [m.kind for m in messages] == ["REPLY"] * 5 + ["BYE"]
-    assert [m.fields["tag"] for m in messages[:5]] == list(range(5))
+    assert [m.fields["flight_id"] for m in messages[:5]] == list(range(5))
     assert worker.process.wait(LIMIT_S) == 0
 
 

@@ -154,9 +154,9 @@ class ScriptedPeer:
         room = None if berth is None or self.ring is None else Room(self.ring.replies_RP[berth])
         self.socket.send_multipart(encode_into(room, message))
 
-    def reply(self, tag: int, reply: Reply) -> None:
+    def reply(self, flight_id: int, reply: Reply) -> None:
         """Answer a chunk, in its berth if it came in one."""
-        self.send(reply_message(tag, reply, self.berths.get(tag)))
+        self.send(reply_message(flight_id, reply, self.berths.get(flight_id)))
 
     def hello(self, fingerprint: str, **changes: Any) -> None:
         """Send HELLO."""
@@ -170,7 +170,7 @@ class ScriptedPeer:
             return None
         message = decode(self.socket.recv_multipart(), self.ring and self.ring.requests_RQ)
         if message.kind == "CHUNK":
-            self.berths[message.fields["tag"]] = message.fields["berth"]
+            self.berths[message.fields["flight_id"]] = message.fields["berth"]
         return message
 
 

@@ -7,15 +7,15 @@ from workers.protocol import MAX_TEXT, SCHEMA, Message
 _REFUSALS: dict[str, type[HybridError]] = {e.__name__: e for e in (ChunkError, ProtocolError, MatrixMismatch)}
 
 
-_ENVELOPE = frozenset({"tag", "berth"})
+_ENVELOPE = frozenset({"flight_id", "berth"})
 """Fields of a message that are not the chunk's."""
 _CHUNK_SCALARS = tuple(name for name in SCHEMA["CHUNK"].fields if name not in _ENVELOPE)
 _CHUNK_ARRAYS = tuple(SCHEMA["CHUNK"].arrays)
 
 
-def chunk_message(tag: int, chunk: Chunk) -> Message:
+def chunk_message(flight_id: int, chunk: Chunk) -> Message:
     """CHUNK: the chunk's scalars as fields and its arrays as arrays; arrays that are None are left out."""
-    fields = {"tag": tag, "berth": None, **{name: getattr(chunk, name) for name in _CHUNK_SCALARS}}
+    fields = {"flight_id": flight_id, "berth": None, **{name: getattr(chunk, name) for name in _CHUNK_SCALARS}}
     fields["row_lr"] = float(chunk.row_lr)
     arrays = {name: array for name in _CHUNK_ARRAYS if (array := getattr(chunk, name)) is not None}
     return Message("CHUNK", fields, arrays)
@@ -41,10 +41,10 @@ def chunk_of(message: Message) -> Chunk:
     )
 
 
-def reply_message(tag: int, reply: Reply, berth: int | None = None) -> Message:
-    """REPLY: what the worker computed for the chunk with this tag, which came in this berth."""
+def reply_message(flight_id: int, reply: Reply, berth: int | None = None) -> Message:
+    """REPLY: what the worker computed for the chunk of this flight, which came in this berth."""
     fields = {
-        "tag": tag,
+        "flight_id": flight_id,
         "berth": berth,
         "rows_written": reply.rows_written,
         "accidental_hits": reply.accidental_hits,
@@ -76,9 +76,10 @@ def reply_of(message: Message, chunk: Chunk) -> Reply:
     )
 
 
-def refusal_message(tag: int | None, error: HybridError) -> Message:
+def refusal_message(flight_id: int | None, error: HybridError) -> Message:
     """REFUSED: the type and the text of an error, for the side that caused it."""
-    return Message("REFUSED", {"tag": tag, "error": type(error).__name__, "message": str(error)[: MAX_TEXT // 4]})
+    said = {"error": type(error).__name__, "message": str(error)[: MAX_TEXT // 4]}
+    return Message("REFUSED", {"flight_id": flight_id, **said})
 
 
 def error_of(message: Message) -> HybridError:

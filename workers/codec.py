@@ -110,14 +110,14 @@ def decode(frames: Sequence[Frame], parts_RP: np.ndarray | None = None) -> Messa
     return Message(name, fields, arrays)
 
 
-def tag_of(frames: Sequence[Frame]) -> int | None:
-    """The tag of a message that `decode` refused, if it can be read at all: so that a refusal finds its chunk."""
+def flight_id_of(frames: Sequence[Frame]) -> int | None:
+    """The flight of a message that `decode` refused, if it can be read at all: so that a refusal finds its chunk."""
     try:
         _, name, values, *_ = _unpack_header(frames[0])
-        tag = _named(_kind(name), values).get("tag")
+        flight_id = _named(_kind(name), values).get("flight_id")
     except (ProtocolError, LookupError, ValueError):  # there is no header, or it is too short
         return None
-    return tag if type(tag) is int and 0 <= tag <= MAX_INT else None
+    return flight_id if type(flight_id) is int and 0 <= flight_id <= MAX_INT else None
 
 
 def _unpack_header(frame: Frame) -> list[Any]:

@@ -46,45 +46,46 @@ class Exchange:
     def dispatch(self, takers: list[Peer], now_s: float, counters: RouterCounters) -> None:
         """Send what waits to the least loaded of these workers, as far as they can take it."""
         while takers and (waiting := self._flights.first_waiting()) is not None:
-            tag, flight = waiting
+            flight_id, flight = waiting
             peer = min(takers, key=lambda p: (len(p.in_flight), p.progress_s, p.index))  # of equals, the longest idle
             is_full = len(peer.in_flight) >= _MAX_IN_FLIGHT_PER_WORKER
-            if is_full or not self._send(peer, tag, flight, now_s, counters):
+            if is_full or not self._send(peer, flight_id, flight, now_s, counters):
                 takers.remove(peer)  # full; or unreachable, then it falls silent and is dealt with as such
             else:
                 self._flights.depart(peer.name)
 
-    def _send(self, peer: Peer, tag: int, flight: Flight, now_s: float, counters: RouterCounters) -> bool:
+    def _send(self, peer: Peer, flight_id: int, flight: Flight, now_s: float, counters: RouterCounters) -> bool:
         message = flight.message
         frames, berth = self._berths.load(message) if peer.has_ring else (encode_into(None, message), None)
         if not self._line.send(peer.name, frames):
             self._berths.give_back([berth])
             return False
-        peer.sent(tag, berth, flight.longest_s, now_s)
+        peer.sent(flight_id, berth, flight.longest_s, now_s)
         counters.chunks_in_frames += peer.has_ring and len(frames) > 1
         return True
 
     def take_answer(self, peer: Peer, message: Message, now_s: float, counters: RouterCounters) -> None:
-        """Count a REPLY or REFUSED with a tag, once; whatever it says, the chunk's berth comes back.
+        """Count the REPLY or REFUSED of a flight, once; whatever it says, the chunk's berth comes back.
 
         Raises:
             ProtocolError: it is no answer to what this worker was sent.
         """
-        tag = message.fields["tag"]
-        if tag not in peer.in_flight:
+        flight_id = message.fields["flight_id"]
+        if flight_id not in peer.in_flight:
             counters.replies_ignored += 1
             return
-        berth, flight = peer.in_flight[tag], self._flights.held_by(peer.name, tag)
+        berth, flight = peer.in_flight[flight_id], self._flights.held_by(peer.name, flight_id)
         if message.kind == "REPLY" and message.fields["berth"] != berth:
-            raise ProtocolError(f"berth: got {message.fields['berth']}, expected {berth}, which came with tag {tag}.")
+            got = message.fields["berth"]
+            raise ProtocolError(f"berth: got {got}, expected {berth}, which went with flight_id {flight_id}.")
         answer = _answer_in(message, flight.chunk if flight else None)
         if flight is None:
             counters.replies_ignored += 1
         elif answer is not None:
-            self._flights.land(tag, answer)
+            self._flights.land(flight_id, answer)
             staleness_chunks = answer.staleness_chunks if isinstance(answer, Reply) else 0
             counters.max_staleness_chunks = max(counters.max_staleness_chunks, staleness_chunks)
-        peer.answered(tag, answer, now_s)
+        peer.answered(flight_id, answer, now_s)
         self._berths.give_back([berth])
 
     def leave(self, peer: Peer) -> int:

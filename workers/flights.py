@@ -40,7 +40,7 @@ def longest_s(chunk: Chunk) -> float:
 class Ticket:
     """Chunks that were submitted together, with room for what they are answered."""
 
-    tags: range
+    flight_ids: range
     loss_B: np.ndarray
     """float32, of the examples of all chunks; complete when `is_done` without an error."""
     feature_grads: np.ndarray
@@ -52,12 +52,12 @@ class Ticket:
     error: HybridError | None = None
 
     @classmethod
-    def of(cls, tags: range, chunks: Sequence[Chunk]) -> "Ticket":
+    def of(cls, flight_ids: range, chunks: Sequence[Chunk]) -> "Ticket":
         """A ticket for these chunks, none of which is answered."""
         num_examples = sum(len(chunk.features_BD) for chunk in chunks)
         num_values = sum(chunk.features_BD.size for chunk in chunks)
         loss_B, grads = np.empty(num_examples, np.float32), np.empty(num_values, np.float32)
-        return cls(tags, loss_B, grads, [None] * len(chunks), len(chunks))
+        return cls(flight_ids, loss_B, grads, [None] * len(chunks), len(chunks))
 
     @property
     def is_done(self) -> bool:
@@ -90,7 +90,7 @@ class Flights:
     def __init__(self) -> None:
         self._flights: dict[int, Flight] = {}
         self._backlog: collections.deque[int] = collections.deque()
-        self._next_tag = 0
+        self._next_flight_id = 0
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -101,20 +101,20 @@ class Flights:
         Raises:
             ProtocolError: a chunk cannot be sent; then none of them was taken.
         """
-        tags = range(self._next_tag, self._next_tag + len(chunks))
-        messages = [chunk_message(tag, chunk) for tag, chunk in zip(tags, chunks, strict=True)]
+        flight_ids = range(self._next_flight_id, self._next_flight_id + len(chunks))
+        messages = [chunk_message(flight_id, chunk) for flight_id, chunk in zip(flight_ids, chunks, strict=True)]
         for message in messages:
             check_outgoing(message)
-        ticket = Ticket.of(tags, chunks)
+        ticket = Ticket.of(flight_ids, chunks)
         end_B = end_BD = 0
-        for tag, chunk, message in zip(tags, chunks, messages, strict=True):
+        for flight_id, chunk, message in zip(flight_ids, chunks, messages, strict=True):
             start_B, start_BD, shape = end_B, end_BD, chunk.features_BD.shape
             end_B, end_BD = start_B + shape[0], start_BD + chunk.features_BD.size
             loss_B, grad_BD = ticket.loss_B[start_B:end_B], ticket.feature_grads[start_BD:end_BD].reshape(shape)
-            self._flights[tag] = Flight(chunk, message, ticket, loss_B, grad_BD, longest_s(chunk))
-            ticket.longest_s += self._flights[tag].longest_s
-        self._backlog.extend(tags)
-        self._next_tag = tags.stop
+            self._flights[flight_id] = Flight(chunk, message, ticket, loss_B, grad_BD, longest_s(chunk))
+            ticket.longest_s += self._flights[flight_id].longest_s
+        self._backlog.extend(flight_ids)
+        self._next_flight_id = flight_ids.stop
         return ticket
 
     def first_waiting(self) -> tuple[int, Flight] | None:
@@ -131,36 +131,36 @@ class Flights:
         flight = self._flights[self._backlog.popleft()]
         flight.worker, flight.num_sends = worker, flight.num_sends + 1
 
-    def held_by(self, worker: str, tag: int) -> Flight | None:
-        """The flight with this tag if this worker has it; an answer to anything else is late, or a lie."""
-        flight = self._flights.get(tag)
+    def held_by(self, worker: str, flight_id: int) -> Flight | None:
+        """The flight if this worker has it; an answer to anything else is late, or a lie."""
+        flight = self._flights.get(flight_id)
         return flight if flight is not None and flight.worker == worker else None
 
-    def land(self, tag: int, result: Reply | HybridError) -> None:
+    def land(self, flight_id: int, result: Reply | HybridError) -> None:
         """Count the one answer of a chunk; arrays of a reply are copied to where its ticket wants them."""
-        flight = self._flights.pop(tag)
+        flight = self._flights.pop(flight_id)
         ticket = flight.ticket
         if isinstance(result, HybridError):
             ticket.error = result
         else:
-            ticket.replies[tag - ticket.tags.start] = _settled(result, flight)
+            ticket.replies[flight_id - ticket.flight_ids.start] = _settled(result, flight)
             ticket.num_missing -= 1
 
-    def requeue(self, worker: str, tags: Iterable[int]) -> int:
+    def requeue(self, worker: str, flight_ids: Iterable[int]) -> int:
         """Put the chunks of a lost worker first in the backlog, in their order; returns how many."""
-        held = {tag: flight for tag in tags if (flight := self.held_by(worker, tag)) is not None}
-        for tag, flight in reversed(held.items()):
+        held = {number: flight for number in flight_ids if (flight := self.held_by(worker, number)) is not None}
+        for flight_id, flight in reversed(held.items()):
             flight.worker = None
-            self._backlog.appendleft(tag)
+            self._backlog.appendleft(flight_id)
             if flight.num_sends >= _MAX_SENDS:
                 what = f"chunk {flight.chunk.chunk} of step {flight.chunk.step}"
-                self.land(tag, WorkerLost(f"{what} was sent to {_MAX_SENDS} workers and each was lost with it."))
+                self.land(flight_id, WorkerLost(f"{what} was sent to {_MAX_SENDS} workers and each was lost with it."))
         return len(held)
 
     def give_up(self, ticket: Ticket) -> None:
         """Forget what is left of a ticket; late answers are ignored."""
-        for tag in ticket.tags:
-            self._flights.pop(tag, None)
+        for flight_id in ticket.flight_ids:
+            self._flights.pop(flight_id, None)
 
 
 def _settled(reply: Reply, flight: Flight) -> Reply:

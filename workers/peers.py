@@ -87,17 +87,17 @@ class Peer:
     """Of a lost worker: when its unanswered chunks go to others. Until then its last replies may still arrive."""
     meter: RateMeter = field(default_factory=RateMeter)
 
-    def sent(self, tag: int, berth: int | None, longest_s: float, now_s: float) -> None:
+    def sent(self, flight_id: int, berth: int | None, longest_s: float, now_s: float) -> None:
         """It was given a chunk, whose arithmetic may take `longest_s`."""
         if not self.in_flight:
             self.progress_s = now_s
-        self.longest_s[tag] = longest_s
-        self.in_flight[tag] = berth
+        self.longest_s[flight_id] = longest_s
+        self.in_flight[flight_id] = berth
 
-    def answered(self, tag: int, answer: Reply | HybridError | None, now_s: float) -> None:
+    def answered(self, flight_id: int, answer: Reply | HybridError | None, now_s: float) -> None:
         """It answered a chunk; the answer is None if nobody needs it any more."""
-        self.in_flight.pop(tag, None)
-        self.longest_s.pop(tag, None)
+        self.in_flight.pop(flight_id, None)
+        self.longest_s.pop(flight_id, None)
         self.progress_s = now_s
         self.num_chunks += 1
         if isinstance(answer, Reply):

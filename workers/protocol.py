@@ -5,14 +5,15 @@
                                                       `ring` the identity of the worker's ring, or null
     2                                   ◄────  WELCOME(head, heartbeat_s)
     3  READY()                          ────►         kernels are compiled; chunks may come
-    4                                   ◄────  CHUNK(tag, berth, ...) + arrays
-    5a REPLY(tag, berth, ...) + arrays  ────►         the tag says which chunk; a tag counts once
-    5b REFUSED(tag, error, message)     ────►         the message names the field; the worker lives on
+    4                                   ◄────  CHUNK(flight_id, berth, ...) + arrays
+    5a REPLY(flight_id, berth, ...)     ────►         + arrays; a flight is one chunk on its way, and counts once
+    5b REFUSED(flight_id, error, ...)   ────►         the message names the field; the worker lives on
     6  HEARTBEAT()                      ────►         whenever a worker had nothing to do for heartbeat_s
     7                                   ◄────  DRAIN()     answer every chunk that you have, then leave
     8  BYE()                            ────►         no chunk is left here, nor is a berth touched any more
 
-A trunk refuses a worker of another matrix or ring by 5b in its own direction, with tag null. Nobody answers a REFUSED.
+A trunk refuses a worker of another matrix or ring by 5b in its own direction, with flight_id null. Nobody answers a
+REFUSED.
 
 Frames of a message: a header, then one raw little-endian C-order frame for each array that the header does not place
 in shared memory. A header is a msgpack array: version, kind, the kind's fields in the order of `SCHEMA`, and a list of
@@ -101,7 +102,7 @@ SCHEMA: dict[str, MessageKind] = {
     "READY": MessageKind(),
     "CHUNK": MessageKind(
         {
-            "tag": int,
+            "flight_id": int,
             "berth": _INT_OR_NONE,
             "step": int,
             "chunk": int,
@@ -122,7 +123,7 @@ SCHEMA: dict[str, MessageKind] = {
     ),
     "REPLY": MessageKind(
         {
-            "tag": int,
+            "flight_id": int,
             "berth": _INT_OR_NONE,
             "rows_written": int,
             "accidental_hits": int,
@@ -132,7 +133,7 @@ SCHEMA: dict[str, MessageKind] = {
         },
         {"loss_B": ArrayField("<f4", 1), "feature_grad_BD": ArrayField("<f4", 2)},
     ),
-    "REFUSED": MessageKind({"tag": _INT_OR_NONE, "error": str, "message": str}),
+    "REFUSED": MessageKind({"flight_id": _INT_OR_NONE, "error": str, "message": str}),
     "HEARTBEAT": MessageKind(),
     "DRAIN": MessageKind(),
     "BYE": MessageKind(),

@@ -6,7 +6,7 @@ is whose, only the trunk knows (`workers.berths`).
 
 Concurrency: nothing is locked. What survives stopped, killed and late workers: a berth is free, or one worker's from
 the CHUNK that names it until that worker answers this chunk, says BYE, or is known to be dead. Only the trunk writes
-requests, only that worker writes the reply, and the reply is read only after the answer that names tag and berth. So
+requests, only that worker writes the reply, and the reply is read only after the answer that names flight and berth. So
 nothing is read while it is written; a lost worker that may wake up keeps its berths from everybody until it dies.
 
 Legend: R berths, Q bytes of a request part, P bytes of a reply part.

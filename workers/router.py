@@ -124,7 +124,7 @@ class Router:
         """
         try:
             limit_s = timeout_s + ticket.longest_s
-            self._serve_until(lambda: ticket.is_done, limit_s, f"the replies to {len(ticket.tags)} chunks")
+            self._serve_until(lambda: ticket.is_done, limit_s, f"the replies to {len(ticket.flight_ids)} chunks")
         finally:
             self._exchange.give_up(ticket)  # of a complete ticket nothing is left
         if ticket.error is not None:
@@ -290,7 +290,7 @@ class Router:
             if peer.state is State.STARTING:
                 peer.become_ready(now_s)
         elif message.kind in ("REPLY", "REFUSED"):  # 5
-            if message.fields["tag"] is None:
+            if message.fields["flight_id"] is None:
                 self._ignore(peer.name, f"REFUSED: {error_of(message)}")
             else:
                 self._exchange.take_answer(peer, message, now_s, self.counters)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.chunk_messages import chunk_of, error_of, refusal_message, reply_message
-from workers.codec import Frame, Room, check_outgoing, decode, encode_into, tag_of
+from workers.codec import Frame, Room, check_outgoing, decode, encode_into, flight_id_of
 from workers.config import HeadConfig
 from workers.engine import WideEngine
 from workers.errors import HybridError, MatrixMismatch, ProtocolError
@@ -115,14 +115,14 @@ def _answer(engine: WideEngine, message: Message, answer: Answer | None, clock: 
 
     Any other exception is a defect and ends the worker.
     """
-    tag, berth = message.fields["tag"], message.fields["berth"]
+    flight_id, berth = message.fields["flight_id"], message.fields["berth"]
     try:
         reply = engine.apply(chunk_of(message), answer)
         clock.computed(reply)
-        return reply_message(tag, reply, berth)
+        return reply_message(flight_id, reply, berth)
     except HybridError as error:
         _log.warning("refused a chunk: %s", error)
-        return refusal_message(tag, error)
+        return refusal_message(flight_id, error)
 
 
 class _Talk:
@@ -173,7 +173,7 @@ class _Talk:
                 raise ProtocolError(f"kind: {message.kind} goes from worker to trunk only.")
         except ProtocolError as error:
             _log.warning("refused a message: %s", error)
-            self.send(refusal_message(tag_of(frames), error))
+            self.send(refusal_message(flight_id_of(frames), error))
             return None
         return message
 
