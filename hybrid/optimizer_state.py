@@ -21,6 +21,9 @@ def split_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
 def join_optimizer(tensors: Mapping[str, Tensor], plain: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
     """What `optimizer.load_state_dict` takes, from what `split_optimizer` gave.
 
+    Tensors are laid out in memory as their parameters are, which files do not keep: a fused optimizer goes through both
+    by address, or refuses to.
+
     Raises:
         ValueError: a tensor does not have the shape of its parameter.
         IndexError: there are more parameters in the state than in the optimizer.
@@ -29,8 +32,11 @@ def join_optimizer(tensors: Mapping[str, Tensor], plain: Mapping[str, Any], opti
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in [*tensors.items(), *plain["scalars"].items()]:
         index, _, key = name.partition(".")
-        if isinstance(value, Tensor) and value.ndim > 0 and value.shape != parameters[int(index)].shape:
-            raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(parameters[int(index)].shape)}")
+        if isinstance(value, Tensor) and value.ndim > 0:
+            parameter = parameters[int(index)]
+            if value.shape != parameter.shape:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+            value = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
         state.setdefault(int(index), {})[key] = value
     groups = [{key: tuple(v) if key == "betas" else v for key, v in group.items()} for group in plain["groups"]]
     return {"state": state, "param_groups": groups}

@@ -24,6 +24,8 @@ from hybrid.checkpoint import (
     open_checkpoint,
     save_checkpoint,
 )
+from hybrid.trainer import make_optimizer
+from launch.config import TrainConfig
 from workers.config import HeadConfig
 from workers.errors import RunError
 from workers.matrix import TagMatrix
@@ -44,7 +46,7 @@ class Training:
     def __init__(self, seed=0, steps=3):
         torch.manual_seed(seed)
         self.trunk = make_trunk()
-        self.optimizer = torch.optim.AdamW(self.trunk.parameters(), lr=0.01, betas=(0.8, 0.99))
+        self.optimizer = make_optimizer(self.trunk, TrainConfig(lr=0.01))  # fused: it minds how its state is laid out
         self.matrix = TagMatrix.create(10, 8, config=HEAD, counts=np.arange(10, 0, -1), seed=seed)
         for _ in range(steps):
             self.step()
