@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from hybrid.optimizer_state import join_optimizer, split_optimizer
 from hybrid.whole_folder import whole_folder
+from launch.runs import checkpoint_folders
 from workers.config import HeadConfig
 from workers.disk import sync
 from workers.errors import MatrixMismatch, RunError
@@ -84,7 +85,7 @@ def save_checkpoint(
             _write_synced(fresh / STATE, json.dumps(state, indent=1).encode())
     except (OSError, SafetensorError) as e:
         raise RunError(f"cannot write a checkpoint of step {step} in {folder}: {e}") from e
-    for old in _whole_names(folder)[:-KEPT]:
+    for old in checkpoint_folders(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return place
 
@@ -115,7 +116,7 @@ def open_checkpoint(path: Path) -> "Checkpoint":
 
 def latest_checkpoint(folder: Path) -> "Checkpoint | None":
     """The newest whole checkpoint under a run's `checkpoints` folder; damaged ones are passed over with a warning."""
-    for path in reversed(_whole_names(folder)):
+    for path in reversed(checkpoint_folders(folder)):
         try:
             return open_checkpoint(path)
         except RunError as e:
@@ -241,8 +242,3 @@ def _check_seal(path: Path, expected: Mapping[str, Any] | None) -> None:
 def _write_synced(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     sync(path)
-
-
-def _whole_names(folder: Path) -> list[Path]:
-    """Folders with a final name, oldest first: steps are padded, so names sort by step."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())

@@ -52,9 +52,11 @@ def finish_run(
             score_bias_N(head.matrix, head.config, "probability", loss_weight_N),
             view,
             score="probability",
+            step=trainer.progress.step,
             image_size=config.data.image_size,
             device=trainer.device,
             precision=trainer.precision,
+            processes=config.data.loader_processes,
             progress=show,
         )
     except _Stopped:
@@ -62,7 +64,7 @@ def finish_run(
         return
     run.write_results(tables)
     if tables:
-        save_temperature(run.temperature_file, next(iter(tables.values()))["temperature"])
+        save_temperature(run.temperature_file, next(iter(tables.values()))["temperature"], trainer.progress.step)
     for name, table in tables.items():
         metrics.write(trainer.progress.step, name, table)
     if not len(index.items_I):

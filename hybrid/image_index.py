@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid.whole_folder import whole_folder
+from workers.disk import sync
 from workers.errors import RunError
 
 
@@ -22,14 +24,25 @@ class ImageIndex:
     """The trunk's output for each of them."""
     fingerprint: str
     """Of the data set: item numbers mean nothing in another."""
+    step: int | None = None
+    """Of the training, when its trunk made these features: rows of another step do not go with them. None: unknown."""
 
     def save(self, folder: Path) -> None:
-        """Write `items.npy`, `features.npy` and `index.json` (last, so that it stands for a whole index)."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.json").unlink(missing_ok=True)
-        np.save(folder / "items.npy", np.asarray(self.items_I, np.int64))
-        np.save(folder / "features.npy", np.asarray(self.features_ID, np.float32))
-        (folder / "index.json").write_text(json.dumps({"fingerprint": self.fingerprint}) + "\n")
+        """Write `items.npy`, `features.npy` and `index.json` into a folder that appears whole or not at all.
+
+        Raises:
+            RunError: it cannot be written; an index that was there before still is.
+        """
+        try:
+            with whole_folder(folder) as fresh:
+                np.save(fresh / "items.npy", np.asarray(self.items_I, np.int64))
+                np.save(fresh / "features.npy", np.asarray(self.features_ID, np.float32))
+                about = {"fingerprint": self.fingerprint, "step": self.step}
+                (fresh / "index.json").write_text(json.dumps(about) + "\n")
+                for written in fresh.iterdir():
+                    sync(written)
+        except OSError as e:
+            raise RunError(f"cannot write the index of images {folder}: {e.strerror or e}.") from e
 
     @classmethod
     def load(cls, folder: Path) -> "ImageIndex":
@@ -42,11 +55,12 @@ class ImageIndex:
         if not (folder / "index.json").exists():
             raise RunError(f"there is no index of images in {folder} yet. {advice}")
         try:
-            fingerprint = json.loads((folder / "index.json").read_text())["fingerprint"]
+            about = json.loads((folder / "index.json").read_text())
+            fingerprint, step = about["fingerprint"], about.get("step")
             items_I = np.load(folder / "items.npy", allow_pickle=False)
             features_ID = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as e:
             raise RunError(f"no usable index of images in {folder}: {e}. {advice}") from e
         if features_ID.ndim != 2 or len(features_ID) != len(items_I) or features_ID.dtype != np.float32:
             raise RunError(f"{folder}: features {features_ID.shape} {features_ID.dtype} for {len(items_I)} items.")
-        return cls(items_I, features_ID, fingerprint)
+        return cls(items_I, features_ID, fingerprint, step)

@@ -2,7 +2,7 @@
 
 # Shapes: N tags, D dim, B images.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hybrid.data.view import View
 from hybrid.data.vocabulary import TagVocabulary
 from hybrid.device import choose_device, choose_precision
 from hybrid.evaluation import MAP_BOUNDS
-from hybrid.features import image_features
+from hybrid.features import BATCH_SIZE, image_features
 from hybrid.image_index import ImageIndex
 from hybrid.neighbours import ScoredTag, nearest_tags
 from hybrid.query import suggest
@@ -103,13 +103,18 @@ class LoadedRun:
         """The held-out images with their features.
 
         Raises:
-            RunError: there is none, or the data set has changed since it was made.
+            RunError: there is none, or the data set has changed since it was made, or training has gone on.
         """
         index = ImageIndex.load(self.directory.index)
         if index.fingerprint != self.view.fingerprint:
             raise RunError(
                 f"the data ({self.config.data.source}) have changed since {self.directory.index} was made. "
                 f"Make it anew: hybrid evaluate {self.directory.path}"
+            )
+        if index.step not in (None, self.checkpoint.step):
+            raise RunError(
+                f"{self.directory.index} holds features of step {index.step:,}, the newest checkpoint is of step "
+                f"{self.checkpoint.step:,}. Make it anew: hybrid evaluate {self.directory.path}"
             )
         return index
 
@@ -121,13 +126,17 @@ class LoadedRun:
         return score_bias_N(self.rows, self.config.head, score, weight_N)
 
     def evaluate(
-        self, score: str = "probability", map_bounds: tuple[int, int] = MAP_BOUNDS
+        self,
+        score: str = "probability",
+        map_bounds: tuple[int, int] = MAP_BOUNDS,
+        progress: Callable[[str, int, int], None] = lambda text, done, total: None,
     ) -> dict[str, dict[str, Any]]:
         """Measure the held-out splits anew; the run's results and its index of pictures are replaced.
 
         Args:
             score: what ranks the tags of a picture, `probability` or `lift`.
             map_bounds: a tag enters mAP if it has so many true pictures in the split, inclusive.
+            progress: told what is going on, how much is done, of how much.
 
         Returns:
             What `hybrid.evaluation.evaluate` returns, and `score`, by name of the split: `valid`, `test`, further sets.
@@ -138,17 +147,21 @@ class LoadedRun:
             self.score_bias_N(score),
             self.view,
             score=score,
+            step=self.checkpoint.step,
             image_size=self.config.data.image_size,
             device=self.device,
             precision=self.precision,
+            processes=self.config.data.loader_processes,
             map_bounds=map_bounds,
+            progress=progress,
         )
         if not tables:
             source = self.config.data.source
             raise DataError(f"{source}: no held-out picture can be read, so there is nothing to measure.")
         self.directory.write_results(tables)
         if score == "probability":
-            save_temperature(self.directory.temperature_file, next(iter(tables.values()))["temperature"])
+            temperature = next(iter(tables.values()))["temperature"]
+            save_temperature(self.directory.temperature_file, temperature, self.checkpoint.step)
         index.save(self.directory.index)
         self.__dict__["index"] = index
         return tables
@@ -190,10 +203,11 @@ class LoadedRun:
         """The k best tags of each picture that `read_picture` read."""
         if not pictures:
             return []
-        pixels = torch.from_numpy(np.stack(pictures)).to(self.device)
-        features = image_features(self.trunk, pixels, self.config.data.image_size, self.precision)
+        size, parts = self.config.data.image_size, range(0, len(pictures), BATCH_SIZE)
+        pixels = (torch.from_numpy(np.stack(pictures[i : i + BATCH_SIZE])).to(self.device) for i in parts)
+        features = torch.cat([image_features(self.trunk, part, size, self.precision) for part in pixels])
         if score == "probability":
-            features = features / load_temperature(self.directory.temperature_file)
+            features = features / load_temperature(self.directory.temperature_file, self.checkpoint.step)
         ids_Bk, scores_Bk = Ranker(self.rows, self.score_bias_N(score), self.device).topk(features, k)
         return [self._scored(ids, scores) for ids, scores in zip(ids_Bk.tolist(), scores_Bk.tolist(), strict=True)]
 

@@ -107,8 +107,12 @@ class RunDirectory:
             raise RunError(f"{self.results_file} cannot be read: {e}. Make it anew: hybrid evaluate {self.path}") from e
 
     def write_results(self, tables: dict[str, Any]) -> None:
-        """Add or replace tables by split."""
-        write_whole(self.results_file, to_json(self.results() | tables, indent=1) + "\n")
+        """Add or replace tables by split; of a file that cannot be read nothing is kept."""
+        try:
+            known = self.results()
+        except RunError:
+            known = {}
+        write_whole(self.results_file, to_json(known | tables, indent=1) + "\n")
 
 
 def open_run(name: str | Path) -> RunDirectory:

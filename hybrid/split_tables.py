@@ -27,15 +27,17 @@ def measure_splits(
     view: View,
     *,
     score: str,
+    step: int,
     image_size: int,
     device: torch.device,
     precision: torch.dtype,
+    processes: int,
     map_bounds: tuple[int, int] = MAP_BOUNDS,
     progress: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> tuple[dict[str, dict[str, Any]], ImageIndex]:
     """Measure the validation items, the test items and further test sets; splits without readable items are left out.
 
-    The validation items, which come first, choose the temperature for all.
+    The validation items, which come first, choose the temperature for all, if tags are ranked by probability.
 
     Args:
         trunk: makes the features; in evaluation mode afterwards.
@@ -43,9 +45,11 @@ def measure_splits(
         score_bias_N: what ranks tags, see `evaluate`.
         view: the data set.
         score: what `score_bias_N` makes of scores, noted in the tables.
+        step: of the training that trunk and rows come from, noted in the index.
         image_size: side of the trunk's input.
         device: of the trunk.
         precision: of the trunk.
+        processes: that decode pictures, see `DataConfig.loader_processes`.
         map_bounds: see `evaluate`.
         progress: told what is going on, how much is done, of how much.
 
@@ -65,6 +69,7 @@ def measure_splits(
             device=device,
             precision=precision,
             progress=partial(progress, f"{name} pictures"),
+            processes=processes,
         )
         if not len(items):
             continue
@@ -72,7 +77,7 @@ def measure_splits(
         watched = WatchedRows(rows, partial(progress, about))
         truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
         counts_N, num_train_items = view.vocabulary.counts, len(view.train_items)
-        if name == "valid":
+        if name == "valid" and score == "probability":  # the bare score is ranked as it is, here and by `annotate`
             temperature = choose_temperature(Ranker(watched, score_bias_N, device), features_ID, truths)
         table = evaluate(
             features_ID, watched, score_bias_N, truths, counts_N, num_train_items, device, map_bounds, temperature
@@ -81,4 +86,4 @@ def measure_splits(
         if name != "valid":
             tested.append((items, features_ID))
     items_I, features_ID = (np.concatenate(parts) for parts in zip(*tested, strict=True))
-    return tables, ImageIndex(items_I, features_ID, view.fingerprint)
+    return tables, ImageIndex(items_I, features_ID, view.fingerprint, step)

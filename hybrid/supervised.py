@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,11 @@ from hybrid.data.prepare import prepare
 from hybrid.data.view import write_head_arrays
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
+from launch.runs import checkpoint_folders
 from workers.cores import available_cores, of_text, pinned
 from workers.disk import write_whole
 from workers.endpoint import remove_endpoint
 from workers.lifeline import watch_owner
-
-logger = logging.getLogger(__name__)
 
 ORPHANED_STATUS = 3
 
@@ -27,9 +25,11 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
         run = RunDirectory(directory)
         config = run.config()
         view = prepare(config.data, lambda text, done, total: supervision.progress("data", text, done, total))
-        if any(run.checkpoints.glob("step-*")):
+        is_trained = bool(checkpoint_folders(run.checkpoints))
+        if is_trained:
             run.check_data(config.data.source, view.fingerprint)
-        view.vocabulary.save(run.vocabulary)
+        if not (is_trained and run.vocabulary.exists()):  # what its rows stand for is not written again
+            view.vocabulary.save(run.vocabulary)
         if view.dropped:
             dropped = ", ".join(f"{count:,} {reason}" for reason, count in view.dropped.items() if count)
             if dropped:

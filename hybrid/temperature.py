@@ -47,26 +47,27 @@ def choose_temperature(ranker: Ranker, features_ID: NDArray[np.float32], truths:
     return TEMPERATURES[int(np.argmax(precisions))]
 
 
-def save_temperature(path: Path, temperature: float) -> None:
-    """Write it as JSON."""
-    write_whole(path, json.dumps({"temperature": temperature}) + "\n")
+def save_temperature(path: Path, temperature: float, step: int) -> None:
+    """Write it as JSON, with the step of the training that it was chosen for."""
+    write_whole(path, json.dumps({"temperature": temperature, "step": step}) + "\n")
 
 
-def load_temperature(path: Path) -> float:
-    """Read it; neutral where a run has not come so far.
+def load_temperature(path: Path, step: int) -> float:
+    """Read it; neutral where none was chosen for this step of the training: it had not come to its end then.
 
     Raises:
         RunError: the file is damaged.
     """
     try:
-        temperature = float(json.loads(path.read_text())["temperature"])
+        chosen = json.loads(path.read_text())
+        temperature, chosen_for = float(chosen["temperature"]), chosen.get("step")
     except FileNotFoundError:
         return NEUTRAL
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise RunError(f"{path} does not hold a temperature: {e}. `hybrid evaluate RUN` makes it anew.") from e
     if not temperature > 0:
         raise RunError(f"{path} holds temperature {temperature}, expected a number above 0.")
-    return temperature
+    return temperature if chosen_for in (None, step) else NEUTRAL  # None: of an earlier program
 
 
 def _precision(ids_Ik: NDArray[np.int64], true_tags: list[NDArray[np.int32]]) -> float:

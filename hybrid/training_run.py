@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,8 +39,6 @@ from workers.phase_clock import warm_up_report
 from workers.ring import Ring
 from workers.tag_weights import inverse_frequency_weights
 from workers.trace import TraceWindow
-
-logger = logging.getLogger(__name__)
 
 Batch = tuple[torch.Tensor, ItemNumbers]
 """Input of the trunk, and what it shows."""

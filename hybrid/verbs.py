@@ -74,7 +74,8 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
     from hybrid.loaded import load
     from hybrid.tables import metrics_table
 
-    tables = load(directory).evaluate(score, (map_least, map_most))
+    with _progress() as progress:
+        tables = load(directory).evaluate(score, (map_least, map_most), progress)
     _show(lambda: [metrics_table(table, title=name) for name, table in tables.items()], _flat(tables), json_output)
 
 

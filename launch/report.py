@@ -56,7 +56,8 @@ def metrics_table(name: str, measures: Mapping[str, Any]) -> Table:
     """Measures in rows; the model's and popularity's in columns."""
     popular = measures.get(_POPULARITY, {})
     items = f", {measures['items']:,} images" if isinstance(measures.get("items"), int) else ""
-    table = Table(title=f"{name}{items}", title_justify="left", title_style="bold")
+    by = ", ranked by lift" if measures.get("score") == "lift" else ""
+    table = Table(title=f"{name}{items}{by}", title_justify="left", title_style="bold")
     table.add_column("measure")
     table.add_column("this run", justify="right", style="bold")
     table.add_column(_POPULARITY, justify="right", style="dim")

@@ -26,6 +26,7 @@ CONFIG_FILE = "config.toml"
 RUN_FILE = "run.json"
 _LOCK_FILE = "launcher.lock"
 _FORMAT = 1
+_CHECKPOINT = re.compile(r"step-\d{9,}")
 LIVE_STATES = ("preparing", "training")
 _LOCK_TRIES = 5
 _LOCK_PAUSE_S = 0.05
@@ -213,15 +214,27 @@ def data_name(source: str) -> str:
     return re.sub(r"[^\w]+", "-", text).strip("-") or "run"
 
 
+def checkpoint_folders(checkpoints: Path) -> list[Path]:
+    """The folders under a run's `checkpoints` whose names are checkpoints', oldest first.
+
+    One that is being written has another name, as has a copy that somebody made.
+    """
+    found = [path for path in checkpoints.glob("step-*") if _CHECKPOINT.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=step_of)
+
+
 def latest_checkpoint(directory: Path) -> Path | None:
-    """The newest checkpoint: names sort by step, and one that is being written has another name."""
-    found = sorted(path for path in (directory / "checkpoints").glob("step-*") if (path / "matrix").is_dir())
-    return found[-1] if found else None
+    """The newest checkpoint of a run, damaged or not."""
+    return next((path for path in reversed(checkpoint_folders(directory / "checkpoints")) if _has_matrix(path)), None)
 
 
 def step_of(checkpoint: Path | None) -> int:
     """The step that a checkpoint's name tells, after which a run goes on; 0 without a checkpoint."""
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
+
+
+def _has_matrix(checkpoint: Path) -> bool:
+    return (checkpoint / "matrix").is_dir()
 
 
 def _runs(folder: Path) -> list[Path]:

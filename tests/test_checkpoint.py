@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,16 @@ def test_only_the_newest_are_kept_and_the_last_is_found(tmp_path, training):
         training.save(tmp_path, step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000100", "step-000002000"] and KEPT == 2
     assert latest_checkpoint(tmp_path).step == 2000
+
+
+def test_a_copy_that_somebody_keeps_is_neither_a_checkpoint_nor_removed(tmp_path, training):
+    training.save(tmp_path, 5)
+    kept = tmp_path / "step-000000009-good"
+    shutil.copytree(tmp_path / "step-000000005", kept)
+    for step in (6, 7):
+        training.save(tmp_path, step)
+    assert latest_checkpoint(tmp_path).step == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000006", "step-000000007", kept.name]
 
 
 def test_saving_a_step_twice_replaces_it(tmp_path, training):

@@ -18,7 +18,17 @@ from launch.cli import main
 from launch.config import RunConfig
 from launch.control import ControlServer, ask
 from launch.run_argument import TRAINED_RUN
-from launch.runs import RunLock, RunRecord, create_run, find_run, is_alive, latest_checkpoint, read_record, write_record
+from launch.runs import (
+    RunLock,
+    RunRecord,
+    create_run,
+    find_run,
+    is_alive,
+    latest_checkpoint,
+    read_record,
+    step_of,
+    write_record,
+)
 from workers.errors import RunError
 
 
@@ -163,7 +173,11 @@ def test_only_whole_checkpoints_count(tmp_path):
     for name in ("step-000000009", "step-000000010", ".unfinished-x"):
         (tmp_path / "checkpoints" / name / "matrix").mkdir(parents=True)
     (tmp_path / "checkpoints" / "step-000000011").mkdir()
+    (tmp_path / "checkpoints" / "step-000000012-good" / "matrix").mkdir(parents=True)
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-000000010"
+    assert step_of(latest_checkpoint(tmp_path)) == 10
+    (tmp_path / "checkpoints" / "step-1000000000" / "matrix").mkdir(parents=True)
+    assert step_of(latest_checkpoint(tmp_path)) == 10**9
 
 
 def test_a_live_run_refuses_a_second_launcher(tmp_path):

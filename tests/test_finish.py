@@ -40,8 +40,9 @@ def test_a_wish_to_stop_ends_the_measuring_and_writes_nothing(tmp_path, monkeypa
     monkeypatch.setattr(finish, "measure_splits", measure)
     monkeypatch.setattr(finish, "score_bias_N", lambda *arguments: None)
     head = SimpleNamespace(matrix=None, config=None)
-    trainer = SimpleNamespace(head=head, trunk=None, device="cpu", precision=torch.float32)
-    config = SimpleNamespace(data=SimpleNamespace(image_size=16))
+    progress = SimpleNamespace(step=3)
+    trainer = SimpleNamespace(head=head, trunk=None, device="cpu", precision=torch.float32, progress=progress)
+    config = SimpleNamespace(data=SimpleNamespace(image_size=16, loader_processes=0))
     launcher, threads = Launcher(), torch.get_num_threads()
     try:
         finish.finish_run(None, config, None, trainer, None, launcher, None)

@@ -220,3 +220,36 @@ def test_an_index_of_other_data_is_refused(run):
     with pytest.raises(RunError, match="have changed"):
         hybrid.load(run.path).search("red")
     ImageIndex(index.items_I, np.array(index.features_ID), index.fingerprint).save(run.index)
+
+
+def test_an_index_of_another_step_is_refused_until_it_is_made_anew(run, tmp_path):
+    """A run that was resumed: its rows have learned on, the index holds what its trunk made of pictures before."""
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    index = hybrid.load(copy).index
+    ImageIndex(index.items_I, np.array(index.features_ID), index.fingerprint, step=7).save(copy / "index")
+    with pytest.raises(RunError, match=r"features of step 7, the newest checkpoint is of step 1\. .*hybrid evaluate"):
+        hybrid.load(copy).search("red")
+    hybrid.load(copy).evaluate()
+    loaded = hybrid.load(copy)
+    assert loaded.search("red").hits and loaded.index.step == 1
+
+
+def test_the_bare_score_is_measured_as_annotation_ranks_by_it(run, tmp_path, monkeypatch):
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    monkeypatch.setattr("hybrid.split_tables.choose_temperature", lambda *arguments: 2.0)
+    assert {table["temperature"] for table in hybrid.load(copy).evaluate("lift").values()} == {1.0}
+    assert {table["temperature"] for table in hybrid.load(copy).evaluate("probability").values()} == {2.0}
+
+
+def test_many_pictures_go_through_the_trunk_in_parts(run, monkeypatch):
+    monkeypatch.setattr("hybrid.loaded.BATCH_SIZE", 2)
+    loaded, sizes = hybrid.load(run.path), []
+    loaded.trunk.register_forward_hook(lambda trunk, inputs, output: sizes.append(len(output)))
+    pictures = sorted((run.path.parent / "photos").glob("*.png"))[:5]
+    together = loaded.annotate_all(pictures, 2)
+    assert sizes == [2, 2, 1]
+    assert [[found.tag for found in one] for one in together] == [
+        [found.tag for found in loaded.annotate(picture, 2)] for picture in pictures
+    ]

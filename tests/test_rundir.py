@@ -79,6 +79,8 @@ def test_results_merge_by_split(tmp_path):
     run.results_file.write_text("{")
     with pytest.raises(RunError, match="hybrid evaluate"):
         run.results()
+    run.write_results({"test": {"P@5": 0.6}})  # as `hybrid evaluate` does, which the error advises
+    assert run.results() == {"test": {"P@5": 0.6}}
 
 
 @pytest.fixture

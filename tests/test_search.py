@@ -1,5 +1,7 @@
 """Searching pictures by words, and neighbouring tags."""
 
+import errno
+
 import numpy as np
 import pytest
 from album import TAGS, Album
@@ -143,11 +145,25 @@ def test_neighbours_fewer_than_asked_for():
     assert nearest_tags(LiveRows(np.eye(4, dtype=np.float32)), np.array([1, 0, 0, 0]), 0, 5)[0].tolist() == []
 
 
+def test_an_index_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    place = tmp_path / "index"
+    ImageIndex(np.array([4]), np.ones((1, 3), np.float32), "before").save(place)
+
+    def full(path, array):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hybrid.image_index.np.save", full)
+    with pytest.raises(RunError, match="No space left"):
+        ImageIndex(np.array([5]), np.ones((1, 3), np.float32), "after").save(place)
+    assert ImageIndex.load(place).fingerprint == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
 def test_index_round_trip_and_damage(tmp_path):
-    index = ImageIndex(np.array([4, 2]), np.ones((2, 3), np.float32), "abc")
+    index = ImageIndex(np.array([4, 2]), np.ones((2, 3), np.float32), "abc", step=9)
     index.save(tmp_path)
     loaded = ImageIndex.load(tmp_path)
-    assert loaded.items_I.tolist() == [4, 2] and loaded.fingerprint == "abc"
+    assert loaded.items_I.tolist() == [4, 2] and (loaded.fingerprint, loaded.step) == ("abc", 9)
     assert np.array_equal(loaded.features_ID, index.features_ID)
     whole = (tmp_path / "features.npy").read_bytes()
     (tmp_path / "features.npy").write_bytes(whole[:-5])

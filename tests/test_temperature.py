@@ -65,9 +65,10 @@ def test_mean_average_precision_does_not_depend_on_it(misled):
 
 def test_it_is_saved_and_read(tmp_path):
     path = tmp_path / "temperature.json"
-    assert load_temperature(path) == NEUTRAL
-    save_temperature(path, 1.5)
-    assert load_temperature(path) == 1.5
+    assert load_temperature(path, 10) == NEUTRAL
+    save_temperature(path, 1.5, 10)
+    assert load_temperature(path, 10) == 1.5
+    assert load_temperature(path, 11) == NEUTRAL, "training has gone on"
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"temperature": "warm"}', '{"temperature": 0}', '{"temperature": NaN}'])
@@ -75,4 +76,4 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, content):
     path = tmp_path / "temperature.json"
     path.write_text(content)
     with pytest.raises(RunError, match=r"temperature\.json"):
-        load_temperature(path)
+        load_temperature(path, 1)

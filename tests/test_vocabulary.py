@@ -1,5 +1,7 @@
 """Tags have one spelling, ids by descending count, and a file that says when it is damaged."""
 
+import errno
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from hybrid.data.build_view import TagRule, choose_tags
 from hybrid.data.vocabulary import HEADER, TagVocabulary, normalise_tag
-from workers.errors import DataError
+from workers.errors import DataError, RunError
 
 
 @pytest.mark.parametrize(
@@ -96,3 +98,17 @@ def test_bounds_drop_and_count(min_count: int, max_tags: int, kept: int) -> None
     id_of_raw, counts, dropped = choose_tags(TRAIN_RAW, 6, TagRule(min_count=min_count, max_tags=max_tags))
     assert len(counts) == kept == np.count_nonzero(id_of_raw >= 0)
     assert sum(dropped.values()) == 6 - kept
+
+
+def test_a_vocabulary_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "vocabulary.tsv"
+    TagVocabulary(["a", "b"], np.array([2, 1])).save(path)
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RunError, match="No space left"):
+        TagVocabulary(["c"], np.array([1])).save(path)
+    monkeypatch.undo()
+    assert TagVocabulary.load(path).tags == ["a", "b"]

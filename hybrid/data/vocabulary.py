@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workers.disk import sync
+from workers.disk import write_whole
 from workers.errors import DataError
 
 HEADER = "#hybrid-tag-vocabulary v1 num_tags="
@@ -65,11 +65,13 @@ class TagVocabulary:
         return self._ids.get(normalise_tag(text))
 
     def save(self, path: Path) -> None:
-        """Write the documented text format; the file is on the disk when this returns."""
+        """Write the documented text format; the file is on the disk, whole, when this returns.
+
+        Raises:
+            RunError: it cannot be written; a file that was there before still is.
+        """
         lines = [f"{count}\t{tag}" for count, tag in zip(self.counts.tolist(), self.tags, strict=True)]
-        with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-            file.write("\n".join([f"{HEADER}{len(self)}", *lines, ""]))
-        sync(Path(path))
+        write_whole(Path(path), "\n".join([f"{HEADER}{len(self)}", *lines, ""]))
 
     @classmethod
     def load(cls, path: Path) -> "TagVocabulary":
