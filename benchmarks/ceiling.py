@@ -1,7 +1,8 @@
 """The ceiling of a row kernel: the bare read-modify-write of the same rows on the same memory.
 
 `ceiling.c` is compiled by the system's compiler for one D; where there is none, a Numba copy does the same, and
-`Ceiling.program` says so. How many rows ahead are fetched is tried out and the best is taken: or else it were none.
+`Ceiling.program` says so. How many rows ahead are fetched, into which cache, and whether to be written, is tried out
+and the best is taken: or else it were none.
 
 Legend: N tags, D dim, M ids.
 """
@@ -11,6 +12,7 @@ Legend: N tags, D dim, M ids.
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -31,13 +33,15 @@ SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 AHEAD_TRIED = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Rows fetched ahead."""
+WAYS = ("to be written, into all caches", "to be read, into all caches", "to be read, not into the first cache")
+"""How rows are fetched, by the number that `ceiling.c` gives to it. The Numba copy knows the first alone."""
 _PASSES = 3
 _COMPILE_LIMIT_S = 60.0
 _ONE, _ZERO = np.float32(1), np.float32(0)
 """Factor and summand: rows are read, computed and written, and stay what they were."""
 
-Rewrite = Callable[[NDArray[Any], NDArray[np.int32], int], None]
-"""(rows_ND, ids_M, ahead)"""
+Rewrite = Callable[[NDArray[Any], NDArray[np.int32], int, int], None]
+"""(rows_ND, ids_M, ahead, number of a way)"""
 
 
 class Ceiling:
@@ -55,47 +59,49 @@ class Ceiling:
         self._rows_ND = rows_ND
         self._batches = [np.ascontiguousarray(ids).ravel() for ids in batches]
         self._next = 0
-        self._rewrite, self.program = _program(rows_ND.shape[1], rows_ND.dtype == np.float32)
-        self.ahead = self._best_ahead()
+        self._rewrite, program, num_ways = _program(rows_ND.shape[1], rows_ND.dtype == np.float32)
+        self.ahead, self._way = self._best_fetching(num_ways)
+        self.program = f"{program}, {self.ahead} rows ahead {WAYS[self._way]}"
 
     def step(self) -> float:
         """Rewrite the rows of the next batch; returns how many that were."""
         ids = self._batches[self._next]
         self._next = (self._next + 1) % len(self._batches)
-        self._rewrite(self._rows_ND, ids, self.ahead)
+        self._rewrite(self._rows_ND, ids, self.ahead, self._way)
         return float(len(ids))
 
-    def _best_ahead(self) -> int:
-        """The fastest pass of each, in turns."""
-        best_s = dict.fromkeys(AHEAD_TRIED, float("inf"))
+    def _best_fetching(self, num_ways: int) -> tuple[int, int]:
+        """The fastest pass of each distance and way, in turns."""
+        best_s = dict.fromkeys(itertools.product(AHEAD_TRIED, range(num_ways)), float("inf"))
         for _ in range(_PASSES):
-            for ahead in AHEAD_TRIED:
+            for fetching in best_s:
                 start_s = time.perf_counter()
                 for ids in self._batches:
-                    self._rewrite(self._rows_ND, ids, ahead)
-                best_s[ahead] = min(best_s[ahead], time.perf_counter() - start_s)
-        return min(best_s, key=lambda ahead: best_s[ahead])
+                    self._rewrite(self._rows_ND, ids, *fetching)
+                best_s[fetching] = min(best_s[fetching], time.perf_counter() - start_s)
+        return min(best_s, key=lambda fetching: best_s[fetching])
 
 
 @functools.cache
-def _program(dim: int, is_float32: bool) -> tuple[Rewrite, str]:
+def _program(dim: int, is_float32: bool) -> tuple[Rewrite, str, int]:
+    """What rewrites rows, what it is, and how many ways of fetching it knows."""
     compiler = os.environ.get("CC") or shutil.which("cc")
     if compiler is None:
-        return _compile_numba(dim, is_float32), "Numba copy of ceiling.c, no C compiler found"
+        return _compile_numba(dim, is_float32), "Numba copy of ceiling.c, no C compiler found", 1
     try:
         library = _load(compiler, dim)
     except (OSError, subprocess.SubprocessError) as error:
         words = getattr(error, "stderr", None) or error
-        return _compile_numba(dim, is_float32), f"Numba copy of ceiling.c, {compiler} failed: {words}"
+        return _compile_numba(dim, is_float32), f"Numba copy of ceiling.c, {compiler} failed: {words}", 1
     function = library.rewrite_float32 if is_float32 else library.rewrite_bfloat16
     size, number = ctypes.c_int64, ctypes.c_float
-    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, size, size, number, number]
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, size, size, ctypes.c_int, number, number]
     function.restype = None
 
-    def rewrite(rows_ND: NDArray[Any], ids_M: NDArray[np.int32], ahead: int) -> None:
-        function(rows_ND.ctypes.data, ids_M.ctypes.data, len(ids_M), ahead, 1.0, 0.0)
+    def rewrite(rows_ND: NDArray[Any], ids_M: NDArray[np.int32], ahead: int, way: int) -> None:
+        function(rows_ND.ctypes.data, ids_M.ctypes.data, len(ids_M), ahead, way, 1.0, 0.0)
 
-    return rewrite, f"ceiling.c, {_version(compiler)}, {' '.join(FLAGS[:2])}"
+    return rewrite, f"ceiling.c, {_version(compiler)}, {' '.join(FLAGS[:2])}", len(WAYS)
 
 
 def _load(compiler: str, dim: int) -> ctypes.CDLL:
@@ -135,7 +141,7 @@ def _cpu_flags() -> str:
 def _compile_numba(dim: int, is_float32: bool) -> Rewrite:
     run = _make_float32(dim) if is_float32 else _make_bfloat16(dim)
 
-    def rewrite(rows_ND: NDArray[Any], ids_M: NDArray[np.int32], ahead: int) -> None:
+    def rewrite(rows_ND: NDArray[Any], ids_M: NDArray[np.int32], ahead: int, way: int) -> None:
         run(rows_ND, ids_M, ahead, _ONE, _ZERO)
 
     return rewrite

@@ -30,4 +30,4 @@ def prepare(settings: dict[str, Any]) -> Prepared:
         batches.append(np.concatenate([ids_BT[:, :P], neg_ids.reshape(BATCH, -1)], axis=1))
     ceiling = Ceiling(matrix.rows_NS, batches)
     ceiling.step()
-    return Prepared(ceiling.step, {"ceiling": ceiling.program, "ahead": ceiling.ahead, "memory": matrix.huge_pages})
+    return Prepared(ceiling.step, {"ceiling": ceiling.program, "memory": matrix.huge_pages})

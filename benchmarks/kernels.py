@@ -28,6 +28,8 @@ SGD = replace(PRIVATE, row_optimizer="sgd", row_lr=1e-3)
 BFLOAT16 = replace(SGD, row_dtype="bfloat16")
 PRIVATE_UPDATES = float(BATCH * (POSITIVES + NEGATIVES))
 SHARED_64 = replace(SGD, private_negatives=False, negatives=64)
+STARTS = 3
+"""How often matrices and working memory are made anew: what they happen to lie on stays with each."""
 
 
 def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
@@ -81,11 +83,11 @@ class Stage:
         self.contestants[name] = LocalContestant(step)
 
     def turns(self) -> Turns:
-        """Let all take turns."""
+        """Let all take turns, for this start's part of the rounds."""
         options = self.options
         return take_turns(
             self.contestants,
-            rounds=options.rounds,
+            rounds=-(-options.rounds // STARTS),
             round_s=options.round_s,
             progress=self.progress,
             reduction=options.reduction,
@@ -95,8 +97,7 @@ class Stage:
     def facts(self) -> dict[str, Any]:
         """What a result should say of its circumstances."""
         pages = {f"memory of {name}": matrix.huge_pages for name, matrix in self.matrices.items()}
-        programs = {name: f"{bare.program}, {bare.ahead} rows ahead" for name, bare in self.bare.items()}
-        return pages | programs
+        return pages | {name: bare.program for name, bare in self.bare.items()} | {"starts": STARTS}
 
     def __enter__(self) -> "Stage":
         return self
@@ -106,10 +107,24 @@ class Stage:
         self._stack.close()
 
 
+def take_turns_on(
+    fill: Callable[[Stage], None], options: SuiteOptions, progress: Progress
+) -> tuple[Turns, dict[str, Any]]:
+    """The rounds of several stages that are filled alike, one after the other, and the circumstances of the last."""
+    parts, facts = [], {}
+    for _ in range(STARTS):
+        with Stage(options, progress) as stage:
+            fill(stage)
+            parts.append(stage.turns())
+            facts = stage.facts
+    return Turns.joined(parts), facts
+
+
 def at_main_dim(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """Everything that is compared at D = 256."""
-    num_tags = options.tags(NUM_TAGS)
-    with Stage(options, progress) as stage:
+    num_tags, nbytes = options.tags(NUM_TAGS), {}
+
+    def fill(stage: Stage) -> None:
         matrix, stream = stage.matrix("float32", num_tags, SGD, DIM)
         rounded, _ = stage.matrix("bfloat16", num_tags, BFLOAT16, DIM)
         stage.ceiling("ceiling", matrix, stream)
@@ -119,8 +134,9 @@ def at_main_dim(options: SuiteOptions, progress: Progress) -> list[Measurement]:
         stage.step("step", matrix, SGD, stream)
         stage.step("step, 64 shared", matrix, SHARED_64, stream)
         stage.one_pass(matrix, stream)
-        turns, facts = stage.turns(), stage.facts
-        bytes_ratio = rounded.rows_NS.nbytes / matrix.rows_NS.nbytes
+        nbytes.update({name: matrix.rows_NS.nbytes for name, matrix in stage.matrices.items()})
+
+    turns, facts = take_turns_on(fill, options, progress)
     times = {
         "ceiling": "reading and rewriting a row",
         "kernel": "a row-update, private kernel, SGD",
@@ -141,7 +157,7 @@ def at_main_dim(options: SuiteOptions, progress: Progress) -> list[Measurement]:
         ),
         ratio("adagrad_over_sgd", over="kernel, Adagrad", under="kernel"),
         ratio("bfloat16_rate", over="kernel", under="kernel, bfloat16"),
-        Measurement.value("bfloat16_memory", bytes_ratio, "x"),
+        Measurement.value("bfloat16_memory", nbytes["bfloat16"] / nbytes["float32"], "x"),
         ratio("shared_64_over_private_20", over="step, 64 shared", under="step"),
         *(Measurement.times(f"{name} at 256", turns, name, what) for name, what in times.items()),
     ]
@@ -149,11 +165,13 @@ def at_main_dim(options: SuiteOptions, progress: Progress) -> list[Measurement]:
 
 def against_ceiling(dim: int, options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """The private kernel at another dim."""
-    with Stage(options, progress) as stage:
+
+    def fill(stage: Stage) -> None:
         matrix, stream = stage.matrix("float32", options.tags(NUM_TAGS), SGD, dim)
         stage.ceiling("ceiling", matrix, stream)
         stage.kernel("kernel", matrix, SGD, stream)
-        turns, facts = stage.turns(), stage.facts
+
+    turns, facts = take_turns_on(fill, options, progress)
     what = f"private kernel, D = {dim}: row rate over the ceiling's"
     return [
         Measurement.ratio(f"ceiling_share_{dim}", turns, over="ceiling", under="kernel", what=what, facts=facts),
@@ -164,15 +182,17 @@ def against_ceiling(dim: int, options: SuiteOptions, progress: Progress) -> list
 
 def many_tags(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """Ten million bfloat16 rows against a million, and what as many more cost the bare rewriting of them."""
-    with Stage(options, progress) as stage:
-        try:
-            for name, num_tags in (("1M", NUM_TAGS), ("10M", MANY_TAGS)):
-                matrix, stream = stage.matrix(name, options.tags(num_tags), BFLOAT16, DIM)
-                stage.kernel(name, matrix, BFLOAT16, stream)
-                stage.ceiling(f"ceiling, {name}", matrix, stream)
-        except MemoryError as error:
-            return [Measurement.missing("bfloat16_10m_over_1m", str(error))]
-        turns, facts = stage.turns(), stage.facts
+
+    def fill(stage: Stage) -> None:
+        for name, num_tags in (("1M", NUM_TAGS), ("10M", MANY_TAGS)):
+            matrix, stream = stage.matrix(name, options.tags(num_tags), BFLOAT16, DIM)
+            stage.kernel(name, matrix, BFLOAT16, stream)
+            stage.ceiling(f"ceiling, {name}", matrix, stream)
+
+    try:
+        turns, facts = take_turns_on(fill, options, progress)
+    except MemoryError as error:
+        return [Measurement.missing("bfloat16_10m_over_1m", str(error))]
     bare = "10M bfloat16 rows, rewriting a bare row: time over that of 1M"
     return [
         Measurement.ratio("bfloat16_10m_over_1m", turns, over="10M", under="1M", facts=facts),

@@ -87,12 +87,14 @@ def rewritten(dtype, a, b):
 @needs_compiler
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 @pytest.mark.parametrize("ahead", [1, 4, 100])
-def test_the_c_program_rewrites_every_row_of_the_stream(dtype, ahead):
+@pytest.mark.parametrize("way", range(len(ceiling.WAYS)))
+def test_the_c_program_rewrites_every_row_of_the_stream(dtype, ahead, way):
     library = ceiling._load("cc", D)
     function = library.rewrite_float32 if dtype == np.float32 else library.rewrite_bfloat16
     rows_ND = rows_of(dtype)
     pointers = (ctypes.c_void_p(rows_ND.ctypes.data), ctypes.c_void_p(IDS.ctypes.data))
-    function(*pointers, ctypes.c_int64(len(IDS)), ctypes.c_int64(ahead), ctypes.c_float(2.0), ctypes.c_float(4.0))
+    numbers = ctypes.c_int64(len(IDS)), ctypes.c_int64(ahead), ctypes.c_int(way)
+    function(*pointers, *numbers, ctypes.c_float(2.0), ctypes.c_float(4.0))
     np.testing.assert_array_equal(as_float32(rows_ND), rewritten(dtype, 2.0, 4.0))
 
 
@@ -120,7 +122,7 @@ def test_the_ceiling_leaves_rows_as_they_were(dtype):
     bare = Ceiling(rows_ND, [IDS, IDS[:3]])
     assert [bare.step() for _ in range(3)] == [7.0, 3.0, 7.0]
     np.testing.assert_array_equal(rows_ND, rows_of(dtype))
-    assert bare.ahead in ceiling.AHEAD_TRIED
+    assert f", {bare.ahead} rows ahead to be " in bare.program and bare.ahead in ceiling.AHEAD_TRIED
 
 
 def test_without_a_working_compiler_it_says_that_numba_did_it(monkeypatch):
