@@ -15,6 +15,7 @@ from benchmarks.partial_head import PartialHead
 from benchmarks.paused_budget import PausedBudget
 from benchmarks.rival_head import RivalHead, Setting
 from benchmarks.rival_pipeline import RivalPipeline
+from benchmarks.sampled_by_hand import SampledByHand
 from benchmarks.sampled_head import SampledHead
 from benchmarks.softmax_head import SoftmaxHead
 from benchmarks.true_tags import TrueTags
@@ -34,6 +35,7 @@ RIVALS: dict[str, Callable[[Setting], RivalHead]] = {
     "softmax": SoftmaxHead,
     "sampled": SampledHead,
     "partial": PartialHead,
+    "gathered": SampledByHand,
 }
 Ranking = Callable[[], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Gives the rows, and what is added to row . features to rank tags."""

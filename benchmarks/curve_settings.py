@@ -12,12 +12,15 @@ RIVAL_NAMES = {
     "sampled": "torch sampled",
     "partial": "10% of the classes",
 }
+STRONGER_NAMES = {"gathered": "torch sampled by hand"}
+"""Forms of a rival that few would write; they are not among the default contenders."""
 KINDS = ("hybrid", *RIVAL_NAMES)
+ALL_KINDS = (*KINDS, *STRONGER_NAMES)
 DEFAULT_DRAWS = TrainConfig().positives, HeadConfig().negatives
-DRAWS = {"sampled": (DEFAULT_DRAWS, (64, 1024))}
+DRAWS = dict.fromkeys(("sampled", "gathered"), (DEFAULT_DRAWS, (64, 1024)))
 """Positives of an example with negatives of a chunk, among which the search chooses for a rival; the others have no
 choice: the hybrid draws what a run draws by default, the dense ones take all tags, Partial FC's recipe is a tenth."""
-ROW_LR = dict.fromkeys(KINDS, 0.03)
+ROW_LR = dict.fromkeys(ALL_KINDS, 0.03)
 """Where a search begins, and where none has been, see `benchmarks.tuned_rates`."""
 
 
@@ -26,7 +29,7 @@ class CurveSettings:
     """One contender on one size of vocabulary, with a budget."""
 
     kind: str
-    """`hybrid`, or a rival: `dense`, `softmax`, `sampled`, `partial`."""
+    """One of `ALL_KINDS`."""
     workers: int = 0
     """Worker processes; 0 for the rivals."""
     max_tags: int = 0
@@ -46,7 +49,7 @@ class CurveSettings:
     """Of the trunk, and of the rivals' matrix."""
 
     def __post_init__(self) -> None:
-        check_choice("kind", self.kind, KINDS)
+        check_choice("kind", self.kind, ALL_KINDS)
         check_choice("device", self.device, DEVICES)
         check((self.workers > 0) == (self.kind == "hybrid"), "workers", self.workers, "positive for hybrid, else 0")
         check(
@@ -61,7 +64,7 @@ class CurveSettings:
         if self.kind == "hybrid":
             return f"hybrid, {self.workers} worker{'s' if self.workers > 1 else ''}"
         draws = f", {self.positives} + {self.negatives:,} draws" if self.kind in DRAWS else ""
-        return RIVAL_NAMES[self.kind] + draws
+        return (RIVAL_NAMES | STRONGER_NAMES)[self.kind] + draws
 
     @property
     def run_config(self) -> RunConfig:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.curve_process import run_in_process
-from benchmarks.curve_settings import DRAWS, KINDS
+from benchmarks.curve_settings import ALL_KINDS, DRAWS, KINDS
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.gpu_only_plan import default_workers, plan, plan_text
@@ -52,12 +52,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=240.0, help="training time per curve")
     parser.add_argument("--tags", type=int, nargs="+", default=[10_000, 100_000, 0], help="sizes of vocabulary; 0: all")
     parser.add_argument("--workers", type=int, nargs="+", default=default_workers(), help="numbers of workers")
-    parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=ALL_KINDS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
     parser.add_argument("--measurements", type=int, default=6, help="points of a curve; they cost no training time")
     parser.add_argument("--device", default="auto", choices=DEVICES)
-    for kind in KINDS:
+    for kind in ALL_KINDS:
         parser.add_argument(f"--{kind}-row-lr", type=float, help="default: what --row-lr-from found best")
     for kind in DRAWS:
         help_text = "positives of an example and negatives of a chunk; default: what --row-lr-from found best"

@@ -59,14 +59,29 @@ class SampledHead(RivalHead):
     def loss_sum(self, features_BD: Tensor, items_B: NDArray[np.int64]) -> Tensor:
         """The sum of the examples' losses, with a graph."""
         pos_ids, pos_offsets, neg_ids_CK = self.draw(items_B)
-        device = features_BD.device
-        negatives_CK = torch.from_numpy(neg_ids_CK).to(device)
-        negative_terms = self._negative_terms(features_BD, negatives_CK, self._hits(items_B, negatives_CK))
-        lengths_B = torch.from_numpy(np.diff(pos_offsets)).to(device)
-        example_P = torch.arange(len(items_B), device=device).repeat_interleave(lengths_B)
-        positives_P = torch.from_numpy(pos_ids).to(device)
-        scores_P = (self.rows(positives_P) * features_BD[example_P]).sum(1) + self.bias(positives_P)[:, 0]
-        return (F.softplus(-scores_P) / lengths_B[example_P]).sum() + negative_terms
+        positives_P, negatives_CK = (torch.from_numpy(ids).to(features_BD.device) for ids in (pos_ids, neg_ids_CK))
+        positives = self.rows(positives_P), self.bias(positives_P)[:, 0]
+        negatives = self.rows(negatives_CK), self.bias(negatives_CK)[:, :, 0]
+        return self.loss_sum_of(features_BD, items_B, pos_offsets, positives, negatives_CK, negatives)
+
+    def loss_sum_of(
+        self,
+        features_BD: Tensor,
+        items_B: NDArray[np.int64],
+        pos_offsets: NDArray,
+        positives: tuple[Tensor, Tensor],
+        negatives_CK: Tensor,
+        negatives: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """The same of rows `[..., D]` and biases that were looked up for the positives and the negatives of `draw`."""
+        hits_BK = self._hits(items_B, negatives_CK)
+        lengths_B = torch.from_numpy(np.diff(pos_offsets)).to(features_BD.device)
+        example_P = torch.arange(len(items_B), device=features_BD.device).repeat_interleave(lengths_B)
+        rows_PD, bias_P = positives
+        scores_P = (rows_PD * features_BD[example_P]).sum(1) + bias_P
+        return (F.softplus(-scores_P) / lengths_B[example_P]).sum() + self._negative_terms(
+            features_BD, *negatives, hits_BK
+        )
 
     def draw(self, items_B: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray[np.int64]]:
         """Positives (ids, offsets `[B + 1]`) and negatives `[C, K]` of this step, as `WideHead` draws them."""
@@ -83,15 +98,15 @@ class SampledHead(RivalHead):
             draw_ids(self._groups_G4, self._members, key, neg_ids_CK[chunk])
         return np.concatenate(parts).astype(np.int64), np.concatenate(offsets), neg_ids_CK.astype(np.int64)
 
-    def _negative_terms(self, features_BD: Tensor, negatives_CK: Tensor, hits_BK: Tensor) -> Tensor:
-        C, K = negatives_CK.shape
+    def _negative_terms(self, features_BD: Tensor, rows_CKD: Tensor, bias_CK: Tensor, hits_BK: Tensor) -> Tensor:
+        C, K = bias_CK.shape
         B, size = len(features_BD), self.config.chunk_size
         features_CcD = F.pad(features_BD, (0, 0, 0, C * size - B)).unflatten(0, (C, size))
         with torch.autocast(
             features_BD.device.type, self.setting.precision, enabled=self.setting.precision != torch.float32
         ):
-            products_CcK = torch.bmm(features_CcD, self.rows(negatives_CK).transpose(1, 2))
-        scores_BK = (products_CcK.float() + self.bias(negatives_CK)[:, None, :, 0]).flatten(0, 1)[:B]
+            products_CcK = torch.bmm(features_CcD, rows_CKD.transpose(1, 2))
+        scores_BK = (products_CcK.float() + bias_CK[:, None]).flatten(0, 1)[:B]
         return F.softplus(scores_BK).masked_fill(hits_BK, 0).sum() * (self.config.negative_weight / K)
 
     def _hits(self, items_B: NDArray[np.int64], negatives_CK: Tensor) -> Tensor:
@@ -111,6 +126,10 @@ class SampledHead(RivalHead):
         slot_BK = slot_CK[torch.arange(len(items_B), device=pairs_U.device) // size]
         return is_true_BU.gather(1, slot_BK)
 
+    def correction_N(self) -> NDArray[np.float32]:
+        """What added to scores gives log p(t|x)."""
+        return objectives.log_probability_correction_N(self.config, self._log_q_N, self.setting.counts_N)
+
     def for_ranking(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        correction_N = objectives.log_probability_correction_N(self.config, self._log_q_N, self.setting.counts_N)
-        return self.rows.weight.detach().cpu().numpy(), self.bias.weight.detach()[:, 0].cpu().numpy() + correction_N
+        bias_N = self.bias.weight.detach()[:, 0].cpu().numpy()
+        return self.rows.weight.detach().cpu().numpy(), bias_N + self.correction_N()

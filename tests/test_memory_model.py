@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.contender import RIVALS
-from benchmarks.curve_settings import KINDS
+from benchmarks.curve_settings import KINDS, RIVAL_NAMES
 from benchmarks.memory_limits import bisect, run_trial_in_process
 from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags, on_cards
 from benchmarks.memory_report import report_text
@@ -33,7 +33,7 @@ def tensors_of(thing, seen):
     return None
 
 
-@pytest.mark.parametrize("kind", RIVALS)
+@pytest.mark.parametrize("kind", RIVAL_NAMES)
 def test_rows_and_state_are_counted_to_the_byte(kind):
     setting = Setting(
         config=HeadConfig(),

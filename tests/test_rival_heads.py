@@ -15,6 +15,7 @@ from benchmarks.contender import RIVALS
 from benchmarks.dense_head import DenseHead, initial_bias_N
 from benchmarks.partial_head import SAMPLE_BLOCK, SAMPLE_RATE, PartialHead
 from benchmarks.rival_pipeline import RivalPipeline
+from benchmarks.sampled_by_hand import SampledByHand
 from benchmarks.sampled_head import SampledHead
 from benchmarks.softmax_head import SoftmaxHead
 from benchmarks.true_tags import TrueTags
@@ -240,6 +241,22 @@ def test_sampled_rival_has_loss_and_gradients_of_the_equation(setting, truth):
         (head.bias.weight.grad.to_dense()[:, 0], bias.grad),
     ]:
         torch.testing.assert_close(ours, theirs.float(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_sampled_rival_by_hand_steps_rows_as_the_equation_says(setting, truth):
+    head, features = SampledByHand(setting), features_of(len(ITEMS))
+    rows, bias = (tensor.clone().double().requires_grad_() for tensor in (head.rows_ND, head.bias_N))
+    wide = features.double().requires_grad_()
+    naive = naive_sampling_loss(head, truth, rows, bias, wide)
+    naive.backward()
+    loss_sum, feature_grad = head.learn(features, ITEMS)
+    assert loss_sum.item() == pytest.approx(naive.item(), rel=1e-5)
+    torch.testing.assert_close(feature_grad, wide.grad.float(), atol=1e-5, rtol=1e-4)
+    stepped = adagrad(rows.detach(), rows.grad, [rows.grad]).float()
+    torch.testing.assert_close(head.rows_ND, stepped, atol=1e-4, rtol=1e-4)
+    stepped = adagrad(bias.detach()[:, None], bias.grad[:, None], [bias.grad[:, None]])[:, 0].float()
+    torch.testing.assert_close(head.bias_N, stepped, atol=1e-4, rtol=1e-4)
+    assert not list(head.parameters()), "nothing as large as the matrix is kept beside it"
 
 
 def test_sampled_rival_computes_what_a_worker_computes(setting, truth):
