@@ -243,9 +243,7 @@ def test_worker_of_another_ring_is_refused(stage: Stage) -> None:
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "inproc://head"])
 def test_ring_between_hosts_is_refused(stage: Stage, endpoint: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"'ring' at the endpoint .* Use an endpoint ipc:.* or transport = 'zmq'"
-    ):
+    with pytest.raises(ConfigError, match=r"'ring' at the endpoint .* Use an endpoint ipc:.* or transport = 'zmq'"):
         Router(endpoint, head=HEAD, matrix=stage.matrix, membership=stage.register, ring=stage.ring)
     with pytest.raises(ConfigError, match="transport = 'ring'"):
         WorkerPool(stage.matrix, endpoint, 1, ring=stage.ring)
