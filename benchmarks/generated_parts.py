@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import gpu_only_report, head_report
 from benchmarks.gates import NOT_MEASURED, SHORT
 from benchmarks.markdown import markdown_table
-from benchmarks.rival_verdicts import LEVEL, verdicts
+from benchmarks.rival_verdicts import LEVEL, SUITE, elsewhere_of, verdicts
 from benchmarks.spread import spread_of
 from benchmarks.verdict_table import verdicts_markdown
 from benchmarks.verdicts import newest_verdicts, tally
@@ -158,20 +158,23 @@ def gpu_only_part(records: Records) -> str:
     lost: dict[str, list[str]] = {}
     for size, measure in (line.partition(":")[0].split(", ", 1) for line in gpu_only_report.losses(record)):
         lost.setdefault(size, []).append(measure)
-    losses = [f"At {size} some rival is better in {'; '.join(measures)}." for size, measures in lost.items()]
+    losses = [
+        f"At {size} some rival is better than the hybrids' mean in {'; '.join(measures)}."
+        for size, measures in lost.items()
+    ]
     losses.append(f"Of these, differences of up to {_LEVEL} are within luck: level.")
     text = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}:"
     return "\n\n".join([text, _contenders(record), " ".join(losses)])
 
 
 def rivals_part(records: Records) -> str:
-    """The best hybrid against the best rival of every size; a loss is called one."""
-    record, rows = records["gpu_only"], []
+    """The hybrid against the best rival of every size in any run; a loss is called one."""
+    record, rows = records[SUITE], []
     for num_tags, results in gpu_only_report.by_size(record).items():
-        for verdict in verdicts(num_tags, results):
+        for verdict in verdicts(num_tags, results, elsewhere_of(SUITE, records)):
             cells = [f"{value:.3f} ({name})" for name, value in (verdict.ours, verdict.theirs)]
             rows.append([f"{num_tags:,}", verdict.measure, *cells, f"**{verdict.word}**"])
-    table = markdown_table(["tags", "", "best hybrid", "best rival", "the hybrid is"], rows)
+    table = markdown_table(["tags", "", "hybrid", "best rival", "the hybrid is"], rows)
     seconds = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}"
     return f"{seconds}; level: at most {_LEVEL} apart.\n\n{table}"
 
