@@ -52,7 +52,7 @@ def gates_part(records: Records) -> str:
     """Verdicts on all gates; those that were not measured are named below, with what is known of them."""
     results = newest_verdicts(records.values())
     judged = [result for result in results if result["verdict"] != NOT_MEASURED]
-    rows = [row for result in judged for row in (result, *_stronger_forms(result["name"], records))]
+    rows = [row for result in judged for row in (result, *stronger_forms(result["name"], records))]
     parts = [" ".join([tally(results), *_bare_row(records)]), *([verdicts_markdown(rows)] if rows else [])]
     missing: dict[str, list[str]] = {}
     for result in results:
@@ -81,7 +81,7 @@ def _bare_row(records: Records) -> list[str]:
     return [f"The machine: a bare row of 256 is rewritten in {times[0]:.3g} ns, {_machine(record)}."] if times else []
 
 
-def _stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
+def stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
     """Ratios against the same rival in other forms than the one that the gate speaks of; nobody judges them."""
     results = records.get("peers", {}).get("results", ())
     return [r for r in results if r["gate"] is None and r["unit"] == "x" and r["name"].startswith(f"{gate}, ")]
