@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import statistics
 from typing import ClassVar
 from unittest.mock import Mock
 
@@ -148,12 +149,15 @@ def test_rows_are_rewritten_for_the_tags_that_a_worker_draws(monkeypatch):
     matrix.close()
 
 
-def test_fasttext_lines_hold_every_label_once_and_then_five_to_a_line(tmp_path):
+def test_fasttext_lines_hold_every_label_once_and_then_as_many_to_a_line_as_our_examples_have(tmp_path):
     first = write_lines(tmp_path / "lines.txt", N, num_lines=50)
     text = (tmp_path / "lines.txt").read_text()
     vocabulary, lines = text[:first], text[first:].splitlines()
     assert vocabulary.split()[:-1] == [f"__label__{i}" for i in range(N)] and vocabulary.endswith(" w0\n")
-    assert len(lines) == 50 and all(len(line.split()) == 1 + POSITIVES for line in lines)
+    assert len(lines) == 50 and [peer.positives for peer in peers.PEERS if peer.name == "fasttext"] == [1]
+    assert all(len(line.split()) == 1 + 1 for line in lines)
+    labels = [int(line.rpartition("__label__")[2]) for line in lines]
+    assert len(set(labels)) > 10 and statistics.median(labels) < N / 4, "by Zipf's law"
 
 
 def test_hogwild_by_hand_stands_under_the_gate_that_judges_hogwild(monkeypatch):
@@ -199,11 +203,15 @@ def test_hogwild_counts_the_work_of_all_its_processes_and_leaves_none_behind(for
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peer", [p for p in peers.PEERS if p.has_own_environment], ids=lambda peer: peer.name)
-def test_a_rival_of_the_environment_of_its_own_works(peer):
+@pytest.mark.parametrize(
+    ("peer", "form"),
+    [(p, form) for p in peers.PEERS if p.has_own_environment for form in p.forms],
+    ids=lambda part: getattr(part, "name", part),
+)
+def test_a_rival_of_the_environment_of_its_own_works(peer, form):
     if not PEERS_PYTHON.exists():
         pytest.skip(f"no rivals are installed: {HOW_TO_INSTALL}")
-    settings = next(iter(peer.forms.values()))
+    settings = peer.forms[form]
     size = {"num_tags": 20_000, "dim": 64}  # fastText fails with few labels
     with ProcessContestant(f"benchmarks.rivals.{peer.module}", {**size, **settings}, python=PEERS_PYTHON) as contestant:
         contestant.begin(0.05)
