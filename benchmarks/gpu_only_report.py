@@ -80,7 +80,7 @@ def report_text(record: Result, elsewhere: Elsewhere | None = None) -> str:
         "Same trunk, data, seed, batch, augmentation, schedule and training time; batches are prepared "
         f"{first.get('batches', IN_TRUNKS_THREAD)} for all. {_rates(record)} "
         "P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: "
-        f"{first.get('memory', SAMPLED)} `hybrid train` has one small process more, "
+        f"{first.get('memory', SAMPLED)} {_tuning(first)}`hybrid train` has one small process more, "
         "the launcher. Time to quality: seconds to the first measurement with "
         f"{LEVEL_SHARE:.0%} of the best final P@5 of that size. "
         f"Trunk: {first['device']}, {first['precision']}; its CPU threads are measured while it trains."
@@ -128,6 +128,14 @@ def _rates(record: Result) -> str:
     unsearched = {r["row_lr_origin"] for r in record["results"]} - {"searched"} if _has_origins(record) else set()
     signs = f" (*: {', '.join(sorted(unsearched))})" if unsearched else ""
     return f"Learning rates of the rows are each contender's own, found by the same search where one was made{signs}."
+
+
+def _tuning(result: Result) -> str:
+    """What a careful user sets for memory, where the contenders had it."""
+    tuned = {name: value for name, value in result.get("memory_tuning", {}).items() if value is not None}
+    return (
+        f"Every contender ran with {', '.join(f'{name}={value}' for name, value in tuned.items())}. " if tuned else ""
+    )
 
 
 def _has_origins(record: Result) -> bool:

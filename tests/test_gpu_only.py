@@ -269,12 +269,14 @@ def test_the_page_begins_with_who_is_ahead_and_marks_rates_that_nobody_searched(
             "step_ms": {"median": 1.0, "p90": 1.0},
             "phase_ms": {"forward": 0.25, "backward": 0.5},
             "memory_bytes": {"Pss": 1 << 20},
+            "memory_tuning": {"MALLOC_A_": "1", "MALLOC_B_": None},
             "gpu_memory_bytes": None,
             "row_lr_origin": "searched" if result["settings"]["kind"] == "hybrid" else "not searched at this size",
         }
         record.add(result | shown | {"final": result["final"] | {"popularity": {"P@5": 0.3, "mAP": 0.1}}})
     written = read_record(record.write(tmp_path))
     text = gpu_only_report.report_text(written)
+    assert "Every contender ran with MALLOC_A_=1. " in text
     elsewhere = {"gpu_only_more": results_of({("sampled", 0, 0): 0.6})}
     assert "| 0.600 (torch sampled, 256 + 4,096 draws, in a run of its own (gpu_only_more)) | -20.0 |" in (
         gpu_only_report.report_text(written, elsewhere)
