@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import statistics
 import sys
 from collections.abc import Generator, Iterator
@@ -15,6 +16,7 @@ from benchmarks.contender import Ranking, open_contender, training_counts
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.paused_budget import PausedBudget
 from benchmarks.process_memory import PeakMemory, larger
+from benchmarks.rivals.tuned_memory import MEMORY_TUNING
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
@@ -160,6 +162,7 @@ class Curve:
             "trunk_threads": self.trainer.threads.threads if self.trainer.threads else torch.get_num_threads(),
             "batches": "ahead in a thread",
             "memory": MEMORY,
+            "memory_tuning": {name: os.environ.get(name) for name in MEMORY_TUNING},
             "num_tags": len(self.view.marginal),
             "num_train_items": len(self.view.train_items),
             "examples_per_s": self.trainer.progress.num_examples / self._last_s,

@@ -67,7 +67,9 @@ def measure_step(head: HeadConfig, options: SuiteOptions, progress: Progress) ->
 def measure_memory(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """Peak of a process that holds the layer and takes steps; a worker's has matrix and optimizer state too.
 
-    Judged is the form that users write, with the optimizer that is nearest to ours; the others are shown.
+    Judged is the form that the gate names: gradients of all chunks are kept for one step of an element-wise Adagrad, so
+    it holds three matrices (rows, gradients, state) by construction. The strong rival is shown below it: row-wise
+    Adagrad by hand, the optimizer nearest to ours, which steps each chunk at once and keeps no gradient beyond it.
     """
     num_tags = options.tags(NUM_TAGS)
     theirs = {

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from benchmarks.rivals.tuned_memory import MEMORY_TUNING
 from launch.placement import available_cores, plan_threads, set_threads
 
 FORCED_BLAS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -32,8 +33,11 @@ def clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def trunk_environment(workers: int, device: str) -> dict[str, str]:
-    """For a process that trains: as many CPU threads as the launcher gives a trunk beside so many workers."""
-    environment = clean(os.environ)
+    """For a process that trains: as many CPU threads as the launcher gives a trunk beside so many workers.
+
+    Every contender gets the tuning of memory that the wide engine's rivals have.
+    """
+    environment = clean(os.environ) | MEMORY_TUNING
     set_threads(environment, plan_threads(available_cores(), workers, device, asked=0))
     return environment
 

@@ -106,7 +106,7 @@ _ROWS = (
     _at_most(
         "wire_over_kernel",
         "transport",
-        "kernel and wire, two chunks in flight, the faster transport: time over the kernel's",
+        "engine and wire, two chunks in flight, the faster transport: time over the engine's alone",
         1.15,
         1.05,
         quick=True,
@@ -131,7 +131,11 @@ _ROWS = (
     _at_least("torch_hogwild", "peers", "against torch Hogwild, 2 processes: 2 workers' rate over theirs", 15.0, 30.0),
     _at_least("pbg_comparator", "peers", "against PyTorch-BigGraph's comparator: our rate in pairs over its", 3.0, 5.0),
     _at_least(
-        "dense_bce_step", "peers", "against torch dense BCE over 1M tags: its step time over ours", 3000.0, 15000.0
+        "dense_bce_step",
+        "peers",
+        "against torch dense BCE, its step over all 1M tags, ours over those drawn: its step time over ours",
+        3000.0,
+        15000.0,
     ),
     _at_least(
         "dense_bce_memory",

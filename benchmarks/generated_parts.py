@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import gpu_only_report, head_report
 from benchmarks.gates import NOT_MEASURED, SHORT
 from benchmarks.markdown import markdown_table
-from benchmarks.rival_verdicts import LEVEL, verdicts
+from benchmarks.rival_verdicts import LEVEL, SUITE, elsewhere_of, verdicts
 from benchmarks.spread import spread_of
 from benchmarks.verdict_table import verdicts_markdown
 from benchmarks.verdicts import newest_verdicts, tally
@@ -52,7 +52,7 @@ def gates_part(records: Records) -> str:
     """Verdicts on all gates; those that were not measured are named below, with what is known of them."""
     results = newest_verdicts(records.values())
     judged = [result for result in results if result["verdict"] != NOT_MEASURED]
-    rows = [row for result in judged for row in (result, *_stronger_forms(result["name"], records))]
+    rows = [row for result in judged for row in (result, *stronger_forms(result["name"], records))]
     parts = [" ".join([tally(results), *_bare_row(records)]), *([verdicts_markdown(rows)] if rows else [])]
     missing: dict[str, list[str]] = {}
     for result in results:
@@ -81,7 +81,7 @@ def _bare_row(records: Records) -> list[str]:
     return [f"The machine: a bare row of 256 is rewritten in {times[0]:.3g} ns, {_machine(record)}."] if times else []
 
 
-def _stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
+def stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
     """Ratios against the same rival in other forms than the one that the gate speaks of; nobody judges them."""
     results = records.get("peers", {}).get("results", ())
     return [r for r in results if r["gate"] is None and r["unit"] == "x" and r["name"].startswith(f"{gate}, ")]
@@ -158,20 +158,23 @@ def gpu_only_part(records: Records) -> str:
     lost: dict[str, list[str]] = {}
     for size, measure in (line.partition(":")[0].split(", ", 1) for line in gpu_only_report.losses(record)):
         lost.setdefault(size, []).append(measure)
-    losses = [f"At {size} some rival is better in {'; '.join(measures)}." for size, measures in lost.items()]
+    losses = [
+        f"At {size} some rival is better than the hybrids' mean in {'; '.join(measures)}."
+        for size, measures in lost.items()
+    ]
     losses.append(f"Of these, differences of up to {_LEVEL} are within luck: level.")
     text = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}:"
     return "\n\n".join([text, _contenders(record), " ".join(losses)])
 
 
 def rivals_part(records: Records) -> str:
-    """The best hybrid against the best rival of every size; a loss is called one."""
-    record, rows = records["gpu_only"], []
+    """The hybrid against the best rival of every size in any run; a loss is called one."""
+    record, rows = records[SUITE], []
     for num_tags, results in gpu_only_report.by_size(record).items():
-        for verdict in verdicts(num_tags, results):
+        for verdict in verdicts(num_tags, results, elsewhere_of(SUITE, records)):
             cells = [f"{value:.3f} ({name})" for name, value in (verdict.ours, verdict.theirs)]
             rows.append([f"{num_tags:,}", verdict.measure, *cells, f"**{verdict.word}**"])
-    table = markdown_table(["tags", "", "best hybrid", "best rival", "the hybrid is"], rows)
+    table = markdown_table(["tags", "", "hybrid", "best rival", "the hybrid is"], rows)
     seconds = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}"
     return f"{seconds}; level: at most {_LEVEL} apart.\n\n{table}"
 

@@ -21,7 +21,8 @@ Plan = dict[CurveSettings, TunedRate]
 def plan(options: argparse.Namespace) -> Plan:
     """Every training with its row learning rate.
 
-    All contenders of one size follow each other, so that a drift of the machine hits them alike.
+    All contenders of one size follow each other, to be near in time. They train one after the other all the same, so a
+    drift of the machine hits some and not others: the trunk's passes in the report show it.
     """
     base = CurveSettings(
         kind="dense",

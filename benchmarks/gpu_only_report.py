@@ -1,5 +1,6 @@
 """Table and plot of the hybrid and its rivals, from the JSON: `python -m benchmarks.gpu_only_report [JSON]`."""
 
+import statistics
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,18 @@ from matplotlib import pyplot
 
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, read_record, surroundings
-from benchmarks.rival_verdicts import JUDGED, LEVEL, best, standing, verdicts
+from benchmarks.rival_verdicts import (
+    JUDGED,
+    LEVEL,
+    SUITE,
+    Elsewhere,
+    elsewhere_of,
+    hybrid_mean,
+    is_hybrid,
+    mean_name,
+    standing,
+    verdicts,
+)
 from workers.disk import write_whole
 
 Result = Mapping[str, Any]
@@ -37,22 +49,24 @@ SAMPLED = (
     "largest sum of Pss over all processes of the training, file pages of the data included, in samples 20 ms apart: "
     "arrays of a step that live shorter may be missed, or not."
 )
-AGAINST = "best hybrid against it, P@5 / mAP"
+AGAINST = "hybrids' mean against it, P@5 / mAP"
 _MIB = 1 << 20
 
 
 def write_report(path: Path) -> tuple[Path, Path]:
     """Write the table and the plot beside the JSON; returns their paths."""
-    record = read_record(path)
+    records = {path.stem: read_record(path)}
+    records |= {other.stem: read_record(other) for other in path.parent.glob(f"{SUITE}*.json") if other != path}
+    record = records[path.stem]
     table, plot = path.with_suffix(".md"), path.with_suffix(".svg")
-    write_whole(table, report_text(record))
+    write_whole(table, report_text(record, elsewhere_of(path.stem, records)))
     _draw(record, plot)
     return table, plot
 
 
-def report_text(record: Result) -> str:
+def report_text(record: Result, elsewhere: Elsewhere | None = None) -> str:
     """The whole page: who is ahead, tables by size, where the hybrid loses, where it was measured."""
-    parts = [f"# {record['title']}", _verdict_section(record)]
+    parts = [f"# {record['title']}", _verdict_section(record, elsewhere)]
     for num_tags, results in by_size(record).items():
         popularity = results[0]["final"]["popularity"]["P@5"]
         header = ["", "row lr", *MEASURES, AGAINST, *(["GPU memory, MiB"] if results[0]["gpu_memory_bytes"] else [])]
@@ -60,13 +74,13 @@ def report_text(record: Result) -> str:
         parts.append(f"## {num_tags:,} tags (popularity: P@5 {popularity:.3f})\n\n{table}")
     lost = losses(record)
     listed = "\n".join(f"- {line}" for line in lost) or "- nowhere in these runs"
-    parts.append(f"## Where the hybrid loses\n\n{listed}")
+    parts.append(f"## Where the hybrid loses in this run\n\n{listed}")
     first = record["results"][0]
     parts.append(
         "Same trunk, data, seed, batch, augmentation, schedule and training time; batches are prepared "
         f"{first.get('batches', IN_TRUNKS_THREAD)} for all. {_rates(record)} "
         "P@5 and mAP on the validation pictures, measured with the clock stopped. Memory: "
-        f"{first.get('memory', SAMPLED)} `hybrid train` has one small process more, "
+        f"{first.get('memory', SAMPLED)} {_tuning(first)}`hybrid train` has one small process more, "
         "the launcher. Time to quality: seconds to the first measurement with "
         f"{LEVEL_SHARE:.0%} of the best final P@5 of that size. "
         f"Trunk: {first['device']}, {first['precision']}; its CPU threads are measured while it trains."
@@ -75,36 +89,36 @@ def report_text(record: Result) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _verdict_section(record: Result) -> str:
+def _verdict_section(record: Result, elsewhere: Elsewhere | None) -> str:
     """The hybrid against the best rival, at equal seconds; a loss is called one."""
     rows = []
     for num_tags, results in by_size(record).items():
-        for verdict in verdicts(num_tags, results):
+        for verdict in verdicts(num_tags, results, elsewhere):
             (our_name, ours), (their_name, theirs) = verdict.ours, verdict.theirs
             cells = [f"{ours:.3f} ({our_name})", f"{theirs:.3f} ({their_name})", f"{100 * (ours - theirs):+.1f}"]
             rows.append([f"{num_tags:,} tags, {verdict.measure}", *cells, f"**{verdict.word}**"])
     if not rows:
         return "## The hybrid against the best rival\n\nNot measured: one side is missing."
     seconds = max(result["points"][-1]["seconds"] for result in record["results"])
-    table = markdown_table(["", "best hybrid", "best rival", "points", "the hybrid is"], rows)
+    table = markdown_table(["", "hybrid", "best rival", "points", "the hybrid is"], rows)
     apart = ", ".join(f"{level:g} of {measure}" for measure, level in LEVEL.items())
     rule = (
         f"After {seconds:.0f} s of training each. Level: at most {apart} apart, about two standard deviations of the "
         "difference between two runs that differ in seed and number of workers alone; contenders train one after the "
-        "other, so a drift of the machine (see the trunk's passes below) comes on top. Each side shows the best of its "
-        "rows below, the rivals of more; defaults of all, and what the hybrid draws, were chosen on the same "
-        "validation pictures."
+        "other, so a drift of the machine (see the trunk's passes below) comes on top. The hybrid shows the mean of "
+        "its rows below, the rivals the best of theirs, here or in another run of the same budget on this machine; "
+        "defaults of all, and what the hybrid draws, were chosen on the same validation pictures."
     )
     return f"## The hybrid against the best rival\n\n{table}\n\n{rule}"
 
 
 def _against(result: Result, of_same_size: list[Result]) -> str:
-    """How the best hybrid of that size stands to this rival."""
-    if result["settings"]["kind"] == "hybrid":
+    """How the hybrids' mean at that size stands to this rival."""
+    if is_hybrid(result):
         return ""
     words = []
     for measure in JUDGED:
-        ours = best(of_same_size, measure, of_rivals=False)
+        ours = hybrid_mean(of_same_size, measure)
         words.append(standing(measure, ours[1], result["points"][-1][measure]) if ours else "not measured")
     return " / ".join(words)
 
@@ -114,6 +128,14 @@ def _rates(record: Result) -> str:
     unsearched = {r["row_lr_origin"] for r in record["results"]} - {"searched"} if _has_origins(record) else set()
     signs = f" (*: {', '.join(sorted(unsearched))})" if unsearched else ""
     return f"Learning rates of the rows are each contender's own, found by the same search where one was made{signs}."
+
+
+def _tuning(result: Result) -> str:
+    """What a careful user sets for memory, where the contenders had it."""
+    tuned = {name: value for name, value in result.get("memory_tuning", {}).items() if value is not None}
+    return (
+        f"Every contender ran with {', '.join(f'{name}={value}' for name, value in tuned.items())}. " if tuned else ""
+    )
 
 
 def _has_origins(record: Result) -> bool:
@@ -144,22 +166,28 @@ def measured(result: Result, of_same_size: list[Result]) -> dict[str, float | No
 
 
 def losses(record: Result) -> list[str]:
-    """One line for each size and measure in which a rival beats the best hybrid of that size."""
+    """One line for each size and measure in which a rival of this record beats the mean of the hybrids of that size."""
     lines = []
     for num_tags, results in by_size(record).items():
-        hybrids = [result for result in results if result["settings"]["kind"] == "hybrid"]
-        rivals = [result for result in results if result["settings"]["kind"] != "hybrid"]
+        hybrids = [result for result in results if is_hybrid(result)]
+        rivals = [result for result in results if not is_hybrid(result)]
         for name in [m for m in MEASURES if m not in NOT_JUDGED] if hybrids and rivals else ():
-            ours = max(hybrids, key=lambda result: _goodness(name, result, results))
-            theirs = max(rivals, key=lambda result: _goodness(name, result, results))
-            if _goodness(name, theirs, results) > _goodness(name, ours, results):
-                shown = [f"{_shown(name, measured(r, results)[name])} ({r['contender']})" for r in (theirs, ours)]
-                lines.append(f"{num_tags:,} tags, {name}: {shown[0]} against {shown[1]}")
+            ours = _mean([measured(result, results)[name] for result in hybrids])
+            finals = {result["contender"]: measured(result, results)[name] for result in rivals}
+            their_name, theirs = max(finals.items(), key=lambda item: _goodness(name, item[1]))
+            if _goodness(name, theirs) > _goodness(name, ours):
+                against = f"{_shown(name, ours)} ({mean_name(hybrids)})"
+                lines.append(f"{num_tags:,} tags, {name}: {_shown(name, theirs)} ({their_name}) against {against}")
     return lines
 
 
-def _goodness(name: str, result: Result, of_same_size: list[Result]) -> float:
-    value = measured(result, of_same_size)[name]
+def _mean(values: list[float | None]) -> float | None:
+    """None if one of them is."""
+    found = [value for value in values if value is not None]
+    return statistics.mean(found) if len(found) == len(values) else None
+
+
+def _goodness(name: str, value: float | None) -> float:
     if value is None:
         return -float("inf")
     return value if name in HIGHER_IS_BETTER else -value

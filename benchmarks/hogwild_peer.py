@@ -8,15 +8,19 @@ from benchmarks.engine_work import DIM, make_matrix
 from benchmarks.measurement import Measurement
 from benchmarks.peer import NUM_TAGS, first_words, same_head
 from benchmarks.progress import Progress
+from benchmarks.rivals.forms import AUTOGRAD, BY_HAND
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.turns import Together, take_turns
 from workers.config import HeadConfig
 
 NAME, PROCESSES = "torch_hogwild", 2
+FORMS = {"torch Hogwild with autograd": AUTOGRAD, "torch Hogwild by hand": BY_HAND}
+"""The first is judged."""
+_OURS = "workers"
 
 
 def measure(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list[Measurement]:
-    """Both of a side at once, the sides in turns."""
+    """Both processes of a side at once, the sides in turns: ours, and each form of theirs."""
     progress.stage(NAME)
     if len(os.sched_getaffinity(0)) < PROCESSES:
         return [Measurement.missing(NAME, "this process may use one core only")]
@@ -32,21 +36,32 @@ def measure(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list
                 for index in range(PROCESSES)
             ]
             theirs = {"num_tags": num_tags, "dim": DIM, "processes": PROCESSES}
-            hogwild = stack.enter_context(
-                ProcessContestant("benchmarks.rivals.torch_hogwild", theirs, is_always_busy=False)
-            )
+            rivals = {
+                name: stack.enter_context(
+                    ProcessContestant("benchmarks.rivals.torch_hogwild", theirs | {"form": form}, is_always_busy=False)
+                )
+                for name, form in FORMS.items()
+            }
             turns = take_turns(
-                {"workers": Together(workers), "hogwild": hogwild},
+                {_OURS: Together(workers), **rivals},
                 rounds=options.rounds,
                 round_s=options.round_s,
                 progress=progress,
                 reduction=options.reduction,
             )
-            facts = {"memory": matrix.huge_pages, **hogwild.facts}
+            facts = {"memory": matrix.huge_pages, **{name: rival.facts for name, rival in rivals.items()}}
     except ContestantLost as error:
         return [Measurement.missing(NAME, first_words(error))]
+    judged, *others = FORMS
     return [
-        Measurement.ratio(NAME, turns, over="hogwild", under="workers", facts=facts),
-        Measurement.times(f"{NAME}_ns", turns, "hogwild", "torch Hogwild, 2 processes together: a row-update"),
-        Measurement.times(f"{NAME}_ours_ns", turns, "workers", "2 workers together: a row-update"),
+        Measurement.ratio(NAME, turns, over=judged, under=_OURS, facts=facts),
+        *(
+            Measurement.ratio(f"{NAME}, {form}", turns, over=form, under=_OURS, what=f"the same against {form}")
+            for form in others
+        ),
+        *(
+            Measurement.times(f"{NAME}_ns, {form}", turns, form, f"{form}, {PROCESSES} processes: a row-update")
+            for form in FORMS
+        ),
+        Measurement.times(f"{NAME}_ours_ns", turns, _OURS, f"{PROCESSES} workers together: a row-update"),
     ]

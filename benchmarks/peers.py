@@ -18,6 +18,8 @@ SHARED_NEGATIVES = 1024
 _PRIVATE_SGD = replace(PRIVATE, row_optimizer="sgd")
 _SHARED = replace(PRIVATE, private_negatives=False, negatives=SHARED_NEGATIVES)
 _FASTTEXT_EXPONENT = 0.5
+_FASTTEXT_LINES = 2_500_000
+"""So many that counts follow the law in spite of the line with every label, which adds one to each."""
 _PAIR = "a pair of example and tag"
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """For a program whose matrix is malloc's: glibc then asks for them; torch and NumPy ask by themselves."""
@@ -34,7 +36,7 @@ PEERS = (
     Peer(
         name="fasttext",
         module="fasttext_supervised",
-        forms={"fastText": {"negatives": PRIVATE.negatives, "lines": 500_000}},
+        forms={"fastText": {"negatives": PRIVATE.negatives, "lines": _FASTTEXT_LINES}},
         head=_PRIVATE_SGD,
         positives=1,
         exponent=_FASTTEXT_EXPONENT,
@@ -55,8 +57,18 @@ PEERS = (
         name="pbg_comparator",
         module="pbg_comparator",
         forms={
-            "PyTorch-BigGraph": {"chunk": PRIVATE.chunk_size, "negatives": SHARED_NEGATIVES},
-            "PyTorch-BigGraph in its own shape, 50 edges with 100 negatives": {"chunk": 50, "negatives": 100},
+            "PyTorch-BigGraph": {
+                "chunks": 1,
+                "chunk": PRIVATE.chunk_size,
+                "negatives": SHARED_NEGATIVES,
+                "has_batch_negatives": False,
+            },
+            "PyTorch-BigGraph by its defaults, steps of 20 chunks of 50 edges with 50 negatives and each other's": {
+                "chunks": 20,
+                "chunk": 50,
+                "negatives": 50,
+                "has_batch_negatives": True,
+            },
         },
         head=_SHARED,
         positives=1,

@@ -14,6 +14,7 @@ from benchmarks import (
     worker_quality,
 )
 from benchmarks.record import RESULTS, read_record
+from benchmarks.rival_verdicts import SUITE, elsewhere_of
 from benchmarks.verdict_table import verdict_page
 from workers.disk import write_whole
 from workers.errors import DataError
@@ -23,7 +24,6 @@ Page = Callable[[Record], str]
 
 _PAGES: dict[str, Page] = {
     "auto_negatives": auto_negatives_report.report_text,
-    "gpu_only": gpu_only_report.report_text,
     "head_memory": head_report.memory_text,
     "head_scaling": head_report.scaling_text,
     "row_lr_search": row_lr_search.report_text,
@@ -51,6 +51,8 @@ def page_of(name: str, record: Record, folder: Path = RESULTS) -> str:
     """
     if is_judged(record):
         return verdict_page(record)
+    if name.startswith(SUITE):
+        return gpu_only_report.report_text(record, elsewhere_of(name, {**read_records(folder), name: record}))
     for known, page in _PAGES.items():
         if name.startswith(known):
             return page(record)

@@ -1,4 +1,4 @@
-"""Suite: what the wire between trunk and worker adds to the kernel, on one host."""
+"""Suite: what the wire between trunk and worker adds to the engine, on one host."""
 
 from contextlib import ExitStack, closing
 
@@ -13,10 +13,10 @@ from workers.config import TRANSPORTS
 from workers.matrix import TagMatrix
 
 TITLE = (
-    "Kernel and wire against the kernel alone: 256 examples of D = 256, 5 positives, 20 private negatives, one worker"
+    "Engine and wire against the engine alone (checks, draws, plan, kernel): 256 examples of D = 256, 5 positives, "
+    "20 private negatives, one worker"
 )
-GATE = "wire_over_kernel"
-
+GATE, _ENGINE = "wire_over_kernel", "engine"
 
 _FEW_STARTS, _STARTS = 3, 5
 """How often processes are started anew, quick or not: what their memory happens to lie on stays with each."""
@@ -29,21 +29,23 @@ def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
         turns = Turns.joined([_take_turns(matrix, options, progress, start + 1) for start in range(starts)])
         facts = {"memory": matrix.huge_pages, "chunks in flight": IN_FLIGHT, "starts": starts}
     measured = [
-        Measurement.ratio(f"{GATE}_{name}", turns, name, "kernel", f"kernel and {name}: time over the kernel's", facts)
+        Measurement.ratio(
+            f"{GATE}_{name}", turns, name, _ENGINE, f"engine and {name}: time over the engine's alone", facts
+        )
         for name in TRANSPORTS
     ]
     fastest = min(TRANSPORTS, key=lambda name: sum(turns.ns_per_unit(name)))
     return [
-        Measurement.ratio(GATE, turns, fastest, "kernel", facts=facts | {"transport": fastest}),
+        Measurement.ratio(GATE, turns, fastest, _ENGINE, facts=facts | {"transport": fastest}),
         *measured,
-        Measurement.times("wire_kernel", turns, "kernel", "a row-update by the engine alone"),
+        Measurement.times("wire_engine", turns, _ENGINE, "a row-update by the engine alone"),
     ]
 
 
 def _take_turns(matrix: TagMatrix, options: SuiteOptions, progress: Progress, start: int) -> Turns:
     """The rounds of one start."""
     with ExitStack() as stack:
-        contestants: dict[str, Contestant] = {"kernel": stack.enter_context(worker_process(matrix, index=1))}
+        contestants: dict[str, Contestant] = {_ENGINE: stack.enter_context(worker_process(matrix, index=1))}
         for transport in TRANSPORTS:
             progress.stage(f"a worker behind {transport}, start {start}")
             contestants[transport] = stack.enter_context(Wire(matrix, transport))

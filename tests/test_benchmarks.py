@@ -182,7 +182,7 @@ def test_the_table_names_every_loss_of_the_hybrid(recorded):
         "1,000 tags, mAP",
         "1,000 tags, time to quality, s",
     ]
-    assert "0.700 (dense 0) against 0.600 (hybrid 2)" in losses[0]
+    assert "0.700 (dense 0) against 0.550 (hybrid, mean of 1 and 2 workers)" in losses[0]
 
 
 def test_report_of_the_suite_is_written_from_the_json(recorded):

@@ -1,14 +1,58 @@
 """One training of a benchmark: what its budget counts, and what it leaves alone."""
 
+import ctypes
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from tiny_data import write_photos
 
 from benchmarks.curve import Curve, run_curve
+from benchmarks.curve_process import run_in_process
 from benchmarks.curve_settings import CurveSettings
+from benchmarks.environment import trunk_environment
+from benchmarks.rivals.tuned_memory import MEMORY_TUNING
 from hybrid.data.prepare import prepare
 from launch.config import DataConfig
+
+KEPT_AFTER_FREE = """
+import ctypes, resource
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+before, block = resident(), libc.malloc(1 << 26)
+ctypes.memset(block, 1, 1 << 26)
+libc.free(block)
+print(resident() - before)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_contender_keeps_freed_memory_and_asks_for_huge_pages(workers):
+    environment = trunk_environment(workers, "cpu")
+    assert environment["THP_MEM_ALLOC_ENABLE"] == "1"
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("not glibc")
+    untuned = {name: value for name, value in environment.items() if name not in MEMORY_TUNING}
+    kept = [
+        int(subprocess.check_output([sys.executable, "-c", KEPT_AFTER_FREE], env=env)) for env in (environment, untuned)
+    ]
+    assert kept[0] > 1 << 25 > kept[1]
+
+
+def test_a_training_is_started_in_that_environment(monkeypatch):
+    given = {}
+
+    def run(command, *, env, **_):
+        given.update(env)
+        return subprocess.CompletedProcess(command, 0, stdout="{}")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert run_in_process(CurveSettings(kind="dense", seconds=1.0)) == {}
+    assert given.items() >= MEMORY_TUNING.items()
 
 
 @pytest.mark.slow
@@ -29,7 +73,10 @@ def test_a_curve_spends_its_budget_on_training_alone(kind, tmp_path, monkeypatch
 
     monkeypatch.setattr(Curve, "_warm_up", warm_up)
     settings = CurveSettings(kind=kind, workers=int(kind == "hybrid"), epochs=3, measurements=2, device="cpu")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     result = run_curve(settings)
+    assert result["memory_tuning"].items() >= {"MALLOC_TRIM_THRESHOLD_": "7", "MALLOC_MMAP_THRESHOLD_": None}.items()
     num_train = len(view.train_items)
     assert [point["examples"] for point in result["points"]] == [2 * num_train, 3 * num_train]
     trained_s, steps = sum(result["samples"]["step_s"]), len(result["samples"]["step_s"])

@@ -215,18 +215,40 @@ def results_of(finals):
     ]
 
 
-@pytest.mark.parametrize(("ours", "word"), [(0.531, "ahead"), (0.529, "level"), (0.471, "level"), (0.469, "behind")])
+@pytest.mark.parametrize(("ours", "word"), [(0.532, "ahead"), (0.528, "level"), (0.472, "level"), (0.468, "behind")])
 def test_small_differences_are_level_and_losses_are_called_so(ours, word):
-    results = results_of({("hybrid", 1, 0): 0.1, ("hybrid", 2, 0): ours, ("dense", 0, 0): 0.5, ("sampled", 0, 0): 0.2})
-    verdict = rival_verdicts.verdicts(10, results)[0]
+    results = results_of(
+        {("hybrid", 1, 0): ours - 0.1, ("hybrid", 2, 0): ours + 0.1, ("dense", 0, 0): 0.5, ("sampled", 0, 0): 0.2}
+    )
+    verdict = rival_verdicts.verdicts(999, results)[0]
     assert (verdict.measure, verdict.word) == ("P@5", word)
-    assert verdict.ours == ("hybrid, 2 workers", ours) and verdict.theirs == ("dense BCE in chunks", 0.5)
+    assert verdict.ours == ("hybrid, mean of 1 and 2 workers", pytest.approx(ours))
+    assert verdict.theirs == ("dense BCE in chunks", 0.5)
 
 
 def test_seeds_are_averaged_before_the_best_is_chosen():
     results = results_of({("hybrid", 1, 0): 0.5, ("dense", 0, 0): 0.9, ("dense", 0, 1): 0.1, ("sampled", 0, 0): 0.6})
-    assert rival_verdicts.verdicts(10, results)[0].theirs == ("torch sampled, 256 + 4,096 draws", 0.6)
-    assert rival_verdicts.verdicts(10, results[1:]) == []
+    assert rival_verdicts.verdicts(999, results)[0].theirs == ("torch sampled, 256 + 4,096 draws", 0.6)
+    assert rival_verdicts.verdicts(999, results[1:]) == []
+
+
+def test_the_best_rival_may_come_from_a_run_of_its_own_and_is_called_so():
+    here = results_of({("hybrid", 1, 0): 0.6, ("hybrid", 1, 1): 0.4, ("sampled", 0, 0): 0.45})
+    there = results_of({("hybrid", 2, 0): 0.9, ("sampled", 0, 0): 0.55})
+    for result, num_tags in [(there[0], 999), (there[1], 10)]:
+        verdict = rival_verdicts.verdicts(999, here, {"gpu_only_more": [result | {"num_tags": num_tags}]})[0]
+        assert verdict.theirs[1] == 0.45, "neither hybrids of other runs nor other sizes are rivals"
+    verdict = rival_verdicts.verdicts(999, here, {"gpu_only_more": there})[0]
+    assert verdict.theirs == ("torch sampled, 256 + 4,096 draws, in a run of its own (gpu_only_more)", 0.55)
+    assert verdict.ours == ("hybrid, 1 worker", 0.5) and verdict.word == "behind"
+
+
+def test_rivals_of_other_runs_count_only_under_the_same_conditions():
+    one = clean_record().content | {"settings": {"seconds": 240.0}}
+    alike = one | {"results": results_of({("dense", 0, 0): 0.5})}
+    longer, faster = alike | {"settings": {"seconds": 480.0}}, alike | {"machine": alike["machine"] | {"cores": 1024}}
+    records = {"gpu_only": one, "gpu_only_more": alike, "start": alike, "gpu_only_b": longer, "gpu_only_c": faster}
+    assert list(rival_verdicts.elsewhere_of("gpu_only", records)) == ["gpu_only_more"]
 
 
 def test_level_is_about_two_deviations_of_runs_that_differ_by_luck():
@@ -247,11 +269,18 @@ def test_the_page_begins_with_who_is_ahead_and_marks_rates_that_nobody_searched(
             "step_ms": {"median": 1.0, "p90": 1.0},
             "phase_ms": {"forward": 0.25, "backward": 0.5},
             "memory_bytes": {"Pss": 1 << 20},
+            "memory_tuning": {"MALLOC_A_": "1", "MALLOC_B_": None},
             "gpu_memory_bytes": None,
             "row_lr_origin": "searched" if result["settings"]["kind"] == "hybrid" else "not searched at this size",
         }
         record.add(result | shown | {"final": result["final"] | {"popularity": {"P@5": 0.3, "mAP": 0.1}}})
-    text = gpu_only_report.report_text(read_record(record.write(tmp_path)))
+    written = read_record(record.write(tmp_path))
+    text = gpu_only_report.report_text(written)
+    assert "Every contender ran with MALLOC_A_=1. " in text
+    elsewhere = {"gpu_only_more": results_of({("sampled", 0, 0): 0.6})}
+    assert "| 0.600 (torch sampled, 256 + 4,096 draws, in a run of its own (gpu_only_more)) | -20.0 |" in (
+        gpu_only_report.report_text(written, elsewhere)
+    )
     assert "| 999 tags, P@5 | 0.400 (hybrid, 1 worker) | 0.500 (dense BCE in chunks) | -10.0 | **behind** |" in text
     assert text.index("**behind**") < text.index("## 999 tags")
     assert "| hybrid, 1 worker | 0.03 |" in text and "| dense BCE in chunks | 0.03* |" in text

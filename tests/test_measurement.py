@@ -13,6 +13,7 @@ from benchmarks.contestant_process import ContestantLost, LocalContestant, Proce
 from benchmarks.gates import GATES, HIGHER, LOWER, gates_of
 from benchmarks.machine_load import machine_busy_s
 from benchmarks.measurement import MIN_ROUNDS, NO_GATE, NOT_MEASURED, OK, SHORT, Floor, Measurement, judge
+from benchmarks.process_memory import process_tree
 from benchmarks.progress import Progress
 from benchmarks.spread import spread_of
 from benchmarks.turns import Round, Sample, Together, Turns, take_turns
@@ -234,10 +235,12 @@ def test_what_does_not_vary_is_judged_by_one_value():
 
 
 def test_a_contestant_that_cannot_be_prepared_leaves_no_process():
+    before = set(process_tree(os.getpid()))
     with pytest.raises(ContestantLost, match="no such library here"):
         ProcessContestant(MODULE, {"mode": "refuse"})
-    children = os.popen(f"ps -o args= --ppid {os.getpid()}").read()
-    assert MODULE not in children
+    assert set(process_tree(os.getpid())) == before
+    with ProcessContestant(MODULE, {"mode": "count", "units": 1}) as contestant:
+        assert set(process_tree(os.getpid())) == before | {contestant.process.pid}, "one that is there is seen"
 
 
 def test_stolen_and_foreign_time_is_busy_and_waiting_is_not():

@@ -1,12 +1,15 @@
 """The trunk of modelled latency and the plot of what waits beside it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 import benchmarks.latency_trunk
+import benchmarks.pipeline_rig
+import benchmarks.turns
 from benchmarks.latency_trunk import LatencyTrunk
 from benchmarks.measurement import Measurement
 from benchmarks.pipeline_efficiency import GATED_MS, _measurement, _off_target
@@ -20,6 +23,9 @@ from hybrid.trunks import build_trunk
 from launch.config import TrunkConfig
 from workers.errors import DataError
 
+STEP_S = 0.064
+"""Of a scripted step, by the clock; its phases need not fill it."""
+
 
 @pytest.fixture
 def pauses(monkeypatch):
@@ -30,13 +36,23 @@ def pauses(monkeypatch):
 
 
 class ScriptedRig:
-    """Steps of known phases, without a clock or workers."""
+    """Steps of known phases without workers, on a clock that moves by `STEP_S` with each."""
 
     def __init__(self, wait_s, worker_s):
         self.wait_s, self.worker_s = wait_s, worker_s
+        self.now_s = 100.0
 
     def step(self, negatives):
+        self.now_s += STEP_S
         return {"forward": 0.02, "ship": 0.002, "backward": 0.04, "wait": self.wait_s}, self.worker_s
+
+
+class IdleMachine:
+    def start(self):
+        pass
+
+    def foreign_cores(self):
+        return 0.0
 
 
 class Quiet:
@@ -90,16 +106,23 @@ def test_the_waiting_trunk_can_be_named_on_the_command_line(pauses):
     assert pauses == [FORWARD_S, BACKWARD_S]
 
 
-def measured(wait_ms, worker_ms):
-    waiting = Waiting(ScriptedRig(wait_ms / 1000, worker_ms / 1000), negatives=99)
-    name = f"{worker_ms:g} ms"
-    turns = take_turns({name: waiting}, rounds=2, round_s=0.0, progress=Quiet())
-    return _measurement(name, waiting, turns)
+@pytest.fixture
+def measured(monkeypatch):
+    def measure(wait_ms, worker_ms):
+        rig = ScriptedRig(wait_ms / 1000, worker_ms / 1000)
+        monkeypatch.setattr(benchmarks.pipeline_rig, "time", SimpleNamespace(perf_counter=lambda: rig.now_s))
+        monkeypatch.setattr(benchmarks.turns, "LoadMeter", IdleMachine)
+        waiting, name = Waiting(rig, negatives=99), f"{worker_ms:g} ms"
+        turns = take_turns({name: waiting}, rounds=2, round_s=2.5 * STEP_S, progress=Quiet())
+        return _measurement(name, waiting, turns)
+
+    return measure
 
 
-def test_what_is_measured_is_the_share_of_time_waited():
-    """Scripted steps take no time, so the share of real time is huge; the phases of the steps are what was scripted."""
+def test_what_is_measured_is_the_share_of_time_waited(measured):
     found = measured(3.0, 7.5)
+    assert found.values == pytest.approx([0.003 / STEP_S] * 2)
+    assert len(found.samples["wait_ms_of_steps"]) == 3 * 3, "three steps until 2.5 are over; two rounds and a warm-up"
     assert found.name == "pipeline_waiting_7.5_ms" and found.gate is None
     samples = found.samples
     assert samples["negatives"] == 99 and samples["worker_ms"] == pytest.approx(7.5)
@@ -107,7 +130,7 @@ def test_what_is_measured_is_the_share_of_time_waited():
     assert set(samples["wait_ms_of_steps"]) == {3.0}
 
 
-def test_the_gate_is_on_workers_of_its_speed():
+def test_the_gate_is_on_workers_of_its_speed(measured):
     assert measured(0.1, GATED_MS).gate is not None
     assert _off_target(9.0, True) == "workers needed 9.0 ms a micro-batch, not 5 ms"
     assert _off_target(9.0, False) == _off_target(5.5, True) == ""

@@ -75,6 +75,16 @@ def test_a_changed_result_makes_what_shows_it_stale(records):
         assert fill(text, changed) != text
 
 
+def test_the_rivals_of_all_runs_are_in_the_table_of_verdicts(records):
+    changed = copy.deepcopy(dict(records))
+    rival = next(r for r in changed["gpu_only_draws"]["results"] if r["settings"]["kind"] != "hybrid")
+    rival["points"][-1]["P@5"] = 0.987
+    row = f"0.987 ({rival['contender']}, in a run of its own (gpu_only_draws)) | **behind** |"
+    assert row in PARTS["rivals"](changed)
+    changed["gpu_only_draws"]["settings"]["seconds"] *= 2
+    assert "0.987" not in PARTS["rivals"](changed)
+
+
 @pytest.mark.parametrize(
     ("part", "says"), [("no_such", "known are"), ("gpu_only", "no results hold"), ("head", "no results hold")]
 )

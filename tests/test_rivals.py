@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import statistics
+from typing import ClassVar
 from unittest.mock import Mock
 
 import numpy as np
@@ -9,19 +11,22 @@ import pytest
 import torch
 
 from benchmarks import ceiling_contestant, dense_peer, hogwild_peer, peers
-from benchmarks.contestant_process import ContestantLost, ProcessContestant
+from benchmarks.contestant_process import ContestantLost, LocalContestant, ProcessContestant
 from benchmarks.engine_work import PRIVATE, make_matrix, work_on
-from benchmarks.gates import gates_of
+from benchmarks.gates import GATES, gates_of
+from benchmarks.generated_parts import stronger_forms
 from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, make_stream
 from benchmarks.measurement import NOT_MEASURED
 from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, first_words, same_head
 from benchmarks.progress import Progress
 from benchmarks.rivals import torch_dense, torch_shared, torch_sparse
 from benchmarks.rivals.fasttext_supervised import write_lines
-from benchmarks.rivals.forms import ALL_LOGITS
+from benchmarks.rivals.forms import ALL_LOGITS, AUTOGRAD, BY_HAND
 from benchmarks.rivals.same_start import LEARNING_RATE
 from benchmarks.rivals.start_tensors import random_features, random_rows
+from benchmarks.rivals.torch_hogwild import BATCHES_PER_STEP
 from benchmarks.suite_options import SuiteOptions
+from benchmarks.turns import Sample
 from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import stream_key
 from workers.sampler import draw_ids
@@ -144,30 +149,69 @@ def test_rows_are_rewritten_for_the_tags_that_a_worker_draws(monkeypatch):
     matrix.close()
 
 
-def test_fasttext_lines_hold_every_label_once_and_then_five_to_a_line(tmp_path):
+def test_fasttext_lines_hold_every_label_once_and_then_as_many_to_a_line_as_our_examples_have(tmp_path):
     first = write_lines(tmp_path / "lines.txt", N, num_lines=50)
     text = (tmp_path / "lines.txt").read_text()
     vocabulary, lines = text[:first], text[first:].splitlines()
     assert vocabulary.split()[:-1] == [f"__label__{i}" for i in range(N)] and vocabulary.endswith(" w0\n")
-    assert len(lines) == 50 and all(len(line.split()) == 1 + POSITIVES for line in lines)
+    assert len(lines) == 50 and [peer.positives for peer in peers.PEERS if peer.name == "fasttext"] == [1]
+    assert all(len(line.split()) == 1 + 1 for line in lines)
+    labels = [int(line.rpartition("__label__")[2]) for line in lines]
+    assert len(set(labels)) > 10 and statistics.median(labels) < N / 4, "by Zipf's law"
+
+
+def test_hogwild_by_hand_stands_under_the_gate_that_judges_hogwild(monkeypatch):
+    started = []
+
+    class Stub(LocalContestant):
+        facts: ClassVar[dict] = {}
+
+        def __init__(self, module, settings, **_):
+            started.append(settings.get("form"))
+            super().__init__(lambda: {AUTOGRAD: 1.0, BY_HAND: 2.0, None: 4.0}[settings.get("form")])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def end(self):
+            return Sample(seconds=1.0, units=self._step(), cpu_share=1.0)
+
+    monkeypatch.setattr(hogwild_peer, "ProcessContestant", Stub)
+    monkeypatch.setattr("benchmarks.turns.LoadMeter", lambda: Mock(foreign_cores=lambda: 0.0))
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    measured = hogwild_peer.measure(PRIVATE, QUICK, Progress())
+    assert started == [None, None, AUTOGRAD, BY_HAND]
+    judged, by_hand, *_ = measured
+    assert judged.gate is GATES["torch_hogwild"] and judged.values == [8.0]
+    assert by_hand.gate is None and by_hand.values == [4.0] and by_hand.what == "the same against torch Hogwild by hand"
+    shown = stronger_forms(judged.name, {"peers": {"results": [result.as_json() for result in measured]}})
+    assert [result["name"] for result in shown] == [by_hand.name]
 
 
 @pytest.mark.slow
-def test_hogwild_counts_the_work_of_all_its_processes_and_leaves_none_behind():
-    settings = {"num_tags": N, "dim": D, "processes": 2}
+@pytest.mark.parametrize("form", [AUTOGRAD, BY_HAND])
+def test_hogwild_counts_the_work_of_all_its_processes_and_leaves_none_behind(form):
+    settings = {"num_tags": N, "dim": D, "processes": 2, "form": form}
     with ProcessContestant("benchmarks.rivals.torch_hogwild", settings, is_always_busy=False) as contestant:
         contestant.begin(0.01)
         units = contestant.end().units
-        assert units % (2 * BATCH * (POSITIVES + NEGATIVES)) == 0 and units > 0
+        assert units % (2 * BATCHES_PER_STEP[form] * BATCH * (POSITIVES + NEGATIVES)) == 0 and units > 0
     assert contestant.process.returncode == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peer", [p for p in peers.PEERS if p.has_own_environment], ids=lambda peer: peer.name)
-def test_a_rival_of_the_environment_of_its_own_works(peer):
+@pytest.mark.parametrize(
+    ("peer", "form"),
+    [(p, form) for p in peers.PEERS if p.has_own_environment for form in p.forms],
+    ids=lambda part: getattr(part, "name", part),
+)
+def test_a_rival_of_the_environment_of_its_own_works(peer, form):
     if not PEERS_PYTHON.exists():
         pytest.skip(f"no rivals are installed: {HOW_TO_INSTALL}")
-    settings = next(iter(peer.forms.values()))
+    settings = peer.forms[form]
     size = {"num_tags": 20_000, "dim": 64}  # fastText fails with few labels
     with ProcessContestant(f"benchmarks.rivals.{peer.module}", {**size, **settings}, python=PEERS_PYTHON) as contestant:
         contestant.begin(0.05)

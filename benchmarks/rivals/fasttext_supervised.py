@@ -1,6 +1,6 @@
 """fastText's supervised training with negative sampling, stopped between its turns."""
 
-# Shapes: L lines, P labels of a line, N labels in all.
+# Shapes: L lines, N labels in all.
 
 import atexit
 import ctypes
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestant import Prepared
-from benchmarks.id_streams import POSITIVE_EXPONENT, POSITIVES, zipf_ids
+from benchmarks.id_streams import POSITIVE_EXPONENT, zipf_ids
 from benchmarks.rivals.same_start import LEARNING_RATE
 
 STEP_S = 0.1
@@ -31,10 +31,10 @@ def prepare(settings: dict[str, Any]) -> Prepared:
 
     fastText trains on a file by one call, after it has read all of it and made its matrices, which takes longer than a
     round. So the call is made in a process of its own, which is stopped (SIGSTOP) once it trains, goes on for `STEP_S`
-    in each step, and is counted by how far it has read the file: it reads ahead by 8 KiB, so a step is known to about
-    a hundred lines.
+    in each step, and is counted by how far it has read the file: it reads ahead by 8 KiB, so a round is known to about
+    400 lines, in either direction.
 
-    What differs from the engine: a line has five labels, of which fastText takes one at random as the positive; it
+    A line has one label, as fastText would take but one of several for its positive. What differs from the engine: it
     draws negatives by count^0.5, from a table; it parses text; and each line also averages and moves two input rows
     (its word and the end of the line), which are not counted.
 
@@ -59,17 +59,16 @@ def prepare(settings: dict[str, Any]) -> Prepared:
 
 
 def write_lines(path: Path, num_labels: int, num_lines: int) -> int:
-    """A line with every label, which makes the vocabulary, then lines of one word and five labels by Zipf's law.
+    """A line with every label, which makes the vocabulary, then lines of one word and one label by Zipf's law.
 
     Returns:
         The bytes of that first line.
     """
     first = " ".join(f"__label__{i}" for i in range(num_labels)) + " w0\n"
-    labels_LP = zipf_ids(np.random.default_rng(0), POSITIVE_EXPONENT, (num_lines, POSITIVES), num_labels)
+    labels_L = zipf_ids(np.random.default_rng(0), POSITIVE_EXPONENT, (num_lines,), num_labels)
     with path.open("w", encoding="ascii") as file:
         file.write(first)
-        for i, labels in enumerate(labels_LP.tolist()):
-            file.write(f"w{i % _WORDS} {' '.join(f'__label__{label}' for label in labels)}\n")
+        file.writelines(f"w{i % _WORDS} __label__{label}\n" for i, label in enumerate(labels_L.tolist()))
     return len(first)
 
 

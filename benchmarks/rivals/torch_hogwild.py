@@ -1,4 +1,4 @@
-"""torch's Hogwild: processes of `torch.multiprocessing` that train one `nn.Embedding` in shared memory."""
+"""torch's Hogwild: processes of `torch.multiprocessing` that train the same rows in shared memory."""
 
 from multiprocessing.connection import Connection
 from typing import Any
@@ -8,11 +8,13 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from benchmarks.contestant import Prepared
+from benchmarks.rivals.forms import AUTOGRAD, BY_HAND
 from benchmarks.rivals.start_tensors import random_rows
-from benchmarks.rivals.torch_sparse import Autograd, make_step
+from benchmarks.rivals.torch_sparse import make_learner, make_step
 from benchmarks.rivals.tuned_memory import tune_memory
 
-_BATCHES_PER_STEP = 4
+BATCHES_PER_STEP = {AUTOGRAD: 6, BY_HAND: 12}
+"""Some 50 ms of each form: the processes wait for each other after every step, which is no part of Hogwild."""
 _ANSWER_LIMIT_S = 60.0
 
 
@@ -20,21 +22,21 @@ def prepare(settings: dict[str, Any]) -> Prepared:
     """A unit is a row-update of any of the processes; each runs torch on one thread and has ids of its own.
 
     Args:
-        settings: `num_tags`, `dim`, `processes`.
+        settings: `num_tags`, `dim`, `processes`; `form`: `AUTOGRAD` or `BY_HAND` of `forms`.
     """
     tune_memory()
     torch.set_num_threads(1)
     rows_ND = random_rows(settings["num_tags"], settings["dim"]).share_memory_()
-    context, lines = mp.get_context("spawn"), []
+    context, lines, form = mp.get_context("spawn"), [], settings["form"]
     for seed in range(settings["processes"]):
         ours, theirs = context.Pipe()
-        context.Process(target=_train, args=(rows_ND, seed, theirs), daemon=True).start()
+        context.Process(target=_train, args=(rows_ND, form, seed, theirs), daemon=True).start()
         theirs.close()
         lines.append(ours)
 
     def step() -> float:
         for line in lines:
-            line.send(_BATCHES_PER_STEP)
+            line.send(BATCHES_PER_STEP[form])
         return sum(_answer(line) for line in lines)
 
     step()
@@ -47,11 +49,11 @@ def _answer(line: Connection) -> float:
     return float(line.recv())
 
 
-def _train(rows_ND: Tensor, seed: int, line: Connection) -> None:
+def _train(rows_ND: Tensor, form: str, seed: int, line: Connection) -> None:
     """One process: so many batches whenever asked, until the other end of the line is closed."""
     tune_memory()
     torch.set_num_threads(1)
-    step = make_step(Autograd(rows_ND), len(rows_ND), rows_ND.shape[1], seed=seed)
+    step = make_step(make_learner(form, rows_ND), len(rows_ND), rows_ND.shape[1], seed=seed)
     while True:
         try:
             batches = line.recv()

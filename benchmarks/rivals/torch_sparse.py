@@ -17,6 +17,9 @@ from benchmarks.rivals.same_start import LEARNING_RATE
 from benchmarks.rivals.start_tensors import random_features, random_rows, weights_and_targets
 from benchmarks.rivals.tuned_memory import tune_memory
 
+Learner = Callable[[Tensor, Tensor], Tensor]
+"""Called with features and ids, updates the rows, returns the feature gradient."""
+
 
 def prepare(settings: dict[str, Any]) -> Prepared:
     """A unit is a row-update; ids, negatives included, are made in advance.
@@ -27,13 +30,17 @@ def prepare(settings: dict[str, Any]) -> Prepared:
     tune_memory()
     torch.set_num_threads(1)
     rows_ND = random_rows(settings["num_tags"], settings["dim"])
-    learn = Autograd(rows_ND) if settings["form"] == AUTOGRAD else ByHand(rows_ND)
-    step = make_step(learn, settings["num_tags"], settings["dim"])
+    step = make_step(make_learner(settings["form"], rows_ND), settings["num_tags"], settings["dim"])
     step()
     return Prepared(step, {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()})
 
 
-def make_step(learn: Callable[[Tensor, Tensor], Tensor], num_tags: int, dim: int, seed: int = 0) -> Callable[[], float]:
+def make_learner(form: str, rows_ND: Tensor) -> Learner:
+    """What updates these rows in the form of `forms`."""
+    return Autograd(rows_ND) if form == AUTOGRAD else ByHand(rows_ND)
+
+
+def make_step(learn: Learner, num_tags: int, dim: int, seed: int = 0) -> Callable[[], float]:
     """A step that gives the next batch of the stream to `learn`."""
     batches = itertools.cycle([torch.from_numpy(ids).long() for ids in make_stream(num_tags, seed=seed).batches])
     features_BD = random_features(BATCH, dim)

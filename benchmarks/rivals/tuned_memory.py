@@ -6,6 +6,12 @@ import os
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _NEVER_BYTES = (1 << 31) - 1
 _KEPT_BYTES = 1 << 28
+MEMORY_TUNING = {
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(_KEPT_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(_NEVER_BYTES),
+}
+"""The same as variables for a process that is still to be started, which need not know of it."""
 
 
 def tune_memory() -> None:
