@@ -234,7 +234,9 @@ class WideHead(HeadQueries, nn.Module):
         Raises:
             ConfigError: the number is out of bounds, the head was closed, or its workers belong to a run.
         """
-        if self._own is None or self.is_closed:
+        if self.is_closed:
+            raise ConfigError("this head was closed: it has no workers any more; load a saved one, or make another.")
+        if self._own is None:
             raise ConfigError("this head's workers belong to a run; use `hybrid scale RUN N`.")
         for name in self._own.pool.scale(workers):
             self.router.drain(name)
