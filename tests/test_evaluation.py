@@ -98,5 +98,5 @@ def test_map_of_no_tag_is_unknown_in_tables_and_null_in_json(problem):
 def test_diverged_features_are_refused(problem):
     features, *rest = problem
     features[0, 0] = np.inf
-    with pytest.raises(DataError, match="diverged"):
+    with pytest.raises(DataError, match=r"diverged.*fresh one with a lower learning rate"):
         evaluate(features, *rest)
