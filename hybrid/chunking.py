@@ -78,7 +78,9 @@ class ChunkRules:
 def check_batch(
     features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, *, dim: int, num_items: int
 ) -> None:
-    """Refuse a batch as a whole, before any chunk of it has taught the rows.
+    """Refuse what is submitted at once as a whole, before any chunk of it has taught the rows.
+
+    That is one micro-batch of a `Trainer`: rows of those that were shipped before it may have learned.
 
     Raises:
         ChunkError: features are not finite (names the example), or not `[B, dim]`.

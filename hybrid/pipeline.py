@@ -67,12 +67,27 @@ class Pipeline:
     def accumulate(self, microbatches: Sequence[MicroBatch]) -> float:
         """Add the gradient of the mean loss over all examples to the trunk's weights; rows learn on the way.
 
+        Where it raises, nothing stays in flight, but rows of micro-batches that were shipped before may have learned.
+
         Returns:
             The mean loss.
+
+        Raises:
+            DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
         """
+        tickets: list[Ticket] = []
+        try:
+            return self._accumulate(microbatches, tickets)
+        except BaseException:
+            for ticket in tickets:
+                self.head.router.give_up(ticket)
+            raise
+
+    def _accumulate(self, microbatches: Sequence[MicroBatch], tickets: list[Ticket]) -> float:
+        """See `accumulate`; notes each ticket in `tickets`."""
         num_examples = sum(len(part.images) for part in microbatches)
         self.chunk_s = ()
-        features, tickets, to_ship, first_chunk, ranges = [], [], None, 0, []
+        features, to_ship, first_chunk, ranges = [], None, 0, []
         for number, part in enumerate(microbatches):
             features_BD = self._forward(part.images, number)
             departure = _Departure(features_BD)

@@ -12,6 +12,7 @@ import hybrid.pipeline
 from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
+from workers.errors import ChunkError
 
 N, D, SIDE = 60, 8, 6
 SIZES = ([12], [6, 6], [6, 3, 3], [7, 4, 1], [5, 5, 1, 1])
@@ -157,6 +158,19 @@ def test_where_copies_take_time_the_next_forward_pass_is_queued_first(still_head
     assert events == ["forward", "forward", "ship", "forward", "ship", "ship", "collect", "collect", "collect"]
     for got, expected in zip(state_of(trunk), state_of(twin), strict=True):
         assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("is_slow_copy", [False, True])
+def test_nan_features_of_a_later_micro_batch_leave_nothing_in_flight(still_head, monkeypatch, is_slow_copy):
+    monkeypatch.setattr(hybrid.pipeline._Departure, "is_ready", property(lambda departure: not is_slow_copy))
+    monkeypatch.setattr(still_head.router, "service", lambda: None)  # no answer is taken in before the error
+    trunk, parts = plain_trunk(), make_parts([4, 4, 4])
+    parts[2].images.fill_(torch.nan)
+    with pytest.raises(ChunkError, match="NaN or infinity in example 0"):
+        through_pipeline(trunk, still_head, parts)
+    assert still_head.router.num_in_flight == 0
+    monkeypatch.undo()
+    assert np.isfinite(through_pipeline(trunk, still_head, make_parts([6, 6]))[0])
 
 
 def test_gradients_add_up_over_calls(still_head):
