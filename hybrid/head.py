@@ -152,8 +152,8 @@ class WideHead(HeadQueries, nn.Module):
 
         Args:
             features_BD: `[B, D]`, any float type, any device.
-            tags: the true tags of each example: a list of id lists, or a CSR pair (ids, offsets), which is a tuple of
-                two arrays: of two lists it is the tags of two examples.
+            tags: the true tags of each example: a list of id lists, a class of `hybrid.tag_batch`, or a CSR pair (ids,
+                offsets): a tuple of two arrays, whatever they hold. A tuple of two lists is the tags of two examples.
             pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1.
 
         Raises:
