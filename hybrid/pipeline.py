@@ -136,7 +136,7 @@ class Pipeline:
         with self._phase("backward", number):
             grad_BD = torch.from_numpy(result.feature_grad_BD).div_(num_examples)
             if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
-                features_BD.backward(grad_BD.to(features_BD.device, features_BD.dtype, non_blocking=True))
+                features_BD.backward(_beside(features_BD, grad_BD))
         return float(result.loss_B.sum())
 
     @contextmanager
@@ -147,6 +147,13 @@ class Pipeline:
             self.spans.phase(name) if self.spans is not None else nullcontext(),
         ):
             yield
+
+
+def _beside(features_BD: Tensor, grad_BD: Tensor) -> Tensor:
+    """The gradient on the device of the features, in their type; on CUDA the host goes on while it is copied."""
+    if features_BD.device.type == "cuda":
+        grad_BD = grad_BD.pin_memory()  # from other memory the copy would be waited for
+    return grad_BD.to(features_BD.device, non_blocking=True).to(features_BD.dtype)
 
 
 class _Departure:
