@@ -28,7 +28,7 @@ def main(run_name: str, file: str, designs: list[str]) -> None:
         pictures=view,
         index=ImageIndex(index.items_I[is_wanted_I], index.features_ID[is_wanted_I], index.fingerprint),
         rows=run.rows,
-        tables={name: table for name, table in run.directory.results().items() if name != "valid"},
+        tables=run.directory.results(),
         lines=read_metrics(run.directory.metrics_file),
     )
 

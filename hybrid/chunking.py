@@ -78,7 +78,9 @@ class ChunkRules:
 def check_batch(
     features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, *, dim: int, num_items: int
 ) -> None:
-    """Refuse a batch as a whole, before any chunk of it has taught the rows.
+    """Refuse what is submitted at once as a whole, before any chunk of it has taught the rows.
+
+    That is one micro-batch of a `Trainer`: rows of those that were shipped before it may have learned.
 
     Raises:
         ChunkError: features are not finite (names the example), or not `[B, dim]`.
@@ -95,7 +97,10 @@ def check_batch(
     is_finite_B = np.isfinite(features_BD).all(axis=1)
     if not is_finite_B.all():
         bad = int(np.argmin(is_finite_B))
-        raise ChunkError(f"features_BD: NaN or infinity in example {bad}: the trunk diverged. Lower its learning rate.")
+        raise ChunkError(
+            f"features_BD: NaN or infinity in example {bad}: the trunk diverged. Start afresh with a lower learning "
+            "rate: of `hybrid train` a fresh run with a lower --lr, as a resumed one keeps its own."
+        )
 
 
 def checked_weights(pos_weights: npt.ArrayLike | None, num_tags: int) -> npt.NDArray[np.float32] | None:

@@ -83,7 +83,7 @@ def finish_run(
         pictures=view,
         index=index,
         rows=rows,
-        tables=shown,
+        tables=tables,
         lines=read_metrics(run.metrics_file),
     )
     supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})

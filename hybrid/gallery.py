@@ -66,7 +66,7 @@ def write_gallery(
         pictures: the data set (a `View`).
         index: the held-out images to search, with their features.
         rows: the tag matrix.
-        tables: what `evaluate` returned, by what it was measured on (`test`, ...).
+        tables: what `evaluate` returned, by what it was measured on (`valid`, `test`, ...); `valid` is not shown.
         lines: of `metrics.jsonl`.
     """
     queries = choose_queries(pictures, index.items_I)
@@ -77,7 +77,11 @@ def write_gallery(
     curves = curves_svg(lines)
     body = [
         header("hybrid · pictures found by words", name, facts(config, pictures, index, lines)),
-        *(metrics_section(split, measured) for split, measured in tables.items()),
+        *(
+            metrics_section(split, measured, is_chosen="valid" in tables)
+            for split, measured in tables.items()
+            if split != "valid"
+        ),
         legend("Of the variants of one picture (skin tones, genders) only the best is shown."),
         *(query_section(result, pictures) for result in results),
         section("The run", f"<figure>{curves}</figure>") if curves else "",
@@ -125,15 +129,22 @@ def facts(
     }
 
 
-def metrics_section(split: str, measured: Mapping[str, Any]) -> str:
-    """A table of measures beside popularity's."""
+def metrics_section(split: str, measured: Mapping[str, Any], *, is_chosen: bool) -> str:
+    """A table of measures beside popularity's.
+
+    Args:
+        split: what was measured on.
+        measured: what `evaluate` returned.
+        is_chosen: whether there were validation pictures to choose the temperature on.
+    """
     popular = measured["popularity"]
     rows = [(name, shown(name, measured[name]), shown(name, popular[name]), MEANING[name]) for name in MEASURES]
     low, high = measured["mAP bounds"]
     caption = (
         f"{measured['items']:,} pictures that training never saw. "
         f"mAP: mean over {measured['mAP tags']:,} tags with {low} to {high} true pictures among these. "
-        f"Tags are ranked by probability, at temperature {measured['temperature']:g}, chosen on validation pictures."
+        f"Tags are ranked by probability, at temperature {measured['temperature']:g}"
+        f"{', chosen on validation pictures' if is_chosen else ''}."
     )
     title = "Held-out pictures" if split == "test" else f"Held-out pictures: {split}"
     return section(title, table(("Measure", "This run", "Popularity", "What it says"), rows, caption))

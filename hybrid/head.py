@@ -152,8 +152,8 @@ class WideHead(HeadQueries, nn.Module):
 
         Args:
             features_BD: `[B, D]`, any float type, any device.
-            tags: the true tags of each example: a list of id lists, or a CSR pair (ids, offsets), which is a tuple of
-                two arrays: of two lists it is the tags of two examples.
+            tags: the true tags of each example: a list of id lists, a class of `hybrid.tag_batch`, or a CSR pair (ids,
+                offsets): a tuple of two arrays, whatever they hold. A tuple of two lists is the tags of two examples.
             pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1.
 
         Raises:
@@ -234,7 +234,9 @@ class WideHead(HeadQueries, nn.Module):
         Raises:
             ConfigError: the number is out of bounds, the head was closed, or its workers belong to a run.
         """
-        if self._own is None or self.is_closed:
+        if self.is_closed:
+            raise ConfigError("this head was closed: it has no workers any more; load a saved one, or make another.")
+        if self._own is None:
             raise ConfigError("this head's workers belong to a run; use `hybrid scale RUN N`.")
         for name in self._own.pool.scale(workers):
             self.router.drain(name)

@@ -67,12 +67,27 @@ class Pipeline:
     def accumulate(self, microbatches: Sequence[MicroBatch]) -> float:
         """Add the gradient of the mean loss over all examples to the trunk's weights; rows learn on the way.
 
+        Where it raises, nothing stays in flight, but rows of micro-batches that were shipped before may have learned.
+
         Returns:
             The mean loss.
+
+        Raises:
+            DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
         """
+        tickets: list[Ticket] = []
+        try:
+            return self._accumulate(microbatches, tickets)
+        except BaseException:
+            for ticket in tickets:
+                self.head.router.give_up(ticket)
+            raise
+
+    def _accumulate(self, microbatches: Sequence[MicroBatch], tickets: list[Ticket]) -> float:
+        """See `accumulate`; notes each ticket in `tickets`."""
         num_examples = sum(len(part.images) for part in microbatches)
         self.chunk_s = ()
-        features, tickets, to_ship, first_chunk, ranges = [], [], None, 0, []
+        features, to_ship, first_chunk, ranges = [], None, 0, []
         for number, part in enumerate(microbatches):
             features_BD = self._forward(part.images, number)
             departure = _Departure(features_BD)
@@ -121,7 +136,7 @@ class Pipeline:
         with self._phase("backward", number):
             grad_BD = torch.from_numpy(result.feature_grad_BD).div_(num_examples)
             if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
-                features_BD.backward(grad_BD.to(features_BD.device, features_BD.dtype, non_blocking=True))
+                features_BD.backward(_beside(features_BD, grad_BD))
         return float(result.loss_B.sum())
 
     @contextmanager
@@ -132,6 +147,13 @@ class Pipeline:
             self.spans.phase(name) if self.spans is not None else nullcontext(),
         ):
             yield
+
+
+def _beside(features_BD: Tensor, grad_BD: Tensor) -> Tensor:
+    """The gradient on the device of the features, in their type; on CUDA the host goes on while it is copied."""
+    if features_BD.device.type == "cuda":
+        grad_BD = grad_BD.pin_memory()  # from other memory the copy would be waited for
+    return grad_BD.to(features_BD.device, non_blocking=True).to(features_BD.dtype)
 
 
 class _Departure:

@@ -182,5 +182,8 @@ def checked_features(features_BD: Tensor, dim: int) -> Tensor:
     is_finite_B = torch.isfinite(features_BD).all(dim=1)
     if not is_finite_B.all():
         bad = int(is_finite_B.logical_not().nonzero()[0])
-        raise DataError(f"features of item {bad} hold NaN or infinity: the trunk diverged. Lower its learning rate.")
+        raise DataError(
+            f"features of item {bad} hold NaN or infinity: the trunk diverged. Train a fresh one with a lower learning "
+            "rate; a run that is resumed keeps its own."
+        )
     return features_BD

@@ -114,7 +114,7 @@ class Reporter:
         self._supervision.tell(
             "step",
             step=trainer.progress.step,
-            epoch=trainer.progress.epoch,
+            epoch=trainer.budget.epochs(trainer.progress.num_examples),
             examples_per_s=sums.examples_per_s,
             loss=sums.mean_loss,
             lr=report.lr,

@@ -26,6 +26,7 @@ class Budget:
     """
 
     def __init__(self, *, epochs: float | None, minutes: float | None, num_items: int, used_s: float = 0.0) -> None:
+        self._num_items = num_items
         self.total_examples = None if epochs is None else epochs * num_items
         self.total_s = None if minutes is None else minutes * 60
         self._earlier_s = used_s
@@ -47,6 +48,10 @@ class Budget:
             return num_examples / self.total_examples
         assert self.total_s is not None, "a budget has epochs or minutes"
         return self.used_s / self.total_s
+
+    def epochs(self, num_examples: int) -> float:
+        """Passes over the training items that so many examples are, with what is done of the present one."""
+        return num_examples / self._num_items
 
     def remaining_s(self, num_examples: int) -> float:
         """Estimated seconds until the budget is spent, at the pace so far."""

@@ -11,12 +11,6 @@ import torch
 from workers.errors import DataError
 
 Integers = npt.NDArray[np.integer] | torch.Tensor
-Tags = "TagBatch | ItemNumbers | tuple[Integers, Integers] | Sequence[Sequence[int]]"
-"""What `WideHead` takes: id lists, a CSR pair (ids, offsets), or one of the classes here.
-
-A tuple of two *arrays* is a CSR pair, whatever they hold; `([1, 2], [0, 3])` is the id lists of two examples, as every
-other sequence is one of id lists.
-"""
 
 
 @dataclass(frozen=True, slots=True)

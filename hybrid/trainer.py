@@ -177,6 +177,8 @@ class Trainer:
     def step(self, images: Any, tags: Any) -> StepReport:
         """One optimizer step on one batch, cut into `config.microbatches` parts, or fewer so that none has one example.
 
+        Where it raises, no weight of the trunk has moved, but rows of some micro-batches may have learned.
+
         Args:
             images: `[B, ...]`, what `prepare`, or else the trunk, takes.
             tags: the true tags of each image, in any form that `WideHead.forward` takes.

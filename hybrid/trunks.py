@@ -110,7 +110,7 @@ def prepare_images(images_BHWC: Tensor) -> Tensor:
     Returns:
         float32 `[B, 3, H, W]`, channels last in memory.
     """
-    return normalise(on_background(premultiplied(images_BHWC), torch.tensor(WHITE, device=images_BHWC.device)))
+    return normalise(on_background(premultiplied(images_BHWC), WHITE))
 
 
 def premultiplied(images_BHWC: Tensor) -> Tensor:
@@ -122,8 +122,11 @@ def premultiplied(images_BHWC: Tensor) -> Tensor:
     return torch.cat([colours * alpha, alpha], dim=1)
 
 
-def on_background(images_BCHW: Tensor, background: Tensor) -> Tensor:
-    """Lay premultiplied pictures `[B, 4, H, W]` over a background (anything that broadcasts to `[B, 3, H, W]`)."""
+def on_background(images_BCHW: Tensor, background: Tensor | float) -> Tensor:
+    """Lay premultiplied pictures `[B, 4, H, W]` over a background (anything that broadcasts to `[B, 3, H, W]`).
+
+    A constant one is given as a number: as a tensor it would have to be copied to the pictures' device, and waited for.
+    """
     return images_BCHW[:, :3] + (1 - images_BCHW[:, 3:]) * background
 
 

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launch.runs import as_run_error
+from workers.errors import RunError
+
 TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
 """Starts a verb of the deep side, which the launcher itself never imports. `-P`: no folder that happens to be called
 `hybrid` in the working directory is taken for it."""
@@ -23,24 +26,33 @@ _REAP_S = 10.0
 
 
 class Child:
-    """One started process, leader of a group: signals of the terminal do not reach it, its children die with it."""
+    """One started process, leader of a group: signals of the terminal do not reach it, its children die with it.
+
+    Raises:
+        RunError: its log cannot be written, or the system cannot start it (no memory, too many processes).
+    """
 
     def __init__(
         self, arguments: Sequence[str], *, log: Path, pass_fds: Sequence[int], environment: Mapping[str, str]
     ) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
-        self._log_start = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [*TRUNK_COMMAND, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                pass_fds=pass_fds,
-                env=dict(environment),
-                process_group=0,
-            )
+        with as_run_error(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            self._log_start = log.stat().st_size if log.exists() else 0
+            file = log.open("ab")
+        try:
+            with file:
+                self._process = subprocess.Popen(
+                    [*TRUNK_COMMAND, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=pass_fds,
+                    env=dict(environment),
+                    process_group=0,
+                )
+        except OSError as error:
+            raise RunError(f"{log.stem} cannot be started: {error.strerror or error}.") from error
         self.pid = self._process.pid
 
     def exit_code(self) -> int | None:

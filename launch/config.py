@@ -1,5 +1,6 @@
 """The settings of a run: one nested frozen dataclass, composed of what each component owns."""
 
+import math
 from dataclasses import dataclass, field
 
 from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
@@ -156,15 +157,14 @@ class TrainConfig:
             self.epochs,
             "left out when train.minutes is given",
         )
-        check(self.epochs is None or self.epochs > 0, "train.epochs", self.epochs, "positive")
-        check(self.minutes is None or self.minutes > 0, "train.minutes", self.minutes, "positive")
-        check(self.lr > 0, "train.lr", self.lr, "positive")
-        check(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "at least 0")
+        for name in ("epochs", "minutes", "lr", "checkpoint_minutes"):
+            value = getattr(self, name)
+            check(value is None or 0 < value < math.inf, f"train.{name}", value, "positive and finite")
+        check(0 <= self.weight_decay < math.inf, "train.weight_decay", self.weight_decay, "at least 0 and finite")
         check(0 <= self.warmup_fraction < 1, "train.warmup_fraction", self.warmup_fraction, "at least 0 and below 1")
-        check(self.clip_norm >= 0, "train.clip_norm", self.clip_norm, "at least 0 (0 means none)")
+        check(0 <= self.clip_norm < math.inf, "train.clip_norm", self.clip_norm, "at least 0 (0 means none) and finite")
         check_choice("train.tag_loss_weight", self.tag_loss_weight, TAG_LOSS_WEIGHTS)
         check(0 <= self.seed < 2**63, "train.seed", self.seed, "between 0 and 2**63 - 1")
-        check(self.checkpoint_minutes > 0, "train.checkpoint_minutes", self.checkpoint_minutes, "positive")
 
     def _check_negatives(self) -> None:
         check(0 < self.negatives_target <= 1, "train.negatives_target", self.negatives_target, "above 0 and at most 1")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.runs import as_run_error
 from workers.trace import TraceWindow
 
 TRACE_FILE = "trace.json"
@@ -51,12 +52,16 @@ def open_profile(directory: Path, num_steps: int, resumed_step: int) -> Profile 
         directory: of the run; a trace that is there from an earlier launch is replaced at the end.
         num_steps: to trace; 0 traces nothing.
         resumed_step: of the checkpoint that the run goes on from; 0 for a fresh run.
+
+    Raises:
+        RunError: the parts cannot be written.
     """
     if num_steps == 0:
         return None
     folder = directory / _PARTS_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    with as_run_error(folder):
+        folder.mkdir()
     return Profile(directory, TraceWindow(resumed_step + _STEPS_BEFORE, num_steps, folder))
 
 

@@ -65,7 +65,7 @@ def scale(directory: Path, workers: int, json_output: bool) -> None:
 )
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) -> None:
-    """Let a run finish its step, save and exit."""
+    """Let a run finish its step, save and exit; the exit status is 1 if it failed or died instead."""
     _ask(directory, "stop")
     if no_wait:
         _show("stopping: the run finishes its step and saves", {"state": "stopping"}, json_output)
@@ -77,6 +77,8 @@ def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) ->
         time.sleep(_POLL_S)  # the other process's lock can only be polled
     state = last_state(read_record(directory))
     _show(f"{directory}: {state}", {"state": state}, json_output)
+    if state in ("failed", "died"):
+        raise click.exceptions.Exit(1)
 
 
 def _ask(directory: Path, op: str, **fields: Any) -> dict[str, Any]:

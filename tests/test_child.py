@@ -1,8 +1,13 @@
 """What is told of a process that failed: its own error, not the warnings that came before."""
 
+import errno
+import os
+import subprocess
+
 import pytest
 
 from launch.child import Child
+from workers.errors import RunError
 
 WARNINGS = (
     "2026-01-02 03:04:05,678 WARNING hybrid.data.prepare: left out: a.png\n2026-01-02 03:04:05,679 INFO x: news\n"
@@ -36,3 +41,18 @@ def test_without_an_error_the_last_lines_are_told_but_no_news(ended):
 def test_a_process_that_was_killed_said_nothing_of_it(ended):
     assert ended(WARNINGS).failure(-9).startswith("trunk was killed by SIGKILL. The end of its log:\n")
     assert ended("").failure(-9).startswith("trunk was killed by SIGKILL.\nThe whole log: ")
+
+
+def test_a_log_that_cannot_be_written_is_a_run_error(tmp_path):
+    (tmp_path / "log").write_text("a file")
+    with pytest.raises(RunError, match=r"cannot write .*/log/train\.log"):
+        Child(["train"], log=tmp_path / "log" / "train.log", pass_fds=(), environment={})
+
+
+def test_a_process_that_cannot_be_started_is_a_run_error(tmp_path, monkeypatch):
+    def fork(*arguments, **options):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(subprocess, "Popen", fork)
+    with pytest.raises(RunError, match=r"^train cannot be started: Cannot allocate memory\.$"):
+        Child(["train"], log=tmp_path / "train.log", pass_fds=(), environment={})

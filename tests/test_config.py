@@ -116,7 +116,10 @@ def test_values_of_set_are_read_by_type(tmp_path):
         ("trunk.device=gpu", "one of auto, cpu, cuda"),
         ("data.source=flickr", "emoji or folder:PATH"),
         ("data.source=folder:/nowhere/at/all", "no such folder"),
-        ("train.lr=nan", "must be positive"),
+        ("train.lr=nan", "must be positive and finite"),
+        ("train.lr=inf", "must be positive and finite"),
+        ("train.minutes=inf", "must be positive and finite"),
+        ("train.epochs=inf", "must be positive and finite"),
     ],
 )
 def test_wrong_sets_are_explained(text, told):
@@ -213,6 +216,9 @@ def test_known_settings_are_those_of_the_dataclasses():
         (TrainConfig, "positives", 0),
         (TrainConfig, "warmup_fraction", 1.0),
         (TrainConfig, "checkpoint_minutes", 0.0),
+        (TrainConfig, "checkpoint_minutes", float("inf")),
+        (TrainConfig, "weight_decay", float("inf")),
+        (TrainConfig, "clip_norm", float("inf")),
         (TrainConfig, "negatives_target", 1.1),
         (TrainConfig, "min_negatives", 0),
         (TrainConfig, "max_negatives", 63),

@@ -219,6 +219,19 @@ def test_a_stale_record_is_recognised(tmp_path, monkeypatch, verb):
     assert result.exit_code == (0 if name == "status" else 1)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "told", "status"),
+    [("stopped", "stopped", 0), ("finished", "finished", 0), ("failed", "failed", 1), ("training", "died", 1)],
+)
+def test_stop_fails_where_the_run_did_not_end_in_order(tmp_path, monkeypatch, recorded, told, status):
+    """The run is alive when it is asked, and is not when it is looked at next."""
+    monkeypatch.chdir(tmp_path)
+    write_record(create_run(RunConfig(), tmp_path / "runs" / "old"), record(state=recorded))
+    monkeypatch.setattr("launch.verbs_running._ask", lambda directory, op: {})
+    result = CliRunner().invoke(main, ["stop", "last", "--json"])
+    assert (json.loads(result.output), result.exit_code) == ({"state": told}, status)
+
+
 def test_the_status_of_an_ended_run_as_json(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_record(create_run(RunConfig(), tmp_path / "runs" / "old"), record(state="stopped"))

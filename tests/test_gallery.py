@@ -113,6 +113,18 @@ def test_gallery_is_one_whole_file_that_refers_to_nothing(tmp_path, album, index
     assert "<b>bold" not in text and "picture 1 <i>" not in text
 
 
+@pytest.mark.parametrize("splits", [("test",), ("valid", "test")], ids=str)
+def test_a_temperature_is_called_chosen_only_where_validation_pictures_chose_it(
+    tmp_path, album, index, rows, measured, splits
+):
+    path, tables = tmp_path / "gallery.html", dict.fromkeys(splits, measured)
+    about = {"name": "run", "config": RunConfig(), "pictures": album, "index": index, "rows": rows, "lines": lines()}
+    write_gallery(path, tables=tables, **about)
+    shown = " ".join(Outline(path.read_text()).text)
+    assert shown.count("at temperature 1.3") == 1 and "Held-out pictures: valid" not in shown
+    assert ("at temperature 1.3, chosen on validation pictures." in shown) == ("valid" in splits)
+
+
 def test_hits_are_marked_by_more_than_colour(tmp_path, album, index, rows):
     result = search("blue", 24, pictures=album, index=index, rows=rows)
     write_html_sheet(tmp_path / "sheet.html", result, album, "run")

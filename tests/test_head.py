@@ -250,7 +250,7 @@ def test_positive_weights_multiply_the_positive_terms(head):
         ((np.array([1, 2]), np.array([0, 1, 1, 1, 1, 3])), make_features(), DataError, "offsets"),
         ((np.array([1, 2]), np.array([0, 2, 1, 1, 2, 2])), make_features(), DataError, "never falling"),
         (TAGS[:4], make_features(), DataError, "tags are given for 4 examples, features for 5"),
-        (TAGS, torch.full((5, D), torch.nan), ChunkError, "NaN or infinity in example 0"),
+        (TAGS, torch.full((5, D), torch.nan), ChunkError, "NaN or infinity in example 0.*fresh run with a lower --lr"),
         (TAGS, torch.cat([make_features(4), torch.full((1, D), torch.inf)]), ChunkError, "infinity in example 4"),
         (TAGS, torch.ones(5, D + 4), ChunkError, rf"shape \(5, {D + 4}\), expected \[B, {D}\]"),
         (TAGS, torch.ones(D), ChunkError, "expected"),
@@ -376,6 +376,8 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
     assert not directory.exists()
     with pytest.raises(WorkerLost, match="closed"):
         head(make_features(), TAGS)
+    with pytest.raises(ConfigError, match="this head was closed"):
+        head.scale(2)
 
 
 def test_a_worker_killed_between_steps_is_replaced():

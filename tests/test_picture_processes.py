@@ -32,6 +32,21 @@ def test_a_killed_process_is_an_error_not_a_hang() -> None:
         list(run_in_processes(lambda task: os.kill(os.getpid(), signal.SIGKILL), range(3)))
 
 
+def _wait_in_vain() -> None:
+    with pytest.raises(DataError, match="no task on the pictures was done within"):
+        list(run_in_processes(lambda task: signal.pause(), range(3)))
+
+
+def test_tasks_that_never_end_are_an_error_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid.data.pool._TASK_LIMIT_S", 0.2)
+    parent = multiprocessing.get_context("fork").Process(target=_wait_in_vain)
+    parent.start()
+    parent.join(LIMIT_S)
+    has_ended = not parent.is_alive()
+    parent.kill()
+    assert has_ended and parent.exitcode == 0
+
+
 def _parent_of_sleepers(report_fd: int) -> None:
     def report_and_sleep(task: int) -> None:
         os.write(report_fd, b"x")

@@ -12,6 +12,7 @@ import hybrid.pipeline
 from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
+from workers.errors import ChunkError
 
 N, D, SIDE = 60, 8, 6
 SIZES = ([12], [6, 6], [6, 3, 3], [7, 4, 1], [5, 5, 1, 1])
@@ -159,6 +160,19 @@ def test_where_copies_take_time_the_next_forward_pass_is_queued_first(still_head
         assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("is_slow_copy", [False, True])
+def test_nan_features_of_a_later_micro_batch_leave_nothing_in_flight(still_head, monkeypatch, is_slow_copy):
+    monkeypatch.setattr(hybrid.pipeline._Departure, "is_ready", property(lambda departure: not is_slow_copy))
+    monkeypatch.setattr(still_head.router, "service", lambda: None)  # no answer is taken in before the error
+    trunk, parts = plain_trunk(), make_parts([4, 4, 4])
+    parts[2].images.fill_(torch.nan)
+    with pytest.raises(ChunkError, match="NaN or infinity in example 0"):
+        through_pipeline(trunk, still_head, parts)
+    assert still_head.router.num_in_flight == 0
+    monkeypatch.undo()
+    assert np.isfinite(through_pipeline(trunk, still_head, make_parts([6, 6]))[0])
+
+
 def test_gradients_add_up_over_calls(still_head):
     trunk, parts = plain_trunk(), make_parts([6, 6])
     still_head.step = 1
@@ -187,6 +201,23 @@ def test_a_frozen_trunk_trains_rows():
         loss, _ = through_pipeline(trunk, head, make_parts([6, 6]))
         assert np.isfinite(loss) and (head.matrix.rows_ND != before).any()
     assert all(p.grad is None for p in trunk.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_go_to_cuda_from_pinned_memory(monkeypatch, dtype):
+    pinned, to = [], torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda tensor, *a, **k: pinned.append(tensor.is_pinned()) or to(tensor, *a, **k)
+    )
+    grad = torch.randn(5, D)
+    got = hybrid.pipeline._beside(torch.zeros(5, D, dtype=dtype, device="cuda"), grad)
+    assert pinned == [True, False] and got.dtype == dtype and torch.equal(got.cpu(), grad.to(dtype))
+
+
+def test_gradients_on_the_cpu_are_not_copied():
+    grad = torch.randn(5, D)
+    assert hybrid.pipeline._beside(torch.zeros(5, D), grad) is grad
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -18,7 +18,7 @@ from hybrid.phases import PhaseTimer
 from hybrid.trunk_trace import TrunkTrace
 from launch.profile import TRACE_FILE, open_profile
 from workers.cores import of_text
-from workers.errors import ConfigError
+from workers.errors import ConfigError, RunError
 from workers.trace import TracePart, TraceWindow, slice_event
 from workers.worker_trace import WorkerTrace
 
@@ -36,6 +36,12 @@ def write_part(profile, steps, name="trunk"):
 def test_without_steps_nothing_is_traced(tmp_path):
     assert open_profile(tmp_path, 0, 0) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trace_that_cannot_be_written_is_a_run_error(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(RunError, match=r"cannot write .*/run/trace"):
+        open_profile(tmp_path / "run", 5, 0)
 
 
 def test_a_full_disk_ends_a_trace_and_nothing_else(tmp_path, caplog):

@@ -145,7 +145,7 @@ def test_given_up_chunk_keeps_its_berth_until_its_worker_has_answered(stage: Sta
     peer = stage.worker()
     ticket = stage.router.submit([make_chunk(0)])
     lent = stage.hear(peer).fields
-    stage.router._exchange.give_up(ticket)
+    stage.router.give_up(ticket)
     assert lent["berth"] not in _berths(stage)._free
     stage.answer(peer, lent["flight_id"], make_chunk(0))
     stage.until(lambda: stage.router.counters.replies_ignored == 1)

@@ -13,6 +13,7 @@ from torch import nn
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
+from hybrid.reporter import Reporter
 from hybrid.thread_tuner import ThreadTuner
 from hybrid.trainer import Progress, Trainer, make_optimizer
 from hybrid.training_run import TrainingRun
@@ -49,6 +50,15 @@ def make_trainer(head, *, trunk=None, num_items=40, progress=None, prepare=None,
     return Trainer(
         trunk, head, given, num_items=num_items, device="cpu", precision="float32", progress=progress, prepare=prepare
     )
+
+
+def test_what_a_step_tells_of_its_epoch_is_the_part_that_is_done(head):
+    told, trainer = [], make_trainer(head, num_items=40)
+    supervision = SimpleNamespace(tell=lambda kind, **fields: told.append(fields["epoch"]))
+    for _ in range(5):  # of ten examples each
+        metrics = SimpleNamespace(write=lambda *line: None)
+        Reporter(trainer, head.router, supervision, metrics).add(trainer.step(*make_batch()))
+    assert told == [0.25, 0.5, 0.75, 1.0, 1.25]
 
 
 def test_only_matrices_and_filters_decay():

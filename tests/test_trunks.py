@@ -128,3 +128,10 @@ def test_prepared_pictures_are_on_white_centred_and_channels_last():
     torch.testing.assert_close(prepared, normalise(torch.ones(2, 3, 4, 4)))
     assert prepared.is_contiguous(memory_format=torch.channels_last)
     assert prepared.shape == (2, 3, 4, 4)
+
+
+def test_preparing_pictures_makes_no_tensor_of_a_constant(monkeypatch):
+    """On CUDA it would be copied to the device with each batch, and waited for."""
+    images = torch.zeros(2, 4, 4, 4, dtype=torch.uint8)
+    monkeypatch.setattr(torch, "tensor", lambda *given, **options: pytest.fail("a constant is copied to the device"))
+    prepare_images(images)

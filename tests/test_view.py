@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny_data import png_bytes, write_photos
 
+from hybrid.augment import Augmentation
 from hybrid.data import View, prepare, stats, write_head_arrays
 from hybrid.data.prepare import stored_size
 from hybrid.data.vocabulary import TagVocabulary
@@ -198,6 +199,18 @@ def test_stats_name_the_first_of_what_was_left_out_and_where_all_are_listed(tmp_
 @pytest.mark.parametrize(("image_size", "size"), [(8, 16), (32, 48), (48, 64), (64, 96), (224, 304)])
 def test_stored_pictures_are_larger_than_the_trunk_sees(image_size: int, size: int) -> None:
     assert stored_size(image_size) == size
+
+
+def test_stored_pictures_are_shrunk_as_little_as_is_said() -> None:
+    default, smallest = DataConfig().image_size, Augmentation().scale[0]
+    shrinks = {size: stored_size(size) / size for size in range(8, 1025)}
+    augmented = {size: factor / smallest for size, factor in shrinks.items()}
+    assert all(factor >= 4 / 3 and stored_size(size) % 16 == 0 for size, factor in shrinks.items())
+    assert max(size for size, factor in shrinks.items() if factor >= 2) == 17 - 1
+    assert max(size for size, factor in augmented.items() if factor >= 2) == 86 - 1
+    assert default == 48 and augmented[default] < 2
+    assert max(shrinks, key=lambda size: shrinks[size]) == 13
+    assert (round(shrinks[13], 1), round(augmented[13], 1)) == (2.5, 3.3)
 
 
 def test_preparing_loads_no_torch() -> None:

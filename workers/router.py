@@ -6,16 +6,16 @@ without a limit, and no send blocks. What survives losses is said in `workers.fl
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import error_of, refusal_message
 from workers.codec import Frame, encode
 from workers.config import HeadConfig
-from workers.errors import MatrixMismatch, ProtocolError, WorkerLost
+from workers.errors import ProtocolError, WorkerLost
 from workers.exchange import Exchange
 from workers.flights import Ticket as Ticket
+from workers.greeting import mismatch
 from workers.lines import TrunkLine
 from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.membership import Membership as Membership
@@ -111,7 +111,7 @@ class Router:
         try:
             self.service()
         except BaseException:
-            self._exchange.give_up(ticket)
+            self.give_up(ticket)
             raise
         return ticket
 
@@ -126,10 +126,14 @@ class Router:
             limit_s = timeout_s + ticket.longest_s
             self._serve_until(lambda: ticket.is_done, limit_s, f"the replies to {len(ticket.flight_ids)} chunks")
         finally:
-            self._exchange.give_up(ticket)  # of a complete ticket nothing is left
+            self.give_up(ticket)  # of a complete ticket nothing is left
         if ticket.error is not None:
             raise ticket.error
         return [reply for reply in ticket.replies if reply is not None]
+
+    def give_up(self, ticket: Ticket) -> None:
+        """Forget a ticket that nobody will collect; late answers are ignored, but rows may have learned."""
+        self._exchange.give_up(ticket)
 
     def service(self) -> None:
         """Do whatever can be done at once: take in messages, notice losses, send what waits. Never blocks.
@@ -267,7 +271,7 @@ class Router:
         hello = message.fields
         if hello["name"] != name or hello["index"] >= MAX_WORKERS:
             self._ignore(name, f"HELLO with name {hello['name']!r}, index {hello['index']}")
-        elif (error := self._mismatch(hello)) is not None:
+        elif (error := mismatch(hello, self._matrix, self._ring)) is not None:
             self._ignore(name, str(error))
             self._line.send(name, encode(refusal_message(None, error)))
         elif name not in self._peers:
@@ -277,13 +281,6 @@ class Router:
                 self.drain(name)
             else:
                 self._line.send(name, self._welcome)  # 2
-
-    def _mismatch(self, hello: Mapping[str, Any]) -> MatrixMismatch | None:
-        """Why a worker that maps other memory than the trunk is refused; one without a ring is not."""
-        for name, ours in (("matrix", self._matrix.fingerprint), ("ring", self._ring and self._ring.identity)):
-            if hello[name] != ours and not (name == "ring" and hello[name] is None):
-                return MatrixMismatch(f"{name}: {hello[name]!r}, the trunk works with {ours!r}.")
-        return None
 
     def _take_from(self, peer: Peer, message: Message, now_s: float) -> None:
         if message.kind == "READY":  # 3

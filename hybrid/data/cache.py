@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import shutil
 import time
@@ -14,8 +13,6 @@ from typing import Any
 
 from workers.disk import sync
 from workers.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and out of how much (0: unknown)."""

@@ -32,7 +32,7 @@ def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator
     The children only decode pictures or parse text, so no lock of the parent's threads concerns them.
 
     Raises:
-        DataError: a process died, or a task takes longer than half an hour.
+        DataError: a process died, or no task is done for half an hour; then the processes are killed.
     """
     context = multiprocessing.get_context("fork")
     workers = num_processes()
@@ -47,6 +47,7 @@ def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator
                     return
                 done, running = wait(running, timeout=_TASK_LIMIT_S, return_when=FIRST_COMPLETED)
                 if not done:
+                    _kill(pool)
                     raise DataError(
                         f"no task on the pictures was done within {_TASK_LIMIT_S / 60:.0f} minutes; is the disk stuck?"
                     )
@@ -58,6 +59,12 @@ def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator
             ) from e
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """End its processes, which leaving it would wait for, as would the end of this interpreter."""
+    for process in list(pool._processes.values()):
+        process.kill()
 
 
 _function: Callable[

@@ -43,10 +43,12 @@ def silent(text: str, done: int, total: int) -> None:
 
 
 def stored_size(image_size: int) -> int:
-    """Side at which pictures are stored: a third more than the trunk sees, in steps of 16 pixels.
+    """Side at which pictures are stored: at least a third more than the trunk sees, in whole steps of 16 pixels.
 
-    Augmentation enlarges and turns pictures; with this margin it finds real detail, while resampling to the trunk's
-    size stays below a factor of two, where plain bilinear interpolation does not alias.
+    Augmentation enlarges and turns pictures; with this margin it finds real detail. Plain bilinear interpolation does
+    not alias where it shrinks by less than two: so does resampling to the trunk's size from 17 pixels on, and, where
+    augmentation shrinks the object as far as it may, from 86 on and at the default of 48. At 13 pixels, the worst size,
+    it shrinks by 2.5, with augmentation by 3.3.
     """
     return -(-image_size * 4 // 3 // 16) * 16
 

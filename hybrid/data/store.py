@@ -2,7 +2,6 @@
 
 # Shapes: B items, S side in pixels, C channels.
 
-import logging
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +10,6 @@ import numpy as np
 from hybrid.data.images import BadImage
 from hybrid.data.pictures import Pictures
 from workers.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 IMAGES_FILE = "images.npy"
 """The array of a decoded set: uint8 `[R, S, S, C]`."""
