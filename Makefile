@@ -105,7 +105,7 @@ bench-pipeline: setup ## how long a trunk of modelled latency waits for workers:
 bench-auto: setup ## what --negatives auto buys at equal training time, 3 seeds, an hour: ARGS="--minutes 3 --seeds 0"
 	$(BIN)/python -m benchmarks.auto_negatives $(ARGS)
 
-report: setup ## make report.html and README's tables from the results
+report: setup ## make report.html and the tables of README and docs/benchmarks.md from the results
 	$(BIN)/python -m benchmarks.report
 
 clean: ## remove .venv, .venv-peers and what tools left behind; runs/ and prepared data stay

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import gpu_only_report, head_report
-from benchmarks.gates import NOT_MEASURED, SHORT
+from benchmarks.gates import HIGHER, NOT_MEASURED, SHORT
 from benchmarks.markdown import markdown_table
 from benchmarks.rival_verdicts import LEVEL, SUITE, elsewhere_of, verdicts
 from benchmarks.spread import spread_of
@@ -66,7 +66,8 @@ def tally_part(records: Records) -> str:
     """How many gates are reached, and what those that are missed lack."""
     results = newest_verdicts(records.values())
     missed = [
-        f"- missed: {result['what']}, {result['value']:.3g}{result['unit']} for {result['gate']:g}{result['unit']}"
+        f"- missed: {result['what']}: {result['value']:.3g}{result['unit']}, wanted at "
+        f"{'least' if result['direction'] == HIGHER else 'most'} {result['gate']:g}{result['unit']}"
         for result in results
         if result["verdict"] == SHORT
     ]
@@ -162,9 +163,10 @@ def gpu_only_part(records: Records) -> str:
         f"At {size} some rival is better than the hybrids' mean in {'; '.join(measures)}."
         for size, measures in lost.items()
     ]
-    losses.append(f"Of these, differences of up to {_LEVEL} are within luck: level.")
+    if losses:
+        losses.append(f"Of these, differences of up to {_LEVEL} are within luck: level.")
     text = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}:"
-    return "\n\n".join([text, _contenders(record), " ".join(losses)])
+    return "\n\n".join([text, _contenders(record), " ".join(losses) or "No rival is better in anything."])
 
 
 def rivals_part(records: Records) -> str:
@@ -188,7 +190,7 @@ def cards_part(records: Records) -> str:
     cards = {card.partition(",")[0]: num_tags for card, num_tags in most.items() if card.endswith(_DIM)}
     held = [f"{num_tags / 1e6:.1f} million on {card}" for card, num_tags in cards.items()]
     return (
-        "Predicted rows of 256 that a card holds of the leanest layer without workers, its optimizer included: "
+        "Predicted, rows of dim 256 with their optimizer that the leanest layer without workers fits on a card: "
         f"{', '.join(held)} (`make bench-memory`)."
     )
 

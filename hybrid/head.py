@@ -222,10 +222,14 @@ class WideHead(HeadQueries, nn.Module):
             ChunkError: a worker refused a chunk.
             WorkerLost: replies are missing after `timeout_s` and the time that the chunks' arithmetic may take.
         """
-        if self._own is not None and not self._was_ready:
-            self.router.wait_ready(1, WORKERS_START_S)  # the first call
-            self._was_ready = True
-        self.router.collect(ticket, timeout_s)
+        try:
+            if self._own is not None and not self._was_ready:
+                self.router.wait_ready(1, WORKERS_START_S)  # the first call
+                self._was_ready = True
+            self.router.collect(ticket, timeout_s)
+        except BaseException:  # Ctrl-C while kernels are compiled, say: nobody will collect it again
+            self.router.give_up(ticket)
+            raise
         return HeadResult.of(ticket, self.dim)
 
     def scale(self, workers: int) -> None:

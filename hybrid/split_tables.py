@@ -82,7 +82,7 @@ def measure_splits(
         table = evaluate(
             features_ID, watched, score_bias_N, truths, counts_N, num_train_items, device, map_bounds, temperature
         )
-        tables[name] = {**table, "score": score}
+        tables[name] = {**table, "score": score, "step": step}
         if name != "valid":
             tested.append((items, features_ID))
     items_I, features_ID = (np.concatenate(parts) for parts in zip(*tested, strict=True))

@@ -62,6 +62,7 @@ class Validation:
             dim=trainer.head.dim,
             device=trainer.device,
             precision=trainer.precision,
+            processes=self._config.data.loader_processes,
         )
         if not len(items):
             return None

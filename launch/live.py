@@ -17,6 +17,8 @@ from launch.snapshot import Snapshot
 _REFRESH_S = 0.25
 _WIDE = 80
 """Columns of a terminal that shows everything; in a narrower one figures stand in pairs, workers have fewer columns."""
+_ROOMY = 90
+"""Columns from which on columns of tables stand two spaces apart, not one."""
 _FRAME_LINES, _NARROW_FRAME_LINES = 16, 18  # lines of the view that are not workers
 _MIN_WORKER_LINES = 4
 _WORKER_SHARES = {
@@ -118,7 +120,7 @@ def _figures(snapshot: Snapshot, width: int) -> RenderableType:
         ("workers lost", count(snapshot.workers_lost)),
         ("trunk on", _place(step)),
     )
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Table.grid(padding=_padding(width))
     pairs = 3 if width >= _WIDE else 2
     for style in ("dim", "bold") * pairs:
         table.add_column(style=style, no_wrap=True)
@@ -132,6 +134,10 @@ def _figures(snapshot: Snapshot, width: int) -> RenderableType:
     return Group(*parts)
 
 
+def _padding(width: int) -> tuple[int, int, int, int]:
+    return 0, 2 if width >= _ROOMY else 1, 0, 0
+
+
 def _place(step: Mapping[str, Any]) -> str:
     """Device and threads of the trunk, where it says them."""
     threads = step.get("threads")
@@ -142,7 +148,7 @@ def _place(step: Mapping[str, Any]) -> str:
 def _workers(snapshot: Snapshot, lines: int, width: int) -> RenderableType:
     workers = snapshot.step["workers"]
     columns = tuple(_WORKER_SHARES) if width >= _WIDE else _NARROW_SHARES
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=_padding(width), header_style="dim")
     table.add_column(f"worker ({len(workers)} of {snapshot.workers_wanted})", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for name in ("rows/s", "in flight", *columns):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from launch.report import metrics_table, named_tables, shown_path, way_on
-from launch.runs import RunRecord
+from launch.runs import RunRecord, latest_checkpoint, step_of
 
 _RESULTS = "results.json"
 _FILES = ("gallery.html", _RESULTS, "metrics.jsonl")
@@ -27,9 +27,13 @@ def results_of(directory: Path) -> Mapping[str, Any]:
 def print_end(console: Console, directory: Path, record: RunRecord, state: str) -> None:
     """Say that a run is not running, and all that is known of its end."""
     console.print(describe_end(directory, record, state), soft_wrap=True, markup=False, highlight=False)
+    newest = step_of(latest_checkpoint(directory))
     for name, table in named_tables(results_of(directory)).items():
         console.print()
         console.print(metrics_table(name, table))
+        if table.get("step") not in (None, newest):
+            told = f"Measured at step {table['step']:,}; `hybrid evaluate` measures step {newest:,}."
+            console.print(told, soft_wrap=True, markup=False, highlight=False)
     found = [directory / name for name in (_FILES if state == "finished" else _LOGS) if (directory / name).exists()]
     for path in found:
         console.print(shown_path(path), soft_wrap=True, markup=False, highlight=False)

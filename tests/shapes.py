@@ -13,7 +13,7 @@ from scripted_trunk import ROOT
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220), "yellow": (230, 210, 40)}
 SHAPES = ("disc", "square", "bar")
 SIDE = 24
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 
 
 def write_shapes(folder: Path, num_images: int) -> None:

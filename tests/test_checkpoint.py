@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 from torch import nn
 
+import launch.runs
 from hybrid.checkpoint import (
     KEPT,
     MATRIX,
@@ -236,6 +238,17 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, training, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
 
 
+@pytest.mark.parametrize("room_bytes", [0, 300, 1000, 4000])
+def test_a_full_disk_leaves_the_checkpoint_before_whichever_file_meets_it(tmp_path, training, room_bytes):
+    training.save(tmp_path, 1)
+    with full_disk(room_bytes), pytest.raises(RunError, match="cannot write a checkpoint of step 2"):
+        training.save(tmp_path, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+    assert latest_checkpoint(tmp_path).step == 1
+    training.save(tmp_path, 3)
+    assert latest_checkpoint(tmp_path).step == 3
+
+
 SAVER = """
     import sys
     from pathlib import Path
@@ -270,3 +283,50 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     training.save(tmp_path, last + 5)
     assert all(path.name.startswith("step-") for path in tmp_path.iterdir())
     training.matrix.close()
+
+
+CRASHER = """
+    import itertools, os, shutil, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[2])
+    import torch
+    torch.set_num_threads(1)
+    from test_checkpoint import Training
+    training = Training()
+    for crash in itertools.count():
+        place = Path(sys.argv[1]) / str(crash) / "checkpoints"
+        training.save(place, 1)
+        training.save(place, 2)
+        child = os.fork()
+        if child == 0:
+            calls = itertools.count()
+            for owner, name in ((os, "fsync"), (os, "mkdir"), (Path, "rename"), (shutil, "rmtree")):
+                def deadly(*arguments, real=getattr(owner, name), **named):
+                    if next(calls) == crash:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return real(*arguments, **named)
+                setattr(owner, name, deadly)
+            training.save(place, 3)
+            os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+    print(crash)
+"""
+"""Saves a checkpoint in children of which each dies one call later than the one before, until one lives."""
+
+
+def test_a_kill_before_any_call_leaves_the_old_checkpoint_or_the_new_one(tmp_path, training):
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", textwrap.dedent(CRASHER), str(tmp_path), str(here)]
+    environment = os.environ | {"PYTHONPATH": str(here.parent)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, timeout=300, check=True)
+    assert int(done.stdout) >= 8, "so many calls are worth a kill"
+    steps = []
+    for run in sorted(tmp_path.iterdir(), key=lambda path: int(path.name)):
+        found = latest_checkpoint(run / "checkpoints")
+        assert launch.runs.latest_checkpoint(run) == found.path
+        steps.append(found.step)
+        training.save(run / "checkpoints", 4)
+        assert [path.name for path in sorted((run / "checkpoints").iterdir())][-1] == "step-000000004"
+        assert len(list((run / "checkpoints").iterdir())) == KEPT, "the next save cleans up"
+    assert steps == sorted(steps) and set(steps) == {2, 3}

@@ -263,6 +263,16 @@ def test_status_of_a_run_whose_results_cannot_be_read_is_told_without_them(run, 
     assert told.exit_code == 0 and "is not running: finished" in told.output
 
 
+def test_status_says_if_measures_are_of_an_earlier_step(run):
+    (run / "checkpoints" / "step-000000020" / "matrix").mkdir(parents=True)
+    tables = {"test": {"P@5": 0.7, "popularity": {"P@5": 0.3}, "step": 20}}
+    (run / "results.json").write_text(json.dumps(tables))
+    assert "Measured at step" not in invoke("status", str(run)).output
+    (run / "checkpoints" / "step-000000031" / "matrix").mkdir(parents=True)
+    told = invoke("status", str(run)).output
+    assert "Measured at step 20; `hybrid evaluate` measures step 31." in told
+
+
 def test_status_of_a_failed_run_tells_where_its_logs_are(run):
     (run / "log").mkdir(exist_ok=True)
     write_record(run, RunRecord(pid=1, control="ipc:///nowhere", started=1.0, state="failed"))

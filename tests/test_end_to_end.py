@@ -11,8 +11,8 @@ from shapes import hybrid, start_hybrid, train_options, write_shapes
 import hybrid as hybrid_package
 
 NUM_IMAGES, BATCH = 156, 16
-LIMIT_S = 120.0
-GONE_S = 10.0
+LIMIT_S = 300.0  # kernels of changed sources are compiled first, beside other tests
+GONE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -247,9 +247,10 @@ def test_a_killed_trunk_ends_the_run_with_the_command_to_resume(started, tmp_pat
     saved = last_state(run)
     result = hybrid(tmp_path, "train", "--resume", "last", "--epochs", str(saved["epoch"] + 1))
     assert result.returncode == 0, result.stderr
+    assert f"resuming from step-{saved['step']:09d}" in result.stderr + result.stdout
     after = last_state(run)
     assert_no_step_is_lost(run, after)
-    assert after["step"] >= saved["step"]
+    assert after["step"] > saved["step"] and after["used_s"] > saved["used_s"]
 
 
 @pytest.mark.slow

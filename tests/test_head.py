@@ -13,7 +13,7 @@ from torch_reference import reference_step
 from worker_system import wait_for_exit
 
 from hybrid import ItemNumbers, TagBatch, WideHead
-from workers.config import TRANSPORTS
+from workers.config import TRANSPORTS, HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ChunkError, ConfigError, DataError, MatrixMismatch, WorkerLost
 from workers.fresh_rows import fill_rows
@@ -310,6 +310,24 @@ def brute_force(head, features, k, score):
     scores[:, head.matrix.counts_N == 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return order, np.take_along_axis(scores, order, axis=1)
+
+
+def test_a_config_of_other_types_is_refused_where_it_is_made():
+    for name, value in {"negatives": "64", "chunk_size": 8.0, "objective": None}.items():
+        with pytest.raises(ConfigError, match=f"'head.{name}'"):
+            HeadConfig(**{name: value})
+    assert type(HeadConfig(row_lr=1).row_lr) is float
+
+
+def test_a_first_call_that_is_interrupted_while_workers_start_leaves_nothing_in_flight(head, monkeypatch):
+    def interrupt(num_workers, timeout_s):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(head, "_was_ready", False)
+    monkeypatch.setattr(head.router, "wait_ready", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        head(make_features(), TAGS)
+    assert head.router.num_in_flight == 0
 
 
 @pytest.mark.parametrize("score", ["probability", "lift"])

@@ -1,14 +1,17 @@
 """Compiled kernels: the disk cache is hit by a second process, and plain Python gives the same numbers."""
 
+import fcntl
 import os
 import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from workers import jit
 from workers.jit import JIT_ENABLED, cache_directory, remove_unused
 
 TESTS = Path(__file__).parent
@@ -123,6 +126,23 @@ print(all_finite(np.zeros((2, 2), np.float32)), is_among(np.arange(3, dtype=np.i
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True", "True"]
     assert done.stderr.count("could not be cached") == 1, done.stderr
+
+
+def test_kernels_are_saved_in_turn(tmp_path):
+    """Numba reads a function's index, adds a kernel and writes it back: what another process adds meanwhile is lost."""
+    held = []
+
+    def save(*kernel):
+        with (tmp_path / "save.lock").open("a") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.append(kernel)
+
+    compiled = SimpleNamespace(_cache=SimpleNamespace(save_overload=save))
+    jit._save_in_turn(compiled, tmp_path)
+    compiled._cache.save_overload("types", "code")
+    assert held == [("types", "code")]
+    with (tmp_path / "save.lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free again
 
 
 def test_cache_belongs_to_us_alone():

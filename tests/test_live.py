@@ -104,6 +104,17 @@ def test_many_workers_fit_in_a_low_terminal_and_are_summed(training):
     assert "386 M" in text
 
 
+@pytest.mark.parametrize("width", [80, 89, 90, 110])
+def test_a_terminal_of_eighty_columns_shows_everything_whole(training, width):
+    shares = {"wait": 0.0, "receive": 0.11, "draw": 0.12, "kernel": 0.66, "reply": 0.11}
+    workers = [worker(0, phase_fraction=shares), worker(1, state="starting", phase_fraction=shares)]
+    training.step = {**training.step, "workers": workers, "examples_per_s": 12_345, "device": "cuda", "threads": 14}
+    text = drawn(training, height=24, width=width)
+    assert "…" not in text and "cuda, 14 threads" in text and "starting" in text
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("worker-0-1"))
+    assert row[-5:] == ["100.0%", "11.0%", "12.0%", "66.0%", "11.0%"]
+
+
 @pytest.mark.parametrize("width", [60, 70])
 def test_a_terminal_too_narrow_for_everything_shows_whole_figures_and_fewer_columns(training, width):
     training.step = {**training.step, "workers": [worker(0, phase_fraction=SHARES)], "negatives": 16_384}

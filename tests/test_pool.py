@@ -188,9 +188,12 @@ def test_close_ends_even_stopped_workers_and_may_be_called_twice(pool: WorkerPoo
 def test_close_in_a_forked_child_ends_nobody(pool: WorkerPool) -> None:
     child = os.fork()
     if child == 0:
-        pool.close()
-        os._exit(0)
-    os.waitpid(child, 0)
+        try:
+            pool.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert pool.poll() == [] and pool.workers[0].process.poll() is None
 
 

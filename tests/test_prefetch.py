@@ -66,11 +66,14 @@ def test_an_element_that_never_comes_is_an_error_not_a_hang(stuck: Source, caplo
     assert "is still being read" in caplog.text
 
 
-def test_a_source_that_is_stuck_does_not_keep_the_iterator_from_closing(stuck: Source) -> None:
-    numbers = prefetched(stuck)
-    stuck.released.release()
+def test_a_source_that_is_stuck_does_not_keep_the_iterator_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hybrid.prefetch, "_JOIN_S", 0.01)
+    source = Source()
+    numbers = prefetched(source)
+    source.released.release()
     assert next(numbers) == 0
     numbers.close()
+    source.released.release(100)
 
 
 def test_a_thread_that_ended_without_a_word_is_an_error_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -296,7 +296,7 @@ def test_versions_whose_header_was_a_map_are_named() -> None:
         decode([msgpack.packb({"v": 2, "kind": "BYE", "arrays": []})])
 
 
-def test_a_tag_is_found_in_a_message_of_another_version() -> None:
+def test_the_flight_is_found_in_a_message_of_another_version() -> None:
     assert flight_id_of(_chunk_header(v=99)) == 5
     assert flight_id_of(_chunk_header(flight_id=-1)) is None
 

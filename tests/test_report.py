@@ -28,6 +28,7 @@ UNMEASURED = {
     "2.0": "a licence",
     "3.0": "a licence",
     "4.0": "a licence",
+    "1.5": "minutes, of a command",
     "10 GiB": "quoted from a paper",
     "2510.11168": "that paper",
 }

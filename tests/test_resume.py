@@ -1,57 +1,86 @@
-"""A run that is stopped and resumed computes what it would have computed in one go."""
+"""A run that ends early, by whatever hand, and is resumed computes what it would have computed in one go."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from scripted_trunk import wait_until
+from scripted_trunk import processes_of, wait_until
 from shapes import hybrid, start_hybrid, train_options, write_shapes
 
 from hybrid.checkpoint import OPTIMIZER, TRUNK, latest_checkpoint
 from workers.matrix_io import open_rows
 
-EPOCHS, LIMIT_S = 30, 120.0
-NUM_IMAGES = 90
+NUM_IMAGES, EPOCHS, LIMIT_S = 90, 120, 300.0
+TRUNK_PROCESS, LAUNCHER = " -m hybrid train ", " -m launch train "
+"""Parts of their command lines."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    write_shapes(folder / "shapes", NUM_IMAGES)
+    return folder
 
 
 def options(folder, run_dir):
-    """Of a run that repeats bit for bit."""
+    """Of a run that repeats bit for bit, and saves several times a second."""
     repeats = {"workers": 1, "trunk_threads": 1, "epochs": EPOCHS}
-    return train_options(folder / "shapes", run_dir=run_dir, **repeats)
+    return train_options(folder / "shapes", run_dir=run_dir, set="train.checkpoint_minutes=0.005", **repeats)
 
 
-def step_of(folder):
-    result = hybrid(folder, "status", "last", "--json")
+@pytest.fixture(scope="module")
+def straight(folder):
+    """The last checkpoint of a run that nobody disturbs."""
+    run = folder / "runs" / "straight"
+    result = hybrid(folder, *options(folder, run))
+    assert result.returncode == 0, result.stderr
+    return latest_checkpoint(run / "checkpoints")
+
+
+def step_of(folder, run):
+    result = hybrid(folder, "status", str(run), "--json")
     return json.loads(result.stdout).get("step", 0) if result.returncode == 0 else 0
 
 
-@pytest.mark.slow
-def test_a_stopped_and_resumed_run_ends_as_one_that_was_not_stopped(tmp_path):
-    write_shapes(tmp_path / "shapes", NUM_IMAGES)
-    whole, stopped = tmp_path / "runs" / "whole", tmp_path / "runs" / "stopped"
-    result = hybrid(tmp_path, *options(tmp_path, whole))
-    assert result.returncode == 0, result.stderr
-
-    launcher = start_hybrid(tmp_path, *options(tmp_path, stopped))
+def end_early(folder, run, victim):
+    """Start a run; some steps later stop it, or kill one of its processes; returns when nothing of it is left."""
+    launcher = start_hybrid(folder, *options(folder, run))
     try:
-        wait_until(lambda: (stopped / "run.json").is_file() and step_of(tmp_path) >= 3, "some steps", LIMIT_S)
-        assert hybrid(tmp_path, "stop", "last").returncode == 0
+        wait_until(lambda: (run / "run.json").is_file() and step_of(folder, run) >= 3, "some steps", LIMIT_S)
+        wait_until(lambda: latest_checkpoint(run / "checkpoints"), "a checkpoint", LIMIT_S)
+        if victim is None:
+            assert hybrid(folder, "stop", str(run)).returncode == 0
+        else:
+            (pid,) = (pid for pid, command in processes_of(folder).items() if victim in command)
+            os.kill(pid, signal.SIGKILL)
         launcher.communicate(timeout=LIMIT_S)
+        wait_until(lambda: not processes_of(folder), "all its processes to be gone", LIMIT_S)
     finally:
         launcher.kill()
-    before = latest_checkpoint(stopped / "checkpoints")
-    result = hybrid(tmp_path, "train", "--resume", "last")
+        launcher.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [None, TRUNK_PROCESS, LAUNCHER], ids=["stopped", "trunk killed", "launcher killed"])
+def test_a_run_that_was_resumed_ends_bit_for_bit_as_one_in_one_go(folder, straight, victim):
+    run = folder / "runs" / f"victim-{victim}".replace(" ", "-")
+    end_early(folder, run, victim)
+    before = latest_checkpoint(run / "checkpoints")
+    result = hybrid(folder, "train", "--resume", str(run))
     assert result.returncode == 0, result.stderr
 
-    ours, theirs = latest_checkpoint(stopped / "checkpoints"), latest_checkpoint(whole / "checkpoints")
-    assert 0 < before.step < ours.step == theirs.step
+    after = latest_checkpoint(run / "checkpoints")
+    assert 0 < before.step < after.step == straight.step
     for name in (TRUNK, OPTIMIZER):
-        resumed, straight = load_file(ours.path / name), load_file(theirs.path / name)
-        assert resumed.keys() == straight.keys()
-        different = [key for key in straight if not torch.equal(resumed[key], straight[key])]
-        assert not different, name
-    resumed, straight = open_rows(ours.matrix_folder), open_rows(theirs.matrix_folder)
-    np.testing.assert_array_equal(resumed.rows(0, resumed.num_tags), straight.rows(0, straight.num_tags))
-    np.testing.assert_array_equal(resumed.bias_N, straight.bias_N)
+        resumed, undisturbed = load_file(after.path / name), load_file(straight.path / name)
+        assert resumed.keys() == undisturbed.keys()
+        assert not [key for key in resumed if not torch.equal(resumed[key], undisturbed[key])], name
+    resumed, undisturbed = open_rows(after.matrix_folder), open_rows(straight.matrix_folder)
+    np.testing.assert_array_equal(resumed.rows(0, resumed.num_tags), undisturbed.rows(0, undisturbed.num_tags))
+    for name in ("bias_N", "log_q_N", "counts_N"):
+        np.testing.assert_array_equal(getattr(resumed, name), getattr(undisturbed, name))
+    np.testing.assert_array_equal(resumed.checked("tag_state.npy"), undisturbed.checked("tag_state.npy"))

@@ -39,7 +39,10 @@ def test_others_load_together_when_it_is_done(lock: Path) -> None:
 def test_one_that_dies_lets_the_next_one_compile(lock: Path) -> None:
     child = os.fork()
     if child == 0:
-        warm_up.warm_up_in_turn(lambda: os._exit(1))
+        try:
+            warm_up.warm_up_in_turn(lambda: os._exit(1))
+        finally:
+            os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     seen = []
     warm_up.warm_up_in_turn(lambda: seen.append(True))

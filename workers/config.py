@@ -53,6 +53,8 @@ class HeadConfig:
     """Standard deviation of a fresh row times sqrt(dim): rows start uniform, of deviation init_scale / sqrt(dim)."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(HeadConfig).items():  # before they are compared with anything
+            object.__setattr__(self, name, convert(hint, getattr(self, name), f"head.{name}"))
         check_choice("head.objective", self.objective, OBJECTIVES)
         check_choice("head.row_optimizer", self.row_optimizer, ROW_OPTIMIZERS)
         check_choice("head.row_dtype", self.row_dtype, ROW_FACTORS)
@@ -89,6 +91,5 @@ def changed(config: HeadConfig, settings: Mapping[str, Any], arguments: Iterable
             raise ConfigError(
                 f"WideHead has no setting {name!r}{nearest(name, known) or '.'} Known: {', '.join(known)}."
             )
-    types = get_type_hints(HeadConfig)
     plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # of NumPy
-    return replace(config, **{name: convert(types[name], value, f"head.{name}") for name, value in plain.items()})
+    return replace(config, **plain)

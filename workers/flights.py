@@ -118,7 +118,7 @@ class Flights:
         return ticket
 
     def first_waiting(self) -> tuple[int, Flight] | None:
-        """Tag and flight at the head of the backlog."""
+        """The flight at the head of the backlog, with its number."""
         while self._backlog:
             flight = self._flights.get(self._backlog[0])
             if flight is not None:

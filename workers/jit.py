@@ -5,6 +5,8 @@ file changes, but not when a function that it inlines from another file does; th
 holds a hash of all the sources beside this file.
 """
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import logging
@@ -27,6 +29,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck":
 _config: Any = numba.config  # its names are made at run time
 JIT_ENABLED = not _config.DISABLE_JIT
 
+_LOCK_FILE = "save.lock"
 UNUSED_DAYS = 30
 """Kernels of other sources that no process has used for so long are removed."""
 
@@ -88,19 +91,25 @@ def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
     try:
         compiled: Any = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS, **options)
         if directory is not None:
-            _survive_full_disk(compiled)
+            _save_in_turn(compiled, directory)
         return cast(F, compiled)
     finally:
         _config.CACHE_DIR = previous
 
 
-def _survive_full_disk(compiled: Any) -> None:
-    """A kernel that cannot be kept on disk is used all the same."""
+def _save_in_turn(compiled: Any, directory: Path) -> None:
+    """Numba reads a function's index of kernels, adds one and writes it back; two processes at once would lose one.
+
+    A kernel that cannot be kept on disk is used all the same.
+    """
     save = compiled._cache.save_overload
 
     def save_if_possible(*kernel: Any) -> None:
         try:
-            save(*kernel)
+            with (directory / _LOCK_FILE).open("a") as lock:
+                with contextlib.suppress(OSError):  # where files cannot be locked
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                save(*kernel)
         except OSError as error:
             _warn_of_full_disk(error.strerror or str(error))  # no file name: once, not for each kernel
 

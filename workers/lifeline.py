@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 TERMINATED_STATUS = 128 + signal.SIGTERM
-"""Exit status of a worker that SIGTERM ended, wherever it was; 0 is that of one that has said BYE."""
+"""Exit status of a worker that SIGTERM ended; 0 is that of one that has said BYE, as it does until it is ready."""
 _PARENT_CHECK_S = 1.0
 
 

@@ -105,7 +105,7 @@ class SharedArrays:
             huge_pages = f"ordinary pages, {'those of a temporary file' if is_file else 'taken as they are used'}"
             if reserve and not is_file:
                 huge_pages = _collapse(buffer)  # before the next, or pages that are there would be copied
-            if reserve:
+            if reserve or is_file:
                 os.posix_fallocate(fd, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
         except OSError as e:
             os.close(fd)

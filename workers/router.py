@@ -47,7 +47,7 @@ class Router:
         start_limit_s: the same for the time from HELLO to READY, when kernels may have to be compiled.
 
     Raises:
-        ConfigError: a ring at an endpoint that other hosts can reach.
+        ConfigError: a ring at an endpoint that is not `ipc://`.
         ProtocolError: the endpoint cannot be bound.
     """
 

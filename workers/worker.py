@@ -41,7 +41,8 @@ class WorkerIdentity:
 def serve(
     endpoint: str, matrix: TagMatrix, ring: Ring | None, me: WorkerIdentity, window: TraceWindow | None = None
 ) -> None:
-    """Serve the trunk at `endpoint`; returns when it sends DRAIN. The numbers are those of `workers.protocol`.
+    """Serve the trunk at `endpoint`; returns after BYE: told to leave by DRAIN, or, until it is
+    ready, by SIGTERM. The numbers are those of `workers.protocol`.
 
     Args:
         endpoint: where the trunk listens.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.disk import sync
-from workers.errors import DataError
+from workers.errors import DataError, RunError
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and out of how much (0: unknown)."""
@@ -49,7 +49,7 @@ def build_once(folder: Path, build: Callable[[Path], None], progress: Progress) 
         with _locked(folder, progress):
             if not folder.is_dir():
                 _build_and_rename(folder, build)
-    except OSError as e:
+    except (OSError, RunError) as e:
         place = "Choose another place with data.cache_dir or $HYBRID_CACHE."
         raise DataError(f"cannot write the cache of prepared data at {folder.parent}: {e}. {place}") from e
     return folder

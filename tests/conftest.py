@@ -1,0 +1,6 @@
+"""What holds for all tests."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")  # no test is judged by its time: a busy machine is no defect
