@@ -149,6 +149,15 @@ def test_the_newest_result_judges_a_gate(folder):
     assert tally(newest_verdicts([old])).startswith(f"{len(GATES)} gates: 1 reached, 1 missed")
 
 
+def test_gates_that_are_reached_narrowly_are_said_to_be(folder):
+    record = read_record(folder / "scaling.json")
+    assert "may miss" not in PARTS["tally"]({"scaling": record})
+    record["results"][0] |= {"value": 1.52, "verdict": OK}
+    told = PARTS["tally"]({"scaling": record})
+    assert "1 of those reached are within 6% of their gate: another run may miss them." in told
+    assert "- missed: " in told and "wanted at least 1.2x" in told
+
+
 def test_labels_of_the_plot_tell_gates_apart():
     labels = [gate.what.partition(":")[0] for gate in GATES.values()]
     assert len(set(labels)) == len(labels)
