@@ -16,6 +16,13 @@ TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
 """Starts a verb of the deep side, which the launcher itself never imports. `-P`: no folder that happens to be called
 `hybrid` in the working directory is taken for it."""
 
+TRUNK_MEMORY = {
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+    "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
+}
+"""For torch's and glibc's allocators, who read it when a process starts: what a step frees is kept for the next one, and
+large arrays lie on huge pages. Otherwise each step's are mapped, faulted in page by page, and unmapped again."""
 _TAIL_BYTES = 16 << 10
 _NEWS = re.compile(r"[\d-]+ [\d:,]+ INFO ")
 """How a line of a log begins that warns of nothing."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import zmq
 
-from launch.child import Child, child_environment
+from launch.child import TRUNK_MEMORY, Child, child_environment
 from launch.config import RunConfig
 from launch.control import ControlServer
 from launch.placement import Placement, place_run, set_threads
@@ -129,7 +129,7 @@ class Supervisor:
         stack.callback(self._close_pool)
         self._recorder.enter("training")
         self.snapshot.show("start", "starting the trunk")
-        environment = child_environment()
+        environment = TRUNK_MEMORY | child_environment()  # the user's own wishes win
         set_threads(environment, placement.threads)
         arguments = ["--matrix-fd", str(matrix.fd), "--endpoint", endpoints.head, "--cores", as_text(placement.trunk)]
         inherited = [matrix.fd]

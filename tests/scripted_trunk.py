@@ -130,6 +130,7 @@ def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
     watch_owner(options.lifeline_fd, lambda: os._exit(3))
     trunk = _Trunk(options, Link.connect(options.link), TagMatrix.attach(options.matrix_fd), script)
     print(f"threads {os.environ['OMP_NUM_THREADS']}, resume {options.resume}", flush=True)
+    print(f"keeps memory up to {os.environ['MALLOC_TRIM_THRESHOLD_']}", flush=True)
     trunk.link.send("note", text="the scripted trunk has started")
     while not trunk.is_stopping and trunk.step < script.get("steps", 10**9):
         trunk.make_step()

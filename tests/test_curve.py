@@ -15,6 +15,7 @@ from benchmarks.curve_settings import CurveSettings
 from benchmarks.environment import trunk_environment
 from benchmarks.rivals.tuned_memory import MEMORY_TUNING
 from hybrid.data.prepare import prepare
+from launch.child import TRUNK_MEMORY
 from launch.config import DataConfig
 
 KEPT_AFTER_FREE = """
@@ -83,3 +84,7 @@ def test_a_curve_spends_its_budget_on_training_alone(kind, tmp_path, monkeypatch
     assert result["examples_per_s"] == pytest.approx(3 * num_train / trained_s, rel=0.01)
     phases_s = sum(result["phase_ms"].values()) * steps / 1000
     assert phases_s == pytest.approx(trained_s, rel=0.05, abs=0.05), "the time of measurements is in no phase"
+
+
+def test_contenders_are_tuned_as_the_trunk_of_a_run_is():
+    assert MEMORY_TUNING == TRUNK_MEMORY

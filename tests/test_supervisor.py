@@ -85,6 +85,7 @@ def test_a_run_from_start_to_report(tmp_path):
     assert f"hybrid neighbours runs/{run.name} water" in result.stdout
     assert read_record(run).state == "finished"
     assert "threads 3, resume None" in log_of(run)
+    assert f"keeps memory up to {launch.child.TRUNK_MEMORY['MALLOC_TRIM_THRESHOLD_']}" in log_of(run)
     assert {path.name for path in (run / "log").iterdir()} == {
         "launcher.log",
         "prepare.log",
