@@ -21,7 +21,7 @@ TRUNK_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
     "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
 }
-"""For torch's and glibc's allocators, who read it when a process starts: what a step frees is kept for the next one, and
+"""For torch's and glibc's allocators, who read it when a process starts: what a step frees is kept for the next, and
 large arrays lie on huge pages. Otherwise each step's are mapped, faulted in page by page, and unmapped again."""
 _TAIL_BYTES = 16 << 10
 _NEWS = re.compile(r"[\d-]+ [\d:,]+ INFO ")
