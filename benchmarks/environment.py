@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping
 
 from benchmarks.rivals.tuned_memory import MEMORY_TUNING
-from launch.placement import available_cores, plan_threads, set_threads
+from launch.trunk_threads import plan_threads, set_threads
+from workers.cores import available_cores
 
 FORCED_BLAS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """They replace what OpenBLAS finds out about the machine, so that results would be those of another one."""

@@ -16,7 +16,7 @@ from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags, on_cards
 from benchmarks.memory_report import TOLERANCE, write_memory_limits
 from benchmarks.memory_trial import FITS, FULL, TrialSettings
 from benchmarks.record import RESULTS, Record
-from launch.placement import set_threads
+from launch.trunk_threads import set_threads
 from workers.errors import RunError
 from workers.settings import to_plain
 

@@ -1,7 +1,7 @@
 """Which row learning rate each contender trains with, and how many tags it draws."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ SEARCH_NAME = "row_lr_search"
 """Of the search's program; its files begin with it."""
 
 
+NEAR = 0.03
+"""Scores that differ by less are a tie, since a trial is one short training: of such rates the one nearest to `ROW_LR`,
+where every search begins, is taken."""
 Draws = tuple[int, int]
 """Positives of an example, negatives of a chunk."""
 
@@ -42,7 +45,9 @@ def search_files(folder: Path) -> list[Path]:
 
 
 def searched_rates(paths: Iterable[Path], *, device: str, max_items: int) -> dict[tuple[str, int], tuple[float, Draws]]:
-    """The best rate and draws by (kind, `max_tags`) on that device and so many items; of several files the last one's.
+    """The best rate, see `NEAR`, and draws by (kind, `max_tags`) on that device and so many items.
+
+    Of several files the last one decides about what it searched for.
 
     Raises:
         DataError: a file is no record, or is missing.
@@ -54,20 +59,23 @@ def searched_rates(paths: Iterable[Path], *, device: str, max_items: int) -> dic
 
 
 def _best_rates(record: Mapping[str, Any], device: str, max_items: int) -> dict[tuple[str, int], tuple[float, Draws]]:
-    best: dict[tuple[str, int], Mapping[str, Any]] = {}
+    trials: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for result in record["results"]:
         key = result["settings"]["kind"], result["settings"]["max_tags"]
         found_on = result["settings"]["device"], result["settings"]["max_items"]
         if result["final"] is None or found_on != (device, max_items) or _draws_of(result) is None:
             continue
-        if key not in best or score(result) > score(best[key]):
-            best[key] = result
-    found = {}
-    for key, result in best.items():
-        draws = _draws_of(result)
-        assert draws is not None, "results without them were left out"
-        found[key] = result["settings"]["row_lr"], draws
-    return found
+        trials.setdefault(key, []).append(result)
+    return {key: _best_rate(of_key) for key, of_key in trials.items()}
+
+
+def _best_rate(trials: Sequence[Mapping[str, Any]]) -> tuple[float, Draws]:
+    best = max(trials, key=score)
+    draws = _draws_of(best)
+    assert draws is not None, "results without them were left out"
+    start = ROW_LR[best["settings"]["kind"]]
+    ties = [t["settings"]["row_lr"] for t in trials if _draws_of(t) == draws and score(t) > score(best) - NEAR]
+    return min(ties, key=lambda rate: abs(math.log(rate / start))), draws
 
 
 def _draws_of(result: Mapping[str, Any]) -> Draws | None:

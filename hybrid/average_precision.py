@@ -13,8 +13,6 @@ from hybrid.truths import Truths
 from workers.jit import allocating_kernel, kernel
 from workers.settings import check
 
-SCORES_PER_BLOCK = 1 << 24
-"""Scores held at once: 64 MiB of float32."""
 COUNTING_LIMIT = 64
 """Up to so many true images, counting larger scores one by one is quicker than sorting the tag's scores."""
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hybrid.average_precision import SCORES_PER_BLOCK, TagsToRank, average_precision_Q, chance_Q, tags_to_rank
+from hybrid.average_precision import TagsToRank, average_precision_Q, chance_Q, tags_to_rank
 from hybrid.metrics import DEPTH, RankingMetrics, popularity_ids
-from hybrid.ranking import BLOCK_ROWS, Ranker, Rows, checked_features
+from hybrid.ranking import BLOCK_ROWS, SCORES_PER_BLOCK, Ranker, Rows, checked_features
 from hybrid.temperature import NEUTRAL
 from hybrid.truths import Truths
 
@@ -65,6 +65,13 @@ def evaluate(
         "temperature": temperature,
         "popularity": _table(popular.result(), chance_Q(wanted, len(truths))),
     }
+
+
+def shown(name: str, value: float | None) -> str:
+    """A measure for people: counts with separators, shares with three decimals, `-` where nothing was measured."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if name == "distinct tags" else f"{value:.3f}"
 
 
 def _table(result: dict[str, float], precision_Q: NDArray) -> dict[str, float | None]:

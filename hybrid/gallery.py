@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.curves import curves_svg
-from hybrid.evaluation import MEASURES
+from hybrid.evaluation import MEASURES, shown
 from hybrid.image_index import ImageIndex
 from hybrid.page import header, legend, page, query_section, section, table
 from hybrid.ranking import Rows
@@ -148,13 +148,6 @@ def metrics_section(split: str, measured: Mapping[str, Any], *, is_chosen: bool)
     )
     title = "Held-out pictures" if split == "test" else f"Held-out pictures: {split}"
     return section(title, table(("Measure", "This run", "Popularity", "What it says"), rows, caption))
-
-
-def shown(name: str, value: float | None) -> str:
-    """A measure for people: counts with separators, shares with three decimals, `-` where nothing was measured."""
-    if value is None:
-        return "-"
-    return f"{value:,}" if name == "distinct tags" else f"{value:.3f}"
 
 
 def _items_by_tag(pictures: TaggedPictures, items_I: NDArray) -> dict[int, set[int]]:

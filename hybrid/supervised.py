@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hybrid.data.prepare import prepare
-from hybrid.data.view import write_head_arrays
+from hybrid.data.view import checked_head_folder
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
 from launch.runs import checkpoint_folders
@@ -38,7 +38,7 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
             "num_tags": len(view.vocabulary),
             "num_items": len(view),
             "num_train": len(view.train_items),
-            "view": str(write_head_arrays(view)),
+            "view": str(checked_head_folder(view)),
             "fingerprint": view.fingerprint,
         }
         write_whole(run.prepared_file, json.dumps(prepared, indent=1) + "\n")

@@ -119,16 +119,18 @@ def search(
 ) -> None:
     """Find held-out pictures by words."""
     _quiet()
-    from hybrid.contact_sheet import write_html_sheet, write_png_sheet
     from hybrid.loaded import load
     from hybrid.tables import search_table
 
     run = load(directory)
     result = run.search(" ".join(words), k)
-    if html is not None:
-        write_html_sheet(html, result, run.view, directory.name)
-    if png is not None:
-        write_png_sheet(png, result, run.view)
+    if html is not None or png is not None:
+        from hybrid.contact_sheet import write_html_sheet, write_png_sheet  # draws with matplotlib
+
+        if html is not None:
+            write_html_sheet(html, result, run.view, directory.name)
+        if png is not None:
+            write_png_sheet(png, result, run.view)
     _show(
         lambda: [search_table(result), *(f"Written: {path}" for path in (html, png) if path)],
         result.plain(),
@@ -194,7 +196,7 @@ def _describe(source: str, json_output: bool, **settings: Any) -> None:
     _quiet()
     from hybrid.data.prepare import prepare as prepare_data
     from hybrid.data.stats import stats
-    from hybrid.tables import facts_table
+    from hybrid.facts_table import facts_table
     from launch.config import DataConfig
 
     config = DataConfig(source=source, **{name: value for name, value in settings.items() if value is not None})

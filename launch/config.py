@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
+from workers.accelerator import has_accelerator
 from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
-from workers.cores import available_cores, has_accelerator
+from workers.cores import available_cores
 from workers.settings import check, check_choice, nearest
 
 DEVICES = ("auto", "cpu", "cuda")

@@ -9,7 +9,7 @@ from typing import Any
 
 from launch.config import RunConfig
 from launch.runs import CONFIG_FILE, latest_checkpoint
-from workers.cores import torch_build
+from workers.accelerator import torch_build
 from workers.errors import ConfigError, RunError
 from workers.settings import from_plain, nearest
 

@@ -12,7 +12,7 @@ import zmq
 from launch.child import TRUNK_MEMORY, Child, child_environment
 from launch.config import RunConfig
 from launch.control import ControlServer
-from launch.placement import Placement, place_run, set_threads
+from launch.placement import Placement, place_run
 from launch.profile import open_profile
 from launch.recorder import Recorder
 from launch.resources import Endpoints, Prepared, make_matrix
@@ -21,6 +21,7 @@ from launch.snapshot import Snapshot
 from launch.start_up import StartUp
 from launch.stop_signals import StopSignals
 from launch.topology import read_topology
+from launch.trunk_threads import set_threads
 from launch.views import View
 from workers.cores import as_text, available_cores, pinned
 from workers.errors import RunError

@@ -63,6 +63,19 @@ def test_a_torch_that_does_not_tell_what_the_cpu_can_do_gets_float32(monkeypatch
     assert choose_precision("auto", torch.device("cpu")) is torch.float32
 
 
-def test_capabilities_are_read_on_any_machine():
-    assert device.cpu_multiplies_bfloat16() in (True, False)
+@pytest.mark.parametrize(
+    ("capabilities", "has_bfloat16"),
+    [
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": False, "avx2": True}, False),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_what_the_cpu_says_it_multiplies(monkeypatch, capabilities, has_bfloat16):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert device.cpu_multiplies_bfloat16() is has_bfloat16
+
+
+def test_a_cpu_is_called_so():
     assert describe(torch.device("cpu")) == "cpu"

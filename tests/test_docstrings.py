@@ -69,7 +69,8 @@ def test_a_file_begins_with_one_sentence(module):
     docstring = ast.get_docstring(ast.parse(modules()[module].read_text()))
     assert docstring, f"{module} does not say what it is for"
     first = docstring.split("\n\n")[0].split("\n")
-    assert "".join(first).rstrip()[-1:] in (".", ":"), f"{module} begins with {first[0]!r}"
+    sentence = " ".join(first).rstrip()
+    assert sentence[-1:] in (".", ":") and not re.search(r"[.!?] [A-Z]", sentence), f"{module} begins with {first[0]!r}"
 
 
 def test_the_reader_of_docstrings_reads_them():

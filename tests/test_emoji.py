@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 from tiny_data import mean_colour, write_packages, write_tarball
 
-from hybrid.data import emoji, prepare, stats
+from hybrid.data import emoji
 from hybrid.data.build_view import SplitRule, split_items
 from hybrid.data.concepts import concept_of
+from hybrid.data.prepare import prepare
+from hybrid.data.stats import stats
 from hybrid.data.view import View
 from launch.config import EMOJI_DESIGNS, DataConfig
 from workers.errors import ConfigError, DataError
@@ -159,7 +161,8 @@ def test_package_of_another_form_is_named(tmp_path: Path) -> None:
 
 def test_split_rule_without_designs() -> None:
     rule = SplitRule(test_fraction=0.2, valid_fraction=0.1, hold_out_design="")
-    assert split_items([str(i) for i in range(50)], None, [], rule).extra == {}
+    names = [str(i) for i in range(50)]
+    assert split_items(names, names, None, [], rule).extra == {}
 
 
 def test_stats_count_designs(view: View) -> None:

@@ -142,6 +142,14 @@ def test_searched_rates_win_by_both_measures_together_and_only_at_their_size(tmp
     assert "| 10 tags, dense BCE in chunks | 0.400 / 0.100 | **0.390 / 0.150** | 0.450 / 0.050 | failed |" in table
 
 
+def test_of_rates_that_tie_the_one_nearest_to_the_start_is_taken(tmp_path):
+    record = clean_record("row_lr_search")
+    for row_lr, p5 in [(0.003, 0.457), (0.03, 0.444), (0.1, 0.443), (0.3, 0.42)]:
+        record.add(result_of(CurveSettings(kind="dense", seconds=1.0, max_tags=10, row_lr=row_lr), p5))
+    found = searched_rates([record.write(tmp_path)], device="auto", max_items=0)
+    assert found == {("dense", 10): (0.03, DEFAULT_DRAWS)}
+
+
 def test_a_later_search_decides_about_what_it_searched_for_and_nothing_else(tmp_path):
     for name, started, kinds, row_lr in [
         ("row_lr_search", "2026-01-01T00:00:00+00:00", ("dense", "sampled"), 0.1),

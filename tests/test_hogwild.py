@@ -61,7 +61,7 @@ def test_two_processes_learn_on_the_same_rows():
     stats = matrix.worker_stats_WS
     assert matrix.applied_W[:2].tolist() == [NUM_CHUNKS] * 2
     assert stats[:2, EXAMPLES].tolist() == [NUM_CHUNKS * 32] * 2
-    assert 0 <= stats[:2, STALENESS].sum() <= 2 * NUM_CHUNKS * 2
+    assert (stats[:2, STALENESS] >= 0).all() and (stats[:2, STALENESS] <= NUM_CHUNKS).all()  # each of the other's, once
     assert np.isfinite(matrix.rows_ND).all()
     assert np.isfinite(matrix.tag_state_N4).all()
     assert judge.apply(make_still(still)).loss_B.mean() < 0.5 * first_loss

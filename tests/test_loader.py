@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from tiny_data import write_photos
 
-from hybrid.data import View, batches, prepare
 from hybrid.data.images import decode_square
-from hybrid.data.loader import default_loader_processes
+from hybrid.data.loader import batches, default_loader_processes
+from hybrid.data.prepare import prepare
+from hybrid.data.view import View
 from launch.config import DataConfig
 from workers.errors import DataError
 
@@ -141,5 +142,7 @@ def test_an_early_end_and_no_items(encoded: View, processes: int) -> None:
     assert list(batches(encoded, np.arange(0), 4, processes)) == []
 
 
-def test_default_processes_leave_cores_to_training() -> None:
-    assert 1 <= default_loader_processes() <= 8
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 1), (6, 3), (64, 8)])
+def test_default_processes_leave_cores_to_training(monkeypatch: pytest.MonkeyPatch, cores: int, processes: int) -> None:
+    monkeypatch.setattr("hybrid.data.loader.available_cores", lambda: cores)
+    assert default_loader_processes() == processes

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from launch.config import RunConfig, TrunkConfig, default_num_workers
-from launch.placement import place, place_run, plan_threads
+from launch.placement import place, place_run
 from launch.topology import Cpu, Topology, read_topology
-from workers.cores import as_text, available_cores, cpu_quota, has_accelerator, of_text, pin, pinned
+from launch.trunk_threads import plan_threads
+from workers.accelerator import has_accelerator
+from workers.cores import as_text, available_cores, cpu_quota, of_text, pin, pinned
 
 QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
 ALL_SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256]
@@ -149,7 +151,7 @@ def test_accelerators_are_found_by_their_drivers_if_torch_is_built_for_them(
 
 
 def test_what_torch_is_built_for_is_told_without_loading_it():
-    program = "import sys; from workers.cores import torch_build; print(torch_build(), 'torch' in sys.modules)"
+    program = "import sys; from workers.accelerator import torch_build; print(torch_build(), 'torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     build = torch.__version__.partition("+")[2]
     assert told.split(" ") in ([build, "False\n"], ["", "False\n"]), "PyPI's metadata leaves the build out"

@@ -475,10 +475,10 @@ def test_rates_are_those_of_the_last_seconds(stage: Stage) -> None:
     for _ in range(2):
         stage.clock.now_s += 1.0
         ticket = stage.router.submit([make_chunk()])
-        stage.answer_next(peer, rows_written=30, kernel_ns=5 * 10**8, draw_ns=0)
+        stage.answer_next(peer, rows_written=30)
         stage.router.collect(ticket, LIMIT_S)
     (status,) = stage.router.workers()
-    assert status.chunks == 2 and 25 < status.rows_per_s < 31 and 0.4 < status.busy_fraction < 0.55
+    assert 25 < status.rows_per_s < 31
     stage.clock.now_s += 10
     assert stage.router.workers()[0].rows_per_s == 0
 

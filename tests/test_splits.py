@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hybrid.data.build_view import MOST_HELD_OUT, SplitRule, split_items
 from hybrid.data.concepts import concept_of
 from hybrid.data.splits import choose_items, hash_fraction, split_by_hash
 
@@ -66,12 +67,40 @@ def test_choice_of_items_is_independent_of_the_split() -> None:
         ["👨", "👩🏼", "🧑"],
         ["👨🏻‍❤️‍👨🏽", "👩‍❤‍👨"],
         ["🏻", "🏿", "♀️"],
+        ["👦", "👧🏽", "🧒"],
+        ["👴", "👵", "🧓🏿"],
+        ["🤴", "👸", "🫅"],
+        ["🧑‍🦼", "👨🏻‍🦼‍➡️"],
+        ["👫", "👬", "👭🏿", "👨🏻‍🤝‍👨🏼", "🧑‍🤝‍🧑"],
+        ["💑", "💑🏻", "👩‍❤️‍👨"],
+        ["💏", "👩🏻‍❤️‍💋‍👨🏿"],
+        ["👯", "👯‍♂️", "🧑🏻‍🐰‍🧑🏼"],
+        ["👪", "👨‍👩‍👧", "🧑‍🧑‍🧒"],
+        ["🤝", "🫱🏻‍🫲🏿"],
+        ["🎅", "🤶🏾", "🧑‍🎄"],
+        ["🇳🇴", "🇧🇻", "🇸🇯"],
     ],
 )
 def test_one_concept(family: list[str]) -> None:
     assert len({concept_of(character) for character in family}) == 1
 
 
-@pytest.mark.parametrize(("one", "other"), [("👩‍🚀", "👩‍🚒"), ("👦", "👨"), ("🐱", "🐈"), ("🇩🇪", "🇪🇩"), ("1⃣", "2⃣")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("👩‍🚀", "👩‍🚒"), ("👦", "👨"), ("🐱", "🐈"), ("🇩🇪", "🇪🇩"), ("1⃣", "2⃣"), ("➡️", "⬅️"), ("👪", "👨‍👦")],
+)
 def test_different_concepts(one: str, other: str) -> None:
     assert concept_of(one) != concept_of(other)
+
+
+def test_of_a_subject_with_many_pictures_few_are_held_out() -> None:
+    keys = [*["couple"] * 300, *[f"subject {i}" for i in range(300)]]
+    names = [f"picture {i}" for i in range(600)]
+    rule = SplitRule(test_fraction=0.99, valid_fraction=0.001, hold_out_design="")
+    splits = split_items(keys, names, None, [], rule)
+    of_couple = [item for item in splits.test.tolist() if keys[item] == "couple"]
+    assert len(of_couple) == MOST_HELD_OUT and splits.num_spare == 300 - MOST_HELD_OUT
+    assert np.ptp(of_couple) > 150  # from everywhere: neighbours are of one design
+    parts = (splits.train, splits.valid, splits.test)
+    assert sum(map(len, parts)) + splits.num_spare == 600 and np.all(np.diff(splits.test) > 0)
+    assert np.array_equal(split_items(keys, names, None, [], rule).test, splits.test)

@@ -12,8 +12,9 @@ from PIL import Image
 from tiny_data import png_bytes, write_photos
 
 from hybrid.augment import Augmentation
-from hybrid.data import View, prepare, stats, write_head_arrays
-from hybrid.data.prepare import stored_size
+from hybrid.data.prepare import prepare, stored_size
+from hybrid.data.stats import stats
+from hybrid.data.view import View, checked_head_folder
 from hybrid.data.vocabulary import TagVocabulary
 from launch.config import DataConfig
 from workers.errors import ConfigError, DataError
@@ -139,14 +140,14 @@ def test_designs_are_of_emoji_alone(tmp_path: Path) -> None:
 
 def test_head_arrays(tmp_path: Path) -> None:
     view = prepared(tmp_path)
-    folder = write_head_arrays(view)
+    folder = checked_head_folder(view)
     arrays = {name: np.load(folder / f"{name}.npy") for name in ("counts", "marginal", "item_offsets", "item_tags")}
     assert arrays["counts"].dtype == np.int64 and arrays["marginal"].dtype == np.float64
     assert arrays["item_offsets"].dtype == np.int64 and arrays["item_tags"].dtype == np.int32
     assert np.array_equal(arrays["counts"], view.vocabulary.counts)
     np.save(folder / "item_offsets.npy", arrays["item_offsets"][:-1])
     with pytest.raises(DataError, match="damaged"):
-        write_head_arrays(View(folder))
+        checked_head_folder(View(folder))
 
 
 @pytest.mark.parametrize("name", ["view.json", "train_items.npy", "vocabulary.tsv", "image_rows.npy"])
@@ -213,14 +214,17 @@ def test_stored_pictures_are_shrunk_as_little_as_is_said() -> None:
     assert (round(shrinks[13], 1), round(augmented[13], 1)) == (2.5, 3.3)
 
 
-def test_preparing_loads_no_torch() -> None:
-    code = "import sys, hybrid.data; from hybrid.data import prepare, stats, View; sys.exit('torch' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], timeout=60, cwd=Path(__file__).parent.parent, check=False
-        ).returncode
-        == 0
+def test_describing_data_loads_nothing_heavy(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 5)
+    verb = ["data-stats", f"folder:{tmp_path / 'photos'}", "--cache-dir", str(tmp_path / "cache")]
+    code = (
+        "import sys; from hybrid.verbs import verbs; "
+        f"verbs({verb!r}, standalone_mode=False); "
+        "sys.exit(', '.join({'torch', 'matplotlib', 'faiss', 'numba'} & set(sys.modules)) or 0)"
     )
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "training items" in done.stdout
 
 
 def test_vocabulary_of_the_view_is_the_documented_file(tmp_path: Path) -> None:

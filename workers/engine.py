@@ -20,7 +20,7 @@ from workers.rounding import rounding_noise
 from workers.sampler import draw_ids
 from workers.scratch import Scratch
 from workers.tags import Tags
-from workers.worker_stats import BUSY_NS, EXAMPLES, HITS, NEGATIVES, ROWS_WRITTEN, SERVED, STALENESS
+from workers.worker_stats import EXAMPLES, NEGATIVES, SERVED, STALENESS
 
 __all__ = ["Chunk", "Reply", "WideEngine"]
 
@@ -107,17 +107,15 @@ class WideEngine:
         matrix = self.matrix
         num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
         neg_ids = self._scratch.array("neg_ids", num_drawn, np.int32)
-        applied_before = _draw(
-            *(matrix.applied_W, matrix.sampler_groups_G4, matrix.sampler_members),
-            *(chunk.seed, chunk.step, chunk.chunk, neg_ids),
-        )
+        groups_G4, members_X = matrix.sampler_groups_G4, matrix.sampler_members
+        applied_before = _draw(matrix.applied_W, groups_G4, members_X, chunk.seed, chunk.step, chunk.chunk, neg_ids)
         drawn_ns = time.perf_counter_ns()
         job = prepare_job(chunk, neg_ids, matrix, self.config, self._scratch)
         outcome = self._run(self._tags, job, self._scratch, answer)
         end_ns = time.perf_counter_ns()
+        num_examples = len(chunk.features_BD)
         staleness = _record(
-            *(matrix.applied_W, self._index, applied_before, self._stats, chunk.update, len(chunk.features_BD)),
-            *(outcome.rows_written, outcome.accidental_hits, num_drawn, end_ns - start_ns),
+            matrix.applied_W, self._index, applied_before, self._stats, chunk.update, num_examples, num_drawn
         )
         return Reply(
             loss_B=outcome.loss_B,
@@ -161,18 +159,13 @@ def _draw(applied_W, groups_G4, members_X, seed, step, chunk, neg_ids):
 
 
 @kernel
-def _record(
-    applied_W, index, applied_before, stats, update, num_examples, rows_written, accidental_hits, num_drawn, busy_ns
-):
+def _record(applied_W, index, applied_before, stats, update, num_examples, num_drawn):
     """Add a chunk to a worker's statistics; returns how many others were applied since `applied_before`."""
     staleness = _count_applied(applied_W) - applied_before
     applied_W[index] += update
     stats[SERVED] += 1
     stats[EXAMPLES] += num_examples
-    stats[ROWS_WRITTEN] += rows_written
-    stats[HITS] += accidental_hits
     stats[NEGATIVES] += num_drawn
-    stats[BUSY_NS] += busy_ns
     stats[STALENESS] += staleness
     return staleness
 

@@ -27,36 +27,29 @@ class WorkerStatus:
     state: str
     in_flight: int
     """Chunks sent to it that it has not answered."""
-    chunks: int
-    """Chunks that it has answered."""
     rows_per_s: float
     """Rows written per second of the last seconds."""
-    busy_fraction: float
-    """Share of the last seconds that it spent drawing negatives and in kernels."""
 
 
 @dataclass(slots=True)
 class RateMeter:
-    """Sums over the last complete window of `_WINDOW_S`, as rates."""
+    """Rows written in the last complete window of `_WINDOW_S`, as a rate."""
 
     rows: int = 0
-    busy_ns: int = 0
     since_s: float = 0.0
-    rates: tuple[float, float] = (0.0, 0.0)
-    """Rows per second; busy fraction."""
+    rows_per_s: float = 0.0
 
-    def add(self, rows: int, busy_ns: int, now_s: float) -> None:
+    def add(self, rows: int, now_s: float) -> None:
         """Count one reply."""
         self.rows += rows
-        self.busy_ns += busy_ns
         self.roll(now_s)
 
     def roll(self, now_s: float) -> None:
         """Start another window if this one is complete."""
         elapsed_s = now_s - self.since_s
         if elapsed_s >= _WINDOW_S:
-            self.rates = (self.rows / elapsed_s, min(1.0, self.busy_ns * 1e-9 / elapsed_s))
-            self.rows, self.busy_ns, self.since_s = 0, 0, now_s
+            self.rows_per_s = self.rows / elapsed_s
+            self.rows, self.since_s = 0, now_s
 
 
 @dataclass(slots=True)
@@ -71,7 +64,7 @@ class Peer:
     """Last reply from it, or the first chunk sent to it while it had none."""
     state: State = State.STARTING
     in_flight: dict[int, int | None] = field(default_factory=dict)
-    """Tags in the order sent, each with the berth that it lent the worker."""
+    """Flight ids in the order sent, each with the berth lent with its chunk; None: that one went in frames."""
     longest_s: dict[int, float] = field(default_factory=dict)
     """For each of them the seconds that its arithmetic may take."""
     has_ring: bool = False
@@ -80,7 +73,6 @@ class Peer:
     """Until then it compiles, and says nothing for long."""
     is_dead: bool = False
     """Its death is known, not only its silence: it writes nothing any more."""
-    num_chunks: int = 0
     knows_it_leaves: bool = False
     """DRAIN was sent."""
     forget_at_s: float = 0.0
@@ -99,9 +91,8 @@ class Peer:
         self.in_flight.pop(flight_id, None)
         self.longest_s.pop(flight_id, None)
         self.progress_s = now_s
-        self.num_chunks += 1
         if isinstance(answer, Reply):
-            self.meter.add(answer.rows_written, answer.draw_ns + answer.kernel_ns, now_s)
+            self.meter.add(answer.rows_written, now_s)
 
     def become_ready(self, now_s: float) -> None:
         """It can take chunks."""
@@ -127,9 +118,7 @@ class Peer:
     def status(self, now_s: float) -> WorkerStatus:
         """What to show."""
         self.meter.roll(now_s)
-        return WorkerStatus(
-            self.name, self.index, str(self.state), len(self.in_flight), self.num_chunks, *self.meter.rates
-        )
+        return WorkerStatus(self.name, self.index, str(self.state), len(self.in_flight), self.meter.rows_per_s)
 
 
 class Peers(dict[str, Peer]):

@@ -1,14 +1,11 @@
 """What workers count about themselves, in shared memory that everybody may read."""
 
 NUM_STATS = 16
-"""Columns of `worker_stats_WS`, of which two are free: a row is two cache lines, which no other worker writes."""
+"""Columns of `worker_stats_WS`, of which five are free: a row is two cache lines, which no other worker writes."""
 (
     SERVED,
     EXAMPLES,
-    ROWS_WRITTEN,
-    HITS,
     NEGATIVES,
-    BUSY_NS,
     STALENESS,
     WAIT_NS,
     RECEIVE_NS,
@@ -17,8 +14,8 @@ NUM_STATS = 16
     REPLY_NS,
     WARM_UP_NS,
     COMPILED,
-) = range(14)
-"""Columns of `worker_stats_WS`: chunks answered, examples, row writes, accidental hits, negatives drawn, nanoseconds at
-work, summed staleness in chunks; nanoseconds of each phase (`workers.phase_clock`); of the latest worker in this place,
+) = range(11)
+"""Columns of `worker_stats_WS`: chunks answered, examples, negatives drawn, summed staleness in chunks; nanoseconds of
+each phase (`workers.phase_clock`); of the latest worker in this place,
 nanoseconds until its kernels were compiled or loaded, and how many had to be compiled. By the former `workers.pool`
 sees that a worker has its kernels."""

@@ -11,10 +11,14 @@ import numpy as np
 
 from hybrid.data.collection import Collection
 from hybrid.data.ragged import Ragged
-from hybrid.data.splits import split_by_hash
+from hybrid.data.splits import choose_items, split_by_hash
 from hybrid.data.view import FORMAT_VERSION, VOCABULARY_FILE
 from hybrid.data.vocabulary import TagVocabulary
 from workers.errors import DataError
+
+MOST_HELD_OUT = 24
+"""Pictures of one split key that validate or test; further ones are not used. Four designs in six skin tones are as
+many; without a bound two subjects of emoji, with hundreds of pictures of couples each, were a third of the test."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +47,8 @@ class Splits:
     valid: np.ndarray
     test: np.ndarray
     extra: dict[str, np.ndarray]
+    num_spare: int
+    """Items beyond `MOST_HELD_OUT`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +79,8 @@ def build_view(
     items = pictures.numbers
     raw_tags_of = collection.tags_of.take(items)
     group = np.array(collection.groups, dtype=np.int32)[items] if collection.groups is not None else None
-    splits = split_items([collection.split_keys[i] for i in items], group, collection.group_names, split_rule)
+    keys, names = ([texts[i] for i in items] for texts in (collection.split_keys, collection.names))
+    splits = split_items(keys, names, group, collection.group_names, split_rule)
     id_of_raw, counts, tags_dropped = choose_tags(
         raw_tags_of.take(splits.train).values, len(collection.raw_tags), tag_rule
     )
@@ -85,7 +92,8 @@ def build_view(
         raise DataError(f"{facts['source']}: no picture with a known tag is left to train on ({have}).")
     skipped: dict[str, dict[str, str]] = facts["skipped"]
     dropped = {f"items {reason}": len(names) for reason, names in skipped.items()} | {
-        "training items without known tags": num_untagged
+        "training items without known tags": num_untagged,
+        f"held-out items, more than {MOST_HELD_OUT} of one subject": splits.num_spare,
     }
     arrays = {
         "counts": counts,
@@ -111,20 +119,32 @@ def build_view(
     _write_facts(folder, collection, pictures, {**facts, "dropped": dropped, "extra_test": list(splits.extra)})
 
 
-def split_items(keys: list[str], group: np.ndarray | None, group_names: list[str], rule: SplitRule) -> Splits:
-    """Split by the hash of the keys, then take the held-out design away from all of them.
+def split_items(
+    keys: list[str], names: list[str], group: np.ndarray | None, group_names: list[str], rule: SplitRule
+) -> Splits:
+    """Split by the hash of the keys, take the held-out design away from all of them, leave `MOST_HELD_OUT` of each key.
 
     The held-out design's items of training concepts become a test set of their own, which measures the change of style
     alone. Its items of validation and test concepts are left unused: on those, style and subject would be new together.
     """
     train, valid, test = split_by_hash(keys, rule.test_fraction, rule.valid_fraction)
-    if not rule.hold_out_design or group is None:
-        return Splits(train=train, valid=valid, test=test, extra={})
-    is_held_out = group == group_names.index(rule.hold_out_design)
-    extra = {rule.hold_out_design: train[is_held_out[train]]}
-    return Splits(
-        train=train[~is_held_out[train]], valid=valid[~is_held_out[valid]], test=test[~is_held_out[test]], extra=extra
-    )
+    extra = {}
+    if rule.hold_out_design and group is not None:
+        is_held_out = group == group_names.index(rule.hold_out_design)
+        extra = {rule.hold_out_design: train[is_held_out[train]]}
+        train, valid, test = (part[~is_held_out[part]] for part in (train, valid, test))
+    few_valid, few_test = (_few_of_each(part, keys, names) for part in (valid, test))
+    num_spare = len(valid) + len(test) - len(few_valid) - len(few_test)
+    return Splits(train=train, valid=few_valid, test=few_test, extra=extra, num_spare=num_spare)
+
+
+def _few_of_each(items: np.ndarray, keys: list[str], names: list[str]) -> np.ndarray:
+    """At most `MOST_HELD_OUT` items of each key, chosen by a hash of their names."""
+    of_key: dict[str, list[int]] = {}
+    for item in items.tolist():
+        of_key.setdefault(keys[item], []).append(item)
+    few = [np.array(own)[choose_items([names[i] for i in own], MOST_HELD_OUT)] for own in of_key.values()]
+    return np.sort(np.concatenate([np.empty(0, np.int64), *few]))
 
 
 def choose_tags(train_raw: np.ndarray, num_raw: int, rule: TagRule) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:

@@ -19,7 +19,7 @@ from hybrid.data.store import DecodedImages, EncodedImages, ImageStore, open_dec
 from hybrid.data.vocabulary import TagVocabulary
 from workers.errors import DataError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 VOCABULARY_FILE = "vocabulary.tsv"
 _GREY = 200
 logger = logging.getLogger(__name__)
@@ -140,10 +140,8 @@ class View:
         return DecodedImages(open_decoded(self.folder / self._facts["images_folder"]), self._load("image_rows"))
 
 
-def write_head_arrays(view: View) -> Path:
-    """The folder where a process without this package finds the arrays named in `HEAD_ARRAYS`.
-
-    They are part of every view, so there is nothing left to write: this checks that they are there, whole.
+def checked_head_folder(view: View) -> Path:
+    """The view's folder, once the arrays named in `HEAD_ARRAYS` are found whole: the launcher reads them by path.
 
     Raises:
         DataError: the cache was damaged.
