@@ -9,8 +9,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from benchmarks.markdown import markdown_table
+from benchmarks.plot_file import write_plot_file
 from benchmarks.record import read_record, surroundings
 from workers.disk import write_whole
 
@@ -23,7 +25,7 @@ def write_report(path: Path) -> tuple[Path, Path]:
     record = read_record(path)
     table, plot = path.with_suffix(".md"), path.with_suffix(".svg")
     write_whole(table, report_text(record))
-    _draw(record["results"], plot)
+    write_plot_file(plot_of(record), plot, record)
     return table, plot
 
 
@@ -70,10 +72,10 @@ def _spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def _draw(results: Sequence[Result], plot: Path) -> None:
+def plot_of(record: Result) -> Figure:
     """The number of negatives over the seconds of training."""
     figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
-    for colour, (negatives, of) in enumerate(by_negatives(results).items()):
+    for colour, (negatives, of) in enumerate(by_negatives(record["results"]).items()):
         for number, result in enumerate(of):
             seconds, drawn = result["samples"]["used_s"], result["samples"]["negatives"]
             label = negatives if number == 0 else None
@@ -84,5 +86,4 @@ def _draw(results: Sequence[Result], plot: Path) -> None:
     axes.set_ylabel("negatives per chunk")
     axes.grid(alpha=0.3)
     axes.legend(title="negatives")
-    figure.savefig(plot, metadata={"Date": None})
-    pyplot.close(figure)
+    return figure

@@ -20,6 +20,8 @@ from benchmarks.turns import Sample
 from workers.errors import HybridError
 
 ROOT = Path(__file__).resolve().parents[1]
+RIVALS = "benchmarks.rivals"
+"""The package of those that are not ours."""
 PREPARE_LIMIT_S = 300.0
 _ROUND_EXTRA_S = 60.0
 _EXIT_LIMIT_S = 5.0
@@ -27,7 +29,17 @@ _LAST_WORDS_BYTES = 2000
 
 
 class ContestantLost(HybridError):
-    """A contestant failed, ended, or gave no answer in time; the message has its last words."""
+    """A contestant failed, ended, or gave no answer in time; the message has its last words.
+
+    Args:
+        message: for people.
+        module: of the contestant.
+    """
+
+    def __init__(self, message: str, module: str = "") -> None:
+        super().__init__(message)
+        self.is_rival = module.startswith(f"{RIVALS}.")
+        """Whether it is no fault of ours."""
 
 
 class LocalContestant:
@@ -162,7 +174,8 @@ class ProcessContestant:
     def _lost(self, what: str) -> ContestantLost:
         self._log.seek(0)
         words = self._log.read()[-_LAST_WORDS_BYTES:].decode(errors="replace").strip()
-        return ContestantLost(f"contestant {self._module}: {what}. Its last words:\n{words or '(none)'}")
+        message = f"contestant {self._module}: {what}. Its last words:\n{words or '(none)'}"
+        return ContestantLost(message, self._module)
 
 
 def _sample(answer: Mapping[str, float], threads: int) -> Sample:

@@ -165,6 +165,7 @@ class Curve:
             "memory_tuning": {name: os.environ.get(name) for name in MEMORY_TUNING},
             "num_tags": len(self.view.marginal),
             "num_train_items": len(self.view.train_items),
+            "data_fingerprint": self.view.fingerprint,
             "examples_per_s": self.trainer.progress.num_examples / self._last_s,
             "step_ms": {
                 "median": 1000 * statistics.median(self._step_s),

@@ -106,7 +106,7 @@ _ROWS = (
     _at_most(
         "wire_over_kernel",
         "transport",
-        "engine and wire, two chunks in flight, the faster transport: time over the engine's alone",
+        "engine and wire, two chunks in flight, the default transport: time over the engine's alone",
         1.15,
         1.05,
         quick=True,

@@ -5,19 +5,18 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from benchmarks import gpu_only_report, head_report
-from benchmarks.gates import HIGHER, NOT_MEASURED, OK, SHORT
+from benchmarks import head_report, start
+from benchmarks.gates import GATES, HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
-from benchmarks.rival_verdicts import LEVEL, SUITE, elsewhere_of, verdicts
-from benchmarks.spread import spread_of
-from benchmarks.verdict_table import verdicts_markdown
+from benchmarks.record import machine_of
+from benchmarks.rival_parts import gpu_only_draws_part, gpu_only_part, rivals_part, verdicts_part
+from benchmarks.verdict_table import shown, verdicts_markdown
 from benchmarks.verdicts import newest_verdicts, tally
 from workers.errors import DataError
 
 Records = Mapping[str, Mapping[str, Any]]
 _PART = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MIB = 1 << 20
-_LEVEL = " and ".join(f"{apart:g} of {measure}" for measure, apart in LEVEL.items())
 _DIM = "D = 256"
 _GATES = "[docs/benchmarks.md](docs/benchmarks.md#the-speed-that-the-wide-engine-is-to-reach)"
 EDGE = 0.06
@@ -34,11 +33,11 @@ def fill(document: str, records: Records) -> str:
     """
 
     def made(match: re.Match[str]) -> str:
-        start, name, end = match.groups()
+        first, name, last = match.groups()
         if name not in PARTS:
             raise DataError(f"a document has a part {name!r}; known are {', '.join(PARTS)}.")
         try:
-            return f"{start}{PARTS[name](records).strip()}\n{end}"
+            return f"{first}{PARTS[name](records).strip()}\n{last}"
         except KeyError as e:
             raise DataError(f"the part {name!r} needs {e}, which no results hold; run that benchmark.") from e
 
@@ -54,7 +53,7 @@ def gates_part(records: Records) -> str:
     """Verdicts on all gates; those that were not measured are named below, with what is known of them."""
     results = newest_verdicts(records.values())
     judged = [result for result in results if result["verdict"] != NOT_MEASURED]
-    rows = [row for result in judged for row in (result, *stronger_forms(result["name"], records))]
+    rows = [row for result in judged for row in (_noted(result, records), *stronger_forms(result["name"], records))]
     parts = [" ".join([tally(results), *_bare_row(records)]), *([verdicts_markdown(rows)] if rows else [])]
     missing: dict[str, list[str]] = {}
     for result in results:
@@ -72,6 +71,12 @@ def tally_part(records: Records) -> str:
         f"{'least' if result['direction'] == HIGHER else 'most'} {result['gate']:g}{result['unit']}"
         for result in results
         if result["verdict"] == SHORT
+    ]
+    missed += [
+        f"- reached, but not against every form of the rival: {result['what']}: "
+        f"{shown(result['value'], result['unit'])}; {'; '.join(forms)}; wanted at least {result['gate']:g}x"
+        for result in results
+        if (forms := missed_forms(result, records))
     ]
     parts = [" ".join([tally(results), *_on_the_edge(results), *_bare_row(records)]), "\n".join(missed)]
     parts.append(f"All of them: {_GATES}.")
@@ -91,13 +96,32 @@ def _bare_row(records: Records) -> list[str]:
     """What the machine's memory can do, without which nobody can compare ratios with those of another machine."""
     record = records.get("kernels", {"results": ()})
     times = [r["value"] for r in record["results"] if r["name"] == BARE_ROW and r["value"] is not None]
-    return [f"The machine: a bare row of 256 is rewritten in {times[0]:.3g} ns, {_machine(record)}."] if times else []
+    return [f"The machine: a bare row of 256 is rewritten in {times[0]:.3g} ns, {machine_of(record)}."] if times else []
 
 
 def stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
-    """Ratios against the same rival in other forms than the one that the gate speaks of; nobody judges them."""
+    """Ratios against the same rival in other forms than the one that is judged."""
     results = records.get("peers", {}).get("results", ())
     return [r for r in results if r["gate"] is None and r["unit"] == "x" and r["name"].startswith(f"{gate}, ")]
+
+
+def missed_forms(result: Mapping[str, Any], records: Records) -> list[str]:
+    """Of a gate that is reached: the other forms of the rival against which it would be missed, with the ratios."""
+    if result["verdict"] != OK:
+        return []
+    name = result["name"]
+    return [
+        f"{shown(form['value'], 'x')} against {form['name'].removeprefix(f'{name}, ')}"
+        for form in stronger_forms(name, records)
+        if form["value"] is not None and not GATES[name].holds(form["value"])
+    ]
+
+
+def _noted(result: Mapping[str, Any], records: Records) -> Mapping[str, Any]:
+    """The result, whose reason names the forms of the rival against which its gate would be missed."""
+    forms = missed_forms(result, records)
+    note = f"missed in other forms: {'; '.join(forms)}" if forms else ""
+    return {**result, "reason": "; ".join(filter(None, (result["reason"], note)))}
 
 
 def quality_part(records: Records) -> str:
@@ -122,7 +146,7 @@ def _quality(record: Mapping[str, Any]) -> str:
     draws = "; ".join(f"{positives} positives and {negatives:,} negatives" for positives, negatives in sorted(drawn))
     text = (
         f"{minutes} minutes of training with the defaults of {record['written'][:10]} ({draws}) except where a name "
-        f"says otherwise, {_machine(record)}. The trunk waited for workers {waited}% of the time. In brackets what "
+        f"says otherwise, {machine_of(record)}. The trunk waited for workers {waited}% of the time. In brackets what "
         "popularity reaches, which gives every picture the most frequent tags."
     )
     header = ["data", "P@1", "P@5", "PSP@5", "mAP", "over words with this many pictures"]
@@ -165,34 +189,6 @@ def head_part(records: Records) -> str:
     )
 
 
-def gpu_only_part(records: Records) -> str:
-    """Every contender at every size, and how often the hybrid loses."""
-    record = records["gpu_only"]
-    lost: dict[str, list[str]] = {}
-    for size, measure in (line.partition(":")[0].split(", ", 1) for line in gpu_only_report.losses(record)):
-        lost.setdefault(size, []).append(measure)
-    losses = [
-        f"At {size} some rival is better than the hybrids' mean in {'; '.join(measures)}."
-        for size, measures in lost.items()
-    ]
-    if losses:
-        losses.append(f"Of these, differences of up to {_LEVEL} are within luck: level.")
-    text = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}:"
-    return "\n\n".join([text, _contenders(record), " ".join(losses) or "No rival is better in anything."])
-
-
-def rivals_part(records: Records) -> str:
-    """The hybrid against the best rival of every size in any run; a loss is called one."""
-    record, rows = records[SUITE], []
-    for num_tags, results in gpu_only_report.by_size(record).items():
-        for verdict in verdicts(num_tags, results, elsewhere_of(SUITE, records)):
-            cells = [f"{value:.3f} ({name})" for name, value in (verdict.ours, verdict.theirs)]
-            rows.append([f"{num_tags:,}", verdict.measure, *cells, f"**{verdict.word}**"])
-    table = markdown_table(["tags", "", "hybrid", "best rival", "the hybrid is"], rows)
-    seconds = f"{record['settings']['seconds']:.0f} seconds of training each, {_machine(record)}"
-    return f"{seconds}; level: at most {_LEVEL} apart.\n\n{table}"
-
-
 def cards_part(records: Records) -> str:
     """What cards of several sizes would hold of the leanest layer that needs no workers."""
     most: dict[str, int] = {}
@@ -202,46 +198,21 @@ def cards_part(records: Records) -> str:
     cards = {card.partition(",")[0]: num_tags for card, num_tags in most.items() if card.endswith(_DIM)}
     held = [f"{num_tags / 1e6:.1f} million on {card}" for card, num_tags in cards.items()]
     return (
-        "Predicted, rows of dim 256 with their optimizer that the leanest layer without workers fits on a card: "
-        f"{', '.join(held)} (`make bench-memory`)."
+        "Predicted, rows of dim 256 in float32 with their optimizer, trunk and activations not counted, that the "
+        f"leanest layer without workers fits on a card: {', '.join(held)} (`make bench-memory`)."
     )
 
 
 def start_part(records: Records) -> str:
     """How long until the first step."""
     record = records["start"]
-    seconds = spread_of([result["ended_s"]["first step"] for result in record["results"]])
+    seconds = start.seconds_to(start.JUDGED, record).median
     size = f"{record['settings']['num_tags']:,} tags of dim {record['settings']['dim']}"
     return (
-        f"From the birth of a process to its first step at {size}, kernels cached: {seconds.median:.1f} s "
-        "(`make bench-start`, [its table](../benchmarks/results/start.md))."
+        f"From the birth of a process to its first step at {size}, kernels cached: {seconds:.1f} s, wanted "
+        f"{start.WANTED_S:g} s at most: {start.verdict_on(seconds)} (`make bench-start`, "
+        "[its table](../benchmarks/results/start.md))."
     )
-
-
-def gpu_only_draws_part(records: Records) -> str:
-    """The sampled rival with the draws that the search did not choose, beside the hybrid of the same hour."""
-    record = records["gpu_only_draws"]
-    text = f"{record['settings']['seconds']:.0f} seconds of training each, in a run of their own:"
-    return f"{text}\n\n{_contenders(record)}"
-
-
-def _contenders(record: Mapping[str, Any]) -> str:
-    rows = []
-    for num_tags, results in gpu_only_report.by_size(record).items():
-        for i, result in enumerate(results):
-            found = gpu_only_report.measured(result, results)
-            paces = [f"{found[name]:,.0f}" for name in ("examples/s", "memory, MiB")]
-            measures = [f"{found[name]:.3f}" for name in ("P@5", "mAP")]
-            rows.append([f"{num_tags:,}" if i == 0 else "", result["contender"], *paces, *measures])
-    return markdown_table(["tags", "contender", "examples/s", "memory, MiB", "P@5", "mAP"], rows)
-
-
-def _machine(record: Mapping[str, Any]) -> str:
-    machine = record["machine"]
-    gpu = f"with {machine['gpu']}" if machine["gpu"] else "without a GPU"
-    blas = {found["architecture"] for found in record["software"]["blas"] if "architecture" in found}
-    kind = f" (BLAS for {', '.join(sorted(blas))})" if blas else ""
-    return f"on {machine['cores']} cores of {machine['cpu']}{kind} {gpu}"
 
 
 def _range(values: list[float], form: str) -> str:
@@ -252,6 +223,7 @@ def _range(values: list[float], form: str) -> str:
 PARTS: dict[str, Callable[[Records], str]] = {
     "cards": cards_part,
     "rivals": rivals_part,
+    "verdicts": verdicts_part,
     "tally": tally_part,
     "start": start_part,
     "gates": gates_part,

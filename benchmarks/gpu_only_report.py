@@ -10,8 +10,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
+from benchmarks.curve_settings import ALL_KINDS
 from benchmarks.markdown import markdown_table
+from benchmarks.plot_file import write_plot_file
 from benchmarks.record import RESULTS, read_record, surroundings
 from benchmarks.rival_verdicts import (
     JUDGED,
@@ -51,6 +54,8 @@ SAMPLED = (
 )
 AGAINST = "hybrids' mean against it, P@5 / mAP"
 _MIB = 1 << 20
+_LINES = ("-", "--", "-.", ":")
+"""Of hybrids, by their number of workers."""
 
 
 def write_report(path: Path) -> tuple[Path, Path]:
@@ -60,7 +65,7 @@ def write_report(path: Path) -> tuple[Path, Path]:
     record = records[path.stem]
     table, plot = path.with_suffix(".md"), path.with_suffix(".svg")
     write_whole(table, report_text(record, elsewhere_of(path.stem, records)))
-    _draw(record, plot)
+    write_plot_file(plot_of(record), plot, record)
     return table, plot
 
 
@@ -106,7 +111,8 @@ def _verdict_section(record: Result, elsewhere: Elsewhere | None) -> str:
         f"After {seconds:.0f} s of training each. Level: at most {apart} apart, about two standard deviations of the "
         "difference between two runs that differ in seed and number of workers alone; contenders train one after the "
         "other, so a drift of the machine (see the trunk's passes below) comes on top. The hybrid shows the mean of "
-        "its rows below, the rivals the best of theirs, here or in another run of the same budget on this machine; "
+        "its rows below, the rivals the best of theirs, here or in another run of the same budget, data and tuning of "
+        "memory on this machine; "
         "defaults of all, and what the hybrid draws, were chosen on the same validation pictures."
     )
     return f"## The hybrid against the best rival\n\n{table}\n\n{rule}"
@@ -166,15 +172,21 @@ def measured(result: Result, of_same_size: list[Result]) -> dict[str, float | No
 
 
 def losses(record: Result) -> list[str]:
-    """One line for each size and measure in which a rival of this record beats the mean of the hybrids of that size."""
+    """One line for each size and measure in which a rival of this record beats the mean of the hybrids of that size.
+
+    A rival that was trained with several seeds counts with their mean, as the hybrids do.
+    """
     lines = []
     for num_tags, results in by_size(record).items():
         hybrids = [result for result in results if is_hybrid(result)]
         rivals = [result for result in results if not is_hybrid(result)]
         for name in [m for m in MEASURES if m not in NOT_JUDGED] if hybrids and rivals else ():
             ours = _mean([measured(result, results)[name] for result in hybrids])
-            finals = {result["contender"]: measured(result, results)[name] for result in rivals}
-            their_name, theirs = max(finals.items(), key=lambda item: _goodness(name, item[1]))
+            finals: dict[str, list[float | None]] = {}
+            for result in rivals:
+                finals.setdefault(result["contender"], []).append(measured(result, results)[name])
+            means = {contender: _mean(values) for contender, values in finals.items()}
+            their_name, theirs = max(means.items(), key=lambda item: _goodness(name, item[1]))
             if _goodness(name, theirs) > _goodness(name, ours):
                 against = f"{_shown(name, ours)} ({mean_name(hybrids)})"
                 lines.append(f"{num_tags:,} tags, {name}: {_shown(name, theirs)} ({their_name}) against {against}")
@@ -209,22 +221,37 @@ def _shown(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name in ("P@5", "mAP") else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def _draw(record: Result, path: Path) -> None:
+def plot_of(record: Result) -> Figure:
+    """Each judged measure over the seconds of training, a column per size.
+
+    A contender has the colour of its kind in every panel, whatever the order in which it was trained; each column has
+    a legend of its own, since what a rival draws, and so its name, differs by size.
+    """
     sizes = by_size(record)
+    workers = sorted({result["settings"]["workers"] for result in record["results"] if is_hybrid(result)})
     figure, axes = pyplot.subplots(2, len(sizes), figsize=(4.5 * len(sizes), 7), squeeze=False, sharex=True)
     for column, (num_tags, results) in enumerate(sizes.items()):
-        for row, name in enumerate(("P@5", "mAP")):
-            axis = axes[row][column]
+        for axis, name in zip(axes[:, column], JUDGED, strict=True):
+            named: set[str] = set()
             for result in results:
                 points = [(point["seconds"], point[name]) for point in result["points"]]
-                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=result["contender"])
+                label = None if result["contender"] in named else result["contender"]  # seeds share a name
+                named.add(result["contender"])
+                style = _style(result, workers)
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label, **style)
             axis.axhline(results[0]["final"]["popularity"][name], color="grey", linestyle=":", label="popularity")
             axis.set(title=f"{num_tags:,} tags", xlabel="seconds of training", ylabel=f"validation {name}")
-    axes[0][0].legend(fontsize="small")
+        axes[0][column].legend(fontsize="x-small")
     figure.suptitle(record["title"], wrap=True, fontsize="medium")
     figure.tight_layout()
-    figure.savefig(path)
-    pyplot.close(figure)
+    return figure
+
+
+def _style(result: Result, workers: list[int]) -> dict[str, str]:
+    kind, line = result["settings"]["kind"], 0
+    if is_hybrid(result):
+        line = workers.index(result["settings"]["workers"]) % len(_LINES)
+    return {"color": f"C{ALL_KINDS.index(kind)}", "linestyle": _LINES[line]}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from benchmarks.contestant_process import ContestantLost, ProcessContestant
 from benchmarks.engine_work import DIM, make_matrix
 from benchmarks.measurement import Measurement
-from benchmarks.peer import NUM_TAGS, first_words, same_head
+from benchmarks.peer import NUM_TAGS, lost, same_head
 from benchmarks.progress import Progress
 from benchmarks.rivals.forms import AUTOGRAD, BY_HAND
 from benchmarks.suite_options import SuiteOptions
@@ -51,7 +51,7 @@ def measure(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list
             )
             facts = {"memory": matrix.huge_pages, **{name: rival.facts for name, rival in rivals.items()}}
     except ContestantLost as error:
-        return [Measurement.missing(NAME, first_words(error))]
+        return [lost(NAME, error)]
     judged, *others = FORMS
     return [
         Measurement.ratio(NAME, turns, over=judged, under=_OURS, facts=facts),

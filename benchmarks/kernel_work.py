@@ -26,14 +26,18 @@ class KernelWork:
 
     def __init__(self, matrix: TagMatrix, config: HeadConfig, stream: IdStream) -> None:
         tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(matrix.dim))
+        chunks = make_chunks(stream, config, matrix.dim, seed=0)
+        num_examples, shared = len(chunks[0].features_BD), Scratch()
+        answer = Answer(  # one for all, as a worker has it: it stays in cache and TLB
+            shared.empty(num_examples, np.float32), shared.empty((num_examples, matrix.dim), np.float32)
+        )
         self._planned: list[tuple[Job, Planned]] = []
-        for chunk in make_chunks(stream, config, matrix.dim, seed=0):
-            scratch, num_examples = Scratch(), len(chunk.features_BD)  # each plan stays in memory of its own
+        for chunk in chunks:
+            scratch = Scratch()  # each plan stays in memory of its own
             neg_ids = np.empty(config.negatives * num_examples, np.int32)
             key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES)
             draw_ids(matrix.sampler_groups_G4, matrix.sampler_members, key, neg_ids)
             job = prepare_job(chunk, neg_ids, matrix, config, scratch)
-            answer = Answer(np.empty(num_examples, np.float32), np.empty((num_examples, matrix.dim), np.float32))
             self._planned.append((job, plan_chunk(tags, job, scratch, answer)))
         self._units_per_step = float(stream.ids_per_batch)
         self._next = 0

@@ -12,6 +12,8 @@ import threadpoolctl
 import torch
 
 PACKAGES = ("torch", "numpy", "numba", "faiss-cpu", "pyzmq", "scipy")
+GENERATED = ("benchmarks/results", "benchmarks/report.html", "README.md", "docs/benchmarks.md")
+"""What benchmarks write, seen from the root of the repository: no code."""
 _GIT_LIMIT_S = 10
 
 
@@ -49,8 +51,9 @@ def _cpu_model() -> str:
 
 
 def _is_modified() -> bool | None:
-    """Whether code differs from the commit; results do as soon as a benchmark has written some."""
-    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!results")
+    """Whether code differs from the commit; what is generated does as soon as a benchmark has written results."""
+    left_out = [f":(top,exclude){path}" for path in GENERATED]
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *left_out)
     return None if status is None else bool(status)
 
 

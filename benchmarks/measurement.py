@@ -55,6 +55,8 @@ class Measurement:
     """One value is enough: it does not vary."""
     limit: Limit | None = None
     """None where nobody knows one."""
+    is_defect: bool = False
+    """Our own side failed, so that there is nothing to judge."""
 
     @classmethod
     def ratio(
@@ -94,9 +96,9 @@ class Measurement:
         return cls(name, _what(name, what), unit, [value], "", samples or {}, is_exact=True)
 
     @classmethod
-    def missing(cls, name: str, reason: str, what: str = "") -> Measurement:
+    def missing(cls, name: str, reason: str, what: str = "", *, is_defect: bool = False) -> Measurement:
         """Something that cannot be measured here, with the reason."""
-        return cls(name, _what(name, what), "x", [], reason)
+        return cls(name, _what(name, what), "x", [], reason, is_defect=is_defect)
 
     @property
     def gate(self) -> Gate | None:

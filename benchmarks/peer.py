@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestant_process import ROOT, ContestantLost, ProcessContestant
+from benchmarks.contestant_process import RIVALS, ROOT, ContestantLost, ProcessContestant
 from benchmarks.engine_work import DIM
 from benchmarks.id_streams import NEGATIVE_EXPONENT, POSITIVES
 from benchmarks.measurement import Floor, Measurement
@@ -22,7 +22,6 @@ NUM_TAGS = 1_000_000
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 HOW_TO_INSTALL = "make setup-peers"
 OURS = "ours"
-_RIVALS = "benchmarks.rivals"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +99,7 @@ def compare(peer: Peer, options: SuiteOptions, progress: Progress) -> list[Measu
             )
             facts = {name: contestant.facts for name, contestant in contestants.items()}
     except ContestantLost as error:
-        return [Measurement.missing(peer.name, first_words(error))]
+        return [lost(peer.name, error)]
     return _measurements(peer, turns, facts)
 
 
@@ -109,14 +108,18 @@ def not_installed(name: str) -> Measurement:
     return Measurement.missing(name, f"the rivals' libraries are not installed: {HOW_TO_INSTALL}")
 
 
-def first_words(error: ContestantLost) -> str:
-    """What was lost and why, without the child's last words, in one line."""
-    return str(error).partition(" Its last words:")[0]
+def lost(name: str, error: ContestantLost) -> Measurement:
+    """For a comparison that lost a contestant: not measured where it was the rival, a defect where it was ours.
+
+    Says what was lost and why, without the child's last words, in one line.
+    """
+    reason = str(error).partition(" Its last words:")[0]
+    return Measurement.missing(name, reason, is_defect=not error.is_rival)
 
 
 def _rival(peer: Peer, settings: Mapping[str, Any]) -> ProcessContestant:
     return ProcessContestant(
-        f"{_RIVALS}.{peer.module}",
+        f"{RIVALS}.{peer.module}",
         settings,
         python=peer.python,
         environment=peer.environment,

@@ -10,8 +10,10 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from benchmarks.pipeline_rig import MICROBATCHES
+from benchmarks.plot_file import write_plot_file
 from benchmarks.record import RESULTS, read_record
 from hybrid.shadow import TrunkWork, shadow_s, waiting_s
 from workers.errors import DataError
@@ -24,14 +26,27 @@ def main() -> None:
 
 
 def write_plot(path: Path) -> Path:
-    """Measured shares as points, the model as a curve, the shadow as a vertical line; returns the plot's path.
+    """Draw the record; returns the plot's path.
 
     Raises:
         DataError: there is no record, or the machine was so busy that nothing in it counts.
     """
-    results = [result for result in read_record(path)["results"] if result["spread"]]
+    record, plot = read_record(path), path.with_suffix(".svg")
+    write_plot_file(plot_of(record), plot, record)
+    return plot
+
+
+def plot_of(record: Mapping[str, Any]) -> Figure:
+    """Measured shares as points, the model as a curve, the shadow as a vertical line.
+
+    Raises:
+        DataError: the machine was so busy that nothing in the record counts.
+    """
+    results = [result for result in record["results"] if result["spread"]]
     if not results:
-        raise DataError(f"{path}: no round counts, since the machine was busy. Measure again when it is idle.")
+        raise DataError(
+            f"{record['name']}: no round counts, since the machine was busy. Measure again when it is idle."
+        )
     work = trunk_work(results[0])
     worker_ms = [result["samples"]["worker_ms"] for result in results]
     shares, lows, highs = (
@@ -49,10 +64,7 @@ def write_plot(path: Path) -> Path:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    plot = path.with_suffix(".svg")
-    figure.savefig(plot, metadata={"Date": None})
-    pyplot.close(figure)
-    return plot
+    return figure
 
 
 def trunk_work(result: Mapping[str, Any]) -> TrunkWork:

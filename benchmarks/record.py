@@ -1,6 +1,7 @@
 """The JSON file of a benchmark: what was measured, on what, by which command, with all raw samples."""
 
 import datetime
+import hashlib
 import json
 import shlex
 import sys
@@ -65,6 +66,20 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         raise DataError(f"{path} is not a record of format {FORMAT_VERSION}; run the benchmark again.")
     return content
+
+
+def digest_of(results: Mapping[str, Any]) -> str:
+    """A hash of a record, or of several by name, by which one sees whether something was made from them."""
+    return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
+
+
+def machine_of(record: Mapping[str, Any]) -> str:
+    """Half a sentence for people: on which cores, with which accelerator."""
+    machine = record["machine"]
+    gpu = f"with {machine['gpu']}" if machine["gpu"] else "without a GPU"
+    blas = {found["architecture"] for found in record["software"]["blas"] if "architecture" in found}
+    kind = f" (BLAS for {', '.join(sorted(blas))})" if blas else ""
+    return f"on {machine['cores']} cores of {machine['cpu']}{kind} {gpu}"
 
 
 def surroundings(record: Mapping[str, Any]) -> str:

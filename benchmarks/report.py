@@ -1,4 +1,4 @@
-"""Makes all that shows results: pages, `benchmarks/report.html`, parts of documents: `python -m benchmarks.report`."""
+"""Makes all that shows results, pages, plots, report.html, parts of documents: `python -m benchmarks.report`."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from benchmarks.generated_parts import fill
 from benchmarks.record import RESULTS
 from benchmarks.report_page import report_page
 from benchmarks.result_pages import page_of, read_records, write_pages
+from benchmarks.result_plots import write_plots
 from workers.disk import write_whole
 
 REPORT = RESULTS.parent / "report.html"
@@ -16,9 +17,10 @@ DOCUMENTS = (README, RESULTS.parents[1] / "docs" / "benchmarks.md")
 
 def main() -> None:
     """Everything that is made from results."""
+    records = read_records()
+    write_plots(records)
     write_pages()
     write_whole(REPORT, report_of(RESULTS))
-    records = read_records()
     for document in DOCUMENTS:
         write_whole(document, fill(document.read_text(encoding="utf-8"), records))
     print(REPORT, *DOCUMENTS, sep="\n")

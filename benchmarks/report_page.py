@@ -1,7 +1,5 @@
 """The report as one HTML page that needs nothing beside it."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from benchmarks.gates import NOT_MEASURED, OK, SHORT
+from benchmarks.record import digest_of
 from benchmarks.report_plots import gates_plot, inline, tags_plot
 from benchmarks.verdict_table import HEADER, verdict_cells
 from benchmarks.verdicts import newest_verdicts
@@ -40,11 +39,6 @@ def report_page(records: Mapping[str, Record], pages: Mapping[str, str], plots: 
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         digest=digest_of(records), links="\n".join(links), body="\n".join(parts)
     )
-
-
-def digest_of(records: Mapping[str, Record]) -> str:
-    """A hash of all results, by which one sees whether a page was made from them."""
-    return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
 
 
 def _gates_section(verdicts: Sequence[Record]) -> str:

@@ -16,6 +16,9 @@ SUITE = "gpu_only"
 """Names of records of this comparison begin so."""
 _SAME_SETTINGS = ("seconds", "max_items", "device_found")
 _SAME_MACHINE = ("cpu", "cores", "gpu")
+_SAME_TRAINING = ("num_tags", "num_train_items", "memory", "memory_tuning")
+"""Of a result: sizes of its data, how its memory was measured and tuned; older ones do not say of the last two."""
+_DATA = "data_fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,18 @@ def best_rival(
 
 
 def elsewhere_of(name: str, records: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Result]]:
-    """Results of the other records of this comparison, with the same budget, pictures and machine as record `name`."""
+    """Results of the other records of this comparison that were made under the conditions of record `name`.
+
+    Budget and machine are the record's; data and tuning must be those of some result of record `name`.
+    """
     conditions = _conditions(records[name])
-    others = {other: record for other, record in records.items() if other.startswith(SUITE) and other != name}
-    return {other: list(r["results"]) for other, r in others.items() if _conditions(r) == conditions}
+    found: dict[str, list[Result]] = {}
+    for other, record in records.items():
+        if other.startswith(SUITE) and other != name and _conditions(record) == conditions:
+            for result in record["results"]:
+                if any(_are_alike(result, ours) for ours in records[name]["results"]):
+                    found.setdefault(other, []).append(result)
+    return found
 
 
 def is_hybrid(result: Result) -> bool:
@@ -102,3 +113,13 @@ def _final(measure: str) -> Callable[[Result], float]:
 def _conditions(record: Mapping[str, Any]) -> list[Any]:
     settings, machine = record["settings"], record["machine"]
     return [*map(settings.get, _SAME_SETTINGS), *map(machine.get, _SAME_MACHINE)]
+
+
+def _are_alike(one: Result, other: Result) -> bool:
+    """Whether both trained and validated on the same data in the same way; fingerprints decide where both have one."""
+    fingerprints = {result[_DATA] for result in (one, other) if _DATA in result}
+    return _training(one) == _training(other) and len(fingerprints) < 2
+
+
+def _training(result: Result) -> list[Any]:
+    return [*map(result.get, _SAME_TRAINING), result["final"].get("items")]

@@ -11,19 +11,22 @@ from typing import Any
 
 from benchmarks.environment import clean, restart_if_blas_is_forced
 from benchmarks.first_step import BATCH
+from benchmarks.gates import OK, SHORT
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, Record, read_record, surroundings
-from benchmarks.spread import spread_of
+from benchmarks.spread import Spread, spread_of
 from launch.config import default_num_workers
 from workers.disk import write_whole
 from workers.errors import RunError
 
 NAME = "start"
+JUDGED, WANTED_S = "first step", 5.0
+"""The stage that has to have ended by then, in the median of the starts that count."""
 _LIMIT_S = 300.0
 
 
-def main() -> None:
-    """Start again and again; the first time, which may compile, does not count."""
+def main() -> int:
+    """Start again and again; the first time, which may compile, does not count. 1 if the first step comes too late."""
     restart_if_blas_is_forced()
     options = _options()
     title = f"From the birth of a process to its first step: {options.num_tags:,} tags, dim {options.dim}"
@@ -33,9 +36,10 @@ def main() -> None:
         if is_counted:
             record.add({"ended_s": ended_s})
             path = record.write(options.results)
-    table = path.with_suffix(".md")
-    write_whole(table, report_text(read_record(path)))
+    table, written = path.with_suffix(".md"), read_record(path)
+    write_whole(table, report_text(written))
     print(path, table, sep="\n")
+    return int(verdict_on(seconds_to(JUDGED, written).median) == SHORT)
 
 
 def start(num_tags: int, dim: int, workers: int) -> dict[str, float]:
@@ -59,15 +63,25 @@ def start(num_tags: int, dim: int, workers: int) -> dict[str, float]:
 
 def report_text(record: Mapping[str, Any]) -> str:
     """A row per stage: when it ended."""
-    runs = [result["ended_s"] for result in record["results"]]
-    rows = []
-    for stage in runs[0]:
-        spread = spread_of([run[stage] for run in runs])
-        rows.append([stage, f"{spread.median:.1f}", f"{spread.smallest:.1f} to {spread.largest:.1f}"])
-    table = markdown_table(["ended with", "s, median", "range"], rows)
+    runs, rows = record["results"], []
+    for stage in runs[0]["ended_s"]:
+        spread = seconds_to(stage, record)
+        judged = [f"≤ {WANTED_S:g}", verdict_on(spread.median)] if stage == JUDGED else ["", ""]
+        rows.append([stage, f"{spread.median:.1f}", f"{spread.smallest:.1f} to {spread.largest:.1f}", *judged])
+    table = markdown_table(["ended with", "s, median", "range", "wanted", "verdict"], rows)
     workers = record["settings"]["workers"]
     rule = f"{len(runs)} starts with {workers} workers after one that does not count; kernels come from their cache."
     return f"# {record['title']}\n\n{table}\n\n{rule}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+
+
+def seconds_to(stage: str, record: Mapping[str, Any]) -> Spread:
+    """How long starts took to the end of a stage."""
+    return spread_of([result["ended_s"][stage] for result in record["results"]])
+
+
+def verdict_on(seconds: float) -> str:
+    """`OK` or `SHORT`, of the time to the first step."""
+    return OK if seconds <= WANTED_S else SHORT
 
 
 def _options() -> argparse.Namespace:
@@ -84,4 +98,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,7 +4,8 @@ A suite is a module of `benchmarks/` with a sentence `TITLE` and a function
 
     measure(options: SuiteOptions, progress: Progress) -> list[Measurement]
 
-listed in `PROGRAMS`. The exit status is 1 if a gate is missed; what was not measured is shown, and fails nothing.
+listed in `PROGRAMS`. The exit status is 1 if a gate is missed, or if our own side failed; what was not measured for any
+other reason is shown, and fails nothing.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
     """Run suites one after the other; each leaves `NAME.json` and `NAME.md`, at the end one table is printed.
 
     Returns:
-        The exit status: 1 if a gate is missed.
+        The exit status: 1 if a gate is missed or our own side failed.
     """
     progress, all_measured = Progress(), []
     for name in suites:
@@ -78,7 +79,10 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
     print_verdicts(measurement.as_json() for measurement in all_measured)
     for memory in slow_memory(measurement.samples.get("facts", {}) for measurement in all_measured):
         print(f"Memory of a matrix: {memory}. Figures say what misses of the TLB cost, too, up to 1.4 times the time.")
-    return int(any(measurement.verdict()[0] == SHORT for measurement in all_measured))
+    defects = [measurement for measurement in all_measured if measurement.is_defect]
+    for reason in dict.fromkeys(measurement.reason for measurement in defects):
+        print(f"Our own side failed: {reason}")
+    return int(bool(defects) or any(measurement.verdict()[0] == SHORT for measurement in all_measured))
 
 
 def slow_memory(facts: Iterable[object]) -> list[str]:
@@ -95,16 +99,21 @@ def slow_memory(facts: Iterable[object]) -> list[str]:
 def measured_by(suite: str, measure: Measure, options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """What a suite measured, and a row for each of its gates of which it said nothing, or which its failure prevented.
 
-    A contestant that is lost, or memory that is short, ends the suite and not the run.
+    An error of ours, or memory that is short, ends the suite and not the run. Rivals that fail are caught within their
+    suite.
     """
+    is_defect = False
     try:
         measured, reason = measure(options, progress), "the suite does not measure it"
     except (HybridError, MemoryError) as error:
         progress.stage(f"{suite} failed: {error}")
-        measured, reason = [], f"the suite failed: {error}".partition("\n")[0]
+        measured, reason = [], f"the suite {suite} failed: {error}".partition("\n")[0]
+        is_defect = isinstance(error, HybridError)
     found = {measurement.name for measurement in measured}
     absent = [gate.name for gate in gates_of(suite, quick=options.is_quick) if gate.name not in found]
-    return measured + [Measurement.missing(name, reason) for name in absent]
+    if is_defect and not absent:  # no gate judges it, but it failed
+        return [Measurement.missing(suite, reason, f"the suite {suite}", is_defect=True)]
+    return measured + [Measurement.missing(name, reason, is_defect=is_defect) for name in absent]
 
 
 def _parse() -> argparse.Namespace:

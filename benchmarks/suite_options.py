@@ -30,4 +30,6 @@ class SuiteOptions:
             return f"matrices were cut down to {self.max_tags:,} tags"
         if self.rounds < MIN_ROUNDS:
             return f"{self.rounds} rounds were asked for, {MIN_ROUNDS} are needed"
+        if self.round_s != DEFAULT_ROUND_S:
+            return f"rounds of {self.round_s:g} s were asked for, gates speak of {DEFAULT_ROUND_S:g} s"
         return ""

@@ -26,7 +26,7 @@ def main(run_name: str, file: str, designs: list[str]) -> None:
         name=run.directory.path.name,
         config=run.config,
         pictures=view,
-        index=ImageIndex(index.items_I[is_wanted_I], index.features_ID[is_wanted_I], index.fingerprint),
+        index=ImageIndex(index.items_I[is_wanted_I], index.features_ID[is_wanted_I], index.fingerprint, index.step),
         rows=run.rows,
         tables=run.directory.results(),
         lines=read_metrics(run.directory.metrics_file),

@@ -3,13 +3,16 @@
     .venv/bin/pip install -c constraints.txt -e '.[lightning]'
     .venv/bin/python examples/lightning_head.py --steps 100
 
-What differs from any other LightningModule: the workers belong to one process, so the head is made when training starts
-and closed when it ends, by `setup` and `teardown`. `validation_step` runs under `eval()` and without gradients, so that
-it leaves the rows alone. Several devices would each make a head of their own: use one.
+What differs from any other LightningModule: the rows live in the head's workers, not in the `state_dict`. So the first
+`setup` makes the head, it lives through `fit`, `validate` and `test` until `close`, and a checkpoint names its rows.
+`validation_step` runs under `eval()` and without gradients, so that it leaves the rows alone. Use one device: each of
+several would need a head of its own, which is refused.
 """
 
 import argparse
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,7 +59,7 @@ class Tagger(lightning.LightningModule):
         self.head: WideHead | None = None
 
     def setup(self, stage: str) -> None:
-        """Start the workers."""
+        """Start the workers, once: every stage comes here, and begins with what the rows learned before."""
         if self.head is None:
             given = self.hparams
             self.head = WideHead(
@@ -68,11 +71,23 @@ class Tagger(lightning.LightningModule):
                 row_lr=ROW_LR,
             )
 
-    def teardown(self, stage: str) -> None:
-        """Stop them; `self.head.save(...)` before this keeps what the rows have learned."""
+    def close(self) -> None:
+        """Stop them."""
         if self.head is not None:
             self.head.close()
             self.head = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the rows of this step in a folder of their own."""
+        assert self.head is not None
+        folder = Path(self.trainer.default_root_dir).absolute() / f"head-{self.global_step}"
+        self.head.save(folder)
+        checkpoint["head"] = str(folder)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the rows that belong to the trunk which is loaded."""
+        self.close()
+        self.head = WideHead.load(checkpoint["head"], self.hparams["workers"])
 
     def training_step(self, batch: Any, number: int) -> torch.Tensor:
         """Lightning's `backward` on this loss carries the workers' feature gradient into the trunk."""
@@ -115,9 +130,11 @@ def main() -> None:
     )
     train = DataLoader(Batches(options.tags, options.steps, TRAINING), batch_size=None)
     valid = DataLoader(Batches(options.tags, 1, HELD_OUT), batch_size=None)
-    tagger = Tagger(options.tags, options.dim, options.workers, count_tags(options.tags, options.steps))
-    trainer.fit(tagger, train, valid)
-    print(f"P@3 among {options.tags:,} tags: {float(trainer.callback_metrics['P@3']):.3f}")
+    counts = count_tags(options.tags, options.steps)
+    with closing(Tagger(options.tags, options.dim, options.workers, counts)) as tagger:
+        trainer.fit(tagger, train)
+        (measures,) = trainer.validate(tagger, valid, verbose=False)
+    print(f"P@3 among {options.tags:,} tags: {measures['P@3']:.3f}")
 
 
 if __name__ == "__main__":

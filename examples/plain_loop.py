@@ -84,13 +84,14 @@ def main() -> None:
 
     use_free_cores(options.workers)
     torch.manual_seed(0)
-    trunk = make_trunk(options.dim)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trunk = make_trunk(options.dim).to(device)
     optimizer = torch.optim.AdamW(trunk.parameters(), lr=0.003)
     counts = count_tags(options.tags, options.steps)
     with WideHead(options.tags, options.dim, options.workers, tag_counts=counts, alpha=ALPHA, row_lr=ROW_LR) as head:
         for step, (images, tags) in enumerate(make_loader(options.tags, options.steps)):
             optimizer.zero_grad()
-            loss = head(trunk(images), tags)  # ships features; workers update rows; loss is a scalar tensor
+            loss = head(trunk(images.to(device)), tags)  # ships features; workers update rows; loss is a scalar tensor
             loss.backward()  # the workers' feature gradient enters autograd here
             optimizer.step()
             if step % 20 == 0 or step == options.steps - 1:
@@ -99,7 +100,7 @@ def main() -> None:
         head.eval()  # from here on nothing changes any more
         images, tags = next(make_loader(options.tags, 1, HELD_OUT))
         with torch.no_grad():
-            ids, _ = head.topk(trunk(images), k=3)
+            ids, _ = head.topk(trunk(images.to(device)), k=3)
         print(f"P@3 among {options.tags:,} tags: {precision_at_3(ids, tags):.3f}")
 
 

@@ -10,7 +10,7 @@ _RISE_ABOVE, _FALL_BELOW = 1.1, 0.95
 _SMOOTHING = 0.5
 """Weight of the newest measurement in each running mean."""
 _TAKING_IN_S = 0.0003
-"""The trunk spends so long on taking in the replies to a micro-batch that are there already."""
+"""How long the trunk takes to read replies that have already arrived, per micro-batch."""
 _WAIT_IS_NOISE = 0.01
 """Share of a step."""
 _FORGET_DELAY = 0.95
@@ -22,11 +22,11 @@ class Measurement:
     """Typical times of some steps that all drew the same number of negatives, in seconds."""
 
     worker_s: float
-    """That workers compute on one micro-batch."""
+    """How long workers compute on one micro-batch."""
     shadow_s: float
-    """That they might, see `hybrid.shadow`."""
+    """How long they might compute on it, see `hybrid.shadow`."""
     wait_s: float
-    """That the trunk waited for one micro-batch, on average over a step's."""
+    """How long the trunk waited for one micro-batch, on average over a step's."""
     step_s: float
 
     @property

@@ -65,7 +65,9 @@ def average_precision_Q(
     result_Q, start = np.zeros(len(wanted)), 0
     for rows_qD in rows_QD_blocks:
         stop = start + len(rows_qD)
-        scores_qI = (torch.from_numpy(np.ascontiguousarray(rows_qD)).to(device) @ features.T).cpu().numpy()
+        rows = torch.from_numpy(np.ascontiguousarray(rows_qD)).to(device)
+        with torch.autocast(features.device.type, enabled=False):  # the caller's would round the scores
+            scores_qI = (rows @ features.T).cpu().numpy()
         _average_precision(scores_qI, wanted.offsets[start : stop + 1], wanted.images, harmonic, result_Q[start:stop])
         start = stop
     return result_Q

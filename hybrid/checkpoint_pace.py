@@ -3,8 +3,8 @@
 import time
 
 _SHARE = 50
-"""Pauses are this many times as long as it takes to save: checkpoints cost at most a fiftieth of the time, unless
-they must come sooner: after `most_s`."""
+"""Pauses last this many times as long as saving took, so checkpoints cost at most a fiftieth of the time, unless
+`most_s` makes them due sooner."""
 _LEAST_PAUSE_S = 30.0
 _BYTES_PER_S = 300e6  # of disk and checksums: a guess, until the first checkpoint was timed
 

@@ -2,13 +2,14 @@
 
 # Shapes: B examples, D dim.
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.tag_batch import ItemNumbers, TagBatch
+from hybrid.tag_batch import ItemNumbers, TagBatch, read_tags
 from workers.counters import POSITIVES, stream_key
 from workers.engine import Chunk
 from workers.errors import ChunkError, DataError
@@ -75,21 +76,27 @@ class ChunkRules:
         return *drawn, {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}
 
 
-def check_batch(
-    features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, *, dim: int, num_items: int
-) -> None:
-    """Refuse what is submitted at once as a whole, before any chunk of it has taught the rows.
-
-    That is one micro-batch of a `Trainer`: rows of those that were shipped before it may have learned.
+def read_batch(tags: object, shape: Sequence[int], num_tags: int, dim: int) -> TagBatch | ItemNumbers:
+    """The tags of features of a shape; what the features hold need not be known yet.
 
     Raises:
-        ChunkError: features are not finite (names the example), or not `[B, dim]`.
-        DataError: tags and features are not equally many, or an item number is out of range.
+        ChunkError: the shape is not `[B, dim]`.
+        DataError: tags and features are not equally many, or see `TagBatch.of`.
     """
-    if features_BD.ndim != 2 or features_BD.shape[1] != dim:
-        raise ChunkError(f"features_BD: got shape {features_BD.shape}, expected [B, {dim}].")
-    if len(batch) != len(features_BD):
-        raise DataError(f"tags are given for {len(batch)} examples, features for {len(features_BD)}.")
+    if len(shape) != 2 or shape[1] != dim:
+        raise ChunkError(f"features_BD: got shape {tuple(shape)}, expected [B, {dim}].")
+    return read_tags(tags, num_tags, shape[0])
+
+
+def check_batch(features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, *, num_items: int) -> None:
+    """Check everything that one `submit` ships before any of it is sent.
+
+    In a `Trainer` that is one micro-batch; rows may already have learned from the micro-batches before it.
+
+    Raises:
+        ChunkError: features are not finite (names the example).
+        DataError: an item number is out of range.
+    """
     if isinstance(batch, ItemNumbers) and len(batch):
         low, high = batch.items_B.min(), batch.items_B.max()
         if low < 0 or high >= num_items:

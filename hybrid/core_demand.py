@@ -11,7 +11,7 @@ _WAITED = 1  # fields of schedstat: ns on a core, ns runnable without one, slice
 class CoreDemand:
     """Seconds on cores, and in line for one, of all threads since `begin`.
 
-    CPU time alone would take a process that others keep from its cores for one that leaves them idle. Where the kernel
+    CPU time alone cannot tell a process that leaves cores idle from one that others keep off them. Where the kernel
     does not count how long threads are in line (it is built without schedstat), that part is 0.
 
     Args:

@@ -45,7 +45,7 @@ def curves_svg(lines: Sequence[dict[str, Any]]) -> str:
     steps, losses = _series(lines, "train", "loss")
     if len(steps) == 0:
         return ""
-    measures = {name: _series(lines, "valid", name) for name in SHOWN}
+    measures = {name: _series(_measured_alike(lines), "valid", name) for name in SHOWN}
     negatives = _series(lines, "train", "negatives")
     panels: list[Callable[[Axes], None]] = [lambda axes: _draw_loss(axes, steps, losses)]
     if any(len(at) > 1 for at, _ in measures.values()):
@@ -101,6 +101,16 @@ def smoothed(values: NDArray) -> NDArray[np.float64]:
     last = np.arange(1, len(values) + 1)
     first = np.maximum(last - width, 0)
     return (total[last] - total[first]) / (last - first)
+
+
+def _measured_alike(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of kind `valid` that were measured as the first was.
+
+    A finished run is measured on all validation images, at their own temperature: as one more point of the curve that
+    would look like learning.
+    """
+    valid = [line for line in lines if line.get("kind") == "valid"]
+    return [line for line in valid if all(line.get(key) == valid[0].get(key) for key in ("items", "temperature"))]
 
 
 def _series(lines: Sequence[dict[str, Any]], kind: str, name: str) -> tuple[NDArray, NDArray]:

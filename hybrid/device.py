@@ -1,6 +1,7 @@
 """Where the trunk computes, in which precision."""
 
 import torch
+from torch import nn
 
 from launch.config import PRECISIONS
 from workers.errors import ConfigError
@@ -22,11 +23,18 @@ def choose_device(asked: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         build = torch.version.cuda or "none: this torch is a CPU-only build"
         raise ConfigError(
-            f"trunk.device = {asked!r}, but torch finds no CUDA device (CUDA of the build: {build}). Use --device cpu."
+            f"trunk.device = {asked!r}, but torch finds no CUDA device (CUDA of the build: {build}). "
+            'Use --device cpu, in Python device="cpu".'
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"trunk.device = {asked!r}, but torch finds {torch.cuda.device_count()} CUDA devices.")
     return device
+
+
+def trunk_device(asked: str, trunk: nn.Module) -> torch.device:
+    """As `choose_device`, but under `auto` a trunk that is on a card stays on it."""
+    own = next((parameter.device for parameter in trunk.parameters()), None)
+    return own if asked == "auto" and own is not None and own.type == "cuda" else choose_device(asked)
 
 
 def _parse(asked: str) -> torch.device:

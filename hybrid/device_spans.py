@@ -47,7 +47,7 @@ class DeviceSpans:
         all that the host waited, while the device still computed. So it is the shorter of both.
 
         Args:
-            host_wait_s: that the host waited for workers in the step that ends now.
+            host_wait_s: how long the host waited for workers in the step that ends now.
         """
         before, self._ended, self._open = self._ended, self._open, []
         host_wait_s, self._host_wait_s = self._host_wait_s, host_wait_s

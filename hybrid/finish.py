@@ -8,12 +8,13 @@ import torch
 from hybrid.data.view import View
 from hybrid.gallery import choose_queries, write_gallery
 from hybrid.image_index import ImageIndex
+from hybrid.measured import save_measured
 from hybrid.metrics_log import MetricsLog, read_metrics
+from hybrid.ranking import Rows
 from hybrid.rundir import RunDirectory
 from hybrid.score_bias import score_bias_N
 from hybrid.split_tables import measure_splits
 from hybrid.supervision import Supervision
-from hybrid.temperature import save_temperature
 from hybrid.trainer import Trainer
 from launch.config import RunConfig
 from workers.cores import available_cores
@@ -43,16 +44,15 @@ def finish_run(
             raise _Stopped
 
     torch.set_num_threads(available_cores())  # the workers rest
-    head = trainer.head
-    rows = head.matrix
+    head, step = trainer.head, trainer.progress.step
     try:
         tables, index = measure_splits(
             trainer.trunk,
-            rows,
+            head.matrix,
             score_bias_N(head.matrix, head.config, "probability", loss_weight_N),
             view,
             score="probability",
-            step=trainer.progress.step,
+            step=step,
             image_size=config.data.image_size,
             device=trainer.device,
             precision=trainer.precision,
@@ -62,20 +62,28 @@ def finish_run(
     except _Stopped:
         supervision.tell("note", text="stopped before everything was measured")
         return
-    run.write_results(tables)
-    if tables:
-        save_temperature(run.temperature_file, next(iter(tables.values()))["temperature"], trainer.progress.step)
+    save_measured(run, tables, index, step)
     for name, table in tables.items():
-        metrics.write(trainer.progress.step, name, table)
+        metrics.write(step, name, table)
     if not len(index.items_I):
         supervision.tell("note", text="no held-out pictures: nothing to measure or to show")
         supervision.tell("done", outputs=_files(run))
         return
-    index.save(run.index)
     shown = {name: table for name, table in tables.items() if name != "valid"}
     further = {name: table for name, table in shown.items() if name != "test"}
     supervision.tell("metrics", table={**shown.get("test", {}), **further})
     supervision.progress("gallery", "drawing the gallery")
+    _draw_gallery(run, config, view, index, head.matrix, tables)
+    supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})
+
+
+class _Stopped(Exception):
+    """The launcher asked for it."""
+
+
+def _draw_gallery(
+    run: RunDirectory, config: RunConfig, view: View, index: ImageIndex, rows: Rows, tables: dict[str, dict[str, Any]]
+) -> None:
     write_gallery(
         run.gallery,
         name=run.path.name,
@@ -86,11 +94,6 @@ def finish_run(
         tables=tables,
         lines=read_metrics(run.metrics_file),
     )
-    supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})
-
-
-class _Stopped(Exception):
-    """The launcher asked for it."""
 
 
 def _files(run: RunDirectory) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The gallery of a run: queries in many languages with the held-out pictures found for them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +75,10 @@ def write_gallery(
         for query in queries
     ]
     curves = curves_svg(lines)
+    if results:
+        how_to_read = legend("Of the variants of one picture (skin tones, genders) only the best is shown.")
+    else:
+        how_to_read = '<p class="note">No query is shown: too few of the pictures searched have a tag in common.</p>'
     body = [
         header("hybrid · pictures found by words", name, facts(config, pictures, index, lines)),
         *(
@@ -82,7 +86,7 @@ def write_gallery(
             for split, measured in tables.items()
             if split != "valid"
         ),
-        legend("Of the variants of one picture (skin tones, genders) only the best is shown."),
+        how_to_read,
         *(query_section(result, pictures) for result in results),
         section("The run", f"<figure>{curves}</figure>") if curves else "",
         _footer(pictures),
@@ -94,14 +98,14 @@ def choose_queries(pictures: TaggedPictures, items_I: NDArray) -> list[str]:
     """Tags to show: preferred ones that are known and have enough true pictures, then frequent ones of the middle.
 
     To fill up, tags with at least `LEAST_TRUE` true pictures among those searched, and on at most a tenth of them, are
-    visited from the most frequent in training down; one that shares more than half of its pictures with a query
-    chosen before is passed over.
+    visited from the most frequent in training down; then those on more, but not on all, from the rarest up. One that
+    shares more than half of its pictures with a query chosen before is passed over.
     """
     vocabulary = pictures.vocabulary
     items_of = _items_by_tag(pictures, items_I)
     chosen: dict[int, set[int]] = {}
     candidates = [tag for tag in map(vocabulary.id_of, PREFERRED) if tag is not None]
-    for tag in [*candidates, *_middle_tags(pictures, items_of, len(items_I))]:
+    for tag in [*candidates, *_further_tags(pictures, items_of, len(items_I))]:
         found = items_of.get(tag, set())
         is_new = all(len(found & other) * 2 <= len(found) for other in chosen.values())
         if tag not in chosen and len(found) >= LEAST_TRUE and (tag in candidates or is_new):
@@ -158,11 +162,12 @@ def _items_by_tag(pictures: TaggedPictures, items_I: NDArray) -> dict[int, set[i
     return found
 
 
-def _middle_tags(pictures: TaggedPictures, items_of: dict[int, set[int]], num_searched: int) -> Iterator[int]:
+def _further_tags(pictures: TaggedPictures, items_of: dict[int, set[int]], num_searched: int) -> list[int]:
     """Ids ascend as training counts fall, so their order is that of frequency."""
     most = max(num_searched // 10, LEAST_TRUE)
     seen = np.flatnonzero(pictures.vocabulary.counts > 0).tolist()
-    return (tag for tag in seen if LEAST_TRUE <= len(items_of.get(tag, ())) <= most)
+    middle = [tag for tag in seen if LEAST_TRUE <= len(items_of.get(tag, ())) <= most]
+    return middle + [tag for tag in reversed(seen) if most < len(items_of.get(tag, ())) < num_searched]
 
 
 def _footer(pictures: GalleryPictures) -> str:

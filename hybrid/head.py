@@ -4,23 +4,26 @@
 
 import contextlib
 import inspect
+import os
+import weakref
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hybrid.chunking import ChunkRules, check_batch, checked_weights
+from hybrid.chunk_numbers import ChunkNumbers
+from hybrid.chunking import ChunkRules, check_batch, checked_weights, read_batch
 from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_draws, save_head
 from hybrid.head_queries import HeadQueries
 from hybrid.head_result import HeadResult
-from hybrid.loss_of_workers import LossOfWorkers
-from hybrid.own_workers import WORKERS_START_S, OwnWorkers
+from hybrid.loss_of_workers import mean_loss
+from hybrid.own_workers import WORKERS_START_S, OwnWorkers, close_in_owner
 from hybrid.ranking import check_float_tensor
-from hybrid.tag_batch import TagBatch
+from hybrid.tag_counts import checked_counts
 from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
 from workers.errors import ConfigError, WorkerLost
 from workers.matrix import TagMatrix
@@ -30,8 +33,6 @@ from workers.ring import Ring
 from workers.router import Router, Ticket
 from workers.settings import check
 
-START_TIMEOUT_S = 120.0
-"""Workers join in about a second. They load kernels, or compile them, while the caller goes on."""
 COLLECT_TIMEOUT_S = 120.0
 
 
@@ -93,7 +94,7 @@ class WideHead(HeadQueries, nn.Module):
         **settings: Any,
     ) -> None:
         config = changed(config or HeadConfig(), settings, _ARGUMENTS)
-        counts = None if tag_counts is None else np.ascontiguousarray(tag_counts, dtype=np.int64)
+        counts = checked_counts(tag_counts)
         matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed, in_background=True)
         own = OwnWorkers(matrix, workers, config, transport, log_dir)
         self._start(own, config, positives=positives, seed=seed)
@@ -103,9 +104,9 @@ class WideHead(HeadQueries, nn.Module):
             undo.callback(own.close)
             self._join(own.matrix, own.endpoint, own.pool, config, own.ring, positives=positives, seed=seed)
             undo.callback(self.router.close)
-            own.wait_joined(self.router, START_TIMEOUT_S)
+            own.wait_joined(self.router)
             self._own = own
-            undo.pop_all()
+            weakref.finalize(self, close_in_owner, undo.pop_all(), os.getpid())  # of a head that nobody closes
 
     def _join(
         self,
@@ -127,6 +128,7 @@ class WideHead(HeadQueries, nn.Module):
         self.row_lr = config.row_lr
         self.num_negatives = config.negatives
         self.step = 0
+        self._still = ChunkNumbers(config.chunk_size)
         self.is_closed = False
         self.router = Router(endpoint, head=config, matrix=matrix, membership=membership, ring=ring)
 
@@ -152,8 +154,8 @@ class WideHead(HeadQueries, nn.Module):
 
         Args:
             features_BD: `[B, D]`, any float type, any device.
-            tags: the true tags of each example: a list of id lists, a class of `hybrid.tag_batch`, or a CSR pair (ids,
-                offsets): a tuple of two arrays, whatever they hold. A tuple of two lists is the tags of two examples.
+            tags: the true tags of each example: a list of id lists, a CSR pair (ids, offsets) as a tuple of two
+                arrays, a flat array or tensor with one tag for each example, or a class of `hybrid.tag_batch`.
             pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1.
 
         Raises:
@@ -164,17 +166,13 @@ class WideHead(HeadQueries, nn.Module):
         """
         check_float_tensor(features_BD)
         update = self.training and torch.is_grad_enabled()
+        batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)  # while the device still computes
+        first_chunk = 0 if update else self._still.take(self.step, len(features_BD))
         features = np.ascontiguousarray(features_BD.detach().to(device="cpu", dtype=torch.float32).numpy())
-        ticket = self.submit(features, tags, update=update, pos_weights=pos_weights)
+        ticket = self.submit(features, batch, update=update, pos_weights=pos_weights, first_chunk=first_chunk)
         result = self.collect(ticket)
         self.step += update
-        mean_loss = torch.tensor(result.loss_B.mean() if len(result.loss_B) else 0.0, device=features_BD.device)
-        if not torch.is_grad_enabled():
-            return mean_loss
-        if not features_BD.requires_grad:  # a frozen trunk: backward() in an unchanged loop then does nothing
-            return mean_loss.requires_grad_(update)
-        grad_BD = torch.from_numpy(result.feature_grad_BD).to(features_BD.device) / max(len(result.loss_B), 1)
-        return LossOfWorkers.apply(features_BD, mean_loss, grad_BD)
+        return mean_loss(features_BD, result, teaches=update)
 
     def submit(
         self,
@@ -198,10 +196,10 @@ class WideHead(HeadQueries, nn.Module):
             DataError, ChunkError, ConfigError: as `forward`; nothing was sent.
             WorkerLost: as `forward`; nothing is in flight.
         """
-        batch = TagBatch.of(tags, self.num_tags)
+        batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)
         if self.is_closed:
             raise WorkerLost("this head was closed: it has no workers any more.")
-        check_batch(features_BD, batch, dim=self.dim, num_items=self.matrix.num_items)
+        check_batch(features_BD, batch, num_items=self.matrix.num_items)
         rules = ChunkRules(
             self.matrix,
             seed=self.seed,
@@ -278,6 +276,9 @@ class WideHead(HeadQueries, nn.Module):
         head._start(own, config, positives=draws.positives, seed=draws.seed)
         head.step = draws.step
         return head
+
+    def __reduce__(self) -> NoReturn:  # what copying and pickling ask for
+        raise TypeError("a WideHead is not copied or pickled: copy the trunk alone; save and load copy the rows.")
 
     def close(self) -> None:
         """Stop the workers and give the shared memory back; safe to call twice."""

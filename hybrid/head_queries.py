@@ -23,7 +23,9 @@ class HeadQueries:
     config: HeadConfig
 
     def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
-        """The k best tags of each example, exactly, over all rows.
+        """The k best tags of each example, exactly, over all rows, in float32 also under autocast.
+
+        Each call reads all rows: gather the features of many examples, and ask once.
 
         Args:
             features_BD: `[B, D]`.

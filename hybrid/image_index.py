@@ -24,8 +24,8 @@ class ImageIndex:
     """The trunk's output for each of them."""
     fingerprint: str
     """Of the data set: item numbers mean nothing in another."""
-    step: int | None = None
-    """Of the training, when its trunk made these features: rows of another step do not go with them. None: unknown."""
+    step: int
+    """Of the training, when its trunk made these features: rows of another step do not go with them."""
 
     def save(self, folder: Path) -> None:
         """Write `items.npy`, `features.npy` and `index.json` into a folder that appears whole or not at all.
@@ -56,10 +56,10 @@ class ImageIndex:
             raise RunError(f"there is no index of images in {folder} yet. {advice}")
         try:
             about = json.loads((folder / "index.json").read_text())
-            fingerprint, step = about["fingerprint"], about.get("step")
+            fingerprint, step = about["fingerprint"], about["step"]
             items_I = np.load(folder / "items.npy", allow_pickle=False)
             features_ID = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as e:
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as e:
             raise RunError(f"no usable index of images in {folder}: {e}. {advice}") from e
         if features_ID.ndim != 2 or len(features_ID) != len(items_I) or features_ID.dtype != np.float32:
             raise RunError(f"{folder}: features {features_ID.shape} {features_ID.dtype} for {len(items_I)} items.")

@@ -2,6 +2,7 @@
 
 # Shapes: N tags, D dim, B images.
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from hybrid.device import choose_device, choose_precision
 from hybrid.evaluation import MAP_BOUNDS
 from hybrid.features import BATCH_SIZE, image_features
 from hybrid.image_index import ImageIndex
+from hybrid.measured import NotStored, save_measured
 from hybrid.neighbours import ScoredTag, nearest_tags
 from hybrid.query import suggest
 from hybrid.ranking import Ranker
@@ -28,11 +30,13 @@ from hybrid.rundir import RunDirectory, open_run
 from hybrid.score_bias import score_bias_N
 from hybrid.search import SearchResult, search
 from hybrid.split_tables import measure_splits
-from hybrid.temperature import load_temperature, save_temperature
+from hybrid.temperature import load_temperature
 from hybrid.trunks import build_trunk
 from workers.errors import DataError, MatrixMismatch, RunError
 from workers.matrix_io import SavedMatrix, open_rows
 from workers.tag_weights import inverse_frequency_weights
+
+logger = logging.getLogger(__name__)
 
 
 def load(run: str | Path = "last", device: str = "auto") -> "LoadedRun":
@@ -111,7 +115,7 @@ class LoadedRun:
                 f"the data ({self.config.data.source}) have changed since {self.directory.index} was made. "
                 f"Make it anew: hybrid evaluate {self.directory.path}"
             )
-        if index.step not in (None, self.checkpoint.step):
+        if index.step != self.checkpoint.step:
             raise RunError(
                 f"{self.directory.index} holds features of step {index.step:,}, the newest checkpoint is of step "
                 f"{self.checkpoint.step:,}. Make it anew: hybrid evaluate {self.directory.path}"
@@ -133,6 +137,8 @@ class LoadedRun:
     ) -> dict[str, dict[str, Any]]:
         """Measure the held-out splits anew; the run's results and its index of pictures are replaced.
 
+        Where training has gone on meanwhile, to a newer checkpoint, they stay as they are, and a warning is logged.
+
         Args:
             score: what ranks the tags of a picture, `probability` or `lift`.
             map_bounds: a tag enters mAP if it has so many true pictures in the split, inclusive.
@@ -140,6 +146,10 @@ class LoadedRun:
 
         Returns:
             What `hybrid.evaluation.evaluate` returns, and `score`, by name of the split: `valid`, `test`, further sets.
+
+        Raises:
+            DataError: no held-out picture can be read.
+            NotStored: the run cannot be written; it carries the tables.
         """
         tables, index = measure_splits(
             self.trunk,
@@ -158,13 +168,23 @@ class LoadedRun:
         if not tables:
             source = self.config.data.source
             raise DataError(f"{source}: no held-out picture can be read, so there is nothing to measure.")
-        self.directory.write_results(tables)
-        if score == "probability":
-            temperature = next(iter(tables.values()))["temperature"]
-            save_temperature(self.directory.temperature_file, temperature, self.checkpoint.step)
-        index.save(self.directory.index)
-        self.__dict__["index"] = index
+        self._store(tables, index)
         return tables
+
+    def _store(self, tables: dict[str, dict[str, Any]], index: ImageIndex) -> None:
+        step = self.checkpoint.step
+        try:
+            is_stored = save_measured(self.directory, tables, index, step)
+        except RunError as e:
+            raise NotStored(f"measured, but not stored in the run: {e}", tables) from e
+        if not is_stored:
+            logger.warning(
+                "%s has a newer checkpoint than step %d, which was measured: nothing is stored.",
+                self.directory.path,
+                step,
+            )
+        elif len(index.items_I):
+            self.__dict__["index"] = index
 
     def search(self, text: str, k: int = 10) -> SearchResult:
         """The k held-out images that fit the words best."""

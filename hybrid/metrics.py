@@ -2,8 +2,6 @@
 
 # Shapes: B items of one update, N tags, k ranks, X entries (item, true tag).
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,28 +13,25 @@ DEPTH = 10
 PRECISION_KS, NDCG_KS, PSP_KS, RECALL_KS, DISTINCT_K = (1, 3, 5), (5,), (1, 5), (10,), 5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Propensity:
-    """The constants of the propensity model; (0.55, 1.5) unless a data set has its own."""
+A, B = 0.55, 1.5
+"""Constants of the propensity model, as for data sets that have none of their own."""
 
-    a: float = 0.55
-    b: float = 1.5
 
-    def inverse_N(self, counts_N: NDArray, num_train_items: int) -> NDArray[np.float64]:
-        """Inverse propensity of each tag, and 0 for tags never seen in training.
+def inverse_propensity_N(counts_N: NDArray, num_train_items: int) -> NDArray[np.float64]:
+    """Inverse propensity of each tag, and 0 for tags never seen in training.
 
-            1 + C (n + B)^(-A),   C = (ln N - 1)(B + 1)^A
+        1 + C (n + B)^(-A),   C = (ln N - 1)(B + 1)^A
 
-        Args:
-            counts_N: n, training items that carry each tag.
-            num_train_items: N, the number of training items (not of tags).
+    Args:
+        counts_N: n, training items that carry each tag.
+        num_train_items: N, the number of training items (not of tags).
 
-        Source: Jain, Prabhu and Varma 2016, equation (2) and section 4.
-        """
-        check(num_train_items >= 1, "num_train_items", num_train_items, "at least 1")
-        counts_N = np.asarray(counts_N, np.float64)
-        C = (np.log(num_train_items) - 1) * (self.b + 1) ** self.a
-        return np.where(counts_N > 0, 1 + C * (counts_N + self.b) ** -self.a, 0.0)
+    Source: Jain, Prabhu and Varma 2016, equation (2) and section 4.
+    """
+    check(num_train_items >= 1, "num_train_items", num_train_items, "at least 1")
+    counts_N = np.asarray(counts_N, np.float64)
+    C = (np.log(num_train_items) - 1) * (B + 1) ** A
+    return np.where(counts_N > 0, 1 + C * (counts_N + B) ** -A, 0.0)
 
 
 class RankingMetrics:
@@ -52,8 +47,8 @@ class RankingMetrics:
     - `distinct tags`: how many different tags appear among the five best of all items.
     """
 
-    def __init__(self, counts_N: NDArray, num_train_items: int, propensity: Propensity | None = None) -> None:
-        self._weight_N = (propensity or Propensity()).inverse_N(counts_N, num_train_items)
+    def __init__(self, counts_N: NDArray, num_train_items: int) -> None:
+        self._weight_N = inverse_propensity_N(counts_N, num_train_items)
         self._is_predicted_N = np.zeros(len(self._weight_N), bool)
         self._num_items = 0
         self._sums = dict.fromkeys([f"P@{k}" for k in PRECISION_KS], 0.0)

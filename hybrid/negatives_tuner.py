@@ -103,7 +103,7 @@ class NegativesTuner:
         Args:
             host_s: seconds by phase on the host's clock.
             device_s: the same on the trunk's device, if it has a clock of its own; empty if not known yet.
-            chunk_s: that workers computed on each chunk.
+            chunk_s: seconds that a worker computed on each chunk.
             is_full: whether the batch had its full size; others are left out.
         """
         step_s, core_s = time.perf_counter() - self._start_s, self._demand.seconds()

@@ -1,11 +1,15 @@
 """A pool of workers that a user's own process owns, with the memory and the endpoint that it shares with them."""
 
 import contextlib
+import os
 from pathlib import Path
+
+import torch
 
 from workers.config import HeadConfig
 from workers.cores import available_cores
 from workers.endpoint import make_endpoint, remove_endpoint
+from workers.errors import ConfigError
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import make_ring
@@ -13,6 +17,8 @@ from workers.router import Router
 
 WORKERS_START_S = 300.0
 """Until workers are ready: the first start on a machine compiles kernels."""
+_JOIN_LIMIT_S = 120.0
+"""Workers join in about a second. They load kernels, or compile them, while the caller goes on."""
 _MOST_BY_DEFAULT = 8
 
 
@@ -27,7 +33,7 @@ class OwnWorkers:
         log_dir: for the workers' logs, or None.
 
     Raises:
-        ConfigError: a setting breaks its rule.
+        ConfigError: a setting breaks its rule, or this process is one of several that train together.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class OwnWorkers:
         self.num_workers = default if num_workers is None else num_workers
         with contextlib.ExitStack() as undo:
             undo.callback(matrix.close)
+            _check_alone()
             self.ring = make_ring(transport, config.chunk_size, matrix.dim)
             if self.ring is not None:
                 undo.callback(self.ring.close)
@@ -47,16 +54,34 @@ class OwnWorkers:
             undo.callback(self.pool.close)
             self._undo = undo.pop_all()
 
-    def wait_joined(self, router: Router, limit_s: float) -> None:
+    def wait_joined(self, router: Router) -> None:
         """Wait until all have joined, and until the matrix holds what it shall begin with: anybody may read it then.
 
         Raises:
-            WorkerLost: they have not within the limit, or die again and again.
-            MatrixMismatch: the matrix was not filled within the limit.
+            WorkerLost: they have not within `_JOIN_LIMIT_S`, or die again and again.
+            MatrixMismatch: the matrix was not filled within as long.
         """
-        router.wait_joined(self.num_workers, limit_s)
-        self.matrix.wait_filled(limit_s)
+        router.wait_joined(self.num_workers, _JOIN_LIMIT_S)
+        self.matrix.wait_filled(_JOIN_LIMIT_S)
 
     def close(self) -> None:
         """End the workers and give everything back; safe to call twice."""
         self._undo.close()
+
+
+def close_in_owner(stack: contextlib.ExitStack, owner_pid: int) -> None:
+    """Close what a process opened, in that process: a fork of it has copies of what its parent still uses."""
+    if os.getpid() == owner_pid:
+        stack.close()
+
+
+def _check_alone() -> None:
+    """Refuse a head for each process of a distributed training: every one would teach a matrix of its own."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    world_size = torch.distributed.get_world_size()
+    if world_size > 1:
+        raise ConfigError(
+            f"torch.distributed runs {world_size} processes, each of which would train rows of its own; expected one: "
+            "a WideHead belongs to one trunk. Start the training without torchrun, on one device."
+        )

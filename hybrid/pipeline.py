@@ -163,7 +163,7 @@ class _Departure:
         source = features_BD.detach()
         self._event: torch.cuda.Event | None = None
         if source.device.type == "cuda":
-            self._host_BD = torch.empty(source.shape, dtype=torch.float32, pin_memory=True)
+            self._host_BD = torch.empty(source.shape, dtype=torch.float32, device="cpu", pin_memory=True)
             self._host_BD.copy_(source, non_blocking=True)
             self._event = torch.cuda.Event(blocking=True)  # else the host spins on a core that a worker may need
             self._event.record(torch.cuda.current_stream(source.device))

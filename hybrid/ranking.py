@@ -126,15 +126,17 @@ class Ranker:
         block = max(MEMBERS, min(BLOCK_ROWS, SCORES_PER_BLOCK // max(len(features), 1)))
         for start in range(0, self.rows.num_tags, block):
             stop = min(start + block, self.rows.num_tags)
-            scores_Bn = torch.addmm(self._bias_N[start:stop].to(self.device), features, self._block(start, stop).T)
-            best_Bk, places_Bk = two_level_topk(scores_Bn, k)
+            best_Bk, places_Bk = two_level_topk(self._scores(features, start, stop), k)
             scores_Bk, chosen = torch.cat([scores_Bk, best_Bk], dim=1).topk(k, dim=1)
             ids_Bk = torch.cat([ids_Bk, places_Bk + start], dim=1).gather(1, chosen)
         ids_Bk[scores_Bk == -torch.inf] = NOT_RANKED
         return ids_Bk.to(features_BD.device), scores_Bk.to(features_BD.device)
 
-    def _block(self, start: int, stop: int) -> Tensor:
-        return torch.from_numpy(np.array(self.rows.rows(start, stop), np.float32, order="C")).to(self.device)
+    def _scores(self, features_BD: Tensor, start: int, stop: int) -> Tensor:
+        """float32, whatever the caller's autocast says: in bfloat16 tags that are close would change places."""
+        rows_nD = torch.from_numpy(np.array(self.rows.rows(start, stop), np.float32, order="C")).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.addmm(self._bias_N[start:stop].to(self.device), features_BD, rows_nD.T)
 
 
 def two_level_topk(scores_Bn: Tensor, k: int) -> tuple[Tensor, Tensor]:

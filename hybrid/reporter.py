@@ -23,26 +23,30 @@ class _Sums:
     def __init__(self) -> None:
         self.start_s = time.monotonic()
         self.steps = self.examples = 0
-        self.loss = 0.0
+        self.loss = self.wait_s = 0.0
         self.phase_s: dict[str, float] = {}
 
     def add(self, report: StepReport) -> None:
         self.steps += 1
         self.examples += report.num_examples
         self.loss += report.loss * report.num_examples
+        self.wait_s += report.wait_s
         for name, seconds in report.seconds.items():
             self.phase_s[name] = self.phase_s.get(name, 0.0) + seconds
 
     @property
     def wait_fraction(self) -> float:
-        """Share of the time that the trunk waited for workers."""
-        return self.phase_fraction.get("wait", 0.0)
+        """Share of the time that the trunk waited for workers; on a card by its own clock."""
+        return self.wait_s / self._total_s
 
     @property
     def phase_fraction(self) -> dict[str, float]:
-        """Share of the time by phase of the trunk."""
-        total_s = max(sum(self.phase_s.values()), 1e-9)
-        return {name: seconds / total_s for name, seconds in self.phase_s.items()}
+        """Share of the time by phase of the trunk, on the host's clock."""
+        return {name: seconds / self._total_s for name, seconds in self.phase_s.items()}
+
+    @property
+    def _total_s(self) -> float:
+        return max(sum(self.phase_s.values()), 1e-9)
 
     @property
     def examples_per_s(self) -> float:

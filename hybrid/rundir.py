@@ -1,6 +1,7 @@
 """A run's directory: where each of its files lies."""
 
 import json
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,11 @@ class RunDirectory:
         return self.path / "results.json"
 
     @property
+    def evaluation_lock(self) -> Path:
+        """Locked while results, temperature and index are replaced: by one process at a time."""
+        return self.path / ".evaluation.lock"
+
+    @property
     def gallery(self) -> Path:
         return self.path / "gallery.html"
 
@@ -80,14 +86,15 @@ class RunDirectory:
             RunError: pictures, tags or their order have changed.
         """
         try:
-            before = json.loads(self.prepared_file.read_text()).get("fingerprint")
-        except (OSError, ValueError, AttributeError):
-            return  # not prepared yet, or by a program that did not note it
-        if before not in (None, fingerprint):
+            before = json.loads(self.prepared_file.read_text())["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # not prepared yet
+        if before != fingerprint:
             raise RunError(
                 f"the data ({source}) are not those that {self.path} learned: pictures or tags were added, removed or "
                 "edited since, or are prepared in another way. Its rows would stand for other tags, so nothing was "
-                f"done. Put the data back as they were, or learn them in a fresh run: hybrid train --data {source}"
+                "done. Put the data back as they were, or learn them in a fresh run: "
+                f"hybrid train --data {shlex.quote(source)}"
             )
 
     def config(self) -> RunConfig:
@@ -100,11 +107,14 @@ class RunDirectory:
     def results(self) -> dict[str, Any]:
         """Tables of the last evaluation by split; empty before the first."""
         try:
-            return json.loads(self.results_file.read_text())
+            tables = json.loads(self.results_file.read_text())
+            if not isinstance(tables, dict):
+                raise ValueError(f"a {type(tables).__name__}, expected an object of tables by split")
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as e:
             raise RunError(f"{self.results_file} cannot be read: {e}. Make it anew: hybrid evaluate {self.path}") from e
+        return tables
 
     def write_results(self, tables: dict[str, Any]) -> None:
         """Add or replace tables by split; of a file that cannot be read nothing is kept."""

@@ -2,7 +2,7 @@
 
 # Shapes: I items, N tags, D dim.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -47,43 +47,50 @@ def measure_splits(
         score: what `score_bias_N` makes of scores, noted in the tables.
         step: of the training that trunk and rows come from, noted in the index.
         image_size: side of the trunk's input.
-        device: of the trunk.
-        precision: of the trunk.
-        processes: that decode pictures, see `DataConfig.loader_processes`.
+        device, precision: of the trunk.
+        processes: number of processes that decode pictures, see `DataConfig.loader_processes`.
         map_bounds: see `evaluate`.
         progress: told what is going on, how much is done, of how much.
 
     Returns:
         What `evaluate` returns, and `score`, by name of the split, and the index of all test pictures.
     """
+    features_of = partial(
+        item_features,
+        trunk,
+        view,
+        image_size=image_size,
+        dim=rows.dim,
+        device=device,
+        precision=precision,
+        processes=processes,
+    )
+    counts_N, num_train_items = view.vocabulary.counts, len(view.train_items)
     temperature = NEUTRAL
     tables: dict[str, dict[str, Any]] = {}
     tested: list[tuple[NDArray, NDArray]] = [(np.empty(0, np.int64), np.empty((0, rows.dim), np.float32))]
-    for name, wanted in {"valid": view.valid_items, "test": view.test_items, **view.extra_test}.items():
-        items, features_ID = item_features(
-            trunk,
-            view,
-            np.asarray(wanted),
-            image_size=image_size,
-            dim=rows.dim,
-            device=device,
-            precision=precision,
-            progress=partial(progress, f"{name} pictures"),
-            processes=processes,
-        )
-        if not len(items):
-            continue
+    for name, items, features_ID in _readable_splits(view, features_of, progress):
         about = f"ranking {rows.num_tags:,} tags for {len(items):,} {name} pictures"
         watched = WatchedRows(rows, partial(progress, about))
         truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
-        counts_N, num_train_items = view.vocabulary.counts, len(view.train_items)
         if name == "valid" and score == "probability":  # the bare score is ranked as it is, here and by `annotate`
             temperature = choose_temperature(Ranker(watched, score_bias_N, device), features_ID, truths)
-        table = evaluate(
+        tables[name] = evaluate(
             features_ID, watched, score_bias_N, truths, counts_N, num_train_items, device, map_bounds, temperature
-        )
-        tables[name] = {**table, "score": score, "step": step}
+        ) | {"score": score, "step": step}
         if name != "valid":
             tested.append((items, features_ID))
     items_I, features_ID = (np.concatenate(parts) for parts in zip(*tested, strict=True))
     return tables, ImageIndex(items_I, features_ID, view.fingerprint, step)
+
+
+def _readable_splits(
+    view: View,
+    features_of: Callable[..., tuple[NDArray[np.int64], NDArray[np.float32]]],
+    progress: Callable[[str, int, int], None],
+) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float32]]]:
+    """Name, items and features of each held-out split, as far as its pictures can be read; validation comes first."""
+    for name, wanted in {"valid": view.valid_items, "test": view.test_items, **view.extra_test}.items():
+        items, features_ID = features_of(np.asarray(wanted), progress=partial(progress, f"{name} pictures"))
+        if len(items):
+            yield name, items, features_ID

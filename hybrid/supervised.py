@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def run_train(
 
     While it trains it keeps to `cores`, if any are given; for the rest, when the workers rest, it uses all.
     """
+    # Who ends a service, a job or a machine signals every process: it is for the launcher to ask for a save.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from hybrid.training_run import TrainingRun
     from workers.matrix import TagMatrix
     from workers.ring import Ring

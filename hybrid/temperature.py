@@ -60,14 +60,14 @@ def load_temperature(path: Path, step: int) -> float:
     """
     try:
         chosen = json.loads(path.read_text())
-        temperature, chosen_for = float(chosen["temperature"]), chosen.get("step")
+        temperature, chosen_for = float(chosen["temperature"]), chosen["step"]
     except FileNotFoundError:
         return NEUTRAL
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, TypeError) as e:
         raise RunError(f"{path} does not hold a temperature: {e}. `hybrid evaluate RUN` makes it anew.") from e
     if not temperature > 0:
         raise RunError(f"{path} holds temperature {temperature}, expected a number above 0.")
-    return temperature if chosen_for in (None, step) else NEUTRAL  # None: of an earlier program
+    return temperature if chosen_for == step else NEUTRAL
 
 
 def _precision(ids_Ik: NDArray[np.int64], true_tags: list[NDArray[np.int32]]) -> float:

@@ -93,7 +93,7 @@ class ThreadTuner:
         """Take in a step.
 
         Args:
-            load_s: that the trunk waited for its batch: threads of the trunk may keep those that prepare it from cores.
+            load_s: seconds that the trunk waited for its batch: its threads may keep those that prepare it from cores.
             is_full: whether the batch had its full size; others say nothing.
         """
         now_s = time.perf_counter()

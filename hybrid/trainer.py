@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hybrid.device import choose_device, choose_precision
+from hybrid.device import choose_precision, trunk_device
 from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
 from hybrid.schedule import Budget, warmup_cosine
-from hybrid.tag_batch import TagBatch
+from hybrid.tag_batch import read_tags
 from hybrid.thread_tuner import ThreadTuner
 from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
@@ -36,7 +36,8 @@ class Progress:
     epoch: int = 0
     num_examples_of_epoch: int = 0
     last_item: int | None = None
-    """Of this epoch, where `hybrid train` is: it goes on behind it, however many pictures could not be read before."""
+    """The last item of this epoch that was trained on (`hybrid train` only). A resumed run continues after this item,
+    not after a count, so unreadable pictures do not shift it."""
     used_s: float = 0.0
     num_negatives: int | None = None
     """Where `train.auto_negatives` is; None where the number is fixed."""
@@ -53,6 +54,9 @@ class StepReport:
     fraction: float
     num_chunks: int
     """Chunks that were in flight between trunk and workers at the same time."""
+    wait_s: float = 0.0
+    """Seconds that the trunk waited for workers. On a card: that it idled for them, whatever its host did, in
+    the step before."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by phase since the last report: load, augment, forward, ship, wait, backward, optimizer, what
     the caller does between steps by its own names, and `other`. They add up to the time that went by."""
@@ -69,7 +73,8 @@ class Trainer:
             are as large as they are given (the largest so far counts as full), `positives` and the seed of draws belong
             to the head, `pos_weights` replaces `tag_loss_weight`; augmentation and checkpoints are the caller's.
         prepare: maps a batch of images, already on the device, to the trunk's input; None passes them on.
-        device: `auto` (CUDA if there is one), `cpu` or `cuda`.
+        device: `auto` (the card that the trunk is on, else CUDA if there is one), `cpu`, `cuda`, or one of several,
+            `cuda:1`.
         precision: `auto`, `float32` or `bfloat16`.
         num_items: items in an epoch; needed for a budget in epochs.
         pos_weights: `[N]` weight of each tag's positive terms, or None.
@@ -107,7 +112,7 @@ class Trainer:
         threads: ThreadTuner | None = None,
         cores: int | None = None,
     ) -> None:
-        self.device = choose_device(device)
+        self.device = trunk_device(device, trunk)
         self.precision = choose_precision(precision, self.device)
         self.trunk, self.head, self.config = trunk.to(self.device), head, config
         self.prepare = prepare or (lambda images: images)
@@ -117,7 +122,7 @@ class Trainer:
         self.threads = threads
         self.optimizer = make_optimizer(self.trunk, config)
         self.tuner = self._make_tuner(tell, cores) if config.auto_negatives else None
-        spans = DeviceSpans(self.device) if self.tuner is not None and self.device.type == "cuda" else None
+        spans = DeviceSpans(self.device) if self.device.type == "cuda" else None
         self.pipeline = Pipeline(
             self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights, spans=spans
         )
@@ -209,8 +214,10 @@ class Trainer:
         seconds = self.timer.take(self.progress.step)
         self._full_size = max(self._full_size, len(images))
         is_full = len(images) == self._full_size
+        spans = self.pipeline.spans
+        device_s = None if spans is None else spans.end_step(seconds.get("wait", 0.0))
         if self.tuner is not None:
-            self._tune(self.tuner, is_full, seconds)
+            self._tune(self.tuner, is_full, seconds, device_s)
         if self.threads is not None:
             self.threads.end_step(load_s=seconds.get("load", 0.0), is_full=is_full)
         self._advance(len(images))
@@ -221,6 +228,7 @@ class Trainer:
             self.head.row_lr,
             fraction,
             sum(-(-len(part.images) // self.head.config.chunk_size) for part in parts),
+            wait_s=(seconds if device_s is None else device_s).get("wait", 0.0),
             seconds=seconds,
         )
 
@@ -229,9 +237,9 @@ class Trainer:
             self.head.num_negatives = self.progress.num_negatives
         return NegativesTuner(self.head, self.config, tell, cores)
 
-    def _tune(self, tuner: NegativesTuner, is_full: bool, seconds: dict[str, float]) -> None:
-        spans = self.pipeline.spans
-        device_s = None if spans is None else spans.end_step(seconds.get("wait", 0.0))
+    def _tune(
+        self, tuner: NegativesTuner, is_full: bool, seconds: dict[str, float], device_s: dict[str, float] | None
+    ) -> None:
         tuner.end_step(seconds, device_s, self.pipeline.chunk_s, is_full=is_full)
         self.progress.num_negatives = self.head.num_negatives
 
@@ -241,9 +249,7 @@ class Trainer:
             raise DataError("a batch has no examples; expected one at least: leave empty batches out.")
         with self.timer.phase("augment"):
             inputs = self.prepare(torch.as_tensor(images).to(self.device, non_blocking=True))
-        batch = TagBatch.of(tags, self.head.num_tags)
-        if len(batch) != len(inputs):
-            raise DataError(f"tags are given for {len(batch)} examples, images for {len(inputs)}.")
+        batch = read_tags(tags, self.head.num_tags, len(inputs), "images")
         num_parts = max(1, min(self.config.microbatches, len(inputs) // 2))
         bounds = np.linspace(0, len(inputs), num_parts + 1).astype(int)
         return [MicroBatch(inputs[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]

@@ -18,6 +18,7 @@ from hybrid.data.view import View
 from hybrid.device import choose_device, describe
 from hybrid.features import resized
 from hybrid.head import WideHead
+from hybrid.last_save import save_at_last
 from hybrid.metrics_log import MetricsLog
 from hybrid.order import epoch_order
 from hybrid.own_workers import WORKERS_START_S
@@ -123,12 +124,12 @@ class TrainingRun:
         return inverse_frequency_weights(self.view.vocabulary.counts, len(self.view.train_items))
 
     def train(self) -> bool:
-        """Train until the budget is spent or the launcher asks to stop; saves at the end.
+        """Train until the budget is spent or the launcher asks to stop; saves at the end, if there was a step.
 
         Returns:
             Whether the budget was spent.
         """
-        trainer, router = self.trainer, self.head.router
+        trainer, router, first_step = self.trainer, self.head.router, self.trainer.progress.step
         if trainer.fraction >= 1:
             self._note("the budget is spent: nothing more is learned. To go on, resume with more --minutes or --epochs")
             return True
@@ -148,7 +149,10 @@ class TrainingRun:
                 trainer.progress.epoch += 1
                 trainer.progress.num_examples_of_epoch, trainer.progress.last_item = 0, None
         self.reporter.flush()
-        self.save()
+        if trainer.progress.step > first_step:
+            save_at_last(self.save, router.service, self.supervision)
+        else:  # an untrained checkpoint would make this run the `last` one, before those that learned something
+            self._note("stopped before a step: nothing new was learned, so nothing is saved")
         return trainer.fraction >= 1
 
     def save(self) -> None:
@@ -164,9 +168,14 @@ class TrainingRun:
             head=self.config.head,
             progress=dataclasses.asdict(progress),
             device=self.trainer.device,
-            tell=lambda done, total: self.supervision.progress("save", "saving a checkpoint", done, total),
+            tell=self._while_saving,
         )
         self.pace.saved(time.monotonic() - start_s)
+
+    def _while_saving(self, done: int, total: int) -> None:
+        """A large matrix takes minutes, in which workers that are scaled away wait to be let go."""
+        self.supervision.progress("save", "saving a checkpoint", done, total)
+        self.head.router.service()
 
     def close(self) -> None:
         """Close what was opened here; workers and matrix stay with their owner."""

@@ -147,7 +147,10 @@ def _factory(name: str) -> Callable[..., nn.Module]:
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as e:
-        raise ConfigError(f"trunk.factory = {name!r} cannot be imported: {e}. Is the module on PYTHONPATH?") from e
+        raise ConfigError(
+            f"trunk.factory = {name!r} cannot be imported: {e}. "
+            "Is the module in the working directory or on PYTHONPATH?"
+        ) from e
     if not callable(factory):
         raise ConfigError(
             f"trunk.factory = {name!r} is a {type(factory).__name__}, expected a function of dim and image_size."

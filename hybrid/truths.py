@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid.data.ragged import Ragged
 from workers.errors import DataError
 
 
@@ -75,8 +76,6 @@ def select_truths(item_offsets: NDArray, item_tags: NDArray, num_unseen_I: NDArr
         items: int64, the items wanted.
     """
     items = np.asarray(items, np.int64)
-    starts, lengths = item_offsets[items], item_offsets[items + 1] - item_offsets[items]
-    offsets = np.zeros(len(items) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    source_X = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return Truths(offsets, np.asarray(item_tags[source_X], np.int32), np.asarray(num_unseen_I[items], np.int64))
+    chosen = Ragged(item_offsets, item_tags).take(items)
+    tags = np.asarray(chosen.values, np.int32)
+    return Truths(chosen.offsets, tags, np.asarray(num_unseen_I[items], np.int64))

@@ -72,11 +72,18 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
     """Measure a run's last checkpoint on its test items."""
     _quiet()
     from hybrid.loaded import load
+    from hybrid.measured import NotStored
     from hybrid.tables import metrics_table
 
+    error = None
     with _progress() as progress:
-        tables = load(directory).evaluate(score, (map_least, map_most), progress)
+        try:
+            tables = load(directory).evaluate(score, (map_least, map_most), progress)
+        except NotStored as e:  # what was measured is shown all the same
+            error, tables = e, e.tables
     _show(lambda: [metrics_table(table, title=name) for name, table in tables.items()], _flat(tables), json_output)
+    if error is not None:
+        raise error
 
 
 @verbs.command()
@@ -227,10 +234,11 @@ def _show(tables: Callable[[], list[Any]], plain: Any, json_output: bool) -> Non
             click.echo(to_json(plain))
             return
         from rich.console import Console
+        from rich.text import Text
 
         console = Console()
         for table in tables():
-            console.print(table)
+            console.print(Text(table) if isinstance(table, str) else table)  # a path is no markup, whatever it holds
 
 
 def _flat(tables: dict[str, Any]) -> dict[str, Any]:

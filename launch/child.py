@@ -25,9 +25,9 @@ TRUNK_MEMORY = {
 large arrays lie on huge pages. Otherwise each step's are mapped, faulted in page by page, and unmapped again."""
 _TAIL_BYTES = 16 << 10
 _NEWS = re.compile(r"[\d-]+ [\d:,]+ INFO ")
-"""How a line of a log begins that warns of nothing."""
+"""The start of a log line that is only information."""
 _ERROR = "Error: "
-"""How the last words of a process begin that knows why it ends."""
+"""The start of the last message of a process that ends with a known error."""
 _TERMINATE_S = 5.0
 _REAP_S = 10.0
 

@@ -15,6 +15,11 @@ import zmq
 
 from workers.errors import HybridError, RunError
 
+
+class NoAnswer(RunError):
+    """A launcher did not answer in time: it is busy, or was about to end."""
+
+
 Handler = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Answers a request; raises HybridError to refuse it."""
 
@@ -24,7 +29,11 @@ _REPLY_LIMIT_S = 10.0
 
 
 class ControlServer:
-    """The launcher's end."""
+    """The launcher's end.
+
+    Raises:
+        RunError: there can be no socket at the endpoint.
+    """
 
     def __init__(self, endpoint: str, handlers: Mapping[str, Handler]) -> None:
         self.endpoint = endpoint
@@ -32,7 +41,13 @@ class ControlServer:
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REP)
         self.socket.setsockopt(zmq.LINGER, 500)
         self.socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
-        self.socket.bind(endpoint)
+        try:
+            self.socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self.socket.close(0)
+            raise RunError(
+                f"no socket can be made at {endpoint}: {error}. Set TMPDIR to a folder on a local disk."
+            ) from error
 
     def serve(self) -> None:
         """Answer the requests that have arrived; does not wait."""
@@ -41,32 +56,43 @@ class ControlServer:
                 frames = self.socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            self.socket.send(msgpack.packb(self._answer(frames)), zmq.DONTWAIT)
+            self.socket.send(self._reply(frames), zmq.DONTWAIT)
 
     def close(self) -> None:
         """Close the socket; safe to call twice."""
         self.socket.close()
 
-    def _answer(self, frames: list[bytes]) -> dict[str, Any]:
+    def _reply(self, frames: list[bytes]) -> bytes:
+        reply: bytes
         try:
-            request = msgpack.unpackb(frames[0])
-            if len(frames) != 1 or not isinstance(request, dict):
-                raise RunError(f"control: a request is one map, got {len(frames)} frames.")
-            handler = self._handlers.get(str(request.get("op")))
-            if handler is None:
-                raise RunError(f"control: op = {request.get('op')!r}, expected one of {', '.join(self._handlers)}.")
-            return {"ok": True, **handler(request)}
+            reply = msgpack.packb({"ok": True, **self._answer(frames)})
         except HybridError as error:
-            return {"ok": False, "error": str(error)}
-        except Exception as error:  # noqa: BLE001 - msgpack raises many types on hostile bytes; the run must go on
-            return {"ok": False, "error": f"control: not a request: {error}"}
+            reply = _refusal(str(error))
+        except Exception as error:  # noqa: BLE001 - hostile bytes, or an answer that cannot be packed; the run goes on
+            reply = _refusal(f"control: cannot be answered: {error}")
+        return reply
+
+    def _answer(self, frames: list[bytes]) -> dict[str, Any]:
+        request = msgpack.unpackb(frames[0])
+        if len(frames) != 1 or not isinstance(request, dict):
+            raise RunError(f"control: a request is one map, got {len(frames)} frames.")
+        handler = self._handlers.get(str(request.get("op")))
+        if handler is None:
+            raise RunError(f"control: op = {request.get('op')!r}, expected one of {', '.join(self._handlers)}.")
+        return handler(request)
+
+
+def _refusal(reason: str) -> bytes:
+    packed: bytes = msgpack.packb({"ok": False, "error": reason.encode(errors="backslashreplace").decode()})
+    return packed
 
 
 def ask(endpoint: str, op: str, timeout_s: float = _REPLY_LIMIT_S, **fields: Any) -> dict[str, Any]:
     """One request to a launcher.
 
     Raises:
-        RunError: the launcher refused, or did not answer in time.
+        NoAnswer: the launcher did not answer in time.
+        RunError: it refused.
     """
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
     try:
@@ -74,7 +100,7 @@ def ask(endpoint: str, op: str, timeout_s: float = _REPLY_LIMIT_S, **fields: Any
         socket.connect(endpoint)
         socket.send(msgpack.packb({"op": op, **fields}))
         if not socket.poll(int(timeout_s * 1000)):
-            raise RunError(f"the launcher did not answer {op!r} within {timeout_s:g} s at {endpoint}.")
+            raise NoAnswer(f"the launcher did not answer {op!r} within {timeout_s:g} s at {endpoint}.")
         reply = msgpack.unpackb(socket.recv())
     finally:
         socket.close(0)

@@ -30,14 +30,20 @@ _WORKER_SHARES = {
 }
 """Column -> phases of a worker whose shares it adds up."""
 _NARROW_SHARES = ("busy", "kernel")
-_STATE_STYLES = {"ready": "green", "busy": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
+_STATE_STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
 
 
 class LiveView:
-    """Redraws a snapshot in place; drawn by its caller's thread, so it can never hang a run."""
+    """Redraws a snapshot in place, in its caller's thread, which waits as long as the terminal takes nothing."""
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis")
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            redirect_stdout=False,  # else whoever prints in another thread would wait for the terminal, too
+            redirect_stderr=False,
+            vertical_overflow="ellipsis",
+        )
         self._drawn_s = 0.0
 
     def start(self) -> None:

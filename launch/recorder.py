@@ -39,7 +39,7 @@ class Recorder:
         """Record how what runs inside ends; if that cannot be written, whatever ended it is raised all the same.
 
         Args:
-            stopping: raised when the run ends early because it was asked to.
+            stopping: raised when the run ends early, in order, because it was asked to.
             was_stopped: whether a run that ended in order had been asked to.
         """
         try:

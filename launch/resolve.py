@@ -105,6 +105,20 @@ def resolve_resumed(
     return after
 
 
+def check_path(name: str, path: str) -> None:
+    """Refuse a path that the files of a run cannot hold, before a run directory is made.
+
+    Raises:
+        ConfigError: it is not UTF-8.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{name} = {path!r}, but it must be UTF-8, as all files of a run are. Give the folder another name."
+        ) from error
+
+
 def check_device(config: RunConfig) -> None:
     """Refuse a card where the installed torch can use none, before anything starts; of others torch itself will tell.
 
@@ -198,8 +212,10 @@ def _make_absolute(flat: Flat) -> None:
     source, cache = flat.get("data.source"), flat.get("data.cache_dir")
     if isinstance(source, str) and source.startswith("folder:") and source != "folder:":
         flat["data.source"] = f"folder:{Path(source.removeprefix('folder:')).expanduser().resolve()}"
+        check_path("data.source", flat["data.source"])
     if isinstance(cache, str) and cache:
         flat["data.cache_dir"] = str(Path(cache).expanduser().resolve())
+        check_path("data.cache_dir", flat["data.cache_dir"])
 
 
 def _nest(flat: Flat) -> dict[str, Any]:

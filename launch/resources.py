@@ -1,4 +1,4 @@
-"""What a run owns outside its directory: private endpoints, the tag matrix in shared memory."""
+"""What a run owns outside its directory: private endpoints, the tag matrix and the ring in shared memory."""
 
 import json
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import MatrixMismatch, RunError
 from workers.matrix import TagMatrix
 from workers.matrix_io import Tell, load_matrix
+from workers.ring import Ring, make_ring
 from workers.tag_weights import inverse_frequency_weights
 
 PREPARED_FILE = "prepared.json"
@@ -25,7 +26,7 @@ class Endpoints:
 
     @classmethod
     def make(cls) -> "Endpoints":
-        """A fresh directory of mode 0700."""
+        """A fresh directory of mode 0700; RunError if there is nowhere to make it."""
         return cls(make_endpoint())
 
     @property
@@ -123,3 +124,17 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None, 
             f"and trunk.dim is {config.trunk.dim}. Was the data set changed? Start a fresh run."
         )
     return matrix
+
+
+def open_ring(config: RunConfig) -> Ring | None:
+    """The ring of a run; None where everything goes over ZeroMQ.
+
+    Raises:
+        RunError: the system refuses the memory, or a descriptor for it.
+    """
+    try:
+        return make_ring(config.transport, config.head.chunk_size, config.trunk.dim)
+    except (MemoryError, OSError) as error:
+        raise RunError(
+            f"the ring cannot be made: {error}. Free some memory, or go without it: --transport zmq."
+        ) from error

@@ -40,7 +40,7 @@ def print_end(console: Console, directory: Path, record: RunRecord, state: str) 
 
 
 def describe_end(directory: Path, record: RunRecord, state: str) -> str:
-    """A sentence or two: for a run that was asked something that only a living one can answer, too."""
+    """How the run ended, in a sentence or two; also the error of verbs that need a live run."""
     if state == "died":
         return (
             f"{directory} is not running: its launcher (process {record.pid}) died while it was {record.state}, "

@@ -55,17 +55,22 @@ class RunLock:
         """Claim the directory.
 
         Raises:
-            RunError: another launcher that is alive holds it, or nobody may write there.
+            RunError: another launcher that is alive holds it, nobody may write there, or the file system has no locks.
         """
         with as_run_error(directory):
             self._fd = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        for attempt in range(_LOCK_TRIES):  # `is_alive` of another process may hold the lock for an instant
-            if _try_lock(self._fd, fcntl.LOCK_EX):
-                return
-            if attempt + 1 < _LOCK_TRIES:
-                time.sleep(_LOCK_PAUSE_S)
-        os.close(self._fd)
-        raise RunError(f"run {directory} is alive{_pid_of(directory)}: stop it first, with `hybrid stop {directory}`.")
+        try:
+            for attempt in range(_LOCK_TRIES):  # `is_alive` of another process may hold the lock for an instant
+                if _try_lock(self._fd, fcntl.LOCK_EX, directory):
+                    return
+                if attempt + 1 < _LOCK_TRIES:
+                    time.sleep(_LOCK_PAUSE_S)
+            raise RunError(
+                f"run {directory} is alive{_pid_of(directory)}: stop it first, with `hybrid stop {directory}`."
+            )
+        except RunError:
+            os.close(self._fd)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -148,13 +153,17 @@ def read_record(directory: Path) -> RunRecord:
 
 
 def is_alive(directory: Path) -> bool:
-    """Whether a launcher holds the run now."""
+    """Whether a launcher holds the run now.
+
+    Raises:
+        RunError: the file system has no locks.
+    """
     try:
         fd = os.open(directory / _LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        return not _try_lock(fd, fcntl.LOCK_SH)
+        return not _try_lock(fd, fcntl.LOCK_SH, directory)
     finally:
         os.close(fd)
 
@@ -258,9 +267,14 @@ def _pid_of(directory: Path) -> str:
         return ""
 
 
-def _try_lock(fd: int, how: int) -> bool:
+def _try_lock(fd: int, how: int, directory: Path) -> bool:
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise RunError(
+            f"{directory} cannot be locked: {error.strerror}. Runs need a file system with file locks: choose a place "
+            "on one with --run-dir."
+        ) from error

@@ -10,7 +10,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class StopSignals:
     """While it is entered, SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
 
-    Those that whoever started the process has it ignore (`nohup`: SIGHUP) stay ignored.
+    A signal that was already ignored when the process started (SIGHUP under `nohup`) stays ignored.
     """
 
     def __init__(self) -> None:

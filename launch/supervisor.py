@@ -9,13 +9,15 @@ from typing import Any
 
 import zmq
 
+from launch.checkpoint_cost import checkpoint_remark
 from launch.child import TRUNK_MEMORY, Child, child_environment
 from launch.config import RunConfig
 from launch.control import ControlServer
+from launch.interruption import Interrupted, StoppedBeforeStart
 from launch.placement import Placement, place_run
 from launch.profile import open_profile
 from launch.recorder import Recorder
-from launch.resources import Endpoints, Prepared, make_matrix
+from launch.resources import Endpoints, Prepared, make_matrix, open_ring
 from launch.runs import latest_checkpoint, step_of
 from launch.snapshot import Snapshot
 from launch.start_up import StartUp
@@ -29,15 +31,11 @@ from workers.lifeline import Lifeline
 from workers.link import Link, Message
 from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.pool import WorkerPool
-from workers.ring import Ring, make_ring
+from workers.ring import Ring
 
 _TICK_MS = 100
 _STOP_SILENCE_S = 300.0  # a trunk that is stopping says what it does; silence this long means that it hangs
 _POOL_CLOSE_S = 10.0
-
-
-class Interrupted(Exception):
-    """The run ends before its work is done, because it was asked to."""
 
 
 class Supervisor:
@@ -56,7 +54,7 @@ class Supervisor:
         directory: the run directory, which exists.
         config: the resolved settings.
         resume: go on from the newest checkpoint, if there is one.
-        view: shows the state.
+        view: shows the state; must not wait for whoever reads it.
         snapshot: what is shown; read it after `run` for metrics and outputs.
     """
 
@@ -77,7 +75,7 @@ class Supervisor:
 
         Raises:
             Interrupted: it was stopped before the first step, or ended by force.
-            RunError: a process failed; the message holds the end of its log.
+            RunError: a process failed (the message holds the end of its log), or the system refuses what a run needs.
             WorkerLost: workers die as fast as they are replaced.
         """
         with contextlib.ExitStack() as stack:
@@ -88,7 +86,7 @@ class Supervisor:
             self.view.start()
             stack.callback(lambda: self.view.stop(self.snapshot))
             self._recorder = Recorder(self.directory, self.snapshot, endpoints.control)
-            stack.enter_context(self._recorder.until_the_end(Interrupted, self._was_stopped))
+            stack.enter_context(self._recorder.until_the_end(StoppedBeforeStart, self._was_stopped))
             self._prepare(endpoints)
             self._train(endpoints, stack)
 
@@ -149,6 +147,8 @@ class Supervisor:
         matrix = make_matrix(self.config, prepared, checkpoint, self._see_load)
         self._start_up.reach("tag matrix")
         self._note(f"{prepared.num_train:,} training images, {prepared.num_tags:,} tags; {matrix.huge_pages}")
+        if remark := checkpoint_remark(matrix.nbytes, 60 * self.config.train.checkpoint_minutes):
+            self._note(remark)
         if checkpoint is not None:
             self._note(f"resuming from {checkpoint.name}")
         return matrix
@@ -158,10 +158,10 @@ class Supervisor:
         self.snapshot.show("matrix", "reading the tag matrix", done, total)
         self._serve()
         if self._signals.asked:
-            raise Interrupted("stopped before the first step")
+            raise StoppedBeforeStart
 
     def _make_ring(self, stack: contextlib.ExitStack) -> Ring | None:
-        ring = make_ring(self.config.transport, self.config.head.chunk_size, self.config.trunk.dim)
+        ring = open_ring(self.config)
         if ring is None:
             self._note("transport zmq: features and gradients go over ZeroMQ")
             return None
@@ -190,7 +190,9 @@ class Supervisor:
             self._watch(child, can_finish=verb == "train")
         finally:
             self._link = None
-            if child is not None:
+            if child is not None and verb == "train":
+                child.close(terminate_s=0.0)  # the trunk ignores SIGTERM
+            elif child is not None:
                 child.close()
             link.close(timeout_s=0.0)
             lifeline.close()
@@ -249,7 +251,7 @@ class Supervisor:
             raise Interrupted("interrupted twice: all processes were killed")
         if self._signals.asked and self._stop_sent_s is None:
             if not can_finish:
-                raise Interrupted("stopped before the first step")
+                raise StoppedBeforeStart
             self.snapshot.state = "stopping"
             self._stop_sent_s = self._heard_s = time.monotonic()
             if self._link is not None:

@@ -1,61 +1,94 @@
 """`hybrid train`, once its settings are known: a supervised run, its report, its exit status."""
 
+import contextlib
+import os
 import sys
+import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
 
 from launch.config import RunConfig
+from launch.interruption import Interrupted
 from launch.logs import logging_to
 from launch.report import print_report, resume_command, shown_path, way_on
 from launch.runs import RunLock, write_config
 from launch.snapshot import Snapshot
-from launch.supervisor import Interrupted, Supervisor
+from launch.supervisor import Supervisor
 from launch.views import choose_console, choose_view
 from workers.errors import HybridError
 from workers.json_text import to_json
 
 INTERRUPTED_STATUS = 130
 FAILED_STATUS = 1
+_LAST_WORDS_S = 2.0
 
 
 def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool) -> int:
     """Run it; prints what happened and returns the exit status.
 
+    Where the reader of its output takes nothing, the process ends here, with that status.
+
     Raises:
-        RunError: another launcher holds the run directory.
+        RunError: another launcher holds the run directory, or its file system has no locks.
     """
     console = choose_console(json_output=json_output)
+    view = choose_view(console)
     snapshot = Snapshot(run=shown_path(directory), source=config.data.source)
     with RunLock(directory), logging_to(directory / "log" / "launcher.log"):
         write_config(directory, config)
-        supervisor = Supervisor(directory, config, resume=resume, view=choose_view(console), snapshot=snapshot)
-        status = _supervise(supervisor)
-    if json_output:
-        results = {"metrics": snapshot.metrics, "outputs": snapshot.outputs}
-        click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
-    elif status == 0:
-        _report(console, snapshot, directory, config)
+        status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
+
+    def conclude() -> None:
+        if json_output:
+            results = {"metrics": snapshot.metrics, "outputs": snapshot.outputs}
+            click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
+        if told:
+            print(told, file=sys.stderr, flush=True)
+        elif not json_output:
+            _report(console, snapshot, directory, config)
+
+    if view.is_stuck:
+        _leave(status, conclude)
+    conclude()
     return status
 
 
-def _supervise(supervisor: Supervisor) -> int:
-    """The exit status; whatever ends the run early is said, with the command that goes on with it."""
+def _supervise(supervisor: Supervisor) -> tuple[int, str]:
+    """The exit status, and what ended the run early, if anything did, with the command that goes on with it."""
     try:
         supervisor.run()
     except Interrupted as interruption:
-        _say(f"\n{interruption}.{_notes(interruption)}\n\n{way_on(supervisor.directory)}")
-        return INTERRUPTED_STATUS
+        return INTERRUPTED_STATUS, f"\n{interruption}.{_notes(interruption)}\n\n{way_on(supervisor.directory)}"
     except HybridError as error:
         way = way_on(supervisor.directory, is_broken=not supervisor.snapshot.step)
-        _say(f"\nError: {error}{_notes(error)}\n\n{way}")
-        return FAILED_STATUS
+        return FAILED_STATUS, f"\nError: {error}{_notes(error)}\n\n{way}"
     except Exception:  # noqa: BLE001 - a defect of ours: still say how to go on
-        _say(f"\n{traceback.format_exc()}\nThis is a defect of the launcher.\n\n{way_on(supervisor.directory)}")
-        return FAILED_STATUS
-    return 0
+        defect = f"{traceback.format_exc()}\nThis is a defect of the launcher."
+        return FAILED_STATUS, f"\n{defect}\n\n{way_on(supervisor.directory)}"
+    return 0, ""
+
+
+def _leave(status: int, conclude: Callable[[], None]) -> NoReturn:
+    """End a process of which one output takes nothing; what it has to say, another output may take.
+
+    Not by `sys.exit`: Python would flush that output first, wait for the lock that the view's thread holds, and abort.
+    """
+
+    def attempt() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            conclude()
+
+    try:
+        last_words = threading.Thread(target=attempt, name="last words", daemon=True)
+        last_words.start()
+        last_words.join(_LAST_WORDS_S)
+    finally:
+        os._exit(status)
 
 
 def _notes(error: Exception) -> str:
@@ -63,12 +96,9 @@ def _notes(error: Exception) -> str:
     return "".join(f"\nAlso: {note}" for note in getattr(error, "__notes__", ()))
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _report(console: Console, snapshot: Snapshot, directory: Path, config: RunConfig) -> None:
     if snapshot.state == "stopped":
-        click.echo(f"\nStopped and saved. To go on:\n\n  {resume_command(directory)}")
+        what = "Stopped and saved" if snapshot.step else "Stopped before a step, with nothing to save"
+        click.echo(f"\n{what}. To go on:\n\n  {resume_command(directory)}")
     if snapshot.metrics or snapshot.state == "finished":
         print_report(console, snapshot, directory, config.data.source)

@@ -34,6 +34,10 @@ class NumberOrAuto(click.ParamType):
 
     name = "INTEGER|auto"
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """As it must be written; click would show it in capitals."""
+        return self.name
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """`auto` as it is, anything else as a number; a usage error otherwise."""
         if value == AUTO or isinstance(value, int):

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from launch.resolve import check_device, resolve, resolve_resumed
+from launch.resolve import check_device, check_path, resolve, resolve_resumed
 from launch.run_argument import RUN
 from launch.runs import create_run
 from launch.train_options import given_settings, train_options
@@ -29,7 +29,11 @@ a second Ctrl-C ends everything at once.
 
 @click.command(epilog=_EPILOG)
 @train_options
-@click.option("--private-negatives", is_flag=True, help="Draw negatives for each example instead of for each chunk.")
+@click.option(
+    "--private-negatives",
+    is_flag=True,
+    help="Draw negatives for each example instead of for each chunk; give --negatives too, 20 say.",
+)
 @click.option("--pin/--no-pin", "pin", default=None, help="Keep the trunk and each worker to cores of their own.")
 @click.option(
     "--profile", is_flag=True, help=f"Trace {PROFILE_STEPS} steps into trace.json, which ui.perfetto.dev opens."
@@ -69,6 +73,8 @@ def train(
     else:
         directory, settings = None, resolve(file, named, sets)
     check_device(settings)
+    if run_dir is not None:
+        check_path("--run-dir", str(run_dir))
     directory = directory or create_run(settings, run_dir)
 
     from launch.train import train as run_training  # late: it loads numpy and numba, which --help must not

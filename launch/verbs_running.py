@@ -30,7 +30,9 @@ def status(directory: Path | None, json_output: bool) -> None:
         click.echo(to_json({"runs": [asdict(one) for one in runs]}) if json_output else describe_runs(runs))
         return
 
-    record, found = read_record(directory), _ask_status(directory)
+    answer = _answer(directory, "status")
+    found = answer["status"] if answer else None
+    record = read_record(directory)  # after the question: a run that has ended since has recorded how
     state = found["state"] if found else last_state(record)
     if json_output:
         known = {"run": str(directory), "pid": record.pid, "started": record.started, "alive": found is not None}
@@ -51,6 +53,8 @@ def status(directory: Path | None, json_output: bool) -> None:
 def scale(directory: Path, workers: int, json_output: bool) -> None:
     """Change the number of workers of a run that goes on; no step is lost."""
     answer = _ask(directory, "scale", workers=workers)
+    if answer is None:
+        raise _not_running(directory)
     same = answer["before"] == answer["workers"]
     change = f"stays at {answer['workers']}" if same else f"scaling from {answer['before']} to {answer['workers']}"
     remark = f"; {answer['remark']}" if answer.get("remark") else ""
@@ -66,8 +70,8 @@ def scale(directory: Path, workers: int, json_output: bool) -> None:
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) -> None:
     """Let a run finish its step, save and exit; the exit status is 1 if it failed or died instead."""
-    _ask(directory, "stop")
-    if no_wait:
+    answer = _ask(directory, "stop")
+    if no_wait and answer is not None:
         _show("stopping: the run finishes its step and saves", {"state": "stopping"}, json_output)
         return
     deadline = time.monotonic() + timeout_s
@@ -81,19 +85,33 @@ def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) ->
         raise click.exceptions.Exit(1)
 
 
-def _ask(directory: Path, op: str, **fields: Any) -> dict[str, Any]:
-    """Ask the launcher of a run that must be alive."""
-    from launch.control import ask
+def _ask(directory: Path, op: str, **fields: Any) -> dict[str, Any] | None:
+    """Ask the launcher of a run that must be alive; None if it ended before it could answer."""
+    if not is_alive(directory):
+        raise _not_running(directory)
+    return _answer(directory, op, **fields)
+
+
+def _answer(directory: Path, op: str, **fields: Any) -> dict[str, Any] | None:
+    """What the launcher of a run answers; None if there is none, or none any more."""
+    from launch.control import NoAnswer, ask
+
+    control = read_record(directory).control
+    if not is_alive(directory):
+        return None
+    try:
+        return ask(control, op, **fields)
+    except NoAnswer:
+        if is_alive(directory):
+            raise
+        return None
+
+
+def _not_running(directory: Path) -> RunError:
     from launch.run_end import describe_end
 
     record = read_record(directory)
-    if not is_alive(directory):
-        raise RunError(describe_end(directory, record, last_state(record)))
-    return ask(record.control, op, **fields)
-
-
-def _ask_status(directory: Path) -> dict[str, Any] | None:
-    return _ask(directory, "status")["status"] if is_alive(directory) else None
+    return RunError(describe_end(directory, record, last_state(record)))
 
 
 def _show(text: str, values: dict[str, Any], json_output: bool) -> None:

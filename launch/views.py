@@ -1,7 +1,12 @@
 """What shows a run while it goes on."""
 
+import errno
+import io
+import logging
+import os
 import sys
-from collections.abc import Callable
+import threading
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from rich.console import Console
@@ -10,9 +15,14 @@ from launch.live import LiveView
 from launch.plain import PlainView
 from launch.snapshot import Snapshot
 
+_MAX_NOTES = 200
+_STOP_S = 1.0
+
+_log = logging.getLogger(__name__)
+
 
 class View(Protocol):
-    """Shows snapshots; never waits."""
+    """Shows snapshots; may wait for whoever reads them, unless it is a `DetachedView`."""
 
     def start(self) -> None: ...
 
@@ -26,37 +36,113 @@ class View(Protocol):
         """Show the last state and let the terminal go."""
 
 
-class Detachable:
-    """Another view, for as long as its terminal or pipe exists: a run outlives who watched it."""
+@dataclass(slots=True)
+class _Mail:
+    """What is to be shown next."""
+
+    snapshot: Snapshot | None = None
+    notes: list[str] = field(default_factory=list)
+    num_dropped: int = 0
+    is_forced: bool = False
+    is_last: bool = False
+
+
+class DetachedView:
+    """Another view, drawn by a thread of its own: a run outlives who watched it, and waits for nobody who is slow.
+
+    Whoever reads slowly sees fewer states, since a later one takes the place of one that was not drawn yet. Notes wait
+    for their turn, as many as there is room for.
+
+    Concurrency: only the thread calls the other view. It draws shallow copies of snapshots: what these hold is replaced
+    or grows at its end, so that nothing that is drawn changes meanwhile.
+    """
 
     def __init__(self, view: View) -> None:
-        self._view: View | None = view
+        self._view = view
+        self._mail, self._has_mail = _Mail(), threading.Condition()
+        self._thread = threading.Thread(target=self._show_all, name="view", daemon=True)
+
+    @property
+    def is_stuck(self) -> bool:
+        """After `stop`: whether its thread still waits for a reader. Whoever writes to the same stream waits, too."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
-        self._show(lambda view: view.start())
+        self._thread.start()
 
     def update(self, snapshot: Snapshot, *, force: bool = False) -> None:
-        self._show(lambda view: view.update(snapshot, force=force))
+        with self._has_mail:
+            self._mail.snapshot = replace(snapshot)
+            self._mail.is_forced |= force
+            self._has_mail.notify()
 
     def note(self, text: str) -> None:
-        self._show(lambda view: view.note(text))
+        with self._has_mail:
+            if len(self._mail.notes) < _MAX_NOTES:
+                self._mail.notes.append(text)
+            else:
+                self._mail.num_dropped += 1
+            self._has_mail.notify()
 
     def stop(self, snapshot: Snapshot) -> None:
-        self._show(lambda view: view.stop(snapshot))
+        with self._has_mail:
+            self._mail.snapshot = replace(snapshot)
+            self._mail.is_last = True
+            self._has_mail.notify()
+        self._thread.join(_STOP_S)
 
-    def _show(self, action: Callable[[View], None]) -> None:
-        if self._view is not None:
-            try:
-                action(self._view)
-            except OSError:  # the terminal was closed, or the reader of the pipe has left
-                self._view = None
+    def _show_all(self) -> None:
+        try:
+            self._view.start()
+            is_last = False
+            while not is_last:
+                mail = self._take()
+                self._show(mail)
+                is_last = mail.is_last
+        except (OSError, ValueError) as error:
+            # The terminal was closed, the reader of the pipe has left, or there is a character that it cannot take.
+            _log.info("the run goes on without its view: %s", error)
+
+    def _take(self) -> _Mail:
+        with self._has_mail:
+            self._has_mail.wait_for(lambda: self._mail != _Mail())
+            mail, self._mail = self._mail, _Mail()
+        return mail
+
+    def _show(self, mail: _Mail) -> None:
+        for text in mail.notes:
+            self._view.note(text)
+        if mail.num_dropped:
+            self._view.note(f"further notes, dropped since they came faster than they were read: {mail.num_dropped}")
+        if mail.snapshot is None:
+            return
+        if mail.is_last:
+            self._view.stop(mail.snapshot)
+        else:
+            self._view.update(mail.snapshot, force=mail.is_forced)
 
 
-def choose_view(console: Console) -> View:
-    """A live view on a terminal, plain lines elsewhere."""
-    return Detachable(LiveView(console) if console.is_terminal else PlainView(console.file))
+class _RunConsole(Console):
+    """Leaves the process alone when the reader of a pipe has left, where rich would end it."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def choose_view(console: Console) -> DetachedView:
+    """A live view on a terminal that can show one, plain lines elsewhere."""
+    return DetachedView(LiveView(console) if _can_redraw(console) else PlainView(console.file))
 
 
 def choose_console(*, json_output: bool) -> Console:
     """Standard output, or standard error where standard output is kept for one JSON object."""
-    return Console(file=sys.stderr if json_output else sys.stdout, highlight=False)
+    file = sys.stderr if json_output else sys.stdout
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(errors="backslashreplace")  # as standard error is: no name of a file or tag ends the output
+    return _RunConsole(file=file, highlight=False)
+
+
+def _can_redraw(console: Console) -> bool:
+    """Whether it moves its cursor and has the characters of curves; `is_terminal` alone believes $FORCE_COLOR."""
+    is_terminal = console.file.isatty() and console.is_terminal and console.is_interactive
+    return is_terminal and not console.is_dumb_terminal and console.encoding.startswith("utf")

@@ -48,14 +48,16 @@ def run_launcher(folder: Path, *arguments: str, **script: Any) -> subprocess.Com
     )
 
 
-def start_launcher(folder: Path, *arguments: str, **script: Any) -> subprocess.Popen[str]:
+def start_launcher(
+    folder: Path, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE, **script: Any
+) -> subprocess.Popen[str]:
     """Start `hybrid ARGUMENTS` in a folder, in a group of its own."""
     return subprocess.Popen(
         launcher_command(*arguments),
         cwd=folder,
         env=launcher_environment(folder, **script),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
         text=True,
         process_group=0,
     )

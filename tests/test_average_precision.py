@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from hybrid.average_precision import COUNTING_LIMIT, average_precision_Q, chance_Q, tags_to_rank
 from hybrid.truths import Truths
@@ -43,6 +44,13 @@ def scored(scores_QI, is_true_QI, bounds=(1, 10_000), block=2):
     rows = scores_QI[wanted.tags_Q]
     blocks = (rows[at : at + block] for at in range(0, len(rows), block))
     return average_precision_Q(np.eye(scores_QI.shape[1], dtype=np.float32), blocks, wanted)
+
+
+def test_autocast_around_it_rounds_nothing():
+    """In bfloat16 both images of the second tag would tie."""
+    scores, is_true = [[3.0, 2.0], [1.001, 1.0]], [[1, 0], [0, 1]]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert scored(scores, is_true).tolist() == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -185,6 +185,13 @@ def test_the_table_names_every_loss_of_the_hybrid(recorded):
     assert "0.700 (dense 0) against 0.550 (hybrid, mean of 1 and 2 workers)" in losses[0]
 
 
+def test_seeds_of_a_rival_count_with_their_mean():
+    record = {"results": [curve_result("hybrid", 1, 10, 0.5, 10.0)]}
+    record["results"] += [curve_result("dense", 0, 10, p5, 1.0) for p5 in (0.9, 0.2)]
+    lines = {line.partition(":")[0]: line for line in gpu_only_report.losses(record)}
+    assert lines["10 tags, P@5"].endswith(": 0.550 (dense 0) against 0.500 (hybrid 1)"), "neither the best nor the last"
+
+
 def test_report_of_the_suite_is_written_from_the_json(recorded):
     table, plot = gpu_only_report.write_report(recorded)
     text = table.read_text()

@@ -95,7 +95,7 @@ def test_two_at_once_build_once(tmp_path: Path) -> None:
 
 def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"HYBRID_CACHE"):
+    with pytest.raises(DataError, match=r"--cache-dir or \$HYBRID_CACHE"):
         build_once(tmp_path / "file" / "thing", write_two, silent)
 
 

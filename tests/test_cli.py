@@ -1,6 +1,7 @@
 """The command line: help, suggestions, what verbs pass on, and how fast it can answer at all."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -82,6 +83,10 @@ def test_train_has_every_named_option():
     assert [flag for flag in TRAIN_FLAGS if flag not in shown] == []
 
 
+def test_help_shows_auto_as_it_must_be_written():
+    assert "--negatives INTEGER|auto" in invoke("train", "--help").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -122,6 +127,15 @@ def test_mistakes_are_explained_with_status_2(run, arguments, told):
 def test_a_mistaken_setting_leaves_no_run_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert invoke("train", "--dim", "7").exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--data", "--cache-dir", "--run-dir"])
+def test_a_path_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9")
+    result = invoke("train", option, f"folder:{name}" if option == "--data" else name)
+    assert result.exit_code == 2 and "must be UTF-8" in result.output
     assert list(tmp_path.iterdir()) == []
 
 

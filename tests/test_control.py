@@ -1,5 +1,6 @@
 """The control socket, the run record, the lock: how other terminals see a run."""
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from scripted_trunk import ROOT, wait_until
 
 from launch.cli import main
 from launch.config import RunConfig
-from launch.control import ControlServer, ask
+from launch.control import ControlServer, NoAnswer, ask
 from launch.run_argument import TRAINED_RUN
 from launch.runs import (
     RunLock,
@@ -45,6 +46,10 @@ def server(tmp_path):
             raise RunError("no thirteen")
         if request.get("workers") == 14:
             raise ZeroDivisionError("a defect")
+        if request.get("workers") == 15:
+            return {"workers": object()}
+        if request.get("workers") == 16:
+            raise RunError(f"no {os.fsdecode(bytes([255]))}")
         return {"workers": request["workers"]}
 
     control = ControlServer(f"ipc://{tmp_path}/control", {"scale": scale})
@@ -77,6 +82,10 @@ def test_an_unknown_request_is_refused_and_a_defect_does_not_end_the_server(serv
         ask(server.endpoint, "dance")
     with pytest.raises(RunError, match="a defect"):
         ask(server.endpoint, "scale", workers=14)
+    with pytest.raises(RunError, match=r"cannot be answered: .*serialize"):
+        ask(server.endpoint, "scale", workers=15)
+    with pytest.raises(RunError, match=r"no \\udcff"):
+        ask(server.endpoint, "scale", workers=16)
     assert ask(server.endpoint, "scale", workers=2) == {"workers": 2}
 
 
@@ -92,7 +101,7 @@ def test_hostile_requests_are_refused_and_the_server_lives_on(server, frames):
 
 
 def test_nobody_there_is_noticed_within_the_limit(tmp_path):
-    with pytest.raises(RunError, match="did not answer 'status'"):
+    with pytest.raises(NoAnswer, match="did not answer 'status'"):
         ask(f"ipc://{tmp_path}/nobody", "status", timeout_s=0.05)
 
 
@@ -191,6 +200,19 @@ def test_a_live_run_refuses_a_second_launcher(tmp_path):
         pass
 
 
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    with RunLock(tmp_path):
+        pass
+
+    def flock(fd, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    for look in (RunLock, is_alive):
+        with pytest.raises(RunError, match=r"cannot be locked: No locks available\..*--run-dir"):
+            look(tmp_path)
+
+
 def test_a_killed_launcher_holds_no_lock(tmp_path):
     code = "import sys, pathlib, launch.runs as r; lock = r.RunLock(pathlib.Path(sys.argv[1])); print('held'); input()"
     holder = subprocess.Popen(
@@ -230,6 +252,45 @@ def test_stop_fails_where_the_run_did_not_end_in_order(tmp_path, monkeypatch, re
     monkeypatch.setattr("launch.verbs_running._ask", lambda directory, op: {})
     result = CliRunner().invoke(main, ["stop", "last", "--json"])
     assert (json.loads(result.output), result.exit_code) == ({"state": told}, status)
+
+
+@pytest.mark.parametrize(
+    ("verb", "told", "status"),
+    [
+        (["status"], "is not running: finished.", 0),
+        (["stop"], ": finished", 0),
+        (["stop", "--no-wait"], ": finished", 0),
+        (["scale", "3"], "is not running: finished.", 1),
+    ],
+)
+def test_a_run_that_ends_before_it_answers_has_ended(tmp_path, monkeypatch, verb, told, status):
+    monkeypatch.chdir(tmp_path)
+    directory = create_run(RunConfig(), tmp_path / "runs" / "old")
+    write_record(directory, record())
+    lock = RunLock(directory)
+
+    def ask_in_vain(endpoint, op, **fields):
+        write_record(directory, record(state="finished"))
+        lock.__exit__(None, None, None)
+        raise NoAnswer("the launcher did not answer")
+
+    monkeypatch.setattr("launch.control.ask", ask_in_vain)
+    name, *rest = verb
+    result = CliRunner().invoke(main, [name, "last", *rest])
+    assert told in result.output.replace("\n", "") and result.exit_code == status
+
+
+def test_a_launcher_that_is_alive_and_does_not_answer_is_an_error(tmp_path, monkeypatch):
+    directory = create_run(RunConfig(), tmp_path / "run")
+    write_record(directory, record())
+
+    def ask_in_vain(endpoint, op, **fields):
+        raise NoAnswer("the launcher did not answer")
+
+    monkeypatch.setattr("launch.control.ask", ask_in_vain)
+    with RunLock(directory):
+        result = CliRunner().invoke(main, ["stop", str(directory)])
+    assert "did not answer" in result.output and result.exit_code == 1
 
 
 def test_the_status_of_an_ended_run_as_json(tmp_path, monkeypatch):

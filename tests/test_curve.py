@@ -79,6 +79,7 @@ def test_a_curve_spends_its_budget_on_training_alone(kind, tmp_path, monkeypatch
     result = run_curve(settings)
     assert result["memory_tuning"].items() >= {"MALLOC_TRIM_THRESHOLD_": "7", "MALLOC_MMAP_THRESHOLD_": None}.items()
     num_train = len(view.train_items)
+    assert result["data_fingerprint"] == view.fingerprint
     assert [point["examples"] for point in result["points"]] == [2 * num_train, 3 * num_train]
     trained_s, steps = sum(result["samples"]["step_s"]), len(result["samples"]["step_s"])
     assert result["examples_per_s"] == pytest.approx(3 * num_train / trained_s, rel=0.01)

@@ -1,10 +1,13 @@
 """Where the trunk computes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
 
 from hybrid import device
-from hybrid.device import choose_device, choose_precision, describe
+from hybrid.device import choose_device, choose_precision, describe, trunk_device
 from workers.errors import ConfigError
 
 
@@ -17,8 +20,17 @@ def test_auto_takes_cuda_if_there_is_one(monkeypatch, has_cuda):
 
 def test_cuda_without_a_card_is_refused_with_advice(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"trunk\.device = 'cuda'.*--device cpu"):
+    with pytest.raises(ConfigError, match=r"trunk\.device = 'cuda'.*--device cpu.*device=\"cpu\""):
         choose_device("cuda")
+
+
+def test_a_trunk_stays_on_its_card_under_auto_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    on_second = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device("cuda:1"))]))
+    assert trunk_device("auto", on_second) == torch.device("cuda:1")
+    assert trunk_device("cpu", on_second) == torch.device("cpu")
+    for elsewhere in (nn.Linear(2, 2), nn.Identity()):
+        assert trunk_device("auto", elsewhere) == torch.device("cuda")
 
 
 @pytest.mark.parametrize(("multiplies", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

@@ -61,11 +61,11 @@ def test_tags_are_the_union_over_languages_in_one_spelling(view: View) -> None:
 
 def test_drawings_keep_their_transparency_and_shape(view: View) -> None:
     for design, colour in (("noto", [255, 0, 0, 255]), ("openmoji", [255, 255, 0, 255])):
-        (image,) = view.images.get(np.array([view.names.index(f"{design}/1f420")]))
+        (image,) = view.images.read(np.array([view.names.index(f"{design}/1f420")]))[0]
         assert image.shape == (32, 32, 4)
         assert mean_colour(image[12:20, 12:20]) == colour
         assert mean_colour(image[:6])[3] == 0
-    (wide,) = view.images.get(np.array([view.names.index("noto/1f431")]))  # 16 x 8: centred, not stretched
+    (wide,) = view.images.read(np.array([view.names.index("noto/1f431")]))[0]  # 16 x 8: centred, not stretched
     assert mean_colour(wide[17:23, 12:20]) == [255, 0, 0, 255] and mean_colour(wide[:15])[3] == 0
 
 
@@ -136,8 +136,9 @@ def test_a_slice_is_prepared_alone(view: View) -> None:
     small = prepared(view.folder.parent.parent, max_items=12)
     assert len(small) == 12 and set(small.names) < set(view.names)
     for item, name in enumerate(small.names):
-        assert np.array_equal(small.images.get(np.array([item])), view.images.get(np.array([view.names.index(name)])))
-        assert small.png(item, 32) == view.png(view.names.index(name), 32)
+        same = view.names.index(name)
+        assert np.array_equal(small.images.read(np.array([item]))[0], view.images.read(np.array([same]))[0])
+        assert small.png(item, 32) == view.png(same, 32)
 
 
 def test_a_drawing_that_cannot_be_rendered_is_left_out(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_drawing_that_cannot_be_rendered_is_left_out(tmp_path: Path) -> None:
     assert len(view) == 16 and not any("1f431" in name for name in view.names)
     fish = view.names.index("twemoji/1f420")
     assert view.describe(fish)["code"] == "1f420"
-    assert mean_colour(view.images.get(np.array([fish]))[0][12:20, 12:20]) == [0, 0, 255, 255]
+    assert mean_colour(view.images.read(np.array([fish]))[0][0][12:20, 12:20]) == [0, 0, 255, 255]
 
 
 def test_package_of_another_form_is_named(tmp_path: Path) -> None:

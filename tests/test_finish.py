@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from hybrid import finish
 from hybrid.checkpoint_pace import CheckpointPace
+from hybrid.last_save import save_at_last
 from hybrid.training_run import TrainingRun
 from workers.errors import RunError
 
@@ -53,7 +55,7 @@ def test_a_wish_to_stop_ends_the_measuring_and_writes_nothing(tmp_path, monkeypa
     assert "done" not in {kind for kind, _ in launcher.told}
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told_and_tried_again_later_but_the_last_one_must_be(monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_is_told_and_tried_again_later(monkeypatch):
     run = TrainingRun.__new__(TrainingRun)
     run.supervision, run.pace = Launcher(), CheckpointPace(num_bytes=0, most_s=300.0)
     run.config = SimpleNamespace(train=SimpleNamespace(checkpoint_minutes=5.0))
@@ -66,5 +68,83 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_tried_again_later_but_t
     ((kind, text),) = run.supervision.told
     assert kind == "note" and "No space left on device. Training goes on, and tries again in 5 minutes" in text
     assert run.pace.pause_s == 300.0 and not run.pace.is_due(), "not again at the next step"
-    with pytest.raises(RunError):
-        run.save()
+
+
+class Disk:
+    """Takes the checkpoint of attempt number `room_at`, on a clock that sleeping moves."""
+
+    def __init__(self, monkeypatch, room_at):
+        self.now_s, self.attempts_s, self.room_at = 0.0, [], room_at
+        monkeypatch.setattr("hybrid.last_save.time", SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep))
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+
+    def save(self):
+        self.attempts_s.append(self.now_s)
+        if len(self.attempts_s) < self.room_at:
+            raise RunError("cannot write a checkpoint of step 3: No space left on device")
+
+
+@pytest.mark.parametrize("was_stopped", [False, True])
+def test_the_last_checkpoint_waits_for_room_and_is_told_once(monkeypatch, was_stopped):
+    disk, launcher, served = Disk(monkeypatch, room_at=4), Launcher(), []
+    launcher.stop_asked = was_stopped  # before: that is why it is the last one
+    save_at_last(disk.save, lambda: served.append(disk.now_s), launcher)
+    assert disk.attempts_s == [0, 15, 30, 45]
+    (note,) = [text for kind, text in launcher.told if kind == "note"]
+    assert "No space left on device. It is the last one, and is tried again every 15 s for 30 minutes" in note
+    assert len(served) >= 45 and launcher.told.count(("save", "waiting for room to save the last checkpoint")) >= 45
+
+
+def test_a_last_checkpoint_that_finds_no_room_in_half_an_hour_fails(monkeypatch):
+    disk = Disk(monkeypatch, room_at=10_000)
+    with pytest.raises(RunError, match="No space left"):
+        save_at_last(disk.save, lambda: None, Launcher())
+    assert 1800 < disk.attempts_s[-1] <= 1815
+
+
+def test_a_wish_to_stop_ends_the_wait_for_room(monkeypatch):
+    disk, launcher = Disk(monkeypatch, room_at=10_000), Launcher()
+
+    def serve():
+        launcher.stop_asked = disk.now_s >= 20
+
+    with pytest.raises(RunError, match="No space left"):
+        save_at_last(disk.save, serve, launcher)
+    assert disk.attempts_s[:2] == [0, 15] and len(disk.attempts_s) == 3 and disk.attempts_s[-1] <= 21
+
+
+@pytest.mark.parametrize(("num_steps", "is_saved"), [(0, False), (2, True)])
+def test_a_run_that_is_stopped_before_its_first_step_saves_nothing(monkeypatch, num_steps, is_saved):
+    """Its checkpoint would make it the `last` run, and hide those that learned something."""
+    saved, progress = [], SimpleNamespace(step=7)  # of a run that was resumed
+
+    def fit(batches, on_step, should_stop):
+        progress.step += num_steps
+        run.supervision.stop_asked = True
+
+    run = TrainingRun.__new__(TrainingRun)
+    run.supervision = Launcher()
+    run.supervision.stop_asked = not num_steps
+    router = SimpleNamespace(wait_ready=lambda *limits: None, workers=list, service=lambda: None)
+    run.head = SimpleNamespace(router=router, matrix=SimpleNamespace(worker_stats_WS=np.zeros((1, 1))))
+    run.trainer = SimpleNamespace(
+        progress=progress, fraction=0.5, threads=None, device=torch.device("cpu"), precision=torch.float32, fit=fit
+    )
+    run.reporter = SimpleNamespace(flush=lambda: None)
+    monkeypatch.setattr("hybrid.training_run.warm_up_report", lambda stats: "")
+    monkeypatch.setattr(TrainingRun, "_epoch", lambda run: iter(()))
+    monkeypatch.setattr(TrainingRun, "save", lambda run: saved.append(progress.step))
+    assert run.train() is False
+    assert saved == ([9] if is_saved else [])
+    assert any("nothing is saved" in text for _, text in run.supervision.told) is not is_saved
+
+
+def test_workers_and_launcher_are_heard_while_a_checkpoint_is_written():
+    """A worker that is scaled away meanwhile is let go, instead of being killed and taken for lost."""
+    run, served = TrainingRun.__new__(TrainingRun), []
+    run.supervision = Launcher()
+    run.head = SimpleNamespace(router=SimpleNamespace(service=lambda: served.append(len(run.supervision.told))))
+    run._while_saving(1, 3)
+    assert run.supervision.told == [("save", "saving a checkpoint")] and served == [1]

@@ -1,5 +1,6 @@
 """The user's own folders: sidecar files, manifests, and everything that is wrong with them."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,8 @@ from PIL import Image
 from tiny_data import write_photos
 
 from hybrid.data.collection import Collection
-from hybrid.data.folder import BAD_TAGS, WITHOUT_TAGS, build_folder, scan
+from hybrid.data.folder import BAD_TAGS, UNREAD, WITHOUT_TAGS, build_folder
+from hybrid.data.listing import scan
 from hybrid.data.prepare import silent
 from workers.errors import DataError
 
@@ -48,6 +50,8 @@ def photos(tmp_path: Path) -> Path:
         ("x.txt", "\ufeffkatze", {"katze"}),
         ("x.txt", "a\rb", {"a", "b"}),
         ("x.json", '{"tags": ["Cat", "a, b", ""], "other": 1}', {"cat", "a, b"}),
+        ("x.TXT", "cat", {"cat"}),
+        ("x.Json", '{"tags": ["cat"]}', {"cat"}),
     ],
 )
 def test_sidecars(photos: Path, tmp_path: Path, sidecar: str, text: str, tags: set[str]) -> None:
@@ -63,7 +67,7 @@ def test_folders_below_and_both_sidecars(photos: Path, tmp_path: Path) -> None:
     picture(photos / ".x.jpg").with_suffix(".txt").write_text("no")
     collection = collected(photos, tmp_path)
     assert tags_by_name(collection) == {"a/b.c/x.y.JPG": {"one", "two"}}
-    assert collection.split_keys == collection.names and collection.groups is None
+    assert collection.split_keys == ["a/b.c/x.y"] and collection.groups is None
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,16 @@ def test_unreadable_tags_skip_one_picture(photos: Path, tmp_path: Path, sidecar:
     collection = collected(photos, tmp_path)
     assert tags_by_name(collection) == {"y.jpg": {"fine"}}
     assert list(collection.skipped[BAD_TAGS]) == ["x.jpg"] and sidecar in collection.skipped[BAD_TAGS]["x.jpg"]
+
+
+def test_facts_beside_a_picture_that_are_no_tags_are_passed_over(photos: Path, tmp_path: Path) -> None:
+    for name in ("k", "m"):
+        picture(photos / f"{name}.jpg").with_suffix(".json").write_text('{"width": 4, "caption": "a cat"}')
+    (photos / "k.txt").write_text("cat")
+    collection = collected(photos, tmp_path)
+    assert tags_by_name(collection) == {"k.jpg": {"cat"}}
+    assert collection.skipped[WITHOUT_TAGS] == {"m.jpg": "m.json has nothing under 'tags'"}
+    assert not collection.skipped[BAD_TAGS]
 
 
 def test_pictures_without_tags_are_skipped(photos: Path, tmp_path: Path) -> None:
@@ -128,6 +142,45 @@ def test_folder_without_pictures(photos: Path, content: dict[str, str]) -> None:
         (photos / name).write_text(text)
     with pytest.raises(DataError, match=r"no manifest\.tsv and no pictures"):
         scan(str(photos))
+
+
+def test_runs_the_cache_and_texts_of_no_picture_do_not_count(photos: Path) -> None:
+    write_photos(photos, 20)
+    before = scan(str(photos))
+    picture(photos / "runs" / "a" / "example.png").with_name("run.json").write_text("{}")
+    picture(photos / "runs" / "a" / "more" / "x.png")
+    picture(photos / "cache" / "x.png")
+    (photos / "NOTES.txt").write_text("to do")
+    after = scan(str(photos), photos / "cache")
+    assert (after.key, after.images) == (before.key, before.images)
+
+
+def test_links_are_followed_and_no_folder_is_entered_twice(photos: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere" / "x.png").with_suffix(".txt").write_text("one")
+    (photos / "link").symlink_to(tmp_path / "elsewhere")
+    (photos / "other").symlink_to(tmp_path / "elsewhere")
+    (photos / "round").symlink_to(photos)
+    assert tags_by_name(collected(photos, tmp_path)) == {"link/x.png": {"one"}}
+
+
+def test_folders_that_cannot_be_listed_are_named(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(photos / "x.png").with_suffix(".txt").write_text("one")
+    picture(photos / "locked" / "y.png")
+    whole, scandir = scan(str(photos)).key, os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        collection, key = collected(photos, tmp_path), scan(str(photos)).key
+        (photos / "x.png").unlink()
+        with pytest.raises(DataError, match=r"no pictures.*locked cannot be listed: Permission denied"):
+            scan(str(photos))
+    assert collection.names == ["x.png"] and collection.skipped[UNREAD] == {"locked": "Permission denied"}
+    assert key != whole
 
 
 def test_no_such_folder() -> None:

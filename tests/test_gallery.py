@@ -57,7 +57,7 @@ def album():
 @pytest.fixture
 def index(album):
     features = np.random.default_rng(2).standard_normal((len(album.test_items), 8)).astype(np.float32)
-    return ImageIndex(album.test_items, features, "album")
+    return ImageIndex(album.test_items, features, "album", 1)
 
 
 @pytest.fixture
@@ -141,9 +141,27 @@ def test_queries_follow_the_documented_rule(album, monkeypatch):
     assert choose_queries(album, items)[:6] == ["हाथ", "花", "музыка", "water", "قلب", "고양이"]
     monkeypatch.setattr(gallery, "PREFERRED", ())
     # Of 100 items, the last three tags lie on 10, 10 and 9: at most a tenth; the one before lies on 12.
-    assert choose_queries(Album(100), np.arange(100)) == ["sea lion", "<b>bold</b>", "flower"]
+    rare = ["sea lion", "<b>bold</b>", "flower"]
+    assert choose_queries(Album(100), np.arange(100))[:5] == [*rare, "고양이", "हाथ"]
+    monkeypatch.setattr(gallery, "NUM_QUERIES", 3)
+    assert choose_queries(Album(100), np.arange(100)) == rare
     monkeypatch.setattr(gallery, "LEAST_TRUE", 10)
-    assert choose_queries(Album(100), np.arange(100)) == ["sea lion", "<b>bold</b>"]
+    assert choose_queries(Album(100), np.arange(100)) == ["sea lion", "<b>bold</b>", "고양이"]
+
+
+def test_a_few_frequent_tags_are_queries_but_none_that_is_always_true(album, monkeypatch):
+    monkeypatch.setattr(gallery, "PREFERRED", ())
+    album.item_tags = np.array([tag for item in range(48) for tag in (item % 3, 3)], np.int32)
+    album.item_offsets = np.arange(0, 97, 2)
+    assert choose_queries(album, np.arange(48)) == ["blue", "water", "drawing"]
+
+
+def test_a_gallery_without_queries_says_so(tmp_path, album, index, rows, measured):
+    album.item_tags, album.item_offsets = np.zeros(0, np.int32), np.zeros(49, np.int64)
+    about = {"name": "run", "config": RunConfig(), "pictures": album, "index": index, "rows": rows, "lines": lines()}
+    write_gallery(tmp_path / "gallery.html", tables={"test": measured}, **about)
+    shown = " ".join(Outline((tmp_path / "gallery.html").read_text()).text)
+    assert "No query is shown" in shown and "Of the variants" not in shown
 
 
 def test_near_duplicate_queries_are_passed_over(album, monkeypatch):
@@ -151,7 +169,7 @@ def test_near_duplicate_queries_are_passed_over(album, monkeypatch):
     twice = [tag for item in range(48) for tag in ([10, 11] if item % 12 == 0 else [0])]
     album.item_tags = np.array(twice, np.int32)
     album.item_offsets = np.cumsum([0] + [2 if item % 12 == 0 else 1 for item in range(48)])
-    assert choose_queries(album, np.arange(48)) == ["<b>bold</b>"]
+    assert choose_queries(album, np.arange(48)) == ["<b>bold</b>", "drawing"]
 
 
 @pytest.mark.parametrize("found", [[], [{"step": 1, "kind": "valid", "P@5": 0.5}]])
@@ -165,6 +183,15 @@ def test_curves_take_their_colours_from_the_page():
     assert not any(f"#0{d}0{d}0{d}" in svg for d in range(1, 6))
     assert "On validation images" not in curves_svg([line for line in lines() if line["kind"] == "train"])
     assert curves_svg(lines(3)).startswith("<svg")
+
+
+def test_measures_of_other_items_or_at_another_temperature_are_no_point_of_the_curve():
+    valid = {"items": 256, "temperature": 1.0}
+    curve = [line | valid if line["kind"] == "valid" else line for line in lines()]
+    last = {"step": 299, "kind": "valid", "P@5": 0.9, "mAP": 0.5}
+    for other in ({"items": 2000, "temperature": 1.0}, {"items": 256, "temperature": 1.7}):
+        assert curves_svg([*curve, last | other]) == curves_svg(curve)
+    assert curves_svg([*curve, last | valid]) != curves_svg(curve)
 
 
 def test_negatives_are_drawn_where_their_number_changed():

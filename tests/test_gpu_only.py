@@ -252,11 +252,11 @@ def test_the_best_rival_may_come_from_a_run_of_its_own_and_is_called_so():
 
 
 def test_rivals_of_other_runs_count_only_under_the_same_conditions():
-    one = clean_record().content | {"settings": {"seconds": 240.0}}
-    alike = one | {"results": results_of({("dense", 0, 0): 0.5})}
-    longer, faster = alike | {"settings": {"seconds": 480.0}}, alike | {"machine": alike["machine"] | {"cores": 1024}}
-    records = {"gpu_only": one, "gpu_only_more": alike, "start": alike, "gpu_only_b": longer, "gpu_only_c": faster}
-    assert list(rival_verdicts.elsewhere_of("gpu_only", records)) == ["gpu_only_more"]
+    results = results_of({("dense", 0, 0): 0.5})
+    one = clean_record().content | {"settings": {"seconds": 240.0}, "results": results}
+    longer, faster = one | {"settings": {"seconds": 480.0}}, one | {"machine": one["machine"] | {"cores": 1024}}
+    records = {"gpu_only": one, "gpu_only_more": one, "start": one, "gpu_only_b": longer, "gpu_only_c": faster}
+    assert rival_verdicts.elsewhere_of("gpu_only", records) == {"gpu_only_more": results}
 
 
 def test_level_is_about_two_deviations_of_runs_that_differ_by_luck():

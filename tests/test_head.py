@@ -1,7 +1,10 @@
 """`WideHead`: its numbers against dense torch, its rules on modes, its inputs, its life."""
 
 import contextlib
+import copy
+import gc
 import os
+import pickle
 import time
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from torch_reference import reference_step
 from worker_system import wait_for_exit
 
 from hybrid import ItemNumbers, TagBatch, WideHead
+from hybrid.chunk_numbers import ChunkNumbers
 from workers.config import TRANSPORTS, HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ChunkError, ConfigError, DataError, MatrixMismatch, WorkerLost
@@ -54,6 +58,12 @@ def head():
 def parameters_of(head):
     """Everything that may change, as bytes."""
     return head.matrix.rows_ND.tobytes(), head.matrix.tag_state_N4.tobytes()
+
+
+def first_loss(head, *arguments):
+    """Of a call that is the first to stay at its step: each later one draws other negatives."""
+    head._still = ChunkNumbers(head.config.chunk_size)
+    return head(*arguments)
 
 
 @contextlib.contextmanager
@@ -122,7 +132,7 @@ def test_eval_mode_changes_nothing_but_gives_loss_and_gradient(head):
     head.eval()
     try:
         with changes_nothing(head):
-            loss = head(features, TAGS)
+            loss = first_loss(head, features, TAGS)
             loss.backward()
     finally:
         head.train()
@@ -164,7 +174,7 @@ def test_lists_csr_and_tag_batch_mean_the_same(head):
         TagBatch.of(TAGS, N),
     ]
     head.eval()
-    losses = {head(make_features(), form).item() for form in forms}
+    losses = {first_loss(head, make_features(), form).item() for form in forms}
     head.train()
     assert len(losses) == 1
 
@@ -182,8 +192,8 @@ def test_item_numbers_mean_the_tags_in_shared_memory(head):
         with contextlib.closing(attached):
             attached.eval()
             features, items = make_features(), np.array([4, 0, 2, 2, 1])
-            loss = attached(features, ItemNumbers(items)).item()
-            assert loss == attached(features, [TAGS[i] for i in items]).item()
+            loss = first_loss(attached, features, ItemNumbers(items)).item()
+            assert loss == first_loss(attached, features, [TAGS[i] for i in items]).item()
             with pytest.raises(DataError, match="item numbers from 0 to 5; this matrix knows 5 items"):
                 attached(features, ItemNumbers(np.array([0, 1, 2, 3, 5])))
             with pytest.raises(ConfigError, match="hybrid scale"):
@@ -210,8 +220,9 @@ def test_features_that_are_no_plain_array(head):
     features = make_features()
     wide = torch.randn(len(TAGS), 2 * D)
     wide[:, ::2] = features
-    assert head(wide[:, ::2], TAGS).item() == head(features, TAGS).item()
-    assert head(features.t().contiguous().t(), TAGS).item() == head(features, TAGS).item()
+    expected = first_loss(head, features, TAGS).item()
+    assert first_loss(head, wide[:, ::2], TAGS).item() == expected
+    assert first_loss(head, features.t().contiguous().t(), TAGS).item() == expected
     assert np.isfinite(head(features[:1].expand(5, D), TAGS).item())
     head.train()
 
@@ -226,8 +237,8 @@ def test_empty_batch_has_no_loss_and_no_gradient(head):
 def test_positive_weights_multiply_the_positive_terms(head):
     head.eval()
     features, tags = make_features(1), [[2, 6]]
-    plain, none, double = (head(features, tags, np.full(N, c)).item() for c in (1.0, 0.0, 2.0))
-    assert plain == head(features, tags).item()
+    plain, none, double = (first_loss(head, features, tags, np.full(N, c)).item() for c in (1.0, 0.0, 2.0))
+    assert plain == first_loss(head, features, tags).item()
     assert double - plain == pytest.approx(plain - none, rel=1e-4)
     with pytest.raises(ConfigError, match="pos_weights"):
         head(features, tags, np.ones(N - 1))
@@ -247,6 +258,9 @@ def test_positive_weights_multiply_the_positive_terms(head):
         ([[1], [], [1.5], [], []], make_features(), DataError, "example 2 is float64"),
         ([[1], [], ["cat"], [], []], make_features(), DataError, "example 2 is"),
         (torch.ones(5, N), make_features(), DataError, "expected a list of id lists"),
+        ([np.array([1, 2]), np.array([0, 1, 2])], make_features(2), DataError, r"tuple\(tags\)"),
+        ([torch.arange(5), torch.arange(5)], make_features(3), DataError, "collate_fn"),
+        (TagBatch(np.arange(5), np.arange(6)), make_features(), DataError, "int32 and int64"),
         ((np.array([1, 2]), np.array([0, 1, 1, 1, 1, 3])), make_features(), DataError, "offsets"),
         ((np.array([1, 2]), np.array([0, 2, 1, 1, 2, 2])), make_features(), DataError, "never falling"),
         (TAGS[:4], make_features(), DataError, "tags are given for 4 examples, features for 5"),
@@ -282,6 +296,8 @@ def test_bad_input_is_refused_whole_and_the_head_lives_on(head, tags, features, 
         ({"workers": 1000}, ConfigError, "workers = 1000"),
         ({"dim": 6}, DataError, "multiple of 4"),
         ({"tag_counts": np.ones(N + 1)}, DataError, "counts"),
+        ({"tag_counts": np.full(N, 0.2)}, ConfigError, "tag_counts holds float64 values that are no whole numbers"),
+        ({"tag_counts": np.full(N, np.nan)}, ConfigError, "tag_counts"),
         ({"positives": 0}, ConfigError, "positives = 0"),
         ({"seed": -1}, ConfigError, "seed = -1"),
     ],
@@ -303,6 +319,13 @@ def test_bad_settings_are_refused_and_leave_nothing_behind(settings, error, told
     assert open_files() - before == set()
 
 
+def test_one_of_several_processes_that_train_together_gets_no_head(monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    with pytest.raises(ConfigError, match=r"runs 2 processes.*without torchrun"):
+        make_head()
+
+
 def brute_force(head, features, k, score):
     scores = features.double().numpy() @ head.matrix.rows_ND.astype(np.float64).T + head.matrix.bias_N
     if score == "probability":
@@ -317,6 +340,39 @@ def test_a_config_of_other_types_is_refused_where_it_is_made():
         with pytest.raises(ConfigError, match=f"'head.{name}'"):
             HeadConfig(**{name: value})
     assert type(HeadConfig(row_lr=1).row_lr) is float
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, pickle.dumps])
+def test_a_model_with_a_head_is_not_copied(head, duplicate):
+    with pytest.raises(TypeError, match="copy the trunk alone"):
+        duplicate(head)
+    with pytest.raises(TypeError, match="copy the trunk alone"):
+        copy.deepcopy(nn.ModuleDict({"trunk": nn.Linear(2, D), "head": head}))
+
+
+def test_calls_that_do_not_update_draw_for_themselves(head, monkeypatch):
+    """Else all batches of a validation would share one draw of negatives; at the next step the numbers begin anew."""
+    seen, submit = [], head.router.submit
+    monkeypatch.setattr(
+        head.router, "submit", lambda chunks: seen.append({(c.step, c.chunk) for c in chunks}) or submit(chunks)
+    )
+    head(make_features(), TAGS)
+    step = head.step
+    with torch.no_grad():
+        losses = {head(make_features(), TAGS).item() for _ in range(3)}
+    head(make_features(), TAGS)
+    with torch.no_grad():
+        head(make_features(), TAGS)
+    assert seen[1:4] == [{(step, number), (step, number + 1)} for number in (0, 2, 4)] and len(losses) == 3
+    assert seen[4] == {(step, 0), (step, 1)} and seen[5] == {(step + 1, 0), (step + 1, 1)}
+
+
+def test_tags_are_read_while_the_device_still_computes_the_features(head, monkeypatch):
+    events, of, to = [], TagBatch.of, torch.Tensor.to
+    monkeypatch.setattr(TagBatch, "of", lambda *arguments: events.append("read") or of(*arguments))
+    monkeypatch.setattr(torch.Tensor, "to", lambda *a, **named: events.append("copy") or to(*a, **named))
+    head(make_features(), TAGS)
+    assert events[:2] == ["read", "copy"]
 
 
 def test_a_first_call_that_is_interrupted_while_workers_start_leaves_nothing_in_flight(head, monkeypatch):
@@ -396,6 +452,18 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
         head(make_features(), TAGS)
     with pytest.raises(ConfigError, match="this head was closed"):
         head.scale(2)
+
+
+def test_a_head_that_nobody_closed_ends_its_workers():
+    """As when the cell of a notebook that makes one is run again."""
+    head = make_head()
+    head(make_features(), TAGS)
+    pids = [worker.pid for worker in head._own.pool.workers]
+    directory = Path(head._own.endpoint.removeprefix("ipc://")).parent
+    del head
+    gc.collect()
+    assert wait_for_exit(pids) == []
+    assert not directory.exists()
 
 
 def test_a_worker_killed_between_steps_is_replaced():

@@ -11,6 +11,8 @@ from workers.errors import ChunkError
 from workers.hot_rows import hot_rows, merge_hot, take_hot
 from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_PLACES, TABLE_SIZE, place_hot
 from workers.jit import JIT_ENABLED, kernel
+from workers.job import Answer, prepare_job
+from workers.kernel_private import plan_chunk, run_private
 from workers.rounding import rounding_noise
 from workers.rows import pack, vector_widths
 from workers.scratch import Scratch
@@ -43,13 +45,30 @@ def places_of(slot_ids):
 
 @pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
-def test_result_is_that_of_the_naive_twin(objective, optimizer):
+@pytest.mark.parametrize("shrinks", [{}, {"weight_decay": 0.1, "max_norm": 4.0}])
+def test_result_is_that_of_the_naive_twin(objective, optimizer, shrinks):
     """Which updates rows in place, one example after the other, and knows of no copies."""
-    config = make_config(
-        private_negatives=True, objective=objective, row_optimizer=optimizer, weight_decay=0.1, max_norm=4.0
-    )
+    config = make_config(private_negatives=True, objective=objective, row_optimizer=optimizer, **shrinks)
     both = run_both(make_matrix(config), config, hot_chunk(), hot_chunk(step=4))
     assert_equal(both, tolerance=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("shrinks", "are_copied"), [({}, True), ({"max_norm": 1.0}, False), ({"weight_decay": 0.1}, False)]
+)
+def test_rows_that_shrink_when_written_are_not_copied(shrinks, are_copied):
+    """Each of several workers would take the same excess off: rows would be thrown to the other side, and further."""
+    config, scratch, chunk = make_config(private_negatives=True, **shrinks), Scratch(), hot_chunk(num_negatives=4)
+    matrix = make_matrix(config)
+    tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(matrix.dim))
+    job = prepare_job(chunk, np.zeros(NUM_EXAMPLES * 4, np.int32), matrix, config, scratch)
+    answer = Answer(np.empty(NUM_EXAMPLES, np.float32), np.empty_like(chunk.features_BD))
+    planned = plan_chunk(tags, job, scratch, answer)
+    assert (planned.num_hot > 0) == are_copied
+    copies_HS = planned.memory.hot.rows_HS
+    copies_HS[:] = 7
+    run_private(tags, job, scratch, answer)  # which plans by itself
+    assert (copies_HS != 7).any() == are_copied
 
 
 @pytest.mark.parametrize("dim", [8, 24, 104])

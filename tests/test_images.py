@@ -107,6 +107,21 @@ def test_large_jpeg_is_decoded_small(tmp_path: Path) -> None:
     assert mean_colour(square) == pytest.approx([0, 255, 0], abs=4)
 
 
+def test_what_pillow_takes_for_a_bomb_is_decoded_small_if_it_is_a_jpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jpeg, png = (saved(tmp_path, Image.new("RGB", (200, 100), (0, 255, 0)), name) for name in ("x.jpg", "x.png"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9_999)  # twice as many are an error
+    assert mean_colour(decode_square(jpeg, 16)) == pytest.approx([0, 255, 0], abs=4)
+    probe(jpeg)
+    assert Image.MAX_IMAGE_PIXELS == 9_999
+    with pytest.raises(BadImage, match="gigantic"):
+        decode_square(png, 16)
+    monkeypatch.setattr("hybrid.data.images.MAX_JPEG_PIXELS", 19_999)
+    with pytest.raises(BadImage, match=r"gigantic: 200 x 100 pixels, of a JPEG at most 19,999"):
+        probe(jpeg)
+
+
 @pytest.mark.parametrize(("width", "height"), [(20_990, 29_700), (10_000, 9_000), (2**31 - 1, 2**31 - 1)])
 def test_gigantic(tmp_path: Path, width: int, height: int) -> None:
     (tmp_path / "x.png").write_bytes(png_bytes(width, height))

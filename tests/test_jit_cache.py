@@ -145,6 +145,20 @@ def test_kernels_are_saved_in_turn(tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free again
 
 
+def test_a_kernel_is_not_saved_where_somebody_keeps_the_lock_for_ever(tmp_path, monkeypatch, caplog):
+    saved = []
+    compiled = SimpleNamespace(_cache=SimpleNamespace(save_overload=lambda *kernel: saved.append(kernel)))
+    jit._save_in_turn(compiled, tmp_path)
+    monkeypatch.setattr(jit, "_LOCK_LIMIT_S", 0.0)
+    jit._warn_of_full_disk.cache_clear()
+    with (tmp_path / "save.lock").open("a") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        compiled._cache.save_overload("types", "code")
+    assert saved == [] and "could not be cached" in caplog.text and "too long" in caplog.text
+    compiled._cache.save_overload("types", "code")
+    assert saved == [("types", "code")]
+
+
 def test_cache_belongs_to_us_alone():
     directory = cache_directory()
     assert directory is not None

@@ -1,11 +1,15 @@
 """What is shown of a run: the live view, the plain lines, figures, the report at the end."""
 
+import contextlib
 import io
 import json
 import math
+import os
+import threading
 
 import pytest
 from rich.console import Console
+from scripted_trunk import wait_until
 from test_link import step
 
 from launch.figures import duration, rate, share, sparkline
@@ -13,7 +17,7 @@ from launch.live import LiveView, render
 from launch.plain import PlainView, describe, describe_at_length
 from launch.report import named_tables, next_commands, print_report, resume_command, this_command
 from launch.snapshot import History, Snapshot
-from launch.views import Detachable, choose_view
+from launch.views import DetachedView, choose_console, choose_view
 from workers.json_text import to_json
 
 POPULARITY = {"P@5": 0.399, "mAP": 0.01}
@@ -184,17 +188,133 @@ def test_status_is_told_in_words_and_as_json(training):
     assert "note: a remark" in told
 
 
-def test_a_lost_terminal_silences_the_view_and_nothing_else(training):
-    class Closed(io.StringIO):
-        def write(self, text):
-            raise OSError(5, "Input/output error")
+@pytest.fixture
+def colour_terminal(monkeypatch):
+    """The environment of one, wherever the tests run."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
 
-    view = choose_view(Console(file=Closed(), force_terminal=True))
-    assert isinstance(view, Detachable)
+
+class Terminal(io.TextIOWrapper):
+    """A terminal that remembers what it was sent, unless it fails."""
+
+    def __init__(self, encoding="utf-8", error=None):
+        super().__init__(io.BytesIO(), encoding=encoding)
+        self.error = error
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+    def sent(self):
+        self.flush()
+        return self.buffer.getvalue()
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("I/O operation on closed file")])
+def test_a_lost_terminal_silences_the_view_and_nothing_else(training, colour_terminal, error):
+    view = choose_view(Console(file=Terminal(error=error)))
     view.start()
     view.update(training, force=True)
     view.note("x")
     view.stop(training)
+    wait_until(lambda: not view.is_stuck, "the view to give up")
+
+
+def test_a_terminal_is_drawn_on_by_a_thread_until_the_last_state(training, colour_terminal):
+    terminal = Terminal()
+    view = choose_view(Console(file=terminal, width=100, height=40))
+    view.start()
+    view.note("a remark")
+    view.update(training)
+    training.state = "finished"
+    view.stop(training)
+    wait_until(lambda: not view.is_stuck, "the last state")
+    sent = terminal.sent().decode()
+    assert "a remark" in sent and sent.index("a remark") < sent.index("finished")
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "kind"),
+    [
+        (Terminal(), {}, LiveView),
+        (Terminal("iso-8859-1"), {}, PlainView),
+        (Terminal(), {"TERM": "dumb"}, PlainView),
+        (Terminal(), {"TTY_INTERACTIVE": "0"}, PlainView),
+        (io.StringIO(), {"FORCE_COLOR": "1"}, PlainView),
+    ],
+    ids=["terminal", "latin-1", "dumb", "not-interactive", "coloured-pipe"],
+)
+def test_only_a_terminal_that_can_redraw_has_the_live_view(colour_terminal, monkeypatch, file, environment, kind):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert isinstance(choose_view(Console(file=file))._view, kind)
+
+
+def test_what_a_terminal_cannot_show_is_written_as_escapes(training, monkeypatch):
+    terminal = Terminal("iso-8859-1")
+    monkeypatch.setattr("sys.stdout", terminal)
+    console = choose_console(json_output=False)
+    view = choose_view(console)
+    view.start()
+    view.note("tag 水")
+    view.stop(training)
+    wait_until(lambda: not view.is_stuck, "the note")
+    console.print("Try next: 水")
+    sent = terminal.sent().decode("iso-8859-1")
+    assert "note: tag \\u6c34" in sent and "Try next: \\u6c34" in sent
+
+
+def test_a_reader_that_left_is_an_error_and_not_the_end_of_the_process(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as pipe:  # closing it tries again
+        monkeypatch.setattr("sys.stdout", pipe)
+        with pytest.raises(BrokenPipeError):
+            choose_console(json_output=False).print("x")
+
+
+class Gate:
+    """A view whose reader takes nothing until it is opened."""
+
+    def __init__(self):
+        self.opened, self.shown = threading.Event(), []
+
+    def start(self):
+        assert self.opened.wait(60)
+
+    def update(self, snapshot, *, force=False):
+        self.shown.append(snapshot.state)
+
+    def note(self, text):
+        self.shown.append(text)
+
+    def stop(self, snapshot):
+        self.shown.append(snapshot.state)
+
+
+def test_nobody_waits_for_a_slow_reader_who_sees_the_last_state_and_is_told_what_was_dropped(training, monkeypatch):
+    monkeypatch.setattr("launch.views._STOP_S", 0.01)
+    gate = Gate()
+    view = DetachedView(gate)
+    view.start()
+    for state in ("preparing", "training"):
+        training.state = state
+        view.update(training)
+    for number in range(203):
+        view.note(f"note {number}")
+    training.state = "finished"
+    view.stop(training)
+    assert view.is_stuck and gate.shown == []
+    gate.opened.set()
+    wait_until(lambda: not view.is_stuck, "the last state")
+    dropped = "further notes, dropped since they came faster than they were read: 3"
+    assert gate.shown == [*(f"note {number}" for number in range(200)), dropped, "finished"]
 
 
 def test_history_keeps_the_shape_of_a_long_series_in_bounded_memory():

@@ -1,8 +1,11 @@
 """A run on disk, loaded and asked."""
 
+import fcntl
+import itertools
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +19,9 @@ from hybrid.checkpoint import save_checkpoint
 from hybrid.data.prepare import prepare
 from hybrid.features import item_features
 from hybrid.image_index import ImageIndex
+from hybrid.measured import NotStored, save_measured
 from hybrid.rundir import RunDirectory
+from hybrid.temperature import save_temperature
 from hybrid.trunks import build_trunk
 from hybrid.verbs import verbs
 from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig
@@ -34,7 +39,9 @@ def run(tmp_path_factory):
     (root / "photos").mkdir()
     for number in range(60):
         name = list(COLOURS)[number % 4]
-        Image.new("RGB", (20, 16), COLOURS[name]).save(root / "photos" / f"{number:02}.png")
+        photo = Image.new("RGB", (20, 16), COLOURS[name])
+        photo.putpixel((0, 0), (number, 0, 0))  # or copies would all be on one side
+        photo.save(root / "photos" / f"{number:02}.png")
         (root / "photos" / f"{number:02}.txt").write_text(f"{name}, plain")
     config = RunConfig(
         data=DataConfig(source=f"folder:{root / 'photos'}", image_size=16, cache_dir=str(root / "cache")),
@@ -54,7 +61,7 @@ def run(tmp_path_factory):
     save_checkpoint(directory.checkpoints, step=1, progress={}, device=cpu, **parts)
     matrix.close()
     found = item_features(trunk, view, view.test_items, image_size=16, dim=8, device=cpu, precision=torch.float32)
-    ImageIndex(*found, view.fingerprint).save(directory.index)
+    ImageIndex(*found, view.fingerprint, step=1).save(directory.index)
     return directory
 
 
@@ -216,10 +223,10 @@ def test_a_run_refuses_other_data_than_it_learned(run):
 def test_an_index_of_other_data_is_refused(run):
     loaded = hybrid.load(run.path)
     index = loaded.index
-    ImageIndex(index.items_I, np.array(index.features_ID), "another").save(run.index)
+    ImageIndex(index.items_I, np.array(index.features_ID), "another", index.step).save(run.index)
     with pytest.raises(RunError, match="have changed"):
         hybrid.load(run.path).search("red")
-    ImageIndex(index.items_I, np.array(index.features_ID), index.fingerprint).save(run.index)
+    ImageIndex(index.items_I, np.array(index.features_ID), index.fingerprint, index.step).save(run.index)
 
 
 def test_an_index_of_another_step_is_refused_until_it_is_made_anew(run, tmp_path):
@@ -233,6 +240,55 @@ def test_an_index_of_another_step_is_refused_until_it_is_made_anew(run, tmp_path
     hybrid.load(copy).evaluate()
     loaded = hybrid.load(copy)
     assert loaded.search("red").hits and loaded.index.step == 1
+
+
+def contents_of(directory):
+    """What an evaluation writes, by name of the file."""
+    places = (directory.results_file, directory.temperature_file, *sorted(directory.index.glob("*")))
+    return {path.name: path.read_bytes() for path in places}
+
+
+def test_an_evaluation_leaves_alone_what_a_later_checkpoint_left(run, tmp_path, caplog):
+    """The end of a training overtakes `hybrid evaluate`, which has measured the checkpoint before for minutes."""
+    later = RunDirectory(tmp_path / "run")
+    shutil.copytree(run.path, later.path)
+    loaded = hybrid.load(later.path)
+    loaded.evaluate()
+    shutil.copytree(later.checkpoints / "step-000000001", later.checkpoints / "step-000000002")
+    index = ImageIndex.load(later.index)
+    replace(index, features_ID=np.array(index.features_ID) + 1, step=2).save(later.index)
+    save_temperature(later.temperature_file, 2.5, 2)
+    later.write_results({"test": {"P@5": 0.9}})
+    before = contents_of(later)
+    tables = loaded.evaluate()
+    assert contents_of(later) == before
+    assert tables["test"]["step"] == 1 and loaded.index.step == 1
+    assert "newer checkpoint than step 1" in caplog.text
+
+
+def test_what_was_measured_is_not_lost_where_the_run_cannot_be_written(run, tmp_path):
+    copy = RunDirectory(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    copy.results_file.unlink(missing_ok=True)
+    copy.results_file.mkdir()  # root may write into any folder, but nobody replaces this by a file
+    with pytest.raises(NotStored, match=r"measured, but not stored in the run: cannot write .*results\.json") as caught:
+        hybrid.load(copy.path).evaluate()
+    assert caught.value.tables["test"]["step"] == 1
+
+
+def test_evaluations_of_one_run_are_stored_in_turn(run, tmp_path, monkeypatch):
+    """Each removes what one that was killed left behind, so it must not meet one that is at work."""
+    copy = RunDirectory(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    index, tables = ImageIndex.load(copy.index), {"test": {"score": "lift"}}
+    now_s = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(now_s), sleep=lambda seconds: None)
+    monkeypatch.setattr("hybrid.measured.time", clock)
+    with copy.evaluation_lock.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="locked by another evaluation"):
+            save_measured(copy, tables, index, 1)
+    assert save_measured(copy, tables, index, 1)
 
 
 def test_the_bare_score_is_measured_as_annotation_ranks_by_it(run, tmp_path, monkeypatch):

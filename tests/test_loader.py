@@ -1,5 +1,6 @@
 """Batches come in the given order, whoever decodes them; bad pictures are left out and named once."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_data import write_photos
+from torch.utils.data import DataLoader
 
 from hybrid.data.images import decode_square
 from hybrid.data.loader import batches, default_loader_processes
@@ -110,10 +112,10 @@ def test_no_batch_has_a_single_example_and_items_keep_their_order(
     assert [value for _, images in parts for value in images[:, 0, 0, 0].tolist()] == good
 
 
-def test_get_refuses_a_bad_picture(encoded: View, tmp_path: Path) -> None:
+def test_reading_names_a_bad_picture(encoded: View, tmp_path: Path) -> None:
     (tmp_path / "photos" / "a003.png").unlink()
-    with pytest.raises(DataError, match="item 3"):
-        encoded.images.get(np.array([2, 3]))
+    images, bad = encoded.images.read(np.array([2, 3]))
+    assert len(images) == 1 and bad == {3: "no such file"}
 
 
 def test_bad_headers_are_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +133,15 @@ def test_a_killed_decoder_is_an_error_not_a_hang(encoded: View, monkeypatch: pyt
 
     monkeypatch.setattr(encoded.images, "read", die)
     with pytest.raises(DataError, match=r"loader_processes"):
+        list(batches(encoded, np.arange(8), 4, 1))
+
+
+def test_a_full_shared_memory_is_named(encoded: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(loader: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(DataLoader, "__iter__", refuse)
+    with pytest.raises(DataError, match=r"No space left.*/dev/shm.*loader_processes=0"):
         list(batches(encoded, np.arange(8), 4, 1))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workers.jit import kernel
-from workers.matching import BLOCK, place_among
+from workers.matching import TAGS_AT_ONCE, place_among
 from workers.vectors import values_from
 
 SIZES = [1, 2, 15, 16, 17, 31, 32, 33, 50]
@@ -17,7 +17,7 @@ def place(tags, S, tag):
 
 def room_for(tags):
     """The tags with room behind them, where other numbers are."""
-    return np.concatenate([tags, np.full(BLOCK, 7, np.int32)]).astype(np.int32)
+    return np.concatenate([tags, np.full(TAGS_AT_ONCE, 7, np.int32)]).astype(np.int32)
 
 
 @pytest.mark.parametrize("S", SIZES)

@@ -17,7 +17,7 @@ from workers.errors import DataError, MatrixMismatch
 from workers.fresh_rows import fill_rows
 from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix
 from workers.memory import SharedArrays
-from workers.objectives import UNSEEN_BIAS
+from workers.objectives import UNSEEN_BIAS, log_probability_correction_N
 from workers.sampler import FIRST, SIZE
 from workers.tag_weights import inverse_frequency_weights
 
@@ -80,6 +80,10 @@ def test_marginal_defaults_to_the_counts_and_counts_to_uniform():
     np.testing.assert_allclose(np.exp(matrix.log_q_N), 0.2, rtol=1e-5)
 
 
+def correction_of(matrix, config, loss_weight_N=None):
+    return log_probability_correction_N(config, matrix.log_q_N, matrix.counts_N, loss_weight_N)
+
+
 @pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 def test_unseen_tags(objective, alpha):
@@ -88,7 +92,7 @@ def test_unseen_tags(objective, alpha):
     matrix = create(config)
     assert matrix.bias_N[1] == UNSEEN_BIAS
     assert matrix.log_q_N[1] == -np.inf
-    correction_N = matrix.log_probability_correction_N(config)
+    correction_N = correction_of(matrix, config)
     assert correction_N.dtype == np.float32
     assert np.isneginf(correction_N).tolist() == (COUNTS == 0).tolist()
 
@@ -98,10 +102,10 @@ def test_scores_become_log_probabilities():
     for objective in ("negative-sampling", "sampled-softmax"):
         config = make_config(objective=objective)
         matrix, seen = create(config), COUNTS > 0
-        log_p_N = matrix.bias_N + matrix.log_probability_correction_N(config)
+        log_p_N = matrix.bias_N + correction_of(matrix, config)
         np.testing.assert_allclose(np.exp(log_p_N[seen]), MARGINAL[seen], rtol=1e-5)
         weight_N = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-        log_p_N = matrix.bias_N + matrix.log_probability_correction_N(config, weight_N)
+        log_p_N = matrix.bias_N + correction_of(matrix, config, weight_N)
         np.testing.assert_allclose(np.exp(log_p_N[seen]), (MARGINAL / weight_N)[seen], rtol=1e-5)
 
 
@@ -111,7 +115,7 @@ def test_a_tag_without_loss_weight_is_ranked_by_a_finite_number_above_all_rarer_
         counts_N = np.array([1000, 0, 999, 1, 1000])
         matrix = create(config, counts=counts_N, marginal=None)
         weight_N = inverse_frequency_weights(counts_N, 1000)
-        plain_N, corrected_N = (matrix.log_probability_correction_N(config, weight) for weight in (None, weight_N))
+        plain_N, corrected_N = (correction_of(matrix, config, weight) for weight in (None, weight_N))
         gain_N = np.where(counts_N > 0, corrected_N, 0) - np.where(counts_N > 0, plain_N, 0)
         assert weight_N[[0, 4]].tolist() == [0, 0] and np.isfinite(gain_N).all() and np.isneginf(corrected_N[1])
         assert gain_N[0] == gain_N[4] > gain_N[2] > gain_N[3]

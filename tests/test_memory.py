@@ -107,6 +107,28 @@ def test_temporary_file_where_memfd_is_missing(monkeypatch):
     assert "temporary file" in arrays.huge_pages
 
 
+@pytest.mark.parametrize(
+    ("known", "is_hardened", "is_file"), [(True, True, False), (False, False, False), (False, True, True)]
+)
+def test_hardened_kernels_give_memory_that_cannot_be_executed(monkeypatch, known, is_hardened, is_file):
+    """And kernels before 6.3 do not know the flag; where no memory is given at all, a file takes its place."""
+    create = os.memfd_create
+
+    def memfd_create(name, flags):
+        if flags & memory._MFD_NOEXEC_SEAL:
+            if not known:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return create(name, flags & ~memory._MFD_NOEXEC_SEAL)
+        if is_hardened:
+            raise OSError(errno.EACCES, "Permission denied")
+        return create(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+    arrays = SharedArrays.create(SPEC)
+    assert ("temporary file" in arrays.huge_pages) == is_file
+    arrays.close()
+
+
 def test_a_full_disk_is_an_error_before_a_page_is_touched(monkeypatch):
     """A page that a file has no room for ends the process that touches it, by SIGBUS."""
 

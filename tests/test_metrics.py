@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid.metrics import DEPTH, Propensity, RankingMetrics, popularity_ids
+from hybrid.metrics import DEPTH, RankingMetrics, inverse_propensity_N, popularity_ids
 from hybrid.truths import Truths, select_truths
 from workers.errors import ConfigError, DataError
 
@@ -105,7 +105,7 @@ def test_items_without_tags_count_as_zero():
 
 def test_psp_is_a_ratio_of_means_not_a_mean_of_ratios():
     counts = [90, 1] + [1] * 8
-    weight = Propensity().inverse_N(np.array(counts), 100)
+    weight = inverse_propensity_N(np.array(counts), 100)
     result = measured([[0], [5]], [[0], [1]], counts)
     assert result["PSP@1"] == pytest.approx(weight[0] / (weight[0] + weight[1]))
     assert result["PSP@1"] != pytest.approx(0.5, abs=0.05)
@@ -114,7 +114,7 @@ def test_psp_is_a_ratio_of_means_not_a_mean_of_ratios():
 def test_inverse_propensity_by_hand():
     c = (math.log(1000) - 1) * 2.5**0.55
     expected = [1 + c * (7 + 1.5) ** -0.55, 1 + c * 2.5**-0.55, 0.0]
-    assert Propensity().inverse_N(np.array([7, 1, 0]), 1000) == pytest.approx(expected)
+    assert inverse_propensity_N(np.array([7, 1, 0]), 1000) == pytest.approx(expected)
     assert expected[1] == pytest.approx(math.log(1000))
 
 

@@ -1,14 +1,18 @@
 """Processes that work on pictures report, fail and die as their parent expects."""
 
+import errno
 import multiprocessing
 import os
 import select
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hybrid.data.cache import build_once
 from hybrid.data.pool import run_in_processes
+from hybrid.data.prepare import silent
 from workers.errors import DataError
 
 LIMIT_S = 30
@@ -25,6 +29,15 @@ def test_errors_come_back() -> None:
 
     with pytest.raises(DataError, match="task 7"):
         list(run_in_processes(fail, [7]))
+
+
+def test_a_full_shared_memory_is_named_and_not_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hybrid.data.pool.ProcessPoolExecutor", refuse)
+    with pytest.raises(DataError, match=r"^cannot start processes.*No space left.*/dev/shm"):
+        build_once(tmp_path / "thing", lambda target: list(run_in_processes(str, [1])), silent)
 
 
 def test_a_killed_process_is_an_error_not_a_hang() -> None:

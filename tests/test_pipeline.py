@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -213,6 +214,19 @@ def test_gradients_go_to_cuda_from_pinned_memory(monkeypatch, dtype):
     grad = torch.randn(5, D)
     got = hybrid.pipeline._beside(torch.zeros(5, D, dtype=dtype, device="cuda"), grad)
     assert pinned == [True, False] and got.dtype == dtype and torch.equal(got.cpu(), grad.to(dtype))
+
+
+def test_features_are_copied_to_the_host_whatever_torchs_default_device_is(monkeypatch):
+    """Under `torch.set_default_device("cuda")` it would be made on the card, where nothing can be pinned."""
+    made, event = [], SimpleNamespace(record=lambda stream: None)
+    source = SimpleNamespace(device=torch.device("cuda"), shape=(2, D))
+    host = SimpleNamespace(copy_=lambda features, non_blocking: None)
+    monkeypatch.setattr(torch, "empty", lambda *shape, **named: made.append(named) or host)
+    monkeypatch.setattr(torch.cuda, "Event", lambda **named: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    hybrid.pipeline._Departure(SimpleNamespace(detach=lambda: source))
+    (named,) = made
+    assert named["device"] == "cpu" and named["pin_memory"]
 
 
 def test_gradients_on_the_cpu_are_not_copied():

@@ -94,6 +94,18 @@ def test_scale_up_takes_free_places_and_scale_down_names_the_last(pool: WorkerPo
     assert [w.name for w in pool.workers if not w.is_leaving] == ["worker-0-1", "worker-3-1"]
 
 
+def test_more_workers_than_have_a_place_are_refused_as_a_whole(pool: WorkerPool, monkeypatch) -> None:
+    monkeypatch.setattr("workers.pool.MAX_WORKERS", 3)
+    pool.scale(3)
+    pool.scale(1)  # the others may still be leaving
+    with pytest.raises(ConfigError, match="workers = 3, but it must be at most 1 until"):
+        pool.scale(3)
+    assert len(_names(pool)) == 3
+    until(lambda: _names(pool) == ["worker-0-1"], pool.poll)
+    pool.scale(3)
+    assert len([w for w in pool.workers if not w.is_leaving]) == 3
+
+
 def test_worker_that_is_still_starting_leaves_at_once_and_in_order(pool: WorkerPool) -> None:
     pool.scale(3)
     assert pool.scale(1) == ["worker-1-1", "worker-2-1"]

@@ -11,7 +11,7 @@ from workers.config import OBJECTIVES
 from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_PLACES
 from workers.jit import JIT_ENABLED
 from workers.job import prepare_job
-from workers.matching import BLOCK
+from workers.matching import TAGS_AT_ONCE
 from workers.private_plan import make_plan, plan_memory, plan_size
 from workers.scratch import Scratch
 
@@ -116,7 +116,7 @@ def test_rows_are_hot_only_where_they_are_written():
 @pytest.mark.parametrize("num_positives", [0, 1, 2, 18, 50, 498])
 def test_blocks_may_be_looked_at_beyond_where_an_example_after_the_last_would_end(num_positives):
     _, plan, _, _ = planned([range(100, 100 + K)], [list(range(200, 200 + num_positives))], [[]])
-    assert len(plan.places) >= plan.offsets_B2[-1] + K + num_positives + BLOCK
+    assert len(plan.places) >= plan.offsets_B2[-1] + K + num_positives + TAGS_AT_ONCE
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

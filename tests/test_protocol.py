@@ -291,11 +291,6 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         assert not {"pickle", "marshal", "shelve", "dill", "cloudpickle", "eval", "exec"} & (imported | called), source
 
 
-def test_versions_whose_header_was_a_map_are_named() -> None:
-    with pytest.raises(ProtocolError, match=f"^v: got schema version 2, this side speaks {VERSION}"):
-        decode([msgpack.packb({"v": 2, "kind": "BYE", "arrays": []})])
-
-
 def test_the_flight_is_found_in_a_message_of_another_version() -> None:
     assert flight_id_of(_chunk_header(v=99)) == 5
     assert flight_id_of(_chunk_header(flight_id=-1)) is None

@@ -30,6 +30,12 @@ def test_keep(rows: list[list[int]]) -> None:
     assert rows_of(ragged.keep(ragged.values % 2 == 0)) == [[value for value in row if value % 2 == 0] for row in rows]
 
 
+@given(st.lists(st.sets(st.sampled_from("abcdef"))))
+def test_of_tags(rows: list[set[str]]) -> None:
+    number = {tag: i for i, tag in enumerate("fedcba")}
+    assert rows_of(Ragged.of_tags(rows, number)) == [sorted(number[tag] for tag in row) for row in rows]
+
+
 @given(lists)
 def test_sorted_rows(rows: list[list[int]]) -> None:
     assert rows_of(ragged_of(rows).sorted_rows()) == [sorted(row) for row in rows]

@@ -33,6 +33,16 @@ def test_equals_sorting_all_scores(num_tags, k):
     assert (ids[:, found:] == -1).all() and (scores[:, found:] == -np.inf).all()
 
 
+def test_autocast_around_a_ranking_rounds_nothing():
+    rows, features, bias = random_case(5000)
+    features_BD, ranker = torch.from_numpy(features), Ranker(LiveRows(rows), bias)
+    ids, scores = ranker.topk(features_BD, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (features_BD @ features_BD.T).dtype == torch.bfloat16, "autocast is on"
+        same_ids, same_scores = ranker.topk(features_BD, 10)
+    assert torch.equal(ids, same_ids) and torch.equal(scores, same_scores)
+
+
 def test_blocks_do_not_change_the_result(monkeypatch):
     rows, features, bias = random_case(5000)
     whole = topk(rows, bias, features, 10)[0]

@@ -43,11 +43,11 @@ def test_the_end_of_a_run_is_recorded(tmp_path, error, state):
 
 
 @pytest.mark.parametrize("error", [Stopped("the user"), RunError("the trunk ended"), ValueError("a defect")])
-def test_a_full_disk_does_not_hide_why_a_run_ended(tmp_path, capsys, error):
+def test_a_full_disk_does_not_hide_why_a_run_ended(tmp_path, error):
     run = Run(tmp_path, error, is_disk_full=True)
     with pytest.raises(type(error), match=str(error)) as raised:
         run.run()
     assert raised.value.__notes__[0].startswith("cannot write ") and "run.json" in raised.value.__notes__[0]
-    assert _supervise(run) == 1
-    told = capsys.readouterr().err
+    status, told = _supervise(run)
+    assert status == 1
     assert told.index(str(error)) < told.index("cannot write ")

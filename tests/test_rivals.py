@@ -17,7 +17,7 @@ from benchmarks.gates import GATES, gates_of
 from benchmarks.generated_parts import stronger_forms
 from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, make_stream
 from benchmarks.measurement import NOT_MEASURED
-from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, first_words, same_head
+from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, lost, same_head
 from benchmarks.progress import Progress
 from benchmarks.rivals import torch_dense, torch_shared, torch_sparse
 from benchmarks.rivals.fasttext_supervised import write_lines
@@ -59,12 +59,24 @@ def test_a_rival_whose_library_is_missing_is_not_measured_and_named():
     peer = dataclasses.replace(peers.PEERS[0], module="no_such_rival", has_own_environment=False)
     (measured,) = compare(peer, QUICK, Progress())
     assert measured.verdict()[0] == NOT_MEASURED and "no_such_rival" in measured.reason and "\n" not in measured.reason
+    assert not measured.is_defect
 
 
-def test_words_of_a_lost_contestant_are_cut_to_its_error():
-    assert first_words(ContestantLost("contestant x: ImportError: y. Its last words:\nTraceback ...")) == (
-        "contestant x: ImportError: y."
-    )
+@pytest.mark.parametrize(
+    ("module", "is_defect"), [("benchmarks.rivals.torch_dense", False), ("benchmarks.engine_contestant", True)]
+)
+def test_a_lost_contestant_is_told_by_its_error_and_a_defect_if_it_is_ours(module, is_defect):
+    error = ContestantLost("contestant x: ImportError: y. Its last words:\nTraceback ...", module)
+    measured = lost("gensim", error)
+    assert measured.reason == "contestant x: ImportError: y." and measured.is_defect == is_defect
+    assert measured.verdict()[0] == NOT_MEASURED
+
+
+def test_a_broken_engine_is_no_rival_that_is_missing(monkeypatch):
+    monkeypatch.setattr("benchmarks.peer.same_head", lambda head: {"no_such_setting": 1})
+    peer = dataclasses.replace(peers.PEERS[0], has_own_environment=False)
+    (measured,) = compare(peer, QUICK, Progress())
+    assert measured.is_defect and "benchmarks.engine_contestant" in measured.reason
 
 
 def test_torch_by_hand_does_what_autograd_does(start):

@@ -76,11 +76,21 @@ def test_results_merge_by_split(tmp_path):
     assert run.results() == {"test": {"P@5": 0.5}, "twemoji": {"P@5": 0.4}}
     run.write_results({"empty": {"P@5": math.nan}})
     assert json.loads(run.results_file.read_text(), parse_constant=pytest.fail)["empty"] == {"P@5": None}
-    run.results_file.write_text("{")
-    with pytest.raises(RunError, match="hybrid evaluate"):
-        run.results()
+    for damaged in ("{", "[]", "3", "null"):
+        run.results_file.write_text(damaged)
+        with pytest.raises(RunError, match="hybrid evaluate"):
+            run.results()
     run.write_results({"test": {"P@5": 0.6}})  # as `hybrid evaluate` does, which the error advises
     assert run.results() == {"test": {"P@5": 0.6}}
+
+
+def test_the_advice_on_other_data_can_be_pasted_into_a_shell(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.check_data("folder:my photos", "b")  # not prepared yet
+    run.prepared_file.write_text('{"fingerprint": "a"}')
+    run.check_data("folder:my photos", "a")
+    with pytest.raises(RunError, match=r"hybrid train --data 'folder:my photos'$"):
+        run.check_data("folder:my photos", "b")
 
 
 @pytest.fixture

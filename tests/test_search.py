@@ -24,7 +24,7 @@ def album():
 @pytest.fixture
 def index(album):
     """Features are one-hot of the item, so rows say directly how each item scores."""
-    return ImageIndex(np.arange(48), np.eye(48, dtype=np.float32), "album")
+    return ImageIndex(np.arange(48), np.eye(48, dtype=np.float32), "album", step=1)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_words_are_averaged_at_equal_length_and_unknown_ones_named(album, index,
 
 
 def test_a_tag_that_no_picture_searched_has_is_said_to_be_on_none(album, rows):
-    odd = ImageIndex(np.arange(1, 48, 2), np.eye(48, dtype=np.float32)[1::2], "album")
+    odd = ImageIndex(np.arange(1, 48, 2), np.eye(48, dtype=np.float32)[1::2], "album", step=1)
     result = search("water", 3, pictures=album, index=odd, rows=rows)
     assert result.num_true == 0 and len(result.hits) == 3
     assert found(result) == "none of the 24 searched has this tag, these are the nearest"
@@ -104,7 +104,7 @@ def test_only_the_best_of_variants(album, index, rows, monkeypatch):
 
 
 def test_fewer_images_than_asked_for(album, rows):
-    small = ImageIndex(np.array([3, 4]), np.eye(48, dtype=np.float32)[:2], "album")
+    small = ImageIndex(np.array([3, 4]), np.eye(48, dtype=np.float32)[:2], "album", step=1)
     assert len(search("water", 10, pictures=album, index=small, rows=rows).hits) == 2
 
 
@@ -147,14 +147,14 @@ def test_neighbours_fewer_than_asked_for():
 
 def test_an_index_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
     place = tmp_path / "index"
-    ImageIndex(np.array([4]), np.ones((1, 3), np.float32), "before").save(place)
+    ImageIndex(np.array([4]), np.ones((1, 3), np.float32), "before", step=1).save(place)
 
     def full(path, array):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("hybrid.image_index.np.save", full)
     with pytest.raises(RunError, match="No space left"):
-        ImageIndex(np.array([5]), np.ones((1, 3), np.float32), "after").save(place)
+        ImageIndex(np.array([5]), np.ones((1, 3), np.float32), "after", step=2).save(place)
     assert ImageIndex.load(place).fingerprint == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 

@@ -40,4 +40,15 @@ def test_options_that_leave_nothing_to_measure_are_refused(wrong, monkeypatch, c
 
 
 def test_the_table_holds_medians_and_ranges():
-    assert "| first step | 4.0 | 3.0 to 5.0 |" in report_text(RECORD)
+    assert "| first step | 4.0 | 3.0 to 5.0 | ≤ 5 | ok |" in report_text(RECORD)
+    assert "| imports | 2.0 | 1.0 to 3.0 |  |  |" in report_text(RECORD)
+
+
+@pytest.mark.parametrize(("seconds", "status", "word"), [(4.9, 0, "ok"), (5.1, 1, "short")])
+def test_a_start_that_takes_too_long_fails(seconds, status, word, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["start", "--rounds", "2", "--results", str(tmp_path)])
+    monkeypatch.setattr("benchmarks.start.restart_if_blas_is_forced", lambda: None)
+    taken = iter([60.0, seconds, seconds])  # the first one, which may compile, does not count
+    monkeypatch.setattr("benchmarks.start.start", lambda *_: {"first step": next(taken)})
+    assert main() == status
+    assert f"| ≤ 5 | {word} |" in (tmp_path / "start.md").read_text()

@@ -47,16 +47,19 @@ def scripted(monkeypatch):
         (made_up("two_workers", [1.1] * 9), 1),
         (made_up("two_workers", [1.1] * 9, reason="busy machine"), 0),
         (Measurement.missing("two_workers", "one core only"), 0),
+        (Measurement.missing("two_workers", "the engine is broken", is_defect=True), 1),
         (made_up("no_such_gate", [0.0] * 9), 0),
     ],
 )
-def test_only_a_missed_gate_fails_the_run(scripted, tmp_path, measured, status, capsys):
+def test_only_a_missed_gate_or_a_failure_of_ours_fails_the_run(scripted, tmp_path, measured, status, capsys):
     scripted(measured)
     assert suite.run(["scripted"], SuiteOptions(), tmp_path) == status
     result = json.loads((tmp_path / "scripted.json").read_text())["results"][0]
     assert result["verdict"] == measured.verdict()[0] and result["values"] == measured.values
     assert measured.verdict()[1] in (tmp_path / "scripted.md").read_text()
-    assert measured.what.split()[0] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert measured.what.split()[0] in printed
+    assert ("Our own side failed: the engine is broken" in printed) == measured.is_defect
 
 
 def test_a_gate_that_its_suite_forgets_is_shown():
@@ -75,6 +78,15 @@ def test_a_suite_that_fails_leaves_its_gates_unmeasured_and_lets_others_run(erro
     measured = suite.measured_by("scaling", measure, SuiteOptions(is_quick=True), Progress())
     assert [m.verdict()[0] for m in measured] == [NOT_MEASURED] * 2
     assert all(str(error).partition("\n")[0] in m.verdict()[1] for m in measured)
+    assert all(m.is_defect == isinstance(error, ContestantLost) for m in measured), "memory that is short is no defect"
+
+
+def test_a_suite_without_gates_that_fails_is_a_defect_too():
+    def measure(options, progress):
+        raise ContestantLost("gone.")
+
+    (measured,) = suite.measured_by("draws", measure, SuiteOptions(), Progress())
+    assert measured.is_defect and "gone." in measured.reason and measured.as_json()["verdict"] == NOT_MEASURED
 
 
 def test_the_table_shows_losses_and_what_was_not_measured_as_plainly_as_wins():
@@ -92,13 +104,19 @@ def test_the_table_shows_losses_and_what_was_not_measured_as_plainly_as_wins():
 
 def test_a_run_that_was_cut_down_is_never_judged():
     assert SuiteOptions(max_tags=1000).reduction and SuiteOptions(rounds=MIN_ROUNDS - 1).reduction
+    assert SuiteOptions(round_s=0.001).reduction and SuiteOptions(round_s=5.0).reduction
     assert SuiteOptions().reduction == ""
     assert SuiteOptions(max_tags=1000).tags(10**6) == 1000 and SuiteOptions().tags(10**6) == 10**6
 
 
 def test_only_whole_runs_write_where_readme_looks():
     assert suite.results_folder(SuiteOptions()) == RESULTS
-    for options in (SuiteOptions(is_quick=True), SuiteOptions(max_tags=9), SuiteOptions(rounds=2)):
+    for options in (
+        SuiteOptions(is_quick=True),
+        SuiteOptions(max_tags=9),
+        SuiteOptions(rounds=2),
+        SuiteOptions(round_s=1),
+    ):
         assert suite.results_folder(options) == suite.SCRATCH
 
 

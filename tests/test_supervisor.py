@@ -1,5 +1,6 @@
 """The supervisor: whole runs of the launcher with real workers and a scripted trunk, ended in every way there is."""
 
+import contextlib
 import json
 import os
 import signal
@@ -148,6 +149,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path, started):
     _, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
     assert "interrupted twice" in errors
+    assert read_record(run).state == "failed"  # nothing was saved
     assert_nothing_is_left(tmp_path, run)
 
 
@@ -228,7 +230,9 @@ def test_a_launcher_killed_outright_leaves_nothing_behind(tmp_path, started):
 
 
 @pytest.mark.slow
-def test_a_run_outlives_the_reader_of_its_output(tmp_path, started):
+@pytest.mark.parametrize("colour", ["", "1"])
+def test_a_run_outlives_the_reader_of_its_output(tmp_path, started, monkeypatch, colour):
+    monkeypatch.setenv("FORCE_COLOR", colour)  # as CI sets it; a pipe is no terminal for all that
     launcher = started(*TRAIN)
     run = training_run(tmp_path)
     launcher.stdout.close()
@@ -238,6 +242,38 @@ def test_a_run_outlives_the_reader_of_its_output(tmp_path, started):
     os.kill(launcher.pid, signal.SIGTERM)
     launcher.communicate(timeout=60)
     assert read_record(run).state == "stopped"
+    assert_nothing_is_left(tmp_path, run)
+
+
+@pytest.fixture
+def full_pipe():
+    """The writing end of a pipe that takes no more, and that nobody reads."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(1 << 16))
+    os.set_blocking(writing, True)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("streams", "steps", "state"),
+    [
+        (("stdout",), 2, "finished"),
+        pytest.param(("stdout", "stderr"), 10**9, "stopped", marks=pytest.mark.slow),
+    ],
+)
+def test_a_reader_that_takes_nothing_holds_nothing_up(tmp_path, started, full_pipe, streams, steps, state):
+    launcher = started(*TRAIN, steps=steps, **dict.fromkeys(streams, full_pipe))
+    if state == "stopped":
+        training_run(tmp_path)
+        os.kill(launcher.pid, signal.SIGTERM)
+    assert launcher.wait(60) == 0
+    run = only_run(tmp_path)
+    assert read_record(run).state == state
     assert_nothing_is_left(tmp_path, run)
 
 

@@ -71,7 +71,13 @@ def test_it_is_saved_and_read(tmp_path):
     assert load_temperature(path, 11) == NEUTRAL, "training has gone on"
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"temperature": "warm"}', '{"temperature": 0}', '{"temperature": NaN}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{}", "[]", '{"temperature": 1.5}', '{"temperature": "warm", "step": 1}'),
+        *('{"temperature": 0, "step": 1}', '{"temperature": NaN, "step": 1}'),
+    ],
+)
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path, content):
     path = tmp_path / "temperature.json"
     path.write_text(content)

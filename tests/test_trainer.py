@@ -1,5 +1,6 @@
 """Steps of the training loop: groups of parameters, clipping, micro-batches, where it goes on."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -59,6 +60,35 @@ def test_what_a_step_tells_of_its_epoch_is_the_part_that_is_done(head):
         metrics = SimpleNamespace(write=lambda *line: None)
         Reporter(trainer, head.router, supervision, metrics).add(trainer.step(*make_batch()))
     assert told == [0.25, 0.5, 0.75, 1.0, 1.25]
+
+
+@pytest.mark.parametrize(("on_device", "wait_s"), [({}, 0.0), ({"wait": 0.002, "forward": 1.0}, 0.002)])
+def test_a_card_waits_only_while_it_idles(head, on_device, wait_s):
+    """The host waits for workers while the card computes what was queued before: that is no waiting of the trunk."""
+    trainer, host_waits = make_trainer(head), []
+    trainer.pipeline.spans = SimpleNamespace(
+        phase=lambda name: contextlib.nullcontext(), end_step=lambda host_s: host_waits.append(host_s) or on_device
+    )
+    report = trainer.step(*make_batch())
+    assert report.wait_s == wait_s and host_waits == [report.seconds["wait"]]
+
+
+def test_what_the_trunk_waited_is_told_by_its_own_clock(head):
+    told, written, trainer = [], [], make_trainer(head)
+    supervision = SimpleNamespace(tell=lambda kind, **fields: told.append(fields["wait_fraction"]))
+    metrics = SimpleNamespace(write=lambda step, kind, values: written.append(values["wait_fraction"]))
+    report = trainer.step(*make_batch())
+    assert report.wait_s == report.seconds["wait"], "a trunk on the CPU waits as its host does"
+    report = dataclasses.replace(report, seconds={"forward": 6.0, "wait": 4.0}, wait_s=1.0)
+    Reporter(trainer, head.router, supervision, metrics).add(report)
+    assert told == written == [0.1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_trunk_on_a_card_is_timed_by_it(head):
+    trainer = Trainer(nn.Linear(INPUTS, D), head, TrainConfig(epochs=1.0), num_items=40, device="cuda")
+    reports = [trainer.step(*make_batch()) for _ in range(3)]
+    assert trainer.pipeline.spans is not None and all(0 <= r.wait_s <= 1 for r in reports)
 
 
 def test_only_matrices_and_filters_decay():

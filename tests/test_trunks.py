@@ -78,7 +78,7 @@ def test_a_factory_of_the_users_own(factories):
     [
         ("cnn-smal", "did you mean 'cnn-small'"),
         ("resnet", "module:factory"),
-        ("nowhere_at_all:trunk", "nowhere_at_all.*PYTHONPATH"),
+        ("nowhere_at_all:trunk", "nowhere_at_all.*working directory or on PYTHONPATH"),
         ("broken_trunks:trunk", "a_module_that_is_not_there"),
         ("my_trunks:missing", "missing"),
         ("my_trunks:SIDE", "is a int, expected a function"),

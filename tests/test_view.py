@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from PIL import Image
 from tiny_data import png_bytes, write_photos
 
 from hybrid.augment import Augmentation
+from hybrid.data.images import BadImage, decode_square
 from hybrid.data.prepare import prepare, stored_size
+from hybrid.data.splits import hash_fraction
 from hybrid.data.stats import stats
 from hybrid.data.view import View, checked_head_folder
 from hybrid.data.vocabulary import TagVocabulary
@@ -45,7 +48,7 @@ def test_items_tags_and_pictures_belong_together(tmp_path: Path) -> None:
         assert known == {tag for tag in true_tags(view, item) if view.vocabulary.id_of(tag) is not None}
         assert len(known) + view.num_unseen_tags[item] == len(true_tags(view, item))
         number = int(name[1:4])
-        assert np.all(view.images.get(np.array([item])) == [number, 40, 200])
+        assert np.all(view.images.read(np.array([item]))[0] == [number, 40, 200])
         assert view.describe(item) == {"name": name, "title": name[:4]}
         assert view.png(item, 8).startswith(b"\x89PNG")
 
@@ -62,7 +65,7 @@ def test_counts_and_marginal_come_from_training_items(tmp_path: Path) -> None:
     assert view.marginal.tolist() == pytest.approx(list(marginal.values()))
     assert view.marginal.sum() == pytest.approx(1)
     assert np.all(np.diff(view.vocabulary.counts) <= 0) and min(counts.values()) > 0
-    assert len(view.test_items) == pytest.approx(28, abs=8)
+    assert len(view.test_items) == sum(hash_fraction(Path(name).stem) < 0.5 for name in view.names)
 
 
 def test_bad_pictures_are_counted_named_and_explained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -84,6 +87,46 @@ def test_preparing_again_gives_the_same_view_without_work(tmp_path: Path) -> Non
     assert again.folder == view.folder and set(said) <= {"listing files"}
     (tmp_path / "photos" / "a005.txt").write_text("changed")
     assert prepare(config).fingerprint != view.fingerprint
+
+
+def test_a_change_of_tags_decodes_no_picture_again(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    config = DataConfig(source=view.source, cache_dir=str(tmp_path / "cache"), image_size=12)
+    for path, is_decoded in (("a005.txt", False), ("a006.png", True)):
+        said: list[str] = []
+        (tmp_path / "photos" / path).write_bytes(b"changed")
+        again = prepare(config, lambda text, done, total, said=said: said.append(text))
+        assert again.fingerprint != view.fingerprint and ("decoding pictures" in said) == is_decoded
+
+
+def test_pictures_that_could_not_be_read_make_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, size: int) -> np.ndarray:
+        if path.name == "a010.png":
+            raise BadImage("does not fit in memory")
+        return decode_square(path, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hybrid.data.pictures.decode_square", fail)
+        without = prepared(tmp_path)
+    shutil.rmtree(tmp_path / "cache")
+    view = prepared(tmp_path)
+    assert len(view) == len(without) + 1 and view.fingerprint != without.fingerprint
+
+
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_pictures_that_show_the_same_are_on_one_side(tmp_path: Path, is_copy: bool) -> None:
+    photos = tmp_path / "photos"
+    for name in write_photos(photos, 40):
+        if is_copy:
+            shutil.copy(photos / name, photos / f"b{name}")
+            shutil.copy((photos / name).with_suffix(".txt"), (photos / f"b{name}").with_suffix(".txt"))
+        else:
+            with Image.open(photos / name) as image:
+                image.save((photos / name).with_suffix(".bmp"))
+    view = prepared(tmp_path, hold_out_fraction=0.4)
+    parts = [view.train_items, view.valid_items, view.test_items]
+    sides = [{view.names[item].removeprefix("b")[:4] for item in part} for part in parts]
+    assert sum(map(len, parts)) == 80 and sum(map(len, sides)) == len(set.union(*sides)) == 40
 
 
 @pytest.mark.parametrize(
@@ -118,7 +161,8 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
     write_photos(photos, 5)
     for path in photos.glob("*.txt"):
         path.unlink()
-    with pytest.raises(DataError, match=r"no picture with tags \(left out: 5 without tags"):
+    left_out = r"no picture with tags\. Left out: 5 items without tags \(the first, 'a000\.png': .*manifest\.tsv"
+    with pytest.raises(DataError, match=left_out):
         prepared(tmp_path)
     (photos / "a000.txt").write_text("one")
     (photos / "a000.png").write_bytes(b"broken")
@@ -126,8 +170,29 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
         prepared(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("manifest.tsv", "wrong/a.png\tone\n", r"1 items with unreadable pictures .*'wrong/a\.png': no such file"),
+        ("a000.json", '["cat"]', r"1 items with unreadable tags .*a000\.json: expected .*list of strings"),
+    ],
+)
+def test_an_error_says_why_no_picture_is_left(tmp_path: Path, name: str, content: str, why: str) -> None:
+    write_photos(tmp_path / "photos", 1)
+    (tmp_path / "photos" / name).write_text(content)
+    with pytest.raises(DataError, match=why):
+        prepared(tmp_path)
+
+
+def test_an_error_says_why_no_tag_is_left(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"left to train on.* tags on fewer than 100 training items\.$"):
+        prepared(tmp_path, min_count=100)
+
+
 def test_one_picture_is_enough(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 1)
+    for path in list((tmp_path / "photos").iterdir()):
+        path.rename(path.with_stem("1f431"))  # the hash of this name is 0.67
     view = prepared(tmp_path, hold_out_fraction=0.01)
     assert len(view.train_items) == 1 and not len(view.test_items)
     assert stats(view)["tags"] == 3
@@ -160,10 +225,14 @@ def test_damaged_views_say_so(tmp_path: Path, name: str) -> None:
 
 def test_pictures_removed_from_the_cache(tmp_path: Path) -> None:
     view = prepared(tmp_path)
-    for path in (tmp_path / "cache" / "images").glob("*/images.npy"):
-        path.unlink()
-    with pytest.raises(DataError, match="prepare again"):
+    (path,) = (tmp_path / "cache" / "images").glob("*/images.npy")
+    path.unlink()
+    with pytest.raises(DataError, match="made again") as error:
         View(view.folder)
+    for folder in (path.parent, view.folder):  # as the error says
+        assert f"{folder}" in str(error.value)
+        shutil.rmtree(folder)
+    assert len(prepared(tmp_path)) == 56
 
 
 @pytest.mark.parametrize("is_stored", [True, False])

@@ -129,8 +129,6 @@ def _unpack_header(frame: Frame) -> list[Any]:
         header = msgpack.unpackb(view, **_UNPACK_LIMITS)
     except (ValueError, msgpack.UnpackException, RecursionError) as e:
         raise ProtocolError(f"header: not a msgpack array within the limits ({type(e).__name__}: {e}).") from e
-    if type(header) is dict and "v" in header:  # versions 1 and 2
-        return [header["v"]]
     if type(header) is not list or not header:
         raise ProtocolError(f"header: got {str(header)[:40]!r}, expected an array of version, kind, fields and arrays.")
     return header

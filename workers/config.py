@@ -45,8 +45,7 @@ class HeadConfig:
     weight_decay: float = 0.0
     """Decoupled decay: a row that is written is first scaled by 1 - learning rate * this; biases are not."""
     max_norm: float = 0.0
-    """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none. With several workers a row that
-    all of them update often may exceed it until it is written again (`workers.hot_rows`)."""
+    """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none."""
     chunk_size: int = 32
     """Examples per chunk; does not depend on the number of workers."""
     init_scale: float = 0.05

@@ -1,4 +1,4 @@
-"""Sums over float32 vectors, features and their gradients, and changes of them; rows have `workers.row_blocks`.
+"""Vector code for features and feature gradients; `workers.row_blocks` is its like for rows.
 
 `likes` are two vectors of the widths to compute with, see there. Widths and lengths are constants where these functions
 are inlined.

@@ -11,6 +11,9 @@ adds what they have become to the matrix at the end of the chunk:
 Nothing else changes: the optimizer sees single gradients, accumulators move with their rows, and without other workers
 the result is that of updating the row in place, but for rounding.
 
+Moves along gradients may be added like that, shrinking a row may not: each of the workers that hold a copy would take
+the whole excess off. So rows are not copied where decay or a bound on the norm shrinks them.
+
 Concurrency: what others add to a row meanwhile stays in it, and is seen by this worker from the next chunk on.
 
 Legend: H hot rows, S stored words of a row.

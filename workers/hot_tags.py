@@ -1,8 +1,8 @@
 """The tags of hot rows (`workers.hot_rows`): those that a chunk updates often, found while it is planned.
 
 Who looks at all tags of a chunk (`workers.sightings`) notes a tag here when its count has grown by `HOT_UPDATES`. So
-one that is updated much more often is nearly always found: it is missed only if, each time, it was another tag of the
-same place that came.
+one that is updated much more often is nearly always found: it is missed only if, at each multiple of `HOT_UPDATES`,
+another tag of its place happened to come.
 """
 
 # mypy: allow-untyped-defs

@@ -5,7 +5,7 @@ file changes, but not when a function that it inlines from another file does; th
 holds a hash of all the sources beside this file.
 """
 
-import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -30,6 +30,8 @@ _config: Any = numba.config  # its names are made at run time
 JIT_ENABLED = not _config.DISABLE_JIT
 
 _LOCK_FILE = "save.lock"
+_LOCK_LIMIT_S = 10.0
+_LOCK_PAUSE_S = 0.01
 UNUSED_DAYS = 30
 """Kernels of other sources that no process has used for so long are removed."""
 
@@ -107,13 +109,30 @@ def _save_in_turn(compiled: Any, directory: Path) -> None:
     def save_if_possible(*kernel: Any) -> None:
         try:
             with (directory / _LOCK_FILE).open("a") as lock:
-                with contextlib.suppress(OSError):  # where files cannot be locked
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                _lock(lock.fileno())
                 save(*kernel)
         except OSError as error:
             _warn_of_full_disk(error.strerror or str(error))  # no file name: once, not for each kernel
 
     compiled._cache.save_overload = save_if_possible
+
+
+def _lock(fd: int) -> None:
+    """Take the lock; where files cannot be locked, go on without it.
+
+    Raises:
+        OSError: somebody has kept it for too long, who may have been stopped in the middle.
+    """
+    give_up_s = time.monotonic() + _LOCK_LIMIT_S
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up_s:
+                raise OSError(errno.EWOULDBLOCK, "another process has been writing there for too long") from None
+            time.sleep(_LOCK_PAUSE_S)
+        except OSError:
+            return None
 
 
 @functools.cache

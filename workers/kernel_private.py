@@ -219,9 +219,10 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Entry:
         """
         hits = 0
         if num_hot < 0:
+            copies_hot = writes and not decays and max_norm == _ZERO  # see `workers.hot_rows`
             num_hot, hits = fill_plan(
                 slots, sightings, suspects_S, hot_table, ids_H, neg_ids, pos_ids, pos_offsets_B1, pos_factors,
-                items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn, writes, offsets_B2,
+                items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn, copies_hot, offsets_B2,
                 num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots_A, plan_pos_weights_A,
             )  # fmt: skip
         tags = Tags(rows_NS, tag_state_N4, noise)

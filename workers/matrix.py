@@ -8,6 +8,7 @@ but never holds NaN. Everything else is written once, before a worker starts, bu
 and `worker_stats_WS` and `applied_W`, where each worker writes its own row alone.
 """
 
+import logging
 import threading
 import time
 from typing import NamedTuple
@@ -23,6 +24,8 @@ from workers.rows import dim_of, row_dtype_of, stored_form, unpack
 from workers.sampler import build_groups, sampling_probabilities
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 from workers.worker_stats import NUM_STATS
+
+_log = logging.getLogger(__name__)
 
 MAX_WORKERS = 256
 
@@ -128,6 +131,7 @@ class TagMatrix:
             try:
                 fill()
             except BaseException as e:  # noqa: BLE001 - raised in the thread that waits
+                _log.exception("the rows of the tag matrix could not be filled")
                 matrix._fill_error = e
                 matrix._is_filled_1[0] = _FAILED
 
@@ -232,10 +236,6 @@ class TagMatrix:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(spec.num_bytes for spec in self.arrays.spec.values())
-
-    def log_probability_correction_N(self, config: HeadConfig, loss_weight_N: np.ndarray | None = None) -> np.ndarray:
-        """What added to scores gives log p(t|x), see `objectives.log_probability_correction_N`."""
-        return objectives.log_probability_correction_N(config, self.log_q_N, self.counts_N, loss_weight_N)
 
     def mark_filled(self) -> None:
         """Rows, biases and accumulators hold what they shall begin with: workers may use them."""

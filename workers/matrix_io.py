@@ -178,7 +178,11 @@ class SavedMatrix:
             yield f"rows-{number:05d}.npy", start, min(start + self._rows_per_shard, self.num_tags)
 
     def checked(self, name: str) -> np.ndarray:
-        """An array after all of it was compared with its checksum."""
+        """An array after all of it was compared with its checksum.
+
+        Raises:
+            MatrixMismatch: it was changed since it was saved.
+        """
         array = self._arrays[name]
         if hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != self._checksums[name]:
             raise MatrixMismatch(f"{self.folder / name} was changed since it was saved: its SHA-256 differs")

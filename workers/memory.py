@@ -166,14 +166,19 @@ def _layout(spec: Mapping[str, ArraySpec]) -> tuple[dict[str, Any], int]:
     return {"identity": uuid.uuid4().hex[:16], "arrays": arrays}, -(-end // page) * page
 
 
+_MFD_NOEXEC_SEAL = 0x8
+"""Hardened kernels refuse memory that might be executed (`vm.memfd_noexec`); those before 6.3 do not know the flag."""
+_WITHOUT_MEMFD = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL)
+
+
 def _anonymous_file() -> tuple[int, bool]:
     """A descriptor of memory, or of a file without a name where the kernel has none; which of them it is."""
-    if hasattr(os, "memfd_create"):
+    for flags in (os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL, os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else ():
         try:
-            return os.memfd_create("hybrid-matrix", os.MFD_CLOEXEC), False
+            return os.memfd_create("hybrid-matrix", flags), False
         except OSError as e:
-            if e.errno not in (errno.ENOSYS, errno.EPERM):
-                raise
+            if e.errno not in _WITHOUT_MEMFD:
+                raise MemoryError(f"the system gives no shared memory: {e}") from e
     with tempfile.TemporaryFile(prefix="hybrid-matrix-") as file:  # has no name on Linux
         return os.dup(file.fileno()), True
 

@@ -158,14 +158,18 @@ class WorkerPool:
             Names of the workers that go: the router must let them finish, by `Router.drain(name)`.
 
         Raises:
-            ConfigError: the number is out of bounds.
+            ConfigError: the number is out of bounds, or so many more have no place before those that leave have left.
             WorkerLost: a process cannot be started (no memory, too many processes).
         """
         check(1 <= num_workers <= MAX_WORKERS, "workers", num_workers, f"between 1 and {MAX_WORKERS}")
         staying = [worker for worker in self.workers if not worker.is_leaving]
         taken = {worker.index for worker in self.workers}
-        free = (index for index in range(MAX_WORKERS) if index not in taken)
-        for index, _ in zip(free, range(num_workers - len(staying)), strict=False):
+        free, missing = [i for i in range(MAX_WORKERS) if i not in taken], max(0, num_workers - len(staying))
+        check(
+            missing <= len(free), "workers", num_workers,
+            f"at most {len(staying) + len(free)} until those that are leaving have left: try again in a moment",
+        )  # fmt: skip
+        for index in free[:missing]:
             try:
                 self._spawn(index)
             except OSError as error:

@@ -19,14 +19,14 @@ from workers.config import NEGATIVE_SAMPLING
 from workers.hot_tags import NUM_PLACES, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
 from workers.job import Job, Loss, Positives, Truth, true_range
-from workers.matching import BLOCK, place_among
+from workers.matching import TAGS_AT_ONCE, place_among
 from workers.scratch import Scratch
 from workers.sightings import ANY_SIGHT, SLOT_SIGHT, see, see_true
 from workers.slots import assign_slots, is_among, table_size
 from workers.vectors import values_from
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_ROOM = BLOCK
+_ROOM = TAGS_AT_ONCE
 """Beside an example of the largest size, so far as kernels fetch and touch rows beyond the last example: they fetch by
 fours, and here tags are compared in blocks."""
 _MOST_TAGS = 512  # of an example; to compare more with each other takes longer than a hash table
@@ -129,16 +129,17 @@ def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int,
         hot_ids_H: int32, out: tags of hot rows.
     """
     plan, tables = memory
-    return fill_plan(*tables, hot_ids_H, job.neg_ids, *job.positives, *job.truth, *job.loss, job.writes, *plan)
+    copies_hot = job.writes and not job.update.shrinks
+    return fill_plan(*tables, hot_ids_H, job.neg_ids, *job.positives, *job.truth, *job.loss, copies_hot, *plan)
 
 
 @kernel
 def fill_plan(
     slots, sightings, suspects_S, hot_table, hot_ids_H, neg_ids, ids_A, pos_offsets_B1, factors_A,
-    items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn, writes,
+    items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn, copies_hot,
     offsets_B2, num_negatives_B, is_simple_B, places, weights, multiplicity, pos_slots_A, pos_weights_A,
 ):  # fmt: skip
-    """Fill the plan; returns the number of hot rows (none if nothing is to be written) and of accidental hits.
+    """Fill the plan; returns the number of hot rows (none if they are not to be copied) and of accidental hits.
 
     Arguments lie flat, see `workers.jit`.
     """
@@ -157,7 +158,7 @@ def fill_plan(
         start += num_slots
         hits += num_hits
     plan.offsets_B2[B:] = start
-    if not writes:
+    if not copies_hot:
         return np.int64(0), hits
     place_hot(sightings, hot_table, hot_ids_H, num_hot, places[:start])
     return num_hot, hits

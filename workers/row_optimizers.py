@@ -46,6 +46,11 @@ class RowUpdate(NamedTuple):
     decays: bool
     """Whether there is any decay: `keep` is 1 without, but also at a learning rate of 0."""
 
+    @property
+    def shrinks(self) -> bool:
+        """Whether a write may take something off a row that no gradient asked for."""
+        return self.decays or bool(self.max_norm > 0)
+
 
 def row_update(config: HeadConfig, lr: float) -> RowUpdate:
     """The update that a configuration and a learning rate describe.

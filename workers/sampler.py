@@ -34,7 +34,11 @@ _TWO, _ONE = np.uint64(2), np.uint64(1)
 
 
 def sampling_probabilities(counts_N: np.ndarray, alpha: float) -> np.ndarray:
-    """q, float64 [N]: proportional to count ** alpha on tags that were seen, 0 on the others (also if alpha is 0)."""
+    """q, float64 [N]: proportional to count ** alpha on tags that were seen, 0 on the others (also if alpha is 0).
+
+    Raises:
+        ValueError: no tag has a count above 0.
+    """
     counts_N = np.asarray(counts_N, np.float64)
     weights_N = np.where(counts_N > 0, np.power(np.maximum(counts_N, 1.0), alpha), 0.0)
     total = weights_N.sum()

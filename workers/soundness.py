@@ -39,9 +39,9 @@ def is_sound(pos_ids, pos_offsets, pos_weights, true_ids, true_offsets, items_B,
 
 @kernel
 def all_finite(values_BD):
-    """Whether float32 values, C-contiguous, are neither NaN nor infinite: 0 x is 0 then, or else NaN.
+    """Whether float32 values, C-contiguous, are neither NaN nor infinite.
 
-    That no later term takes away, see `workers.jit`.
+    0 * x is 0 for finite x and NaN otherwise, and a NaN stays in the sum (`workers.jit` keeps NaN alive).
     """
     values, total = values_BD.reshape(-1), np.float32(0)
     for i in range(len(values)):

@@ -263,8 +263,9 @@ else:
     load, store = vectors_uncompiled.load, vectors_uncompiled.store
     load_front, store_front = vectors_uncompiled.load_front, vectors_uncompiled.store_front
     alone, put_totals = vectors_uncompiled.alone, vectors_uncompiled.put_totals
-    low, high, put = (getattr(vectors_uncompiled, n) for n in ("low", "high", "put"))
-    fma, scaled, zeros, total = (getattr(vectors_uncompiled, n) for n in ("fma", "scaled", "zeros", "total"))
+    low, high, put = vectors_uncompiled.low, vectors_uncompiled.high, vectors_uncompiled.put
+    fma, scaled = vectors_uncompiled.fma, vectors_uncompiled.scaled
+    zeros, total = vectors_uncompiled.zeros, vectors_uncompiled.total
     length = len
 
 

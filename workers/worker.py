@@ -41,8 +41,9 @@ class WorkerIdentity:
 def serve(
     endpoint: str, matrix: TagMatrix, ring: Ring | None, me: WorkerIdentity, window: TraceWindow | None = None
 ) -> None:
-    """Serve the trunk at `endpoint`; returns after BYE: told to leave by DRAIN, or, until it is
-    ready, by SIGTERM. The numbers are those of `workers.protocol`.
+    """Serve the trunk at `endpoint` until DRAIN, or until SIGTERM while not yet ready; then say BYE and return.
+
+    The numbers are those of `workers.protocol`.
 
     Args:
         endpoint: where the trunk listens.

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hybrid.data.npm import Package, read_json
 from hybrid.data.ragged import Ragged
 from hybrid.data.vocabulary import normalise_tag
@@ -73,8 +71,6 @@ def merge(parts: list[tuple[dict[str, set[str]], dict[str, str]]]) -> Annotation
         titles |= part_titles
     all_tags = sorted(set().union(*tags_of.values()))
     number = {tag: i for i, tag in enumerate(all_tags)}
-    lengths = [len(of) for of in tags_of.values()]
-    values = np.fromiter((number[tag] for of in tags_of.values() for tag in of), dtype=np.int32, count=sum(lengths))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     row_of = {character: row for row, character in enumerate(tags_of)}
-    return Annotations(tags=all_tags, row_of=row_of, tags_of=Ragged(offsets, values).sorted_rows(), titles=titles)
+    rows = Ragged.of_tags(list(tags_of.values()), number)
+    return Annotations(tags=all_tags, row_of=row_of, tags_of=rows, titles=titles)

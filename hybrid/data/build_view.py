@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.data.collection import Collection
+from hybrid.data.collection import Collection, left_out
 from hybrid.data.ragged import Ragged
 from hybrid.data.splits import choose_items, split_by_hash
 from hybrid.data.view import FORMAT_VERSION, VOCABULARY_FILE
@@ -87,10 +87,12 @@ def build_view(
     vocabulary = TagVocabulary([collection.raw_tags[raw] for raw in _raw_of_id(id_of_raw, len(counts))], counts)
     tags_of = _known(raw_tags_of, id_of_raw)
     train, num_untagged = _with_tags(splits.train, tags_of)
+    skipped: dict[str, dict[str, str]] = facts["skipped"]
     if not len(train):
         have = f"items: {len(items)}, of these for training: {len(splits.train)}"
-        raise DataError(f"{facts['source']}: no picture with a known tag is left to train on ({have}).")
-    skipped: dict[str, dict[str, str]] = facts["skipped"]
+        without = [left_out(skipped), *(f"{count:,} {what}" for what, count in tags_dropped.items() if count)]
+        what = f"no picture with a known tag is left to train on ({have})"
+        raise DataError(f"{facts['source']}: {what}. Left out: {'; '.join(filter(None, without))}.")
     dropped = {f"items {reason}": len(names) for reason, names in skipped.items()} | {
         "training items without known tags": num_untagged,
         f"held-out items, more than {MOST_HELD_OUT} of one subject": splits.num_spare,

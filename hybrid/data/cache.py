@@ -50,7 +50,7 @@ def build_once(folder: Path, build: Callable[[Path], None], progress: Progress) 
             if not folder.is_dir():
                 _build_and_rename(folder, build)
     except (OSError, RunError) as e:
-        place = "Choose another place with data.cache_dir or $HYBRID_CACHE."
+        place = "Choose another place with --cache-dir or $HYBRID_CACHE."
         raise DataError(f"cannot write the cache of prepared data at {folder.parent}: {e}. {place}") from e
     return folder
 

@@ -61,6 +61,15 @@ class Collection:
         )
 
 
+def left_out(skipped: dict[str, dict[str, str]]) -> str:
+    """How many items were left out for each reason, with what was found for the first of them."""
+    return "; ".join(
+        f"{len(names):,} items {reason} (the first, {name!r}: {found})"
+        for reason, names in skipped.items()
+        for name, found in list(names.items())[:1]
+    )
+
+
 def _columns(rows: list[list[Any]]) -> tuple[list[Any], list[Any], list[Any]]:
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 

@@ -4,6 +4,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -32,19 +33,41 @@ def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path,
     Concurrency: each process writes rows of its own through a shared mapping. Rows of bad pictures stay 0.
     """
     path = folder / IMAGES_FILE
-    shape = (len(numbers), size, size, pictures.channels)
-    _allocate(path, shape)
+    _allocate(path, (len(numbers), size, size, pictures.channels))
+    work = partial(_decode_rows, pictures, numbers, size, path)
+    _visit(work, len(numbers), _PICTURES_PER_TASK, folder, partial(progress, "decoding pictures"))
+
+
+def probe_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: Progress) -> None:
+    """For sets too large to store: look at every file's header, write `bad.json` (row -> why) into `folder`.
+
+    Signature as `decode_all`; what only decoding reveals is found out while training reads.
+    """
+    work = partial(_probe_rows, pictures, numbers)
+    _visit(work, len(numbers), _PICTURES_PER_PROBE, folder, partial(progress, "looking at pictures"))
+
+
+def read_bad(folder: Path) -> dict[int, str]:
+    """Row -> why it could not be decoded."""
+    return {int(row): why for row, why in json.loads((folder / "bad.json").read_text(encoding="ascii")).items()}
+
+
+def _visit(
+    work: Callable[[range], tuple[range, dict[int, str]]],
+    num_rows: int,
+    rows_per_task: int,
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Work on all rows in several processes; write what is found to be bad."""
     bad: dict[int, str] = {}
     done = 0
-    progress("decoding pictures", 0, len(numbers))
-    tasks = [
-        range(start, min(start + _PICTURES_PER_TASK, len(numbers)))
-        for start in range(0, len(numbers), _PICTURES_PER_TASK)
-    ]
-    for task, bad_rows in run_in_processes(partial(_decode_rows, pictures, numbers, size, path), tasks):
+    progress(0, num_rows)
+    tasks = [range(start, min(start + rows_per_task, num_rows)) for start in range(0, num_rows, rows_per_task)]
+    for task, bad_rows in run_in_processes(work, tasks):
         bad |= bad_rows
         done += len(task)
-        progress("decoding pictures", done, len(numbers))
+        progress(done, num_rows)
     (folder / "bad.json").write_text(json.dumps(bad), encoding="ascii")
 
 
@@ -66,29 +89,6 @@ def _decode_rows(
         except BadImage as e:
             bad[row] = str(e)
     return rows, bad
-
-
-def read_bad(folder: Path) -> dict[int, str]:
-    """Row -> why it could not be decoded."""
-    return {int(row): why for row, why in json.loads((folder / "bad.json").read_text(encoding="ascii")).items()}
-
-
-def probe_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: Progress) -> None:
-    """For sets too large to store: look at every file's header, write `bad.json` (row -> why) into `folder`.
-
-    Signature as `decode_all`; what only decoding reveals is found out while training reads.
-    """
-    bad: dict[int, str] = {}
-    done = 0
-    tasks = [
-        range(start, min(start + _PICTURES_PER_PROBE, len(numbers)))
-        for start in range(0, len(numbers), _PICTURES_PER_PROBE)
-    ]
-    for task, bad_rows in run_in_processes(partial(_probe_rows, pictures, numbers), tasks):
-        bad |= bad_rows
-        done += len(task)
-        progress("looking at pictures", done, len(numbers))
-    (folder / "bad.json").write_text(json.dumps(bad), encoding="ascii")
 
 
 def _probe_rows(pictures: Pictures, numbers: np.ndarray, rows: range) -> tuple[range, dict[int, str]]:

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 2**26
 """Pictures that need more pixels than this in memory (256 MiB with alpha) are refused as gigantic."""
+MAX_JPEG_PIXELS = 2**28
+"""JPEG files of more pixels are refused, however small they are decoded: of progressive ones the coefficients of all
+pixels are in memory (6 bytes a pixel)."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _WHITE = (255, 255, 255)
 _TURNS = {
@@ -67,7 +71,7 @@ def _opened(path: Path, draft: int) -> Iterator[Image.Image]:
         _check_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bombs are refused below, by our own bound; odd metadata does not matter
-            with Image.open(path, formats=_FORMATS) as image:
+            with _read_header(path) as image:
                 image.draft(None, (draft, draft))
                 if image.width * image.height > MAX_PIXELS:
                     raise BadImage(
@@ -86,6 +90,24 @@ def _opened(path: Path, draft: int) -> Iterator[Image.Image]:
         raise BadImage("does not fit in memory") from e
     except Exception as e:  # decoders raise nearly anything on hostile bytes, and one file must not end a run
         raise BadImage(f"broken: {type(e).__name__}: {e}") from e
+
+
+def _read_header(path: Path) -> Image.Image:
+    """Pillow refuses what is large as it is stored, but a JPEG is decoded at a fraction of that.
+
+    Pillow's bound is a global of the process, on which others may rely, so it stays; large JPEG files pass it by.
+    """
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except Image.DecompressionBombError as e:
+        try:
+            image = JpegImageFile(path)
+        except SyntaxError:
+            raise e from None  # another format
+    if image.width * image.height > MAX_JPEG_PIXELS:
+        image.close()
+        raise BadImage(f"gigantic: {image.width:,} x {image.height:,} pixels, of a JPEG at most {MAX_JPEG_PIXELS:,}")
+    return image
 
 
 def _check_file(path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from hybrid.data.pool import not_started
 from hybrid.data.store import ImageStore
 from hybrid.data.view import View
 from workers.cores import available_cores
@@ -50,7 +51,8 @@ def _batches(view: View, items_order: np.ndarray, batch_size: int, processes: in
     parts = [items_order[start : start + batch_size] for start in range(0, len(items_order), batch_size)]
     if view.images.is_decoded:
         for part in parts:
-            yield part, view.images.get(part)
+            images, _ = view.images.read(part)
+            yield part, images
         return
     num_processes = default_loader_processes() if processes < 0 else processes
     loader = DataLoader(
@@ -60,7 +62,10 @@ def _batches(view: View, items_order: np.ndarray, batch_size: int, processes: in
         num_workers=num_processes,
         timeout=_BATCH_LIMIT_S if num_processes else 0,
     )
-    parts_read = iter(loader)
+    try:
+        parts_read = iter(loader)
+    except OSError as e:
+        raise DataError(f"{not_started(e)} Or read without them: data.loader_processes=0.") from e
     while (batch := _next_part(parts_read)) is not None:
         part, images, bad = batch
         _note_bad(view, bad)

@@ -147,8 +147,8 @@ def _reason(stderr: str) -> str:
 
 def _advice(package: Package, folder: Path) -> str:
     return (
-        "Check that this machine reaches the registry that `npm config get registry` prints "
-        "(behind a proxy: `npm config set proxy URL`), "
+        "Check that this machine reaches the npm registry (environment variables: HTTPS_PROXY names a proxy, "
+        "npm_config_registry another registry), "
         f"or run `npm pack {package}` on a machine that does, put the file into {folder} and try again."
     )
 

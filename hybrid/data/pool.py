@@ -25,6 +25,12 @@ def num_processes() -> int:
     return min(available_cores(), 16)
 
 
+def not_started(error: OSError) -> str:
+    """Why processes for pictures cannot be had."""
+    place = "They need a few small files in /dev/shm: is it there, may you write to it, is it full?"
+    return f"cannot start processes that prepare pictures: {error}. {place}"
+
+
 def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
     """Results of `function` for each task, in the order in which they are done.
 
@@ -32,11 +38,16 @@ def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator
     The children only decode pictures or parse text, so no lock of the parent's threads concerns them.
 
     Raises:
-        DataError: a process died, or no task is done for half an hour; then the processes are killed.
+        DataError: the processes cannot be started, one of them died, or no task is done for half an hour; then they are
+            killed.
     """
     context = multiprocessing.get_context("fork")
     workers = num_processes()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(os.getpid(), function)) as pool:
+    try:
+        made = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(os.getpid(), function))
+    except OSError as e:
+        raise DataError(not_started(e)) from e
+    with made as pool:
         queue = iter(tasks)
         running: set[Future[R]] = set()
         try:

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 from hybrid.data import emoji, folder
 from hybrid.data.build_view import PictureSource, SplitRule, TagRule, build_view
 from hybrid.data.cache import Progress, build_once, cache_folder, key_of
-from hybrid.data.collection import Collection
+from hybrid.data.collection import Collection, left_out
 from hybrid.data.image_cache import decode_all, fits_decoded, probe_all, read_bad
+from hybrid.data.listing import scan
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.splits import choose_items
 from hybrid.data.view import FORMAT_VERSION, View
@@ -35,6 +37,8 @@ class _Source:
     """Of the collection."""
     kind: str
     pictures_root: Path
+    pictures_key: Callable[[list[str]], str]
+    """Names the pictures of the items named, whatever tags they have."""
     split_rule: SplitRule
 
 
@@ -46,9 +50,9 @@ def stored_size(image_size: int) -> int:
     """Side at which pictures are stored: at least a third more than the trunk sees, in whole steps of 16 pixels.
 
     Augmentation enlarges and turns pictures; with this margin it finds real detail. Plain bilinear interpolation does
-    not alias where it shrinks by less than two: so does resampling to the trunk's size from 17 pixels on, and, where
-    augmentation shrinks the object as far as it may, from 86 on and at the default of 48. At 13 pixels, the worst size,
-    it shrinks by 2.5, with augmentation by 3.3.
+    not alias while it shrinks by less than 2. Resampling to the trunk's size stays below that from 17 pixels on.
+    Together with the strongest augmentation it does at 48, the default, and from 86 on. The worst size is 13: it
+    shrinks by 2.5, with augmentation by 3.3.
     """
     return -(-image_size * 4 // 3 // 16) * 16
 
@@ -95,20 +99,35 @@ def _open_emoji(config: DataConfig, cache: Path, progress: Progress) -> _Source:
     rule = SplitRule(
         test_fraction=emoji.TEST_FRACTION, valid_fraction=emoji.VALID_FRACTION, hold_out_design=config.hold_out_design
     )
-    return _Source(key=key, folder=place, kind="vector", pictures_root=place, split_rule=rule)
+    return _Source(
+        key=key,
+        folder=place,
+        kind="vector",
+        pictures_root=place,
+        pictures_key=lambda names: f"{key}-{key_of(names)}",
+        split_rule=rule,
+    )
 
 
 def _open_folder(config: DataConfig, cache: Path, progress: Progress) -> _Source:
     if config.hold_out_design:
         raise ConfigError(f"data.hold_out_design = {config.hold_out_design!r}, but only the emoji data have designs.")
     progress("listing files", 0, 0)
-    listing = folder.scan(config.source.removeprefix("folder:"))
+    listing = scan(config.source.removeprefix("folder:"), cache)
+    key = listing.key
     place = build_once(
-        cache / "collections" / listing.key, lambda target: folder.build_folder(target, listing, progress), progress
+        cache / "collections" / key, lambda target: folder.build_folder(target, listing, progress), progress
     )
     valid_fraction = _FOLDER_VALID_FRACTION * (1 - config.hold_out_fraction)
     rule = SplitRule(test_fraction=config.hold_out_fraction, valid_fraction=valid_fraction, hold_out_design="")
-    return _Source(key=listing.key, folder=place, kind="photo", pictures_root=listing.root, split_rule=rule)
+    return _Source(
+        key=key,
+        folder=place,
+        kind="photo",
+        pictures_root=listing.root,
+        pictures_key=listing.pictures_key,
+        split_rule=rule,
+    )
 
 
 def _make_view(
@@ -116,8 +135,8 @@ def _make_view(
 ) -> None:
     collection = Collection.open(source.folder)
     if not collection.names:
-        left_out = ", ".join(f"{len(names)} {reason}" for reason, names in collection.skipped.items())
-        raise DataError(f"{config.source}: no picture with tags (left out: {left_out}).")
+        advice = f" {folder.HOW_TO_TAG}" if collection.skipped.get(folder.WITHOUT_TAGS) else ""
+        raise DataError(f"{config.source}: no picture with tags. Left out: {left_out(collection.skipped)}.{advice}")
     chosen = choose_items(collection.names, config.max_items)
     pictures: Pictures = (
         VectorPictures(source.folder)
@@ -126,8 +145,9 @@ def _make_view(
     )
     is_decoded = fits_decoded(len(chosen), size, pictures.channels)
     work, suffix = (decode_all, f"{size}px") if is_decoded else (probe_all, "probed")
+    key = source.pictures_key([collection.names[i] for i in chosen])
     checked = build_once(
-        destination.parent.parent / "images" / f"{source.key}-{suffix}-{config.max_items or 'all'}",
+        destination.parent.parent / "images" / f"{key}-{suffix}",
         lambda target: work(pictures, chosen, size, target, progress),
         progress,
     )
@@ -144,7 +164,8 @@ def _make_view(
     )
     unreadable = {collection.names[chosen[row]]: why for row, why in sorted(bad.items())}
     facts: dict[str, Any] = {
-        "fingerprint": fingerprint,
+        # A picture that can be read the next time is an item more: other numbers, other data.
+        "fingerprint": key_of(fingerprint, sorted(unreadable)) if unreadable else fingerprint,
         "source": config.source,
         "skipped": collection.skipped | {"with unreadable pictures": unreadable},
     }

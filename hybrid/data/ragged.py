@@ -1,5 +1,6 @@
 """Lists of different lengths in two flat arrays."""
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,14 @@ class Ragged(NamedTuple):
 
     offsets: np.ndarray
     values: np.ndarray
+
+    @classmethod
+    def of_tags(cls, rows: Sequence[Collection[str]], number: Mapping[str, int]) -> "Ragged":
+        """The tags of each row by their numbers (int32), ascending."""
+        lengths = [len(row) for row in rows]
+        values = np.fromiter((number[tag] for row in rows for tag in row), dtype=np.int32, count=sum(lengths))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(offsets, values).sorted_rows()
 
     def lengths(self) -> np.ndarray:
         """int64 `[rows]`."""

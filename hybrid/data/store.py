@@ -27,9 +27,6 @@ class ImageStore(Protocol):
 
     def __len__(self) -> int: ...
 
-    def get(self, items_B: np.ndarray) -> np.ndarray:
-        """uint8 `[B, S, S, C]`; raises DataError if one of them cannot be decoded."""
-
     def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         """uint8 `[good, S, S, C]` in order, and why the others could not be decoded, by item."""
 
@@ -48,11 +45,8 @@ class DecodedImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def get(self, items_B: np.ndarray) -> np.ndarray:
-        return np.asarray(self.images[self.rows[items_B]])
-
     def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
-        return self.get(items_B), {}
+        return np.asarray(self.images[self.rows[items_B]]), {}
 
 
 class EncodedImages:
@@ -69,13 +63,6 @@ class EncodedImages:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def get(self, items_B: np.ndarray) -> np.ndarray:
-        images, bad = self.read(items_B)
-        if bad:
-            item, why = next(iter(bad.items()))
-            raise DataError(f"the picture of item {item} cannot be decoded ({why}); read() leaves such pictures out.")
-        return images
-
     def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         images = np.empty((len(items_B), self.size, self.size, self.channels), dtype=np.uint8)
         bad: dict[int, str] = {}
@@ -89,8 +76,12 @@ class EncodedImages:
         return images[:num_good], bad
 
 
-def open_decoded(folder: Path) -> np.ndarray:
+def open_decoded(folder: Path, view_folder: Path) -> np.ndarray:
     """The array of a decoded set, memory-mapped.
+
+    Args:
+        folder: of the array.
+        view_folder: of the view that refers to it.
 
     Raises:
         DataError: it is gone or damaged.
@@ -99,5 +90,6 @@ def open_decoded(folder: Path) -> np.ndarray:
         return np.load(folder / IMAGES_FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as e:
         raise DataError(
-            f"the stored pictures in {folder} are gone or damaged ({e}); empty the cache, prepare again."
+            f"the stored pictures in {folder} are gone or damaged ({e}). "
+            f"Remove this folder and {view_folder}: both are made again."
         ) from e

@@ -5,6 +5,7 @@
 import io
 import json
 import logging
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ class View:
             return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as e:
             raise DataError(
-                f"prepared data are damaged: {self.folder / name}.npy: {e}. Remove {self.folder} and prepare again."
+                f"prepared data are damaged: {self.folder / name}.npy: {e}. Remove {self.folder}: it is made again."
             ) from e
 
     def _open_pictures(self) -> Pictures:
@@ -137,7 +138,8 @@ class View:
     def _open_images(self) -> ImageStore:
         if self._facts["images_folder"] is None:
             return EncodedImages(self.pictures, self._numbers, self._facts["size"])
-        return DecodedImages(open_decoded(self.folder / self._facts["images_folder"]), self._load("image_rows"))
+        images_folder = Path(os.path.normpath(self.folder / self._facts["images_folder"]))
+        return DecodedImages(open_decoded(images_folder, self.folder), self._load("image_rows"))
 
 
 def checked_head_folder(view: View) -> Path:
@@ -149,7 +151,7 @@ def checked_head_folder(view: View) -> Path:
     counts, marginal, offsets, tags = (view._load(name.removesuffix(".npy")) for name in HEAD_ARRAYS)
     if len(counts) != len(marginal) or len(offsets) != len(view) + 1 or offsets[-1] != len(tags):
         raise DataError(
-            f"prepared data are damaged: the arrays in {view.folder} do not fit together. Remove it and prepare again."
+            f"prepared data are damaged: the arrays in {view.folder} do not fit together. Remove it: it is made again."
         )
     return view.folder
 
@@ -158,9 +160,10 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         facts = json.loads((folder / "view.json").read_text(encoding="ascii"))
     except (OSError, ValueError) as e:
-        raise DataError(f"{folder} holds no prepared data ({e}); prepare them again.") from e
+        raise DataError(f"{folder} holds no prepared data ({e}). Remove {folder}: it is made again.") from e
     if facts.get("format") != FORMAT_VERSION:
         raise DataError(
-            f"{folder}: prepared data of format {facts.get('format')!r}, expected {FORMAT_VERSION}; prepare them again."
+            f"{folder} holds prepared data of format {facts.get('format')!r}, expected {FORMAT_VERSION}. "
+            f"Remove {folder}: it is made again."
         )
     return facts

@@ -1,0 +1,86 @@
+"""The parts of documents that compare the hybrid with its rivals after equal seconds of training."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks import gpu_only_report
+from benchmarks.markdown import markdown_table
+from benchmarks.record import machine_of
+from benchmarks.rival_verdicts import JUDGED, LEVEL, SUITE, Verdict, elsewhere_of, verdicts
+
+Records = Mapping[str, Mapping[str, Any]]
+_DRAWS = "gpu_only_draws"
+_LEVEL = " and ".join(f"{apart:g} of {measure}" for measure, apart in LEVEL.items())
+_STANDINGS = {
+    "ahead": "ahead of the best rival",
+    "level": "level with the best rival",
+    "behind": "behind the best rival",
+}
+
+
+def gpu_only_part(records: Records) -> str:
+    """Every contender at every size, and how often the hybrid loses."""
+    record = records["gpu_only"]
+    lost: dict[str, list[str]] = {}
+    for size, measure in (line.partition(":")[0].split(", ", 1) for line in gpu_only_report.losses(record)):
+        lost.setdefault(size, []).append(measure)
+    losses = [
+        f"At {size} some rival is better than the hybrids' mean in {'; '.join(measures)}."
+        for size, measures in lost.items()
+    ]
+    if losses:
+        losses.append(f"Of these, differences of up to {_LEVEL} are within luck: level.")
+    text = f"{record['settings']['seconds']:.0f} seconds of training each, {machine_of(record)}:"
+    return "\n\n".join([text, _contenders(record), " ".join(losses) or "No rival is better in anything."])
+
+
+def rivals_part(records: Records) -> str:
+    """The hybrid against the best rival of every size in any run; a loss is called one."""
+    record, rows = records[SUITE], []
+    for verdict in _verdicts(records):
+        cells = [f"{value:.3f} ({name})" for name, value in (verdict.ours, verdict.theirs)]
+        rows.append([f"{verdict.num_tags:,}", verdict.measure, *cells, f"**{verdict.word}**"])
+    table = markdown_table(["tags", "", "hybrid", "best rival", "the hybrid is"], rows)
+    seconds = f"{record['settings']['seconds']:.0f} seconds of training each, {machine_of(record)}"
+    return f"{seconds}; level: at most {_LEVEL} apart.\n\n{table}"
+
+
+def verdicts_part(records: Records) -> str:
+    """A sentence for each measure: at which sizes the hybrid is ahead of the best rival, level, behind."""
+    found, sentences = list(_verdicts(records)), []
+    for measure in JUDGED:
+        clauses = []
+        for word, standing in _STANDINGS.items():
+            sizes = [f"{v.num_tags:,}" for v in found if (v.measure, v.word) == (measure, word)]
+            if sizes:
+                clauses.append(f"{standing} at {' and '.join(filter(None, (', '.join(sizes[:-1]), sizes[-1])))} tags")
+        if clauses:
+            sentences.append(f"In {measure} the hybrid is {', '.join(clauses)}.")
+    return " ".join(sentences) or "Not measured: one side is missing."
+
+
+def _verdicts(records: Records) -> Iterator[Verdict]:
+    elsewhere = elsewhere_of(SUITE, records)
+    for num_tags, results in gpu_only_report.by_size(records[SUITE]).items():
+        yield from verdicts(num_tags, results, elsewhere)
+
+
+def gpu_only_draws_part(records: Records) -> str:
+    """The sampled rival with the draws that the search did not choose, beside the hybrid of the same hour."""
+    record = records[_DRAWS]
+    text = f"{record['settings']['seconds']:.0f} seconds of training each, in a run of their own:"
+    parts = [text, _contenders(record)]
+    if _DRAWS not in elsewhere_of(SUITE, records):
+        parts.append("Its data or conditions are not those of the comparison above, so no verdict counts it.")
+    return "\n\n".join(parts)
+
+
+def _contenders(record: Mapping[str, Any]) -> str:
+    rows = []
+    for num_tags, results in gpu_only_report.by_size(record).items():
+        for i, result in enumerate(results):
+            found = gpu_only_report.measured(result, results)
+            paces = [f"{found[name]:,.0f}" for name in ("examples/s", "memory, MiB")]
+            measures = [f"{found[name]:.3f}" for name in ("P@5", "mAP")]
+            rows.append([f"{num_tags:,}" if i == 0 else "", result["contender"], *paces, *measures])
+    return markdown_table(["tags", "contender", "examples/s", "memory, MiB", "P@5", "mAP"], rows)

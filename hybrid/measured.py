@@ -1,0 +1,83 @@
+"""What an evaluation found, kept in its run: tables, the temperature, the index of pictures."""
+
+import fcntl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hybrid.image_index import ImageIndex
+from hybrid.rundir import RunDirectory
+from hybrid.temperature import save_temperature
+from launch.runs import latest_checkpoint, step_of
+from workers.errors import RunError
+
+_LIMIT_S, _PAUSE_S = 60.0, 0.05
+"""Writing takes a second; whoever holds the lock for so long hangs."""
+
+
+class NotStored(RunError):
+    """What was measured could not be kept in the run."""
+
+    def __init__(self, message: str, tables: Mapping[str, dict[str, Any]]) -> None:
+        super().__init__(message)
+        self.tables = dict(tables)
+        """All that was measured, by name of the split."""
+
+
+def save_measured(run: RunDirectory, tables: Mapping[str, dict[str, Any]], index: ImageIndex, step: int) -> bool:
+    """Replace tables, temperature and index of a run by newer ones, in turn with other processes that do so.
+
+    A training that ends while `hybrid evaluate` measures an earlier checkpoint of it must not lose what it measured
+    itself: beside a newer checkpoint nothing is written.
+
+    Args:
+        run: to write into.
+        tables: by name of the split, from `measure_splits`; the first names the temperature, if tags were ranked by
+            probability.
+        index: of the test pictures; an empty one is not written.
+        step: of the checkpoint that was measured.
+
+    Returns:
+        Whether they were written.
+
+    Raises:
+        RunError: the folder cannot be written, or another process keeps it locked.
+    """
+    with _locked(run.evaluation_lock):
+        if step_of(latest_checkpoint(run.path)) > step:
+            return False
+        run.write_results(dict(tables))
+        first = next(iter(tables.values()), None)
+        if first is not None and first["score"] == "probability":
+            save_temperature(run.temperature_file, first["temperature"], step)
+        if len(index.items_I):
+            index.save(run.index)
+    return True
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Until the end of the block, or of this process, no other one comes so far."""
+    try:
+        file = path.open("a")
+    except OSError as e:
+        raise RunError(f"cannot write {path}: {e.strerror or e}.") from e
+    with file:
+        deadline_s = time.monotonic() + _LIMIT_S
+        while not _try_lock(file.fileno(), path):
+            if time.monotonic() > deadline_s:
+                raise RunError(f"{path} has been locked by another evaluation for {_LIMIT_S:g} s; end that one first.")
+            time.sleep(_PAUSE_S)
+        yield
+
+
+def _try_lock(fd: int, path: Path) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as e:
+        raise RunError(f"cannot lock {path}: {e.strerror or e}.") from e
+    return True
