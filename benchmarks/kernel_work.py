@@ -6,9 +6,9 @@ from benchmarks.engine_work import make_chunks
 from benchmarks.id_streams import IdStream
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES, stream_key
-from workers.job import Answer, Job, prepare_job
 from workers.kernel_private import Planned, plan_chunk, run_planned
 from workers.matrix import TagMatrix
+from workers.prepared_chunk import Answer, PreparedChunk, prepare_chunk
 from workers.rounding import rounding_noise
 from workers.sampler import draw_ids
 from workers.scratch import Scratch
@@ -31,14 +31,14 @@ class KernelWork:
         answer = Answer(  # one for all, as a worker has it: it stays in cache and TLB
             shared.empty(num_examples, np.float32), shared.empty((num_examples, matrix.dim), np.float32)
         )
-        self._planned: list[tuple[Job, Planned]] = []
+        self._planned: list[tuple[PreparedChunk, Planned]] = []
         for chunk in chunks:
             scratch = Scratch()  # each plan stays in memory of its own
             neg_ids = np.empty(config.negatives * num_examples, np.int32)
             key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES)
             draw_ids(matrix.sampler_groups_G4, matrix.sampler_members, key, neg_ids)
-            job = prepare_job(chunk, neg_ids, matrix, config, scratch)
-            self._planned.append((job, plan_chunk(tags, job, scratch, answer)))
+            prepared = prepare_chunk(chunk, neg_ids, matrix.item_offsets, matrix.item_tags, config, scratch)
+            self._planned.append((prepared, plan_chunk(tags, prepared, scratch, answer)))
         self._units_per_step = float(stream.ids_per_batch)
         self._next = 0
 

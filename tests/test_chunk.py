@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wide_cases import B, D, N, looked_up, make_chunk, make_config, make_matrix, random_features
 
-from workers.chunk import _check_arrays, _is_plainly_sound
+from workers.chunk import NO_I4, NO_I8, _check_arrays, _is_plainly_sound
 from workers.engine import WideEngine
 from workers.errors import ChunkError
-from workers.job import prepare_job
+from workers.prepared_chunk import prepare_chunk
 from workers.scratch import Scratch
 
 CONFIG = make_config()
@@ -140,14 +140,14 @@ def test_weights_are_one_over_the_number_of_positives():
         true_ids=none,
         true_offsets=np.zeros(201, np.int32),
     )
-    job = prepare_job(chunk, none, make_matrix(CONFIG), CONFIG, Scratch())
+    prepared = prepare_chunk(chunk, none, NO_I8, NO_I4, CONFIG, Scratch())
     each = np.float32(1) / np.maximum(lengths, 1).astype(np.float32)
-    np.testing.assert_array_equal(looked_up(job).weights_A, np.repeat(each, lengths) * pos_weights)
+    np.testing.assert_array_equal(looked_up(prepared).weights_A, np.repeat(each, lengths) * pos_weights)
 
 
 def test_truth_of_items_is_where_the_matrix_has_it():
     matrix = make_matrix(CONFIG)
-    job = prepare_job(ITEMS, np.zeros(0, np.int32), matrix, CONFIG, Scratch())
-    lookup = looked_up(job)
+    prepared = prepare_chunk(ITEMS, np.zeros(0, np.int32), matrix.item_offsets, matrix.item_tags, CONFIG, Scratch())
+    lookup = looked_up(prepared)
     np.testing.assert_array_equal(lookup.starts_B, matrix.item_offsets[ITEMS.items_B])
     np.testing.assert_array_equal(lookup.stops_B, matrix.item_offsets[ITEMS.items_B + 1])

@@ -13,7 +13,7 @@ DIM = 16
 def test_all_plans_share_one_answer_as_a_workers_chunks_do(monkeypatch):
     answers, scratches = [], []
 
-    def plan(tags, job, scratch, answer):
+    def plan(tags, prepared, scratch, answer):
         scratches.append(scratch)
         answers.append(answer)
 

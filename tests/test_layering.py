@@ -37,7 +37,8 @@ def modules() -> dict[str, Path]:
 def imports(name: str, *, late: bool = True) -> frozenset[str]:
     """Modules that a module imports by name; `late`: also those that its functions import."""
     tree = ast.parse(modules()[name].read_text())
-    nodes = ast.walk(tree) if late else _at_import(tree)
+    is_interface = modules()[name].name == "__init__.py"
+    nodes = ast.walk(tree) if late else _at_import(tree, with_types=not is_interface)
     found = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -50,15 +51,18 @@ def imports(name: str, *, late: bool = True) -> frozenset[str]:
     return frozenset(found)
 
 
-def _at_import(tree):
-    """Nodes that run when the module is imported: not the bodies of functions, nor of `if TYPE_CHECKING`."""
+def _at_import(tree, *, with_types):
+    """Nodes that run when the module is imported: not the bodies of functions, nor, without types, of `TYPE_CHECKING`.
+
+    What a module needs for its types alone it depends on as well; an interface names all that it hands on.
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not with_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         yield node
-        yield from _at_import(node)
+        yield from _at_import(node, with_types=with_types)
 
 
 def names_of(package: str) -> list[str]:

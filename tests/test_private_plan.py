@@ -5,13 +5,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from wide_cases import looked_up, make_chunk, make_config, make_matrix, random_features
+from wide_cases import looked_up, make_chunk, make_config, random_features
 
+from workers.chunk import NO_I4, NO_I8
 from workers.config import OBJECTIVES
 from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_PLACES
 from workers.jit import JIT_ENABLED
-from workers.job import prepare_job
 from workers.matching import TAGS_AT_ONCE
+from workers.prepared_chunk import prepare_chunk
 from workers.private_plan import make_plan, plan_memory, plan_size
 from workers.scratch import Scratch
 
@@ -26,11 +27,11 @@ def planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_weights=N
     features_BD, num_drawn = random_features(len(positives)), len(neg_ids[0])
     chunk = make_chunk(features_BD, positives, truth, num_negatives=num_drawn, update=update)
     chunk = dataclasses.replace(chunk, pos_weights=pos_weights)
-    job = prepare_job(chunk, np.array(neg_ids, np.int32).ravel(), make_matrix(config), config, Scratch())
+    prepared = prepare_chunk(chunk, np.array(neg_ids, np.int32).ravel(), NO_I8, NO_I4, config, Scratch())
     ids_H = np.empty(MAX_HOT, np.int32)
-    memory = plan_memory(plan_size(job), Scratch())
-    num_hot, hits = make_plan(job, memory, ids_H)
-    return job, memory.plan, ids_H[:num_hot], hits
+    memory = plan_memory(plan_size(prepared), Scratch())
+    num_hot, hits = make_plan(prepared, memory, ids_H)
+    return prepared, memory.plan, ids_H[:num_hot], hits
 
 
 def tags_of(plan, ids_H, b):
@@ -67,12 +68,12 @@ def test_examples_of_every_size(num_true, num_drawn):
 
 def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_weights=None):
     """Everything a plan says of these examples is what plain Python finds."""
-    job, plan, ids_H, hits = planned(neg_ids, positives, truth, objective=objective, pos_weights=pos_weights)
+    prepared, plan, ids_H, hits = planned(neg_ids, positives, truth, objective=objective, pos_weights=pos_weights)
     (B, num_drawn), expected_hits, at = neg_ids.shape, 0, 0
     for b in range(B):
         drawn = [int(tag) for tag in neg_ids[b] if tag not in truth[b]]
         expected_hits += num_drawn - len(drawn)
-        weights_P = looked_up(job).weights_A[at : at + len(positives[b])]
+        weights_P = looked_up(prepared).weights_A[at : at + len(positives[b])]
         pos_slots = plan.pos_slots_A[at : at + len(positives[b])]
         at += len(positives[b])
         tags, start = tags_of(plan, ids_H, b), plan.offsets_B2[b]
@@ -81,7 +82,7 @@ def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_we
         assert plan.is_simple_B[b] == (is_simple and len(drawn) + len(positives[b]) <= 512)
         if plan.is_simple_B[b]:
             expected = Counter(
-                {tag: job.loss.negative_weight / num_drawn * often for tag, often in Counter(drawn).items()}
+                {tag: prepared.loss.negative_weight / num_drawn * often for tag, often in Counter(drawn).items()}
             )
             for tag, weight in zip(positives[b], weights_P, strict=True):
                 expected[tag] -= weight

@@ -9,7 +9,7 @@ import pytest
 from wide_cases import written_down
 
 from workers.jit import JIT_ENABLED, kernel
-from workers.job import Loss
+from workers.prepared_chunk import Loss
 from workers.rows import vector_widths
 from workers.scratch import Scratch
 from workers.shared_plan import shared_plan

@@ -11,8 +11,8 @@ import numpy as np
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES, stream_key
 from workers.engine import Chunk, Reply, WideEngine
-from workers.job import Job, Lookup, look_up, lookup_memory
 from workers.matrix import TagMatrix
+from workers.prepared_chunk import Lookup, PreparedChunk, look_up, lookup_memory
 from workers.scratch import Scratch
 
 N, D, B = 60, 8, 5
@@ -90,11 +90,11 @@ def written_down(function: Callable[..., Any]) -> Callable[..., Any]:
     return getattr(function, "py_func", function)
 
 
-def looked_up(job: Job) -> Lookup:
-    """The weights of a job's positives, and the places of its true tags."""
-    B, A = len(job.features_BD), len(job.positives.ids_A)
+def looked_up(prepared: PreparedChunk) -> Lookup:
+    """The weights of a prepared's positives, and the places of its true tags."""
+    B, A = len(prepared.features_BD), len(prepared.positives.ids_A)
     lookup = lookup_memory(B, A, Scratch())
-    look_up(job.positives, job.truth, lookup)
+    look_up(prepared.positives, prepared.truth, lookup)
     return lookup
 
 

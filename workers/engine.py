@@ -12,10 +12,10 @@ from workers.counters import NEGATIVES as NEGATIVES_STREAM
 from workers.counters import key_of
 from workers.errors import ChunkError
 from workers.jit import kernel
-from workers.job import Answer, plain_chunk, prepare_job
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
 from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.prepared_chunk import Answer, plain_chunk, prepare_chunk
 from workers.rounding import rounding_noise
 from workers.sampler import draw_ids
 from workers.scratch import Scratch
@@ -110,8 +110,8 @@ class WideEngine:
         groups_G4, members_X = matrix.sampler_groups_G4, matrix.sampler_members
         applied_before = _draw(matrix.applied_W, groups_G4, members_X, chunk.seed, chunk.step, chunk.chunk, neg_ids)
         drawn_ns = time.perf_counter_ns()
-        job = prepare_job(chunk, neg_ids, matrix, self.config, self._scratch)
-        outcome = self._run(self._tags, job, self._scratch, answer)
+        prepared = prepare_chunk(chunk, neg_ids, matrix.item_offsets, matrix.item_tags, self.config, self._scratch)
+        outcome = self._run(self._tags, prepared, self._scratch, answer)
         end_ns = time.perf_counter_ns()
         num_examples = len(chunk.features_BD)
         staleness = _record(

@@ -31,9 +31,9 @@ from workers.feature_blocks import clear
 from workers.fetching import FAR_BYTES, SHORT_ROW, fetch_features, fetch_plan, fetch_rows, touch_rows
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import Entry, inlined_kernel, kernel
-from workers.job import Answer, Job, Loss, Outcome
 from workers.objectives import loss_terms, negative_weight, softplus_terms, times
 from workers.prefetch import LINE_FLOATS
+from workers.prepared_chunk import Answer, Loss, Outcome, PreparedChunk
 from workers.private_plan import Plan, PlanMemory, PlanSize, fill_plan, make_plan, plan_memory, plan_size
 from workers.row_blocks import add
 from workers.row_optimizers import RowUpdate, is_safe
@@ -89,30 +89,30 @@ _NOT_PLANNED = -1
 """In place of the number of hot rows."""
 
 
-def run_private(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
-    """Compute a chunk, updating rows after each example if the job says so.
+def run_private(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answer) -> Outcome:
+    """Compute a chunk, updating rows after each example if it says so.
 
     Args:
-        tags: of one matrix, and the job's row optimizer the same, for all chunks that share this scratch memory.
-        job: of a chunk.
+        tags: of one matrix; it and the row optimizer are the same for all chunks that share this scratch memory.
+        chunk: what to compute.
         scratch: working memory.
         answer: where the kernel puts it.
 
     Raises:
         ChunkError: a loss or gradient is not finite; neither that example nor later ones were applied.
     """
-    return run_planned(job, Planned(_memory_for(tags, job, scratch), _NOT_PLANNED, answer))
+    return run_planned(chunk, Planned(_memory_for(tags, chunk, scratch), _NOT_PLANNED, answer))
 
 
-def plan_chunk(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Planned:
+def plan_chunk(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answer) -> Planned:
     """Make the plan alone, for whoever wants to time what follows; see `run_private`."""
-    memory = _memory_for(tags, job, scratch)
-    num_hot, _ = make_plan(job, memory.planning, memory.hot.ids_H)
+    memory = _memory_for(tags, chunk, scratch)
+    num_hot, _ = make_plan(chunk, memory.planning, memory.hot.ids_H)
     return Planned(memory, num_hot, answer)
 
 
-def _memory_for(tags: Tags, job: Job, scratch: Scratch) -> _Memory:
-    size, update = plan_size(job), job.update
+def _memory_for(tags: Tags, chunk: PreparedChunk, scratch: Scratch) -> _Memory:
+    size, update = plan_size(chunk), chunk.update
     return scratch.grown("private kernel", size, lambda sizes: _memory(tags, PlanSize(*sizes), update, scratch))
 
 
@@ -125,14 +125,15 @@ def _memory(tags: Tags, size: PlanSize, update: RowUpdate, scratch: Scratch) -> 
     return _Memory(planning, hot, run, (*tags, *hot), arguments)
 
 
-def run_planned(job: Job, planned: Planned) -> Outcome:
+def run_planned(chunk: PreparedChunk, planned: Planned) -> Outcome:
     """The kernel itself, see `run_private`; without accidental hits if the plan was made before."""
     memory, num_hot, answer = planned
-    update = job.update
+    update = chunk.update
     rows_written, hits = memory.run.call(
-        *(*memory.row_arguments, num_hot, *memory.work_arguments, job.neg_ids, *job.positives, *job.truth),
-        *(*job.loss, update.lr, update.keep, update.max_norm, job.writes, job.rounding_key, job.features_BD, *answer),
-    )
+        *memory.row_arguments, num_hot, *memory.work_arguments, chunk.neg_ids, *chunk.positives, *chunk.truth,
+        *chunk.loss, update.lr, update.keep, update.max_norm, chunk.writes, chunk.rounding_key, chunk.features_BD,
+        *answer,
+    )  # fmt: skip
     if rows_written < 0:
         b = -1 - rows_written
         raise ChunkError(

@@ -33,7 +33,17 @@ import numpy as np
 
 from workers.errors import ChunkError
 from workers.jit import Entry, kernel
-from workers.job import Answer, Job, Lookup, Loss, Outcome, Positives, Truth, look_up, lookup_memory
+from workers.prepared_chunk import (
+    Answer,
+    Lookup,
+    Loss,
+    Outcome,
+    Positives,
+    PreparedChunk,
+    Truth,
+    look_up,
+    lookup_memory,
+)
 from workers.row_optimizers import RowUpdate
 from workers.rows import dim_of, vector_widths
 from workers.scratch import Scratch
@@ -63,25 +73,25 @@ class _Memory(NamedTuple):
     """Put together once, not for each chunk."""
 
 
-def run_shared(tags: Tags, job: Job, scratch: Scratch, answer: Answer) -> Outcome:
-    """Compute a chunk and update its rows if the job says so.
+def run_shared(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answer) -> Outcome:
+    """Compute a chunk and update its rows if it says so.
 
     Args:
         tags: of one matrix for all chunks that are computed in this scratch memory.
-        job: of a chunk.
+        chunk: what to compute.
         scratch: working memory.
         answer: where the kernel puts it.
 
     Raises:
         ChunkError: a loss or gradient is not finite; nothing was written.
     """
-    draws, columns = len(job.neg_ids), whole_blocks(len(job.features_BD))
+    draws, columns = len(chunk.neg_ids), whole_blocks(len(chunk.features_BD))
     copies = whole_tiles(min(draws, len(tags.rows_NS)))  # how many draws are distinct is not known before the plan
-    sizes = draws, columns, len(job.positives.ids_A), copies, copies * columns
+    sizes = draws, columns, len(chunk.positives.ids_A), copies, copies * columns
     memory = scratch.grown("shared kernel", sizes, lambda most: _memory(tags, most[0], WorkSize(*most[1:]), scratch))
     rows_written, hits = memory.run.call(
-        *(*tags, job.features_BD, job.neg_ids, *job.positives, *job.truth, *job.loss),
-        *(*job.update, job.writes, job.rounding_key, columns, *memory.arguments, *answer),
+        *(*tags, chunk.features_BD, chunk.neg_ids, *chunk.positives, *chunk.truth, *chunk.loss),
+        *(*chunk.update, chunk.writes, chunk.rounding_key, columns, *memory.arguments, *answer),
     )
     if rows_written < 0:
         what = _REFUSALS[rows_written]

@@ -18,8 +18,8 @@ from workers.accidental_hits import mask_true
 from workers.config import NEGATIVE_SAMPLING
 from workers.hot_tags import NUM_PLACES, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
-from workers.job import Job, Loss, Positives, Truth, true_range
 from workers.matching import TAGS_AT_ONCE, place_among
+from workers.prepared_chunk import Loss, Positives, PreparedChunk, Truth, true_range
 from workers.scratch import Scratch
 from workers.sightings import ANY_SIGHT, SLOT_SIGHT, see, see_true
 from workers.slots import assign_slots, is_among, table_size
@@ -71,14 +71,14 @@ class _Tables(NamedTuple):
 
 
 class PlanMemory(NamedTuple):
-    """For plans of jobs up to one size."""
+    """For plans of chunks up to one size."""
 
     plan: Plan
     tables: _Tables
 
 
 class PlanSize(NamedTuple):
-    """What the plan of a job needs."""
+    """What the plan of a chunk needs."""
 
     num_examples: int
     num_positives: int
@@ -92,9 +92,9 @@ class PlanSize(NamedTuple):
         return self.num_drawn + self.num_positives
 
 
-def plan_size(job: Job) -> PlanSize:
-    """The size of a job's plan."""
-    return PlanSize(len(job.features_BD), len(job.positives.ids_A), len(job.neg_ids), job.loss.num_drawn)
+def plan_size(chunk: PreparedChunk) -> PlanSize:
+    """The size of a chunk's plan."""
+    return PlanSize(len(chunk.features_BD), len(chunk.positives.ids_A), len(chunk.neg_ids), chunk.loss.num_drawn)
 
 
 def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
@@ -120,17 +120,17 @@ def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
     return PlanMemory(plan, tables)
 
 
-def make_plan(job: Job, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int, int]:
+def make_plan(chunk: PreparedChunk, memory: PlanMemory, hot_ids_H: np.ndarray) -> tuple[int, int]:
     """Fill the plan alone, see `fill_plan`.
 
     Args:
-        job: of a chunk.
-        memory: of the job's size, or larger.
+        chunk: what to compute.
+        memory: of the chunk's size, or larger.
         hot_ids_H: int32, out: tags of hot rows.
     """
     plan, tables = memory
-    copies_hot = job.writes and not job.update.shrinks
-    return fill_plan(*tables, hot_ids_H, job.neg_ids, *job.positives, *job.truth, *job.loss, copies_hot, *plan)
+    copies_hot = chunk.writes and not chunk.update.shrinks
+    return fill_plan(*tables, hot_ids_H, chunk.neg_ids, *chunk.positives, *chunk.truth, *chunk.loss, copies_hot, *plan)
 
 
 @kernel

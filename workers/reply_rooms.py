@@ -3,7 +3,7 @@
 import numpy as np
 
 from workers.codec import Room
-from workers.job import Answer
+from workers.prepared_chunk import Answer
 
 
 class ReplyRooms:

@@ -10,10 +10,10 @@ from workers.codec import Frame, Room, check_outgoing, decode, encode_into, flig
 from workers.config import HeadConfig
 from workers.engine import WideEngine
 from workers.errors import HybridError, MatrixMismatch, ProtocolError
-from workers.job import Answer
 from workers.lines import WorkerLine
 from workers.matrix import TagMatrix
 from workers.phase_clock import PhaseClock, warm_up_report
+from workers.prepared_chunk import Answer
 from workers.protocol import Message
 from workers.reply_rooms import ReplyRooms
 from workers.ring import Ring

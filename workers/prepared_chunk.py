@@ -5,10 +5,8 @@ Legend: B examples, D dim, K negatives drawn, A positives of all examples, P_b o
 
 # mypy: allow-untyped-defs
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,10 +16,6 @@ from workers.counters import ROUNDING, stream_key
 from workers.jit import inlined_kernel
 from workers.row_optimizers import RowUpdate, row_update
 from workers.scratch import Scratch
-
-if TYPE_CHECKING:
-    from workers.matrix import TagMatrix
-
 
 _NO_KEY = np.uint64(0)
 _ARRAYS = ("features_BD", "pos_ids", "pos_offsets", "pos_weights", "items_B", "true_ids", "true_offsets")
@@ -49,7 +43,7 @@ class Truth(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What is computed."""
+    """The objective, with the two numbers that its negatives need."""
 
     objective: int
     negative_weight: np.float32
@@ -57,7 +51,7 @@ class Loss(NamedTuple):
     """K."""
 
 
-class Job(NamedTuple):
+class PreparedChunk(NamedTuple):
     """One chunk, ready for a kernel."""
 
     features_BD: np.ndarray
@@ -107,18 +101,34 @@ def plain_chunk(chunk: Chunk, scratch: Scratch) -> Chunk:
     return replace(chunk, **plain)
 
 
-def prepare_job(chunk: Chunk, neg_ids: np.ndarray, matrix: TagMatrix, config: HeadConfig, scratch: Scratch) -> Job:
-    """Put a checked chunk, laid out as kernels want it, into the form that they take."""
+def prepare_chunk(
+    chunk: Chunk,
+    neg_ids: np.ndarray,
+    item_offsets: np.ndarray,
+    item_tags: np.ndarray,
+    config: HeadConfig,
+    scratch: Scratch,
+) -> PreparedChunk:
+    """Put a checked chunk, laid out as kernels want it, into the form that they take.
+
+    Args:
+        chunk: what to compute.
+        neg_ids: int32, its negatives, see `PreparedChunk`.
+        item_offsets: int64 `[items + 1]`, where the tags of each item of the matrix start.
+        item_tags: int32, those tags.
+        config: of the matrix.
+        scratch: memory that keeps what does not change from chunk to chunk.
+    """
     weights, items_B, true_ids, true_offsets = chunk.pos_weights, chunk.items_B, chunk.true_ids, chunk.true_offsets
-    return Job(
+    return PreparedChunk(
         chunk.features_BD,
         neg_ids,
         Positives(chunk.pos_ids, chunk.pos_offsets, NO_F4 if weights is None else weights),
         Truth(
             NO_I8 if items_B is None else items_B,
-            matrix.item_offsets,
+            item_offsets,
             NO_I4 if true_offsets is None else true_offsets,
-            matrix.item_tags if true_ids is None else true_ids,
+            item_tags if true_ids is None else true_ids,
         ),
         scratch.kept("loss", chunk.num_negatives, lambda: _loss(config, chunk.num_negatives)),
         scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),
