@@ -41,7 +41,7 @@ class TagBatch:
         return len(self.offsets) - 1
 
     @classmethod
-    def of(cls, tags: object, num_tags: int) -> "TagBatch | ItemNumbers":
+    def of(cls, tags: object, num_tags: int, num_examples: int | None = None) -> "TagBatch | ItemNumbers":
         """Read tags in any accepted form.
 
         Args:
@@ -49,6 +49,7 @@ class TagBatch:
                 array or tensor of integers: one tag for each example; or a class of this file. A tuple of two lists is
                 the tags of two examples. A DataLoader makes lists of tuples: collate to a `TagBatch` in its workers.
             num_tags: N.
+            num_examples: B, if it is known: tells the tags of two examples from a pair that became a list.
 
         Raises:
             DataError: a tag id outside [0, num_tags) (names the example), offsets that do not fit, or another form.
@@ -64,16 +65,17 @@ class TagBatch:
             ids = integers(tags, "one tag for each example")
             return cls._sorted(ids, np.arange(len(ids) + 1), num_tags)
         if isinstance(tags, Sequence):
-            return cls._from_lists(tags, num_tags)
+            return cls._from_lists(tags, num_tags, num_examples)
         raise DataError(
             f"tags are a {type(tags).__name__}; expected a list of id lists, a pair of arrays (ids, offsets), or a "
             "flat array with one id for each example."
         )
 
     @classmethod
-    def _from_lists(cls, tags: Sequence[Any], num_tags: int) -> "TagBatch":
+    def _from_lists(cls, tags: Sequence[Any], num_tags: int, num_examples: int | None) -> "TagBatch":
         lists = [integers(ids, f"example {b}") for b, ids in enumerate(_from_card(tags))]
-        if len(tags) == 2 and all(hasattr(part, "dtype") for part in tags) and _are_csr(*lists):
+        are_arrays = len(tags) == 2 and all(hasattr(part, "dtype") for part in tags)
+        if are_arrays and _are_csr(*lists) and num_examples in (None, len(lists[1]) - 1):
             raise DataError(
                 f"tags are a {type(tags).__name__} of two arrays, the second of which cuts the first into "
                 f"{len(lists[1]) - 1} examples: a pair (ids, offsets) that became a list, as in a DataLoader. Pass "
@@ -130,7 +132,7 @@ def read_tags(tags: object, num_tags: int, num_examples: int, what: str = "featu
     Raises:
         DataError: they are of another number of examples, or see `TagBatch.of`.
     """
-    batch = TagBatch.of(tags, num_tags)
+    batch = TagBatch.of(tags, num_tags, num_examples)
     if len(batch) == num_examples:
         return batch
     advice = ""

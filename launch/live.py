@@ -64,8 +64,10 @@ class LiveView:
     def stop(self, snapshot: Snapshot) -> None:
         """Draw once more, then give the terminal back; safe to call twice."""
         if self._live.is_started:
-            self.update(snapshot, force=True)
-            self._live.stop()
+            try:
+                self.update(snapshot, force=True)
+            finally:
+                self._live.stop()
 
 
 def render(snapshot: Snapshot, height: int, width: int = _WIDE) -> RenderableType:

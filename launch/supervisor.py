@@ -272,11 +272,12 @@ class Supervisor:
         wanted = request.get("workers")
         if type(wanted) is not int or not 1 <= wanted <= MAX_WORKERS:
             raise RunError(f"workers = {wanted!r}, but it must be between 1 and {MAX_WORKERS}.")
-        before, self.snapshot.workers_wanted = self.snapshot.workers_wanted, wanted
+        before = self.snapshot.workers_wanted
         if self._pool is None:  # they are not started yet: start that many
             self.config = replace(self.config, workers=wanted)
         else:
             self._scale(self._pool, wanted)
+        self.snapshot.workers_wanted = wanted
         cores = self._placement.workers if self._placement else ()
         shared = f"; they share cores {as_text(cores)}" if cores and wanted > len(cores) else ""
         if not cores and wanted > available_cores():

@@ -1,6 +1,7 @@
 """`hybrid train`, once its settings are known: a supervised run, its report, its exit status."""
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -27,6 +28,8 @@ INTERRUPTED_STATUS = 130
 FAILED_STATUS = 1
 _LAST_WORDS_S = 2.0
 
+_log = logging.getLogger(__name__)
+
 
 def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool) -> int:
     """Run it; prints what happened and returns the exit status.
@@ -42,15 +45,19 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
     with RunLock(directory), logging_to(directory / "log" / "launcher.log"):
         write_config(directory, config)
         status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
+        if told:
+            _log.error("%s", told.strip())  # here, too: whoever reads the output may take nothing
 
     def conclude() -> None:
-        if json_output:
-            results = {"metrics": snapshot.metrics, "outputs": snapshot.outputs}
-            click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
-        if told:
-            print(told, file=sys.stderr, flush=True)
-        elif not json_output:
-            _report(console, snapshot, directory, config)
+        try:
+            if json_output:
+                results = {"metrics": snapshot.metrics, "outputs": snapshot.outputs}
+                click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
+            elif not told:
+                _report(console, snapshot, directory, config)
+        finally:
+            if told:
+                print(told, file=sys.stderr, flush=True)
 
     if view.is_stuck:
         _leave(status, conclude)

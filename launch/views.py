@@ -1,5 +1,6 @@
 """What shows a run while it goes on."""
 
+import contextlib
 import errno
 import io
 import logging
@@ -60,6 +61,7 @@ class DetachedView:
     def __init__(self, view: View) -> None:
         self._view = view
         self._mail, self._has_mail = _Mail(), threading.Condition()
+        self._last: Snapshot | None = None
         self._thread = threading.Thread(target=self._show_all, name="view", daemon=True)
 
     @property
@@ -102,6 +104,16 @@ class DetachedView:
         except (OSError, ValueError) as error:
             # The terminal was closed, the reader of the pipe has left, or there is a character that it cannot take.
             _log.info("the run goes on without its view: %s", error)
+            self._give_back()
+        except Exception:  # noqa: BLE001 - a defect of ours: the run goes on
+            _log.exception("the run goes on without its view, which has a defect")
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """A terminal that is still there has its cursor again, and prints what comes after the run as it is."""
+        with contextlib.suppress(Exception):
+            if self._last is not None:
+                self._view.stop(self._last)
 
     def _take(self) -> _Mail:
         with self._has_mail:
@@ -116,6 +128,7 @@ class DetachedView:
             self._view.note(f"further notes, dropped since they came faster than they were read: {mail.num_dropped}")
         if mail.snapshot is None:
             return
+        self._last = mail.snapshot
         if mail.is_last:
             self._view.stop(mail.snapshot)
         else:

@@ -147,12 +147,19 @@ def test_folder_without_pictures(photos: Path, content: dict[str, str]) -> None:
 def test_runs_the_cache_and_texts_of_no_picture_do_not_count(photos: Path) -> None:
     write_photos(photos, 20)
     before = scan(str(photos))
-    picture(photos / "runs" / "a" / "example.png").with_name("run.json").write_text("{}")
+    for name in ("run.json", "config.toml"):
+        picture(photos / "runs" / "a" / "example.png").with_name(name).write_text("{}")
     picture(photos / "runs" / "a" / "more" / "x.png")
     picture(photos / "cache" / "x.png")
     (photos / "NOTES.txt").write_text("to do")
     after = scan(str(photos), photos / "cache")
     assert (after.key, after.images) == (before.key, before.images)
+
+
+def test_tags_of_a_picture_called_run_are_no_run(photos: Path, tmp_path: Path) -> None:
+    picture(photos / "sports" / "run.jpg").with_suffix(".json").write_text('{"tags": ["race"]}')
+    picture(photos / "sports" / "jump.jpg").with_suffix(".txt").write_text("leap")
+    assert tags_by_name(collected(photos, tmp_path)) == {"sports/run.jpg": {"race"}, "sports/jump.jpg": {"leap"}}
 
 
 def test_links_are_followed_and_no_folder_is_entered_twice(photos: Path, tmp_path: Path) -> None:

@@ -399,3 +399,14 @@ def test_commands_are_spelled_as_this_program_was_called(tmp_path, monkeypatch):
     assert this_command() == ".venv/bin/hybrid"
     monkeypatch.setenv("PATH", str(program.parent))
     assert this_command() == "hybrid"
+
+
+def test_a_view_with_a_defect_is_logged_and_gives_the_terminal_back(training, caplog, monkeypatch):
+    monkeypatch.setattr("launch.live.render", lambda *given: {}["nothing"])
+    terminal = io.StringIO()
+    view = DetachedView(LiveView(Console(file=terminal, force_terminal=True, width=100, height=30)))
+    view.start()
+    view.update(training)
+    view.stop(training)
+    assert not view.is_stuck and "has a defect" in caplog.text and "KeyError" in caplog.text
+    assert terminal.getvalue().endswith("\x1b[?25h")

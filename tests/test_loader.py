@@ -1,8 +1,10 @@
 """Batches come in the given order, whoever decodes them; bad pictures are left out and named once."""
 
 import errno
+import multiprocessing
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,20 @@ def test_an_early_end_and_no_items(encoded: View, processes: int) -> None:
     next(stream)
     stream.close()
     assert list(batches(encoded, np.arange(0), 4, processes)) == []
+
+
+def test_a_signal_for_all_processes_leaves_reading_to_its_owner(encoded: View) -> None:
+    """`systemctl stop`, say, signals everybody; the owner, which ignores that, is to save first."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        stream = batches(encoded, np.arange(NUM_PHOTOS), 4, 1)
+        read = [next(stream)]
+        for child in multiprocessing.active_children():
+            subprocess.run(["kill", "-TERM", str(child.pid)], check=True)  # torch lets its own process end it
+        read += stream
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert sum(len(items) for items, _ in read) == NUM_PHOTOS
 
 
 @pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 1), (6, 3), (64, 8)])

@@ -104,3 +104,11 @@ def test_of_a_subject_with_many_pictures_few_are_held_out() -> None:
     parts = (splits.train, splits.valid, splits.test)
     assert sum(map(len, parts)) + splits.num_spare == 600 and np.all(np.diff(splits.test) > 0)
     assert np.array_equal(split_items(keys, names, None, [], rule).test, splits.test)
+
+
+def test_a_design_that_is_held_out_is_bounded_alike() -> None:
+    keys, names = ["couple"] * 100, [f"picture {i}" for i in range(100)]
+    designs = np.arange(100) % 2
+    rule = SplitRule(test_fraction=0.0, valid_fraction=0.0, hold_out_design="other")
+    splits = split_items([*keys, "a", "b"], [*names, "a", "b"], np.append(designs, [0, 0]), ["one", "other"], rule)
+    assert len(splits.extra["other"]) == MOST_HELD_OUT and splits.num_spare == 50 - MOST_HELD_OUT

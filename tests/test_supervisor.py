@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from launch.runs import create_run, is_alive, read_record
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
 from workers.cores import available_cores
-from workers.errors import RunError, WorkerLost
+from workers.errors import ConfigError, RunError, WorkerLost
 
 TRAIN = ("train", "--workers", "1", "--dim", "8")
 FIRST_COMPILATION_S = 240.0
@@ -148,7 +149,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path, started):
     os.kill(launcher.pid, signal.SIGINT)
     _, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
-    assert "interrupted twice" in errors
+    assert "interrupted twice" in errors and "interrupted twice" in (run / "log" / "launcher.log").read_text()
     assert read_record(run).state == "failed"  # nothing was saved
     assert_nothing_is_left(tmp_path, run)
 
@@ -314,6 +315,18 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
     assert read_record(supervisor.directory).state == "failed"
     assert_nothing_is_left_but_this(tmp_path)
+
+
+def test_a_number_of_workers_that_is_refused_is_not_shown_as_wanted(tmp_path, monkeypatch):
+    def refuse(num_workers):
+        raise ConfigError("too many")
+
+    supervisor = make_supervisor(tmp_path, monkeypatch)
+    supervisor.snapshot.workers_wanted = 2
+    supervisor._pool = SimpleNamespace(scale=refuse)
+    with pytest.raises(ConfigError, match="too many"):
+        supervisor._answer_scale({"workers": 9})
+    assert supervisor.snapshot.workers_wanted == 2
 
 
 def test_a_stopping_trunk_that_falls_silent_is_ended(tmp_path, monkeypatch):

@@ -67,6 +67,13 @@ def test_a_flat_array_is_one_tag_for_each_example(dtype):
         TagBatch.of(torch.tensor([0, 20]), N)
 
 
+def test_two_arrays_that_would_be_a_pair_of_other_size_are_the_tags_of_two_examples():
+    arrays = [np.array([2, 4, 9, 11]), np.array([0, 1, 2, 4])]
+    assert read_tags(arrays, 12, num_examples=2).offsets.tolist() == [0, 4, 8]
+    with pytest.raises(DataError, match="became a list"):
+        read_tags(arrays, 12, num_examples=3)
+
+
 def test_csr_that_is_sorted_is_not_sorted_again(monkeypatch):
     ids, offsets = np.array([1, 4, 0, 2, 3]), np.array([0, 2, 2, 5])
 

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ JIT_ENABLED = not _config.DISABLE_JIT
 _LOCK_FILE = "save.lock"
 _LOCK_LIMIT_S = 10.0
 _LOCK_PAUSE_S = 0.01
+_was_kept_for_long = threading.Event()
+"""A process waits for that lock once, not for each of its many kernels."""
 UNUSED_DAYS = 30
 """Kernels of other sources that no process has used for so long are removed."""
 
@@ -123,12 +126,13 @@ def _lock(fd: int) -> None:
     Raises:
         OSError: somebody has kept it for too long, who may have been stopped in the middle.
     """
-    give_up_s = time.monotonic() + _LOCK_LIMIT_S
+    give_up_s = time.monotonic() + (0.0 if _was_kept_for_long.is_set() else _LOCK_LIMIT_S)
     while True:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > give_up_s:
+                _was_kept_for_long.set()
                 raise OSError(errno.EWOULDBLOCK, "another process has been writing there for too long") from None
             time.sleep(_LOCK_PAUSE_S)
         except OSError:

@@ -135,9 +135,10 @@ def split_items(
         is_held_out = group == group_names.index(rule.hold_out_design)
         extra = {rule.hold_out_design: train[is_held_out[train]]}
         train, valid, test = (part[~is_held_out[part]] for part in (train, valid, test))
-    few_valid, few_test = (_few_of_each(part, keys, names) for part in (valid, test))
-    num_spare = len(valid) + len(test) - len(few_valid) - len(few_test)
-    return Splits(train=train, valid=few_valid, test=few_test, extra=extra, num_spare=num_spare)
+    held_out = {"": valid, " ": test, **extra}
+    few = {name: _few_of_each(part, keys, names) for name, part in held_out.items()}
+    num_spare = sum(map(len, held_out.values())) - sum(map(len, few.values()))
+    return Splits(train=train, valid=few.pop(""), test=few.pop(" "), extra=few, num_spare=num_spare)
 
 
 def _few_of_each(items: np.ndarray, keys: list[str], names: list[str]) -> np.ndarray:

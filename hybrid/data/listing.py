@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hybrid.data.images import SUFFIXES
-from launch.runs import RUN_FILE
+from launch.runs import CONFIG_FILE, RUN_FILE
 from workers.errors import DataError
 
 FORMAT_VERSION = 2
@@ -124,7 +124,7 @@ def _walk(root: Path, cache: Path | None, unread: dict[str, str]) -> Iterator[tu
     for place_of_its_own in filter(None, (root, cache)):
         _is_first_visit(place_of_its_own, entered)
     for place, folders, names in os.walk(root, onerror=note, followlinks=True):
-        if RUN_FILE in names and Path(place) != root:
+        if {RUN_FILE, CONFIG_FILE} <= set(names) and Path(place) != root:  # `run.json` alone may be tags of run.jpg
             folders.clear()
             continue
         folders[:] = [f for f in sorted(folders) if not f.startswith(".") and _is_first_visit(Path(place, f), entered)]

@@ -3,6 +3,7 @@
 # Shapes: B items, S side in pixels, C channels.
 
 import logging
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,7 @@ def _batches(view: View, items_order: np.ndarray, batch_size: int, processes: in
         collate_fn=_as_it_is,
         num_workers=num_processes,
         timeout=_BATCH_LIMIT_S if num_processes else 0,
+        worker_init_fn=_leave_endings_to_the_owner,
     )
     try:
         parts_read = iter(loader)
@@ -89,6 +91,15 @@ def _none_of_one(read: Iterator[Batch]) -> Iterator[Batch]:
         held = batch
     if held is not None:
         yield held
+
+
+def _leave_endings_to_the_owner(_: int) -> None:
+    """Ignore SIGTERM where the owner does: a signal for all of a run's processes must not end its pictures first.
+
+    torch has set a handler of its own by now, but what was inherited is still what Python knows.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_it_is(part: Any) -> Any:
