@@ -229,7 +229,7 @@ def plot_of(record: Result) -> Figure:
     """
     sizes = by_size(record)
     workers = sorted({result["settings"]["workers"] for result in record["results"] if is_hybrid(result)})
-    figure, axes = pyplot.subplots(2, len(sizes), figsize=(4.5 * len(sizes), 7), squeeze=False, sharex=True)
+    figure, axes = pyplot.subplots(2, len(sizes), figsize=(4.5 * len(sizes), 7.5), squeeze=False, sharex=True)
     for column, (num_tags, results) in enumerate(sizes.items()):
         for axis, name in zip(axes[:, column], JUDGED, strict=True):
             named: set[str] = set()
@@ -241,7 +241,8 @@ def plot_of(record: Result) -> Figure:
                 axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label, **style)
             axis.axhline(results[0]["final"]["popularity"][name], color="grey", linestyle=":", label="popularity")
             axis.set(title=f"{num_tags:,} tags", xlabel="seconds of training", ylabel=f"validation {name}")
-        axes[0][column].legend(fontsize="x-small")
+        beneath = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2, "handlelength": 3}
+        axes[-1][column].legend(fontsize="x-small", frameon=False, **beneath)
     figure.suptitle(record["title"], wrap=True, fontsize="medium")
     figure.tight_layout()
     return figure

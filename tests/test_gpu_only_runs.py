@@ -50,7 +50,7 @@ def test_a_contender_has_one_colour_in_all_panels_and_its_name_in_the_legend_of_
     assert len(looks) == 4 and all(look == looks[0] for look in looks)
     assert len(looks[0]) == len(set(looks[0].values())) == 4 and len({colour for colour, _ in looks[0].values()}) == 3
     for column, draws in enumerate((64, 256)):
-        shown = [text.get_text() for text in figure.axes[column].get_legend().get_texts()]
+        shown = [text.get_text() for text in figure.axes[2 + column].get_legend().get_texts()]
         assert len(shown) == len(set(shown)) == 5 and any(name.endswith(f", {draws}") for name in shown)
 
 
