@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import head_report, start
 from benchmarks.gates import GATES, HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
-from benchmarks.record import machine_of
+from benchmarks.record import RESULTS, machine_of, read_record
 from benchmarks.rival_parts import gpu_only_draws_part, gpu_only_part, rivals_part, verdicts_part
 from benchmarks.verdict_table import shown, verdicts_markdown
 from benchmarks.verdicts import newest_verdicts, tally
@@ -23,6 +23,8 @@ EDGE = 0.06
 """Of a gate: figures move by so much from run to run, with the state of the machine's memory."""
 BARE_ROW = "ceiling at 256"
 """Name of the measurement in the results of `benchmarks.kernels`."""
+SLOW_MEMORY = RESULTS / "slow_memory"
+"""What the suite found on a machine that is not that of the other results."""
 
 
 def fill(document: str, records: Records) -> str:
@@ -66,12 +68,7 @@ def gates_part(records: Records) -> str:
 def tally_part(records: Records) -> str:
     """How many gates are reached, and what those that are missed lack."""
     results = newest_verdicts(records.values())
-    missed = [
-        f"- missed: {result['what']}: {result['value']:.3g}{result['unit']}, wanted at "
-        f"{'least' if result['direction'] == HIGHER else 'most'} {result['gate']:g}{result['unit']}"
-        for result in results
-        if result["verdict"] == SHORT
-    ]
+    missed = _missed(results)
     missed += [
         f"- reached, but not against every form of the rival: {result['what']}: "
         f"{shown(result['value'], result['unit'])}; {'; '.join(forms)}; wanted at least {result['gate']:g}x"
@@ -81,6 +78,22 @@ def tally_part(records: Records) -> str:
     parts = [" ".join([tally(results), *_on_the_edge(results), *_bare_row(records)]), "\n".join(missed)]
     parts.append(f"All of them: {_GATES}.")
     return "\n\n".join(filter(None, parts))
+
+
+def _missed(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"- missed: {result['what']}: {result['value']:.3g}{result['unit']}, wanted at "
+        f"{'least' if result['direction'] == HIGHER else 'most'} {result['gate']:g}{result['unit']}"
+        for result in results
+        if result["verdict"] == SHORT
+    ]
+
+
+def slow_memory_part(_: Records) -> str:
+    """The gates on a machine with slower memory, whose results lie apart: they are no newer verdicts on the first."""
+    records = {path.stem: read_record(path) for path in sorted(SLOW_MEMORY.glob("*.json"))}
+    results = newest_verdicts(records.values())
+    return "\n\n".join([" ".join([tally(results), *_bare_row(records)]), "\n".join(_missed(results))])
 
 
 def _on_the_edge(results: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -227,6 +240,7 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "tally": tally_part,
     "start": start_part,
     "gates": gates_part,
+    "slow_memory": slow_memory_part,
     "run_quality": quality_part,
     "worker_quality": workers_part,
     "head": head_part,
