@@ -217,13 +217,18 @@ class Terminal(io.TextIOWrapper):
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("I/O operation on closed file")])
-def test_a_lost_terminal_silences_the_view_and_nothing_else(training, colour_terminal, error):
+def test_a_lost_terminal_silences_the_view_and_nothing_else(training, colour_terminal, error, caplog, monkeypatch):
+    escaped = []
+    monkeypatch.setattr("threading.excepthook", escaped.append)
     view = choose_view(Console(file=Terminal(error=error)))
-    view.start()
-    view.update(training, force=True)
-    view.note("x")
-    view.stop(training)
-    wait_until(lambda: not view.is_stuck, "the view to give up")
+    with caplog.at_level("INFO", "launch.views"):
+        view.start()
+        view.update(training, force=True)
+        view.note("x")
+        view.stop(training)
+        wait_until(lambda: not view.is_stuck, "the view to give up")
+    assert caplog.messages == [f"the run goes on without its view: {error}"]  # a loss, and no defect of the view
+    assert escaped == []
 
 
 def test_a_terminal_is_drawn_on_by_a_thread_until_the_last_state(training, colour_terminal):
