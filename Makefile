@@ -100,6 +100,7 @@ bench-memory: setup ## the most tags that each contender can hold, predicted and
 
 bench-pipeline: setup ## how long a trunk of modelled latency waits for workers: ARGS=
 	$(BIN)/python -m benchmarks.suite pipeline_efficiency $(ARGS)
+	$(BIN)/python -m benchmarks.suite pipeline_scaling $(ARGS)
 	$(BIN)/python -m benchmarks.pipeline_plot
 
 bench-auto: setup ## what --negatives auto buys at equal training time, 3 seeds, an hour: ARGS="--minutes 3 --seeds 0"

@@ -12,6 +12,7 @@ from hybrid.data.view import checked_head_folder
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
 from launch.runs import checkpoint_folders
+from workers.assignment import Assignment
 from workers.cores import available_cores, of_text, pinned
 from workers.disk import write_whole
 from workers.endpoint import remove_endpoint
@@ -30,13 +31,13 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
         if is_trained:
             run.check_data(config.data.source, view.fingerprint)
         if not (is_trained and run.vocabulary.exists()):  # what its rows stand for is not written again
-            view.vocabulary.save(run.vocabulary)
+            view.save_vocabulary(run.vocabulary)
         if view.dropped:
             dropped = ", ".join(f"{count:,} {reason}" for reason, count in view.dropped.items() if count)
             if dropped:
                 supervision.tell("note", text=f"left out: {dropped}; names in {view.skipped_path}")
         prepared = {
-            "num_tags": len(view.vocabulary),
+            "num_tags": len(view.marginal),
             "num_items": len(view),
             "num_train": len(view.train_items),
             "view": str(checked_head_folder(view)),
@@ -45,37 +46,38 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
         write_whole(run.prepared_file, json.dumps(prepared, indent=1) + "\n")
 
 
-def run_train(
-    directory: Path,
-    link: str,
-    lifeline_fd: int,
-    matrix_fd: int,
-    ring_fd: int | None,
-    endpoint: str,
-    *,
-    resume: Path | None,
-    trace: str | None,
-    cores: str,
-) -> None:
+def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) -> None:
     """Train a run to the end of its budget, then show what it learned; or until the launcher asks to stop.
 
-    While it trains it keeps to `cores`, if any are given; for the rest, when the workers rest, it uses all.
+    Before it waits for its assignment it loads what takes long. While it trains it keeps to the cores that it is told,
+    if any; for the rest, when the workers rest, it uses all.
     """
     # Who ends a service, a job or a machine signals every process: it is for the launcher to ask for a save.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from hybrid.training_run import TrainingRun
-    from workers.matrix import TagMatrix
-    from workers.ring import Ring
-    from workers.trace import TraceWindow
-
-    window = None if trace is None else TraceWindow.of_text(trace)
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
-        run, matrix = RunDirectory(directory), TagMatrix.attach(matrix_fd)
-        ring = None if ring_fd is None else Ring.attach(ring_fd)
+        _load_torch()
+        assignment = Assignment.receive(assignment_fd)
+        if assignment is None:  # the data could not be prepared, or the run was stopped before
+            return
+        from hybrid.training_run import TrainingRun
+        from workers.matrix import TagMatrix
+        from workers.ring import Ring
+        from workers.trace import TraceWindow
+
+        window = None if assignment.trace is None else TraceWindow.of_text(assignment.trace)
+        run, matrix = RunDirectory(directory), TagMatrix.attach(assignment.matrix_fd)
+        ring = None if assignment.ring_fd is None else Ring.attach(assignment.ring_fd)
         all_cores = available_cores()
-        with pinned(of_text(cores)):
+        with pinned(of_text(assignment.cores)):
             training = TrainingRun(
-                run, matrix, ring, endpoint, supervision, resume=resume, window=window, cores=all_cores
+                run,
+                matrix,
+                ring,
+                assignment.endpoint,
+                supervision,
+                resume=assignment.resume,
+                window=window,
+                cores=all_cores,
             )
             stack.enter_context(contextlib.closing(training))
             is_done = training.train()
@@ -93,6 +95,15 @@ def run_train(
                 supervision,
                 training.metrics,
             )
+
+
+def _load_torch() -> None:
+    """Load what a training needs; torch loads a good part of itself when the first optimizer is made."""
+    import torch
+
+    import hybrid.training_run  # noqa: F401
+
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
 
 
 @contextlib.contextmanager

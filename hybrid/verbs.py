@@ -39,27 +39,12 @@ def prepare(directory: Path, link: str, lifeline_fd: int) -> None:
 @DIRECTORY
 @LINK
 @LIFELINE
-@click.option("--matrix-fd", type=int, required=True)
-@click.option("--ring-fd", type=int, default=None)
-@click.option("--endpoint", required=True)
-@click.option("--resume", type=click.Path(path_type=Path))
-@click.option("--trace")
-@click.option("--cores", default="")
-def train(
-    directory: Path,
-    link: str,
-    lifeline_fd: int,
-    matrix_fd: int,
-    ring_fd: int | None,
-    endpoint: str,
-    resume: Path | None,
-    trace: str | None,
-    cores: str,
-) -> None:
+@click.option("--assignment-fd", type=int, required=True)
+def train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) -> None:
     """Train a run."""
     from hybrid.supervised import run_train
 
-    run_train(directory, link, lifeline_fd, matrix_fd, ring_fd, endpoint, resume=resume, trace=trace, cores=cores)
+    run_train(directory, link, lifeline_fd, assignment_fd)
 
 
 @verbs.command()

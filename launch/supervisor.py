@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import zmq
 
 from launch.checkpoint_cost import checkpoint_remark
-from launch.child import TRUNK_MEMORY, Child, child_environment
 from launch.config import RunConfig
 from launch.control import ControlServer
+from launch.deep_process import DeepProcess, PrepareProcess, TrunkProcess
 from launch.interruption import Interrupted, StoppedBeforeStart
 from launch.placement import Placement, place_run
 from launch.profile import open_profile
@@ -23,11 +23,10 @@ from launch.snapshot import Snapshot
 from launch.start_up import StartUp
 from launch.stop_signals import StopSignals
 from launch.topology import read_topology
-from launch.trunk_threads import set_threads
 from launch.views import View
+from workers.assignment import Assignment
 from workers.cores import as_text, available_cores, pinned
 from workers.errors import RunError
-from workers.lifeline import Lifeline
 from workers.link import Link, Message
 from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.pool import WorkerPool
@@ -44,11 +43,12 @@ class Supervisor:
     The order of a run, which `run` follows:
 
         1. open the control socket; write run.json (the caller holds the lock of the run directory)
-        2. `prepare` (a child): the data set, cached
-        3. the tag matrix in shared memory, fresh or from the newest checkpoint
-        4. the workers, then the trunk (`train`, a child), which finds both by descriptor and endpoint
-        5. until the trunk exits: answer requests, pass news on, replace dead workers, show the state
-        6. close the pool, the sockets, the memory, whatever happened
+        2. start the trunk (a child), which loads torch while 3 and 4 go on, and waits
+        3. prepare the data set (a child), cached
+        4. the tag matrix in shared memory, fresh or from the newest checkpoint; the workers
+        5. tell the trunk where both are
+        6. until the trunk exits: answer requests, pass news on, replace dead workers, show the state
+        7. close the pool, the sockets, the memory, whatever happened
 
     Args:
         directory: the run directory, which exists.
@@ -87,8 +87,10 @@ class Supervisor:
             stack.callback(lambda: self.view.stop(self.snapshot))
             self._recorder = Recorder(self.directory, self.snapshot, endpoints.control)
             stack.enter_context(self._recorder.until_the_end(StoppedBeforeStart, self._was_stopped))
+            trunk = TrunkProcess(self.directory, endpoints, place_run(self.config, read_topology()).threads)
+            stack.callback(trunk.close)
             self._prepare(endpoints)
-            self._train(endpoints, stack)
+            self._train(endpoints, trunk, stack)
 
     def _open_control(self, endpoints: Endpoints, stack: contextlib.ExitStack) -> None:
         handlers = {"status": self._answer_status, "scale": self._answer_scale, "stop": self._answer_stop}
@@ -99,10 +101,10 @@ class Supervisor:
     def _prepare(self, endpoints: Endpoints) -> None:
         self.snapshot.show("prepare", "preparing the data")
         self._start_up.reach("launcher")
-        self._run_child("prepare", [], endpoints, environment=child_environment(), pass_fds=())
+        self._watch(PrepareProcess(self.directory, endpoints), can_finish=False)
         self._start_up.reach("data")
 
-    def _train(self, endpoints: Endpoints, stack: contextlib.ExitStack) -> None:
+    def _train(self, endpoints: Endpoints, trunk: TrunkProcess, stack: contextlib.ExitStack) -> None:
         prepared = Prepared.read(self.directory)
         checkpoint = latest_checkpoint(self.directory) if self.resume else None
         self._placement = placement = place_run(self.config, read_topology())
@@ -128,18 +130,17 @@ class Supervisor:
         stack.callback(self._close_pool)
         self._recorder.enter("training")
         self.snapshot.show("start", "starting the trunk")
-        environment = TRUNK_MEMORY | child_environment()  # the user's own wishes win
-        set_threads(environment, placement.threads)
-        arguments = ["--matrix-fd", str(matrix.fd), "--endpoint", endpoints.head, "--cores", as_text(placement.trunk)]
-        inherited = [matrix.fd]
-        if ring is not None:
-            arguments += ["--ring-fd", str(ring.fd)]
-            inherited.append(ring.fd)
-        if checkpoint is not None:
-            arguments += ["--resume", str(checkpoint)]
-        if window is not None:
-            arguments += ["--trace", window.text]
-        self._run_child("train", arguments, endpoints, environment=environment, pass_fds=inherited)
+        trunk.assign(
+            Assignment(
+                matrix.fd,
+                None if ring is None else ring.fd,
+                endpoints.head,
+                as_text(placement.trunk),
+                checkpoint,
+                None if window is None else window.text,
+            )
+        )
+        self._watch(trunk, can_finish=True)
 
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
         self.snapshot.show("matrix", f"making the tag matrix, {prepared.num_tags:,} x {self.config.trunk.dim}")
@@ -169,48 +170,26 @@ class Supervisor:
         self._note(f"transport ring: {ring.num_berths} chunks at a time pass through shared memory")
         return ring
 
-    def _run_child(
-        self,
-        verb: str,
-        arguments: list[str],
-        endpoints: Endpoints,
-        *,
-        environment: Mapping[str, str],
-        pass_fds: Sequence[int],
-    ) -> None:
-        """Run a verb of the deep side to its end, serving everybody meanwhile."""
-        lifeline, link = Lifeline(), Link.bind(endpoints.link(verb))
-        self._link = link
-        command = [verb, str(self.directory), "--link", link.endpoint, "--lifeline-fd", str(lifeline.read_fd)]
-        command += arguments
-        log = self.directory / "log" / ("trunk.log" if verb == "train" else f"{verb}.log")
-        child = None
-        try:
-            child = Child(command, log=log, pass_fds=(*pass_fds, lifeline.read_fd), environment=environment)
-            self._watch(child, can_finish=verb == "train")
-        finally:
-            self._link = None
-            if child is not None and verb == "train":
-                child.close(terminate_s=0.0)  # the trunk ignores SIGTERM
-            elif child is not None:
-                child.close()
-            link.close(timeout_s=0.0)
-            lifeline.close()
-
-    def _watch(self, child: Child, *, can_finish: bool) -> None:
-        assert self._control is not None and self._link is not None, "opened before a child is started"
+    def _watch(self, process: DeepProcess, *, can_finish: bool) -> None:
+        """See a process through to its end, serving everybody meanwhile."""
+        assert self._control is not None, "opened before a process is started"
+        self._link = process.link
         poller = zmq.Poller()
         poller.register(self._control.socket, zmq.POLLIN)
-        poller.register(self._link.socket, zmq.POLLIN)
+        poller.register(process.link.socket, zmq.POLLIN)
         self._heard_s = time.monotonic()
         code = None
-        while code is None:
-            poller.poll(_TICK_MS)
-            code = child.exit_code()  # before the messages are read, so that its last ones are
-            self._serve()
-            self._obey_stop(child, can_finish=can_finish)
-        if code != 0:
-            raise RunError(child.failure(code))
+        try:
+            while code is None:
+                poller.poll(_TICK_MS)
+                code = process.child.exit_code()  # before the messages are read, so that its last ones are
+                self._serve()
+                self._obey_stop(process, can_finish=can_finish)
+            if code != 0:
+                raise RunError(process.child.failure(code))
+        finally:
+            self._link = None
+            process.close()
 
     def _serve(self) -> None:
         assert self._control is not None, "opened first of all"
@@ -244,10 +223,10 @@ class Supervisor:
         """Whether a wish to stop came before the trunk was done."""
         return self._stop_sent_s is not None and not self.snapshot.outputs
 
-    def _obey_stop(self, child: Child, *, can_finish: bool) -> None:
+    def _obey_stop(self, process: DeepProcess, *, can_finish: bool) -> None:
         """Pass a wish to stop on, once; end by force what does not obey, or what the user will not wait for."""
         if self._signals.impatient:
-            child.close(terminate_s=0.0)
+            process.child.close(terminate_s=0.0)
             raise Interrupted("interrupted twice: all processes were killed")
         if self._signals.asked and self._stop_sent_s is None:
             if not can_finish:

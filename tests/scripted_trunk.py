@@ -121,17 +121,23 @@ def _prepare(options: argparse.Namespace, script: dict[str, Any]) -> None:
 
 
 def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
-    """Send steps: `steps` of them, or until told to stop. `end` is finish, crash, kill (by SIGKILL) or hang.
+    """Send steps: `steps` of them, or until told to stop. `end` is finish, crash, kill (by SIGKILL), hang, or broken:
+    then it ends before it is told what to do.
 
     With `router`, workers are served by the real router. What the launcher says is kept in heard.jsonl.
     """
+    from workers.assignment import Assignment
     from workers.lifeline import watch_owner
     from workers.link import Link
-    from workers.matrix import TagMatrix
 
     watch_owner(options.lifeline_fd, lambda: os._exit(3))
-    trunk = _Trunk(options, Link.connect(options.link), TagMatrix.attach(options.matrix_fd), script)
-    print(f"threads {os.environ['OMP_NUM_THREADS']}, resume {options.resume}", flush=True)
+    if script.get("end") == "broken":
+        sys.exit("ImportError: torch is broken")
+    assignment = Assignment.receive(options.assignment_fd)
+    if assignment is None:
+        return
+    trunk = _Trunk(options, Link.connect(options.link), assignment, script)
+    print(f"threads {os.environ['OMP_NUM_THREADS']}, resume {assignment.resume}", flush=True)
     print(f"keeps memory up to {os.environ['MALLOC_TRIM_THRESHOLD_']}", flush=True)
     trunk.link.send("note", text="the scripted trunk has started")
     while not trunk.is_stopping and trunk.step < script.get("steps", 10**9):
@@ -148,8 +154,11 @@ def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
 
 
 class _Trunk:
-    def __init__(self, options: argparse.Namespace, link: Any, matrix: Any, script: dict[str, Any]) -> None:
-        self.options, self.link, self.matrix = options, link, matrix
+    def __init__(self, options: argparse.Namespace, link: Any, assignment: Any, script: dict[str, Any]) -> None:
+        from workers.matrix import TagMatrix
+
+        self.options, self.link, self.assignment = options, link, assignment
+        self.matrix = TagMatrix.attach(assignment.matrix_fd)
         self.is_stopping, self.step, self.lost = False, 0, []
         self.router = self._make_router() if script.get("router") else None
 
@@ -203,8 +212,8 @@ class _Trunk:
         from workers.ring import Ring
         from workers.router import Router
 
-        ring = None if self.options.ring_fd is None else Ring.attach(self.options.ring_fd)
-        return Router(self.options.endpoint, head=HeadConfig(), matrix=self.matrix, membership=self, ring=ring)
+        ring = None if self.assignment.ring_fd is None else Ring.attach(self.assignment.ring_fd)
+        return Router(self.assignment.endpoint, head=HeadConfig(), matrix=self.matrix, membership=self, ring=ring)
 
     def _listen(self, timeout_s: float) -> None:
         for message in self.link.receive(timeout_s):
@@ -229,12 +238,7 @@ def _main() -> None:
     parser.add_argument("--link", required=True)
     parser.add_argument("--lifeline-fd", type=int, required=True)
     if verb == "train":
-        parser.add_argument("--matrix-fd", type=int, required=True)
-        parser.add_argument("--ring-fd", type=int)
-        parser.add_argument("--endpoint", required=True)
-        parser.add_argument("--resume")
-        parser.add_argument("--cores")
-        parser.add_argument("--trace")
+        parser.add_argument("--assignment-fd", type=int, required=True)
     script = json.loads(os.environ["SCRIPT"])
     {"prepare": _prepare, "train": _train}[verb](parser.parse_args(), script)
 

@@ -15,6 +15,7 @@ from benchmarks.measurement import Measurement
 from benchmarks.pipeline_efficiency import GATED_MS, _measurement, _off_target
 from benchmarks.pipeline_plot import modelled_share, trunk_work, write_plot
 from benchmarks.pipeline_rig import Waiting
+from benchmarks.pipeline_scaling import Stepping, measurements, modelled_step_s, name_of
 from benchmarks.record import Record
 from benchmarks.turns import take_turns
 from benchmarks.waiting_trunk import BACKWARD_S, FORWARD_S, WaitingTrunk, waiting_cnn_small
@@ -36,14 +37,14 @@ def pauses(monkeypatch):
 
 
 class ScriptedRig:
-    """Steps of known phases without workers, on a clock that moves by `STEP_S` with each."""
+    """Steps of known phases without workers, on a clock that moves by `step_s` with each."""
 
-    def __init__(self, wait_s, worker_s):
-        self.wait_s, self.worker_s = wait_s, worker_s
+    def __init__(self, wait_s, worker_s, step_s=STEP_S):
+        self.wait_s, self.worker_s, self.step_s = wait_s, worker_s, step_s
         self.now_s = 100.0
 
     def step(self, negatives):
-        self.now_s += STEP_S
+        self.now_s += self.step_s
         return {"forward": 0.02, "ship": 0.002, "backward": 0.04, "wait": self.wait_s}, self.worker_s
 
 
@@ -128,6 +129,21 @@ def test_what_is_measured_is_the_share_of_time_waited(measured):
     assert samples["negatives"] == 99 and samples["worker_ms"] == pytest.approx(7.5)
     assert samples["trunk_ms"] == pytest.approx({"forward": 10.0, "ship": 1.0, "backward": 20.0})
     assert set(samples["wait_ms_of_steps"]) == {3.0}
+
+
+def test_a_second_worker_is_judged_by_steps_a_second(monkeypatch):
+    rigs = [ScriptedRig(0.030, 0.025, step_s=0.090), ScriptedRig(0.005, 0.0125, step_s=0.060)]
+    clock = SimpleNamespace(perf_counter=lambda: sum(rig.now_s for rig in rigs))
+    monkeypatch.setattr(benchmarks.pipeline_rig, "time", clock)
+    monkeypatch.setattr(benchmarks.turns, "LoadMeter", IdleMachine)
+    contestants = {name_of(i + 1): Stepping(Waiting(rig, negatives=99)) for i, rig in enumerate(rigs)}
+    turns = take_turns(contestants, rounds=2, round_s=0.2, progress=Quiet())
+    ratio, alone, together = measurements(contestants, turns)
+    assert ratio.values == pytest.approx([1.5] * 2) and "99 negatives" in ratio.what
+    assert alone.values == pytest.approx([90] * 2) and together.values == pytest.approx([60] * 2)
+    assert "1 worker: 25.0 ms a micro-batch" in alone.what and "2 workers: 12.5 ms" in together.what
+    hidden_s = 0.010 + 0.001  # of forward and ship, for the first micro-batch; a modelled step is 62 ms and what waits
+    assert modelled_step_s(contestants["2 workers"].waiting) == pytest.approx(0.062 + 0.0125 - hidden_s)
 
 
 def test_the_gate_is_on_workers_of_its_speed(measured):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from workers import feature_blocks, row_blocks, vectors_uncompiled
-from workers.config import ROW_FACTORS
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
 from workers.rows import BFLOAT16, FLOAT32, pack, unpack, vector_widths
@@ -56,12 +55,9 @@ def compiled(dim):
     return dots, updates, sums
 
 
-@pytest.fixture(
-    params=[
-        (t, d) for t in (FLOAT32, BFLOAT16) for d in (4, 8, 12, 24, 64, 100, 200, 256, 300) if d % ROW_FACTORS[t] == 0
-    ]
-)
+@pytest.fixture(params=[*((FLOAT32, dim) for dim in (4, 12, 24, 256, 300)), *((BFLOAT16, dim) for dim in (8, 24, 200))])
 def case(request):
+    """Halves of narrow vectors alone, of one wide one and a rest, of several, with and without a rest."""
     row_dtype, dim = request.param
     rng = np.random.default_rng(dim)
     rows_XS = pack(rng.normal(size=(9, dim)).astype(np.float32), row_dtype).copy()

@@ -79,6 +79,12 @@ def test_choice_of_items_is_independent_of_the_split() -> None:
         ["🤝", "🫱🏻‍🫲🏿"],
         ["🎅", "🤶🏾", "🧑‍🎄"],
         ["🇳🇴", "🇧🇻", "🇸🇯"],
+        ["🔍", "🔎"],
+        ["🫱🏽", "🫲"],
+        ["👆", "👇🏿", "👈", "👉🏻"],
+        ["➡️", "⬅️", "⬆", "⬇"],
+        ["🌔", "🌖"],
+        ["⏮️", "⏭"],
     ],
 )
 def test_one_concept(family: list[str]) -> None:
@@ -87,7 +93,7 @@ def test_one_concept(family: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("👩‍🚀", "👩‍🚒"), ("👦", "👨"), ("🐱", "🐈"), ("🇩🇪", "🇪🇩"), ("1⃣", "2⃣"), ("➡️", "⬅️"), ("👪", "👨‍👦")],
+    [("👩‍🚀", "👩‍🚒"), ("👦", "👨"), ("🐱", "🐈"), ("🇩🇪", "🇪🇩"), ("1⃣", "2⃣"), ("➡️", "↘️"), ("👪", "👨‍👦")],
 )
 def test_different_concepts(one: str, other: str) -> None:
     assert concept_of(one) != concept_of(other)

@@ -120,6 +120,13 @@ def test_a_trunk_that_dies_ends_the_run_with_its_words_and_the_command_to_resume
     assert_nothing_is_left(tmp_path, run)
 
 
+def test_a_trunk_that_cannot_even_load_is_told_in_its_own_words(tmp_path):
+    result = run_launcher(tmp_path, *TRAIN, end="broken")
+    assert result.returncode == 1
+    assert "trunk ended with exit status 1" in result.stderr and "ImportError: torch is broken" in result.stderr
+    assert_nothing_is_left(tmp_path, only_run(tmp_path))
+
+
 def test_a_failed_preparation_is_told_in_its_own_words(tmp_path):
     result = run_launcher(tmp_path, *TRAIN, prepare="fail")
     assert result.returncode == 1

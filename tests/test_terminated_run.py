@@ -25,7 +25,7 @@ def test_the_trunk_leaves_sigterm_to_its_launcher(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(Started):
-            hybrid.supervised.run_train(tmp_path, "", 0, 0, None, "", resume=None, trace=None, cores="")
+            hybrid.supervised.run_train(tmp_path, "", 0, 0)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)

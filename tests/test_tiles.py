@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from wide_cases import written_down
 
+from workers import tiles
 from workers.jit import JIT_ENABLED, kernel
 from workers.prepared_chunk import Loss
 from workers.rows import vector_widths
@@ -157,6 +158,7 @@ def test_the_three_products_are_those_of_numpy(B, K, D):
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="there are no parts without compilation")
+@pytest.mark.skipif(JIT_ENABLED and tiles._PART_ROWS < TILE_ROWS, reason="here the other tests are of parts already")
 def test_tiles_in_parts_for_fewer_registers_are_the_same(tmp_path):
     """As on a machine without AVX-512: this file's main tests once more, in a process that does without."""
     from llvmlite import binding

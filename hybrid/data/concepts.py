@@ -37,6 +37,28 @@ _WRITTEN_OUT = {
     "1f1fa-1f1f2": "1f1fa-1f1f8",  # the flag of the United States, for their outlying islands
 }
 """Characters that stand for a sequence of which others are variants, and flags that are drawn alike."""
+_TURNED = {
+    "1f50e": "1f50d",  # magnifying glass
+    "1f91c": "1f91b",  # fist
+    "1faf1": "1faf2",  # hand held out
+    "1faf8": "1faf7",  # pushing hand
+    "1f44e": "1f44d",  # thumb
+    **dict.fromkeys(("1f447", "1f448", "1f449"), "1f446"),  # pointing finger
+    "1f313": "1f317",  # quarter of the moon
+    "1f314": "1f316",  # gibbous moon
+    "1f318": "1f312",  # crescent moon
+    "1f31c": "1f31b",  # quarter with a face
+    **dict.fromkeys(("27a1", "2b06", "2b07"), "2b05"),  # arrow
+    **dict.fromkeys(("2197", "2198", "2199"), "2196"),  # slanting arrow
+    "2935": "2934",  # curving arrow
+    "21aa": "21a9",  # arrow with a hook
+    **dict.fromkeys(("25c0", "1f53c", "1f53d"), "25b6"),  # triangle
+    **dict.fromkeys(("23ea", "23eb", "23ec"), "23e9"),  # double triangle
+    "23ee": "23ed",  # double triangle with a bar
+    "1f6b9": "1f6ba",  # sign of a woman, for that of a man
+}
+"""Characters that are another one mirrored or turned, and a sign that changes its gender."""
+_ALIKE = _WRITTEN_OUT | _TURNED
 
 
 def concept_of(character: str) -> str:
@@ -48,9 +70,11 @@ def concept_of(character: str) -> str:
     True
     >>> concept_of("👬") == concept_of("👩🏻‍🤝‍👨🏼")
     True
+    >>> concept_of("🌓") == concept_of("🌗")
+    True
     """
     points = [_EITHER.get(point, point) for point in map(ord, character) if point not in _IGNORED]
     while len(points) > 1 and points[-1] == _FACING_RIGHT:
         points.pop()
     sequence = "-".join(f"{point:x}" for point in points)
-    return _WRITTEN_OUT.get(sequence, sequence)
+    return _ALIKE.get(sequence, sequence)

@@ -19,7 +19,7 @@ from workers.errors import DataError
 
 TEST_FRACTION = 0.10
 VALID_FRACTION = 0.05
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.ragged import Ragged
 from hybrid.data.store import DecodedImages, EncodedImages, ImageStore, open_decoded
 from hybrid.data.vocabulary import TagVocabulary
+from workers.disk import write_whole
 from workers.errors import DataError
 
 FORMAT_VERSION = 2
@@ -78,6 +79,25 @@ class View:
     def vocabulary(self) -> TagVocabulary:
         """Tags by id."""
         return TagVocabulary.load(self.folder / VOCABULARY_FILE)
+
+    def save_vocabulary(self, path: Path) -> None:
+        """Copy the file of the vocabulary, without the time that reading so many tags takes.
+
+        Raises:
+            DataError: the cache was damaged.
+            RunError: the file cannot be written.
+        """
+        source = self.folder / VOCABULARY_FILE
+        try:
+            content = source.read_bytes()
+        except OSError as e:
+            raise DataError(f"prepared data are damaged: {source}: {e}. Remove {self.folder}: it is made again.") from e
+        if content.count(b"\n") != len(self.marginal) + 1:
+            raise DataError(
+                f"prepared data are damaged: {source} does not have {len(self.marginal):,} tags. "
+                f"Remove {self.folder}: it is made again."
+            )
+        write_whole(path, content)
 
     @property
     def tags_of(self) -> Ragged:
