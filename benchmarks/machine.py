@@ -11,7 +11,7 @@ import numpy as np  # loads the BLAS that threadpoolctl reports
 import threadpoolctl
 import torch
 
-PACKAGES = ("torch", "numpy", "numba", "faiss-cpu", "pyzmq", "scipy")
+PACKAGES = ("torch", "numpy", "numba", "faiss-cpu", "pyzmq")
 GENERATED = ("benchmarks/results", "benchmarks/report.html", "README.md", "docs/benchmarks.md")
 """What benchmarks write, seen from the root of the repository: no code."""
 _GIT_LIMIT_S = 10

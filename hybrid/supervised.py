@@ -14,6 +14,7 @@ from hybrid.supervision import Supervision
 from launch.runs import checkpoint_folders
 from workers.assignment import Assignment
 from workers.cores import available_cores, of_text, pinned
+from workers.counters import POSITIVES, stream_key
 from workers.disk import write_whole
 from workers.endpoint import remove_endpoint
 from workers.lifeline import watch_owner
@@ -55,7 +56,7 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
     # Who ends a service, a job or a machine signals every process: it is for the launcher to ask for a save.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
-        _load_torch()
+        _load_libraries()
         assignment = Assignment.receive(assignment_fd)
         if assignment is None:  # the data could not be prepared, or the run was stopped before
             return
@@ -97,13 +98,14 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
             )
 
 
-def _load_torch() -> None:
-    """Load what a training needs; torch loads a good part of itself when the first optimizer is made."""
+def _load_libraries() -> None:
+    """Load what a training needs; torch loads much with the first optimizer, Numba with the first kernel."""
     import torch
 
     import hybrid.training_run  # noqa: F401
 
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    stream_key(0, 0, 0, POSITIVES)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("workers", "hybrid", "launch", "benchmarks")
 THIRD_PARTY = {
-    "workers": {"numpy", "scipy", "numba", "llvmlite", "faiss", "zmq", "msgpack"},
+    "workers": {"numpy", "numba", "llvmlite", "faiss", "zmq", "msgpack"},
     "launch": {"click", "rich", "zmq", "msgpack", "tomli_w", "numpy"},
 }
 OURS = {"workers": {"workers"}, "hybrid": {"hybrid", "workers", "launch"}, "launch": {"launch", "workers"}}
