@@ -71,7 +71,7 @@ bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU
 	$(BIN)/python -m benchmarks.suite peers $(ARGS)
 
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device, at most 90 minutes: ARGS="--continue"
-	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
+	$(BIN)/python -m benchmarks.gpu_only --sampled-draws 64 1024 $(ARGS)
 
 bench-head: setup ## time and memory of the wide head alone, up to a million tags
 	$(BIN)/python -m benchmarks.head_scaling
@@ -98,10 +98,8 @@ bench-row-lr: setup ## search row learning rates for the hybrid and its rivals a
 bench-memory: setup ## the most tags that each contender can hold, predicted and tried: ARGS=
 	$(BIN)/python -m benchmarks.memory_limits $(ARGS)
 
-bench-pipeline: setup ## how long a trunk of modelled latency waits for workers: ARGS=
-	$(BIN)/python -m benchmarks.suite pipeline_efficiency $(ARGS)
-	$(BIN)/python -m benchmarks.suite pipeline_scaling $(ARGS)
-	$(BIN)/python -m benchmarks.pipeline_plot
+bench-pipeline: setup ## how long a trunk of modelled latency waits for workers, one and two: ARGS=
+	$(BIN)/python -m benchmarks.suite pipeline $(ARGS)
 
 bench-auto: setup ## what --negatives auto buys at equal training time, 3 seeds, an hour: ARGS="--minutes 3 --seeds 0"
 	$(BIN)/python -m benchmarks.auto_negatives $(ARGS)

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.auto_negatives_report import MEASURES, write_report
 from benchmarks.environment import clean, restart_if_blas_is_forced
+from benchmarks.markdown import print_pages
 from benchmarks.record import RESULTS, Record
 from benchmarks.waiting_trunk import BACKWARD_S, FORWARD_S
 from hybrid.metrics_log import read_metrics
@@ -20,6 +21,7 @@ from workers.errors import RunError
 
 NAME = "auto_negatives"
 AUTO = "auto"
+"""Contenders whose number is steered begin with it."""
 _ROOT = Path(__file__).resolve().parent.parent
 _LIMIT_S, _LIMIT_PER_BUDGET = 1800.0, 3.0
 _SERIES = ("used_s", "negatives", "loss", "wait_fraction", "examples_per_s", "shadow_ms", "worker_ms", "trunk_cores")
@@ -35,14 +37,23 @@ def main() -> None:
     )
     record = Record(NAME, title, vars(options))
     for seed in options.seeds:
-        for negatives in [*options.negatives, AUTO]:
-            record.add(trained(str(negatives), seed, options))
+        for negatives in contenders(options.negatives):
+            record.add(trained(negatives, seed, options))
             path = record.write(options.results)
-    print(path, *write_report(path), sep="\n")
+    print_pages(path, *write_report(path))
+
+
+def contenders(numbers: list[int]) -> list[str]:
+    """Those numbers; `auto`, which starts from the default as users have it; and from the smallest of the numbers.
+
+    >>> contenders([64, 4096])
+    ['64', '4096', 'auto', 'auto from 64']
+    """
+    return [*map(str, numbers), AUTO, f"{AUTO} from {min(numbers)}"]
 
 
 def trained(negatives: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One run of `hybrid train`, and what it left behind; `auto` starts from the smallest fixed number.
+    """One run of `hybrid train`, and what it left behind.
 
     Raises:
         RunError: the run failed, or took far longer than its budget.
@@ -77,7 +88,7 @@ def _command(negatives: str, seed: int, options: argparse.Namespace, directory: 
     given: dict[str, object] = {
         "trunk": "benchmarks.waiting_trunk:waiting_cnn_small",
         "trunk-threads": 1,  # or else it would take two, and leave no core to the workers
-        "negatives": negatives,
+        "negatives": AUTO if negatives.startswith(AUTO) else negatives,
         "workers": options.workers,
         "minutes": options.minutes,
         "seed": seed,
@@ -85,7 +96,8 @@ def _command(negatives: str, seed: int, options: argparse.Namespace, directory: 
         "max-items": options.max_items,
         "run-dir": directory,
     }
-    start = ["--set", f"head.negatives={min(options.negatives)}"] if negatives == AUTO else []
+    first = negatives.removeprefix(AUTO).removeprefix(" from ") if negatives.startswith(AUTO) else ""
+    start = ["--set", f"head.negatives={first}"] if first else []
     named = [text for name, value in given.items() for text in (f"--{name}", str(value))]
     return [sys.executable, "-m", "launch", "train", *named, *start]
 
@@ -95,7 +107,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=5.0, help="of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--negatives", type=int, nargs="+", default=[64, 128, HeadConfig().negatives], help="fixed numbers, beside auto"
+        "--negatives", type=int, nargs="+", default=[64, HeadConfig().negatives], help="fixed numbers, beside auto"
     )
     parser.add_argument("--workers", type=int, default=1, help="of each training; the trunk needs a core now and then")
     parser.add_argument("--max-tags", type=int, default=0, help="keep only so many of the most frequent tags; 0: all")

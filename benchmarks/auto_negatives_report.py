@@ -34,8 +34,8 @@ def report_text(record: Result) -> str:
     results = record["results"]
     rows = [_row(negatives, of) for negatives, of in by_negatives(results).items()]
     popularity = [f"{results[0]['popularity'][name]:.3f}" for name in MEASURES]
-    rows.append(["popularity", *popularity, "", "", ""])
-    header = ["negatives", *MEASURES, "examples/s", "waited", "negatives at the end"]
+    rows.append(["popularity", *popularity, "", "", "", ""])
+    header = ["negatives", *MEASURES, "examples/s", "waited", "negatives at the end", "shadow filled"]
     settings = record["settings"]
     text = (
         f"Validation pictures, after {settings['minutes']:g} minutes of training each; mean over "
@@ -62,8 +62,17 @@ def _row(negatives: str, results: list[Result]) -> list[str]:
         *(_spread([result["final"][name] for result in results]) for name in MEASURES),
         f"{statistics.mean(result['examples'] / result['training_s'] for result in results):,.0f}",
         f"{waited:.1%}",
-        " / ".join(f"{number:,}" for number in last) if negatives == "auto" else f"{last[0]:,}",
+        " / ".join(f"{number:,}" for number in last) if negatives.startswith("auto") else f"{last[0]:,}",
+        " / ".join(_filled(result) for result in results) if negatives.startswith("auto") else "",
     ]
+
+
+def _filled(result: Result) -> str:
+    """The share of the shadow that workers filled when it was measured last."""
+    worker_ms, shadow_ms = (
+        [ms for ms in result["samples"][name] if ms is not None] for name in ("worker_ms", "shadow_ms")
+    )
+    return f"{worker_ms[-1] / shadow_ms[-1]:.0%}" if worker_ms and shadow_ms else "-"
 
 
 def _spread(values: list[float]) -> str:

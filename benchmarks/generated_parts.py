@@ -230,6 +230,19 @@ def start_part(records: Records) -> str:
     )
 
 
+def pipeline_scaling_part(records: Records) -> str:
+    """What a second worker gains."""
+    results = {result["name"]: result for result in records["pipeline_scaling"]["results"]}
+    ratio, one, two = (results[f"pipeline_scaling{n}"] for n in ("", "_1_worker", "_2_workers"))
+    if None in (ratio["value"], one["value"], two["value"]):
+        return f"A second worker beside that trunk was not measured: {ratio['reason']}."
+    return (
+        f"Beside it, where one worker needs {one['samples']['worker_ms']:.0f} ms for each of two micro-batches, "
+        f"a second one raises steps a second {ratio['value']:.2f}x, from {one['value']:.0f} ms a step to "
+        f"{two['value']:.0f} ([its table](../benchmarks/results/pipeline_scaling.md))."
+    )
+
+
 def _range(values: list[float], form: str) -> str:
     low, high = format(min(values), form), format(max(values), form)
     return low if low == high else f"{low} to {high}"
@@ -241,6 +254,7 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "verdicts": verdicts_part,
     "tally": tally_part,
     "start": start_part,
+    "pipeline_scaling": pipeline_scaling_part,
     "gates": gates_part,
     "slow_memory": slow_memory_part,
     "run_quality": quality_part,

@@ -9,6 +9,7 @@ from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.gpu_only_plan import default_workers, plan, plan_text
 from benchmarks.gpu_only_report import write_report
+from benchmarks.markdown import print_pages
 from benchmarks.record import RESULTS, Record
 from benchmarks.tuned_rates import search_files
 from hybrid.device import choose_device, describe
@@ -32,7 +33,7 @@ def main() -> None:
     for curve in missing:
         record.add(run_in_process(curve) | {"row_lr_origin": planned[curve].origin})
         record.write(options.results)
-    print(path, *write_report(path), sep="\n")
+    print_pages(path, *write_report(path))
 
 
 def _title(device_asked: str) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.head_report import write_memory_report
+from benchmarks.markdown import print_pages
 from benchmarks.process_memory import PeakMemory
 from benchmarks.record import RESULTS, Record
 from benchmarks.synthetic_tags import SyntheticTags
@@ -29,7 +30,7 @@ def main() -> None:
     record = Record(NAME, "Memory of trunk and workers together, by kind", vars(options))
     record.add(measure(options))
     path = record.write(options.results)
-    print(path, write_memory_report(path), sep="\n")
+    print_pages(path, write_memory_report(path))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.head_report import write_scaling_report
+from benchmarks.markdown import print_pages
 from benchmarks.record import RESULTS, Record
 from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.head import COLLECT_TIMEOUT_S, WideHead
@@ -49,7 +50,7 @@ def main() -> None:
     for result in measure(options):
         record.add(result)
     path = record.write(options.results)
-    print(path, write_scaling_report(path), sep="\n")
+    print_pages(path, write_scaling_report(path))
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.curve_settings import KINDS
 from benchmarks.environment import clean, restart_if_blas_is_forced
+from benchmarks.markdown import print_pages
 from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags, on_cards
 from benchmarks.memory_report import TOLERANCE, write_memory_limits
 from benchmarks.memory_trial import FITS, FULL, TrialSettings
@@ -42,7 +43,7 @@ def main() -> int:
     for kind in options.contenders:
         record.add(measure(kind, shape, int(options.limit_gib * 2**30), options.step))
         path = record.write(options.results)
-    print(path, write_memory_limits(path), sep="\n")
+    print_pages(path, write_memory_limits(path))
     return int(any(abs(result["error"]) > TOLERANCE for result in record.content["results"]))
 
 

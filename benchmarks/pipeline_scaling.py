@@ -1,6 +1,5 @@
 """Suite: what a second worker gains where one is too slow for the trunk, which has a device of its own."""
 
-import os
 import statistics
 from contextlib import ExitStack
 
@@ -10,6 +9,7 @@ from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.turns import Sample, Turns, take_turns
 from hybrid.shadow import waiting_s
+from workers.cores import available_cores
 
 TITLE = (
     f"A second worker beside a trunk that takes {1000 * FORWARD_S:g} ms forward and {1000 * BACKWARD_S:g} ms backward "
@@ -44,8 +44,8 @@ class Stepping:
 
 def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """One worker and two, on as many negatives as keep one of them busy for `WORKER_MS`."""
-    if len(os.sched_getaffinity(0)) < 2:
-        return [Measurement.missing("pipeline_scaling", "this process may use one core only", _what(0))]
+    if available_cores() < 2:
+        return [Measurement.missing("pipeline_scaling", "one core only may be used", _what(0))]
     progress.stage("one worker and two, and calibration")
     with ExitStack() as stack:
         rigs = [stack.enter_context(PipelineRig(options.tags(_NUM_TAGS), workers)) for workers in (1, 2)]

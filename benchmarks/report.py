@@ -27,9 +27,11 @@ def main() -> None:
 
 
 def report_of(folder: Path) -> str:
-    """The report on the results in a folder."""
+    """The report on the results in a folder; pages of those in folders below it, of another machine, come last."""
     records = read_records(folder)
     pages = {name: page_of(name, record, folder) for name, record in records.items()}
+    for apart in sorted(path for path in folder.iterdir() if path.is_dir()):
+        pages |= {f"{apart.name}/{name}": page_of(name, record, apart) for name, record in read_records(apart).items()}
     plots = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}
     return report_page(records, pages, plots)
 

@@ -15,7 +15,7 @@ from benchmarks.curve_process import run_in_process
 from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
-from benchmarks.markdown import markdown_table
+from benchmarks.markdown import markdown_table, print_pages
 from benchmarks.record import RESULTS, Record, read_record, surroundings
 from benchmarks.tuned_rates import SEARCH_NAME, score
 from hybrid.device import choose_device
@@ -54,7 +54,7 @@ def main() -> None:
             start = best or start
     table = path.with_suffix(".md")
     write_whole(table, report_text(read_record(path)))
-    print(path, table, sep="\n")
+    print_pages(path, table)
 
 
 class Trials:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import markdown_table
+from benchmarks.markdown import markdown_table, print_pages
 from benchmarks.record import Record, read_record, surroundings
 from hybrid.metrics_log import read_metrics
 from hybrid.rundir import open_run
@@ -29,7 +29,7 @@ def main() -> None:
     path = record.write()
     table = path.with_suffix(".md")
     write_whole(table, report_text(read_record(path)))
-    print(path, table, sep="\n")
+    print_pages(path, table)
 
 
 def measured_run(directory: Path) -> dict[str, Any]:

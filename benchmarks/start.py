@@ -5,9 +5,12 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from benchmarks.environment import clean, restart_if_blas_is_forced
 from benchmarks.first_step import BATCH
 from benchmarks.gates import OK, SHORT
 from benchmarks.many_tags import write_folder
-from benchmarks.markdown import markdown_table
+from benchmarks.markdown import markdown_table, print_pages
 from benchmarks.record import RESULTS, Record, read_record, surroundings
 from benchmarks.spread import Spread, spread_of
 from launch.config import default_num_workers
@@ -28,6 +31,8 @@ LOOP, RUN = "a loop with WideHead", "hybrid train"
 WANTED_S = 5.0
 """Until the last stage, the first step, in the median of the starts that count."""
 _LIMIT_S = 300.0
+_PAUSE_S = 0.5
+_KNOWN = re.compile(r"training images, (?P<tags>[\d,]+) tags")
 _TOLD = re.compile(r"first step after [\d.]+ s \((?P<stages>.*)\)")
 
 
@@ -50,7 +55,7 @@ def main() -> int:
                 path = record.write(options.results)
     table, written = path.with_suffix(".md"), read_record(path)
     write_whole(table, report_text(written))
-    print(path, table, sep="\n")
+    print_pages(path, table)
     return int(any(verdict_on(first_step_s(form, written).median) == SHORT for form in (LOOP, RUN)))
 
 
@@ -74,10 +79,12 @@ def start_loop(num_tags: int, dim: int, workers: int) -> dict[str, float]:
 
 
 def start_run(folder: Path, num_tags: int, dim: int, workers: int) -> dict[str, float]:
-    """The same of a fresh run on `folder/pictures`, as its launcher tells it; then the run is killed.
+    """The same of a fresh run on `folder/pictures`, as its launcher tells it; then the run is ended.
+
+    What it caches is in `folder`, too.
 
     Raises:
-        RunError: it ended before its first step.
+        RunError: it ended before its first step, took too long, or knows another number of tags.
     """
     with tempfile.TemporaryDirectory(dir=folder) as runs:
         options = {
@@ -85,7 +92,7 @@ def start_run(folder: Path, num_tags: int, dim: int, workers: int) -> dict[str, 
             "max-tags": num_tags,
             "dim": dim,
             "workers": workers,
-            "minutes": _LIMIT_S / 60,
+            "minutes": 2 * _LIMIT_S / 60,
             "run-dir": Path(runs) / "run",
         }
         named = [text for name, value in options.items() for text in (f"--{name}", str(value))]
@@ -93,20 +100,39 @@ def start_run(folder: Path, num_tags: int, dim: int, workers: int) -> dict[str, 
         process = subprocess.Popen(
             command,
             cwd=RESULTS.parents[1],
-            env=clean(os.environ),
+            env=clean(os.environ) | {"HYBRID_CACHE": str(folder / "cache")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        limit = threading.Timer(_LIMIT_S, process.kill)
+        limit.start()
         with process:
-            assert process.stdout is not None, "it is a pipe"
-            lines: list[str] = []
-            for line in process.stdout:
-                lines.append(line)
-                if told := _TOLD.search(line):
-                    process.kill()  # all its processes end with it
-                    return stages_of(told["stages"])
-        raise RunError(f"{' '.join(command[1:])} ended with {process.returncode}:\n{''.join(lines)}")
+            try:
+                return _told_by(process, num_tags, command)
+            finally:
+                limit.cancel()
+
+
+def _told_by(process: "subprocess.Popen[str]", num_tags: int, command: list[str]) -> dict[str, float]:
+    assert process.stdout is not None, "it is a pipe"
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if (known := _KNOWN.search(line)) and int(known["tags"].replace(",", "")) != num_tags:
+            process.kill()
+            raise RunError(f"{' '.join(command[1:])} knows {known['tags']} tags, not {num_tags:,}.")
+        if told := _TOLD.search(line):
+            _end(process)
+            return stages_of(told["stages"])
+    raise RunError(f"{' '.join(command[1:])} ended with {process.wait()}:\n{''.join(lines)}")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Interrupt a launcher twice: then it has killed all its processes when it ends."""
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(_PAUSE_S)
 
 
 def stages_of(text: str) -> dict[str, float]:

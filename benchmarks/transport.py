@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
+from benchmarks.contestant_process import LocalContestant
 from benchmarks.engine_work import PRIVATE, make_matrix
+from benchmarks.id_streams import make_stream
+from benchmarks.kernel_work import KernelWork
 from benchmarks.measurement import Measurement
 from benchmarks.progress import Progress
 from benchmarks.scaling import NUM_TAGS, worker_process
@@ -18,7 +21,7 @@ TITLE = (
     "Engine and wire against the engine alone (checks, draws, plan, kernel): 256 examples of D = 256, 5 positives, "
     "20 private negatives, one worker"
 )
-GATE, _ENGINE = "wire_over_kernel", "engine"
+GATE, _ENGINE, _KERNEL = "wire_over_kernel", "engine", "kernel"
 
 _FEW_STARTS, _STARTS = 3, 5
 """How often processes are started anew, quick or not: what their memory happens to lie on stays with each."""
@@ -44,6 +47,14 @@ def measurements(turns: Turns, facts: Mapping[str, Any]) -> list[Measurement]:
             )
             for name in others
         ),
+        Measurement.ratio(
+            f"{GATE}_alone",
+            turns,
+            DEFAULT_TRANSPORT,
+            _KERNEL,
+            "engine and wire, the default transport: time over the bare kernel's",
+            facts,
+        ),
         Measurement.times("wire_engine", turns, _ENGINE, "a row-update by the engine alone"),
     ]
 
@@ -51,7 +62,11 @@ def measurements(turns: Turns, facts: Mapping[str, Any]) -> list[Measurement]:
 def _take_turns(matrix: TagMatrix, options: SuiteOptions, progress: Progress, start: int) -> Turns:
     """The rounds of one start."""
     with ExitStack() as stack:
-        contestants: dict[str, Contestant] = {_ENGINE: stack.enter_context(worker_process(matrix, index=1))}
+        stream = make_stream(matrix.num_tags, batch=PRIVATE.chunk_size)
+        contestants: dict[str, Contestant] = {
+            _KERNEL: LocalContestant(KernelWork(matrix, PRIVATE, stream).step),
+            _ENGINE: stack.enter_context(worker_process(matrix, index=1)),
+        }
         for transport in TRANSPORTS:
             progress.stage(f"a worker behind {transport}, start {start}")
             contestants[transport] = stack.enter_context(Wire(matrix, transport))

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.curve_process import run_in_process
 from benchmarks.curve_settings import ROW_LR, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
-from benchmarks.markdown import markdown_table
+from benchmarks.markdown import markdown_table, print_pages
 from benchmarks.record import RESULTS, Record, read_record, surroundings
 from hybrid.device import choose_device
 from launch.config import DEVICES
@@ -41,7 +41,7 @@ def main() -> None:
             path = record.write(options.results)
     table = path.with_suffix(".md")
     write_whole(table, report_text(read_record(path)))
-    print(path, table, sep="\n")
+    print_pages(path, table)
 
 
 def report_text(record: Mapping[str, Any]) -> str:

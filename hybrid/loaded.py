@@ -122,6 +122,11 @@ class LoadedRun:
             )
         return index
 
+    @property
+    def temperature(self) -> float:
+        """What features are divided by to rank tags by probability, see `hybrid.temperature`."""
+        return load_temperature(self.directory.temperature_file, self.checkpoint.step)
+
     def score_bias_N(self, score: str = "probability") -> NDArray[np.float32]:
         """What is added to `row . features` to rank tags by log p(tag | image), or by the bare score (`lift`)."""
         weight_N = None
@@ -227,7 +232,7 @@ class LoadedRun:
         pixels = (torch.from_numpy(np.stack(pictures[i : i + BATCH_SIZE])).to(self.device) for i in parts)
         features = torch.cat([image_features(self.trunk, part, size, self.precision) for part in pixels])
         if score == "probability":
-            features = features / load_temperature(self.directory.temperature_file, self.checkpoint.step)
+            features = features / self.temperature
         ids_Bk, scores_Bk = Ranker(self.rows, self.score_bias_N(score), self.device).topk(features, k)
         return [self._scored(ids, scores) for ids, scores in zip(ids_Bk.tolist(), scores_Bk.tolist(), strict=True)]
 

@@ -2,7 +2,7 @@
 
 # Shapes: B items, D dim, N tags, n tags of one block, k ranks, g groups of a block, m members of a group.
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from workers.errors import DataError, MatrixMismatch
 from workers.settings import check
 
 SCORES_PER_BLOCK = 1 << 24
-"""Scores held at once: 64 MiB of float32."""
+"""Scores of a block: 64 MiB of float32."""
 BLOCK_ROWS = 16_384
 """Most rows of one block."""
 MEMBERS = 64
@@ -101,7 +101,6 @@ class Ranker:
         self.device = torch.device(device)
         self._bias_N = torch.from_numpy(np.ascontiguousarray(score_bias_N, np.float32))
 
-    @torch.no_grad()
     def topk(self, features_BD: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k best tags of each item, best first; exact.
 
@@ -119,24 +118,63 @@ class Ranker:
             DataError: features that are no float tensor, or not finite.
             MatrixMismatch: features of another length than the rows.
         """
+        return self.topk_scaled(features_BD, k, [1.0])[0]
+
+    @torch.no_grad()
+    def topk_scaled(self, features_BD: Tensor, k: int, factors: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
+        """What `topk` finds for the features times each factor, from one product of features and rows.
+
+        Memory: with several factors a second block of scores.
+
+        Args:
+            features_BD: as in `topk`.
+            k: as in `topk`.
+            factors: what the features are multiplied by, one after the other.
+
+        Returns:
+            Ids and scores as of `topk`, for each factor.
+
+        Raises:
+            DataError, MatrixMismatch: as `topk`.
+        """
         check(k >= 1, "k", k, "at least 1")
+        check(len(factors) >= 1, "factors", list(factors), "at least one")
         features = checked_features(features_BD, self.rows.dim).to(self.device)
-        ids_Bk = torch.full((len(features), k), NOT_RANKED, dtype=torch.int64, device=self.device)
-        scores_Bk = torch.full((len(features), k), -torch.inf, device=self.device)
+        found = [_Best(len(features), k, self.device) for _ in factors]
         block = max(MEMBERS, min(BLOCK_ROWS, SCORES_PER_BLOCK // max(len(features), 1)))
         for start in range(0, self.rows.num_tags, block):
             stop = min(start + block, self.rows.num_tags)
-            best_Bk, places_Bk = two_level_topk(self._scores(features, start, stop), k)
-            scores_Bk, chosen = torch.cat([scores_Bk, best_Bk], dim=1).topk(k, dim=1)
-            ids_Bk = torch.cat([ids_Bk, places_Bk + start], dim=1).gather(1, chosen)
-        ids_Bk[scores_Bk == -torch.inf] = NOT_RANKED
-        return ids_Bk.to(features_BD.device), scores_Bk.to(features_BD.device)
+            products_Bn, bias_n = self._products(features, start, stop), self._bias_N[start:stop].to(self.device)
+            for best, factor in zip(found[:-1], factors[:-1], strict=True):
+                best.add(torch.add(bias_n, products_Bn, alpha=factor), start)
+            found[-1].add(torch.add(bias_n, products_Bn, alpha=factors[-1], out=products_Bn), start)
+        return [best.result(features_BD.device) for best in found]
 
-    def _scores(self, features_BD: Tensor, start: int, stop: int) -> Tensor:
+    def _products(self, features_BD: Tensor, start: int, stop: int) -> Tensor:
         """float32, whatever the caller's autocast says: in bfloat16 tags that are close would change places."""
         rows_nD = torch.from_numpy(np.array(self.rows.rows(start, stop), np.float32, order="C")).to(self.device)
         with torch.autocast(self.device.type, enabled=False):
-            return torch.addmm(self._bias_N[start:stop].to(self.device), features_BD, rows_nD.T)
+            return features_BD @ rows_nD.T
+
+
+class _Best:
+    """The best tags so far of each item."""
+
+    def __init__(self, num_items: int, k: int, device: torch.device) -> None:
+        self._k = k
+        self._ids_Bk = torch.full((num_items, k), NOT_RANKED, dtype=torch.int64, device=device)
+        self._scores_Bk = torch.full((num_items, k), -torch.inf, device=device)
+
+    def add(self, scores_Bn: Tensor, first: int) -> None:
+        """Let the tags from `first` on compete."""
+        best_Bk, places_Bk = two_level_topk(scores_Bn, self._k)
+        self._scores_Bk, chosen = torch.cat([self._scores_Bk, best_Bk], dim=1).topk(self._k, dim=1)
+        self._ids_Bk = torch.cat([self._ids_Bk, places_Bk + first], dim=1).gather(1, chosen)
+
+    def result(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Ids and scores, best first."""
+        ids_Bk = self._ids_Bk.masked_fill(self._scores_Bk == -torch.inf, NOT_RANKED)
+        return ids_Bk.to(device), self._scores_Bk.to(device)
 
 
 def two_level_topk(scores_Bn: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,9 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from hybrid.data.prepare import prepare
 from hybrid.data.view import checked_head_folder
@@ -58,8 +60,10 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
         _load_libraries()
         assignment = Assignment.receive(assignment_fd)
-        if assignment is None:  # the data could not be prepared, or the run was stopped before
-            return
+        if assignment is None:  # the data could not be prepared, the run was stopped, or its launcher killed
+            _leave(link)
+        import torch
+
         from hybrid.training_run import TrainingRun
         from workers.matrix import TagMatrix
         from workers.ring import Ring
@@ -69,6 +73,7 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
         run, matrix = RunDirectory(directory), TagMatrix.attach(assignment.matrix_fd)
         ring = None if assignment.ring_fd is None else Ring.attach(assignment.ring_fd)
         all_cores = available_cores()
+        torch.set_num_threads(assignment.threads)
         with pinned(of_text(assignment.cores)):
             training = TrainingRun(
                 run,
@@ -98,6 +103,12 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
             )
 
 
+def _leave(link: str) -> NoReturn:
+    """End at once: nobody waits for what this process would do."""
+    remove_endpoint(link)
+    os._exit(ORPHANED_STATUS)
+
+
 def _load_libraries() -> None:
     """Load what a training needs; torch loads much with the first optimizer, Numba with the first kernel."""
     import torch
@@ -112,11 +123,7 @@ def _load_libraries() -> None:
 def _supervised(link: str, lifeline_fd: int) -> Iterator[Supervision]:
     """A link to the launcher; this process ends at once when the launcher is gone."""
 
-    def leave() -> None:
-        remove_endpoint(link)
-        os._exit(ORPHANED_STATUS)
-
-    watch_owner(lifeline_fd, leave)
+    watch_owner(lifeline_fd, partial(_leave, link))
     supervision = Supervision(link)
     try:
         yield supervision

@@ -43,7 +43,8 @@ def choose_temperature(ranker: Ranker, features_ID: NDArray[np.float32], truths:
     chosen_I = np.linspace(0, len(truths) - 1, min(MAX_ITEMS, len(truths))).astype(np.int64)
     true_tags = [truths.of(item) for item in chosen_I]
     features = torch.from_numpy(np.ascontiguousarray(features_ID[chosen_I], np.float32))
-    precisions = [_precision(ranker.topk(features / t, _RANKS)[0].numpy(), true_tags) for t in TEMPERATURES]
+    ranked = ranker.topk_scaled(features, _RANKS, [1 / temperature for temperature in TEMPERATURES])
+    precisions = [_precision(ids_Ik.numpy(), true_tags) for ids_Ik, _ in ranked]
     return TEMPERATURES[int(np.argmax(precisions))]
 
 

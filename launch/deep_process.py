@@ -8,6 +8,7 @@ from launch.child import TRUNK_MEMORY, Child, child_environment
 from launch.resources import Endpoints
 from launch.trunk_threads import set_threads
 from workers.assignment import Assignment, make_connection
+from workers.errors import RunError
 from workers.lifeline import Lifeline
 from workers.link import Link
 
@@ -92,6 +93,21 @@ class TrunkProcess(DeepProcess):
         self._open.callback(self._connection.close)
 
     def assign(self, assignment: Assignment) -> None:
-        """Let it begin. If it has ended, its exit code says why."""
-        with self._connection, contextlib.suppress(OSError):
-            assignment.send(self._connection)
+        """Let it begin, once. If it has ended before, `check` says why.
+
+        Raises:
+            RunError: the system refuses.
+        """
+        try:
+            with self._connection:
+                assignment.send(self._connection)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        except OSError as error:
+            raise RunError(f"the trunk cannot be told to begin: {error.strerror or error}.") from error
+
+    def check(self) -> None:
+        """Raise RunError if it has ended, although it waits for its assignment."""
+        code = self.child.exit_code()
+        if code is not None:
+            raise RunError(self.child.failure(code))

@@ -67,6 +67,7 @@ class Supervisor:
         self._stop_sent_s: float | None = None
         self._heard_s = time.monotonic()
         self._link: Link | None = None
+        self._waiting: TrunkProcess | None = None
         self._pool: WorkerPool | None = None
         self._control: ControlServer | None = None
 
@@ -89,6 +90,7 @@ class Supervisor:
             stack.enter_context(self._recorder.until_the_end(StoppedBeforeStart, self._was_stopped))
             trunk = TrunkProcess(self.directory, endpoints, place_run(self.config, read_topology()).threads)
             stack.callback(trunk.close)
+            self._waiting = trunk
             self._prepare(endpoints)
             self._train(endpoints, trunk, stack)
 
@@ -132,14 +134,16 @@ class Supervisor:
         self.snapshot.show("start", "starting the trunk")
         trunk.assign(
             Assignment(
-                matrix.fd,
-                None if ring is None else ring.fd,
-                endpoints.head,
-                as_text(placement.trunk),
-                checkpoint,
-                None if window is None else window.text,
+                matrix_fd=matrix.fd,
+                ring_fd=None if ring is None else ring.fd,
+                endpoint=endpoints.head,
+                threads=placement.threads,
+                cores=as_text(placement.trunk),
+                resume=checkpoint,
+                trace=None if window is None else window.text,
             )
         )
+        self._waiting = None
         self._watch(trunk, can_finish=True)
 
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
@@ -200,6 +204,8 @@ class Supervisor:
         if self._pool is not None:
             self._tell_losses(self._pool.poll())
         self.view.update(self.snapshot)
+        if self._waiting is not None:
+            self._waiting.check()
 
     def _take(self, message: Message) -> None:
         if message["kind"] == "note":

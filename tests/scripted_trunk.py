@@ -104,8 +104,8 @@ def _prepare(options: argparse.Namespace, script: dict[str, Any]) -> None:
     link.send("progress", phase="prepare", text="rasterising", done=1, total=3)
     if script.get("prepare") == "hang":
         (options.directory / "prepare_hangs").touch()
-        while True:
-            link.receive(timeout_s=1.0)
+        while (options.directory / "prepare_hangs").exists():
+            link.receive(timeout_s=0.1)
     if script.get("prepare") == "fail":
         sys.exit("DataError: the registry cannot be reached; try again later")
     view = options.directory / "view"
@@ -135,9 +135,9 @@ def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
         sys.exit("ImportError: torch is broken")
     assignment = Assignment.receive(options.assignment_fd)
     if assignment is None:
-        return
+        sys.exit("nobody assigns anything")
     trunk = _Trunk(options, Link.connect(options.link), assignment, script)
-    print(f"threads {os.environ['OMP_NUM_THREADS']}, resume {assignment.resume}", flush=True)
+    print(f"threads {os.environ['OMP_NUM_THREADS']}, {assignment.threads}, resume {assignment.resume}", flush=True)
     print(f"keeps memory up to {os.environ['MALLOC_TRIM_THRESHOLD_']}", flush=True)
     trunk.link.send("note", text="the scripted trunk has started")
     while not trunk.is_stopping and trunk.step < script.get("steps", 10**9):

@@ -1,12 +1,14 @@
 """What a waiting trunk is told, across a socket pair."""
 
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from workers.assignment import Assignment, make_connection
+from workers.errors import ProtocolError
 
 
 @pytest.fixture
@@ -21,7 +23,15 @@ def descriptors():
 def test_what_is_sent_arrives_with_descriptors_of_the_receivers_own(descriptors, has_ring):
     matrix_fd, ring_fd = descriptors
     resume = Path("runs/naïve \udce9/checkpoints/step-1")  # a name that is not UTF-8
-    sent = Assignment(matrix_fd, ring_fd if has_ring else None, "ipc:///tmp/x", "0-1", resume, "5:9")
+    sent = Assignment(
+        matrix_fd=matrix_fd,
+        ring_fd=ring_fd if has_ring else None,
+        endpoint="ipc:///tmp/x",
+        threads=3,
+        cores="0-1",
+        resume=resume,
+        trace="5:9",
+    )
     ours, theirs = make_connection()
     with ours:
         sent.send(ours)
@@ -45,4 +55,16 @@ def test_a_receiver_that_has_ended_is_an_error_for_the_sender(descriptors):
     ours, theirs = make_connection()
     theirs.close()
     with ours, pytest.raises(OSError, match="Broken pipe"):
-        Assignment(descriptors[0], None, "ipc:///tmp/x").send(ours)
+        Assignment(matrix_fd=descriptors[0], ring_fd=None, endpoint="ipc:///tmp/x", threads=1).send(ours)
+
+
+def test_descriptors_that_are_lost_on_the_way_are_missed(descriptors, monkeypatch):
+    """As the kernel drops those for which the receiver has no room left."""
+    matrix_fd, ring_fd = descriptors
+    send_fds = socket.send_fds
+    monkeypatch.setattr(socket, "send_fds", lambda connection, data, fds: send_fds(connection, data, fds[:1]))
+    ours, theirs = make_connection()
+    with ours:
+        Assignment(matrix_fd=matrix_fd, ring_fd=ring_fd, endpoint="ipc:///tmp/x", threads=1).send(ours)
+    with pytest.raises(ProtocolError, match=r"got 1 of 2 descriptors .* \(`ulimit -n`\)"):
+        Assignment.receive(theirs.detach())

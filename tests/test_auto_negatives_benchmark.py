@@ -22,7 +22,13 @@ def result(negatives, seed, p_at_5, path):
         "examples": 12_800,
         "final": dict.fromkeys(MEASURES, p_at_5),
         "popularity": dict.fromkeys(MEASURES, 0.123),
-        "samples": {"used_s": [1.0, 2.0, 3.0], "negatives": path, "wait_fraction": [0.0, 0.02, 0.01]},
+        "samples": {
+            "used_s": [1.0, 2.0, 3.0],
+            "negatives": path,
+            "wait_fraction": [0.0, 0.02, 0.01],
+            "worker_ms": [None, 5.0, 18.0],
+            "shadow_ms": [None, 20.0, 20.0],
+        },
     }
 
 
@@ -37,8 +43,8 @@ def record():
 
 def test_rows_are_means_over_seeds_and_popularity(record, tmp_path):
     lines = report_text(read_record(record.write(tmp_path))).splitlines()
-    assert "| 64 | 0.250 (0.200 to 0.300) |" in lines[4] and lines[4].endswith("| 256 | 1.0% | 64 |")
-    assert "| auto | 0.500 (0.500 to 0.500) |" in lines[5] and lines[5].endswith("| 900 / 901 |")
+    assert "| 64 | 0.250 (0.200 to 0.300) |" in lines[4] and lines[4].endswith("| 256 | 1.0% | 64 |  |")
+    assert "| auto | 0.500 (0.500 to 0.500) |" in lines[5] and lines[5].endswith("| 900 / 901 | 90% / 90% |")
     assert lines[6].startswith("| popularity | 0.123 |")
 
 
@@ -54,12 +60,14 @@ def test_table_and_plot_stand_beside_the_json(record, tmp_path):
     assert table.read_text().startswith("# Emoji at equal time") and "<svg" in plot.read_text()
 
 
-def test_auto_starts_from_the_smallest_fixed_number():
-    command = auto_negatives._command("auto", 1, OPTIONS, Path("/nowhere"))
-    assert command[-2:] == ["--set", "head.negatives=64"] and "--set" not in auto_negatives._command(
-        "64", 1, OPTIONS, Path("/nowhere")
-    )
-    assert command[command.index("--seed") + 1] == "1" and command[command.index("--negatives") + 1] == "auto"
+@pytest.mark.parametrize(
+    ("contender", "negatives", "start"),
+    [("64", "64", []), ("auto", "auto", []), ("auto from 64", "auto", ["--set", "head.negatives=64"])],
+)
+def test_auto_starts_from_the_default_or_from_what_its_name_says(contender, negatives, start):
+    command = auto_negatives._command(contender, 1, OPTIONS, Path("/nowhere"))
+    assert command[command.index("--seed") + 1] == "1" and command[command.index("--negatives") + 1] == negatives
+    assert (command[-2:] if "--set" in command else []) == start
 
 
 def test_a_run_that_fails_is_an_error(monkeypatch):

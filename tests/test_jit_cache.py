@@ -30,8 +30,9 @@ from workers.positives import draw_positives
 chunk = make_chunk(random_features(), [[1], [], [2, 3], [4], [5]], [[1], [], [2, 3], [4], [5]])
 frozen = np.frombuffer(b"x" + chunk.features_BD.tobytes(), np.float32, offset=1).reshape(5, 8)
 by_item = dataclasses.replace(chunk, items_B=np.arange(5), true_ids=None, true_offsets=None)
-for private, optimizer, decay in itertools.product((False, True), ("sgd", "adagrad"), (0.0, 0.1)):
-    choices = {"private_negatives": private, "row_optimizer": optimizer, "weight_decay": decay}
+forms = [("float32", 0.0), ("float32", 0.1), ("bfloat16", 0.0)]
+for private, optimizer, (dtype, decay) in itertools.product((False, True), ("sgd", "adagrad"), forms):
+    choices = {"private_negatives": private, "row_optimizer": optimizer, "row_dtype": dtype, "weight_decay": decay}
     config = make_config(**choices)
     matrix = make_matrix(config)
     WideEngine(matrix, config).warm_up()

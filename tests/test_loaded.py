@@ -106,7 +106,7 @@ def test_annotation_uses_the_saved_trunk(run):
     scores = {found.tag: found.score for found in loaded.annotate(photo, k=5)}
     for tag_id, tag in enumerate(loaded.vocabulary.tags):
         row = loaded.rows.rows(tag_id, tag_id + 1)[0]
-        expected = row @ loaded.index.features_ID[0] + loaded.score_bias_N()[tag_id]
+        expected = row @ loaded.index.features_ID[0] / loaded.temperature + loaded.score_bias_N()[tag_id]
         assert scores[tag] == pytest.approx(expected, abs=1e-4)
 
 

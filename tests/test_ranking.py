@@ -50,6 +50,21 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     assert np.array_equal(topk(rows, bias, features, 10)[0], whole)
 
 
+def test_features_times_several_factors_are_ranked_in_one_pass(monkeypatch):
+    monkeypatch.setattr(ranking, "BLOCK_ROWS", 2000)
+    rows, features, bias = random_case(5000)
+    told = []
+    watched = WatchedRows(LiveRows(rows), lambda done, total: told.append(done))
+    factors = [1.0, 0.5, 0.1]
+    ranked = Ranker(watched, bias).topk_scaled(torch.from_numpy(features), 10, factors)
+    assert told == [0, 2000, 4000]
+    for (ids, scores), factor in zip(ranked, factors, strict=True):
+        expected_ids, expected_scores = topk(rows, bias, features * np.float32(factor), 10)
+        assert np.array_equal(ids.numpy(), expected_ids)
+        np.testing.assert_allclose(scores.numpy(), expected_scores, atol=1e-5)
+    assert len({tuple(ids.flatten().tolist()) for ids, _ in ranked}) == 3, "factors change the order"
+
+
 def test_watched_rows_tell_how_far_a_pass_is_and_rank_the_same(monkeypatch):
     monkeypatch.setattr(ranking, "BLOCK_ROWS", 2000)
     rows, features, bias = random_case(5000)

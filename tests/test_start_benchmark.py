@@ -40,12 +40,15 @@ def test_a_start_that_fails_says_why():
 
 
 @pytest.mark.slow
-def test_a_real_run_is_started_and_killed(tmp_path):
+def test_a_real_run_is_started_and_ended(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRID_CACHE", str(tmp_path / "of the user"))
     write_folder(tmp_path / "pictures", num_tags=3000)
     ended_s = start_run(tmp_path, num_tags=3000, dim=8, workers=1)
     assert list(ended_s) == ["launcher", "data", "tag matrix", "trunk and workers"]
     assert ended_s["launcher"] > 0 and list(ended_s.values()) == sorted(ended_s.values())
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "pictures"}
+    with pytest.raises(RunError, match=r"knows 4,\d\d\d tags, not 9,000"):
+        start_run(tmp_path, num_tags=9000, dim=8, workers=1)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The supervisor: whole runs of the launcher with real workers and a scripted trunk, ended in every way there is."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ import pytest
 from scripted_trunk import PROGRAM, only_run, processes_of, run_launcher, start_launcher, wait_until
 
 import launch.child
+import launch.deep_process
 import launch.supervisor
 from launch.config import RunConfig, TrunkConfig
+from launch.placement import Placement
 from launch.runs import create_run, is_alive, read_record
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
@@ -86,7 +89,7 @@ def test_a_run_from_start_to_report(tmp_path):
     assert f"hybrid search runs/{run.name} water" in result.stdout
     assert f"hybrid neighbours runs/{run.name} water" in result.stdout
     assert read_record(run).state == "finished"
-    assert "threads 3, resume None" in log_of(run)
+    assert "threads 3, 3, resume None" in log_of(run)
     assert f"keeps memory up to {launch.child.TRUNK_MEMORY['MALLOC_TRIM_THRESHOLD_']}" in log_of(run)
     assert {path.name for path in (run / "log").iterdir()} == {
         "launcher.log",
@@ -120,11 +123,46 @@ def test_a_trunk_that_dies_ends_the_run_with_its_words_and_the_command_to_resume
     assert_nothing_is_left(tmp_path, run)
 
 
-def test_a_trunk_that_cannot_even_load_is_told_in_its_own_words(tmp_path):
-    result = run_launcher(tmp_path, *TRAIN, end="broken")
+def test_a_trunk_that_cannot_even_load_ends_the_run_before_the_data_are_there(tmp_path):
+    result = run_launcher(tmp_path, *TRAIN, end="broken", prepare="hang")
     assert result.returncode == 1
     assert "trunk ended with exit status 1" in result.stderr and "ImportError: torch is broken" in result.stderr
     assert_nothing_is_left(tmp_path, only_run(tmp_path))
+
+
+def test_a_trunk_that_cannot_be_told_to_begin_ends_the_run(tmp_path, monkeypatch):
+    def refuse(assignment, connection):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    supervisor = make_supervisor(tmp_path, monkeypatch)
+    monkeypatch.setattr(launch.deep_process.Assignment, "send", refuse)
+    with pytest.raises(RunError, match="the trunk cannot be told to begin: Cannot allocate memory"):
+        supervisor.run()
+    assert read_record(supervisor.directory).state == "failed"
+    assert_nothing_is_left_but_this(tmp_path)
+
+
+def test_a_launcher_killed_while_data_are_prepared_leaves_nothing_behind(tmp_path, started):
+    launcher = started(*TRAIN, prepare="hang")
+    run = wait_until(lambda: only_run(tmp_path), "the run directory")
+    wait_until((run / "prepare_hangs").exists, "the preparation to hang")
+    launcher.kill()
+    launcher.communicate()
+    wait_until(lambda: not processes_of(tmp_path), "both processes to end")
+
+
+def test_the_trunk_gets_the_threads_that_are_left_when_workers_were_scaled_before_it_began(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, steps=2)
+    prepare = supervisor._prepare
+
+    def prepare_and_scale(endpoints):
+        prepare(endpoints)
+        supervisor._answer_scale({"workers": 2})
+
+    monkeypatch.setattr(supervisor, "_prepare", prepare_and_scale)
+    monkeypatch.setattr(launch.supervisor, "place_run", lambda config, topology: Placement(threads=config.workers + 2))
+    supervisor.run()
+    assert "threads 3, 4, resume None" in log_of(supervisor.directory)
 
 
 def test_a_failed_preparation_is_told_in_its_own_words(tmp_path):

@@ -299,3 +299,29 @@ def test_describing_data_loads_nothing_heavy(tmp_path: Path) -> None:
 def test_vocabulary_of_the_view_is_the_documented_file(tmp_path: Path) -> None:
     view = prepared(tmp_path)
     assert TagVocabulary.load(view.folder / "vocabulary.tsv").tags == view.vocabulary.tags
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-20],
+        lambda text: text.replace("num_tags=", "num_tags=1", 1),
+        lambda text: text.replace("\n", "\n\n", 1),
+        lambda text: text.replace("square", "\udcff", 1),
+        None,
+    ],
+    ids=["cut", "another header", "another line", "not UTF-8", "gone"],
+)
+def test_a_vocabulary_that_is_not_whole_is_not_copied(tmp_path: Path, damage) -> None:
+    view, target = prepared(tmp_path), tmp_path / "copy.tsv"
+    view.save_vocabulary(target)
+    source = view.folder / "vocabulary.tsv"
+    assert target.read_bytes() == source.read_bytes()
+    target.unlink()
+    if damage is None:
+        source.unlink()
+    else:
+        source.write_bytes(damage(source.read_text()).encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=r"prepared data are damaged: .*vocabulary.tsv.* Remove"):
+        view.save_vocabulary(target)
+    assert not target.exists()

@@ -6,11 +6,13 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.errors import ProtocolError
+
 _MOST_BYTES = 1 << 16
 _MOST_FDS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """Descriptors are the receiver's own: those that are sent stay open here."""
 
@@ -20,6 +22,8 @@ class Assignment:
     """Of the ring; None: all arrays go over ZeroMQ."""
     endpoint: str
     """Where the workers connect."""
+    threads: int
+    """CPU threads of the trunk."""
     cores: str = ""
     """What to keep to while training, see `workers.cores.of_text`; empty: all."""
     resume: Path | None = None
@@ -31,16 +35,27 @@ class Assignment:
         """Hand it to the process at the other end.
 
         Raises:
-            OSError: that process has ended.
+            BrokenPipeError, ConnectionResetError: that process has ended.
+            OSError: the system refuses.
         """
-        resume = None if self.resume is None else os.fspath(self.resume)
-        words = {"endpoint": self.endpoint, "cores": self.cores, "resume": resume, "trace": self.trace}
         fds = [self.matrix_fd] if self.ring_fd is None else [self.matrix_fd, self.ring_fd]
+        words = {
+            "descriptors": len(fds),
+            "endpoint": self.endpoint,
+            "threads": self.threads,
+            "cores": self.cores,
+            "resume": None if self.resume is None else os.fspath(self.resume),
+            "trace": self.trace,
+        }
         socket.send_fds(connection, [json.dumps(words).encode()], fds)
 
     @classmethod
     def receive(cls, fd: int) -> "Assignment | None":
-        """Wait for it at this end of a socket pair, which is closed then; None if there will be none."""
+        """Wait for it at this end of a socket pair, which is closed then; None if there will be none.
+
+        Raises:
+            ProtocolError: descriptors were lost on the way, as where this process may open no more files.
+        """
         with socket.socket(fileno=fd) as connection:
             data, fds, _, _ = socket.recv_fds(connection, _MOST_BYTES, _MOST_FDS)
         for received_fd in fds:
@@ -48,9 +63,20 @@ class Assignment:
         if not data:
             return None
         words = json.loads(data)
-        ring_fd = fds[1] if len(fds) > 1 else None
-        resume = None if words["resume"] is None else Path(words["resume"])
-        return cls(fds[0], ring_fd, words["endpoint"], words["cores"], resume, words["trace"])
+        if len(fds) != words["descriptors"]:
+            raise ProtocolError(
+                f"got {len(fds)} of {words['descriptors']} descriptors of shared memory. Can this process open more "
+                "files (`ulimit -n`)?"
+            )
+        return cls(
+            matrix_fd=fds[0],
+            ring_fd=fds[1] if len(fds) > 1 else None,
+            endpoint=words["endpoint"],
+            threads=words["threads"],
+            cores=words["cores"],
+            resume=None if words["resume"] is None else Path(words["resume"]),
+            trace=words["trace"],
+        )
 
 
 def make_connection() -> tuple[socket.socket, socket.socket]:

@@ -27,6 +27,7 @@ _WRITTEN_OUT = {
     "1f491": "1f9d1-2764-1f9d1",  # couple with heart
     "1f91d": "1faf1-1faf2",  # handshake
     "1f93c": "1f9d1-1faef-1f9d1",  # people wrestling
+    "1f6b9": "1f6ba",  # sign of a man, for that of a woman
     "1f1e7-1f1fb": "1f1f3-1f1f4",  # the flag of Norway, for Bouvet Island
     "1f1f8-1f1ef": "1f1f3-1f1f4",  # and for Svalbard and Jan Mayen
     "1f1e8-1f1f5": "1f1eb-1f1f7",  # the flag of France, for Clipperton Island
@@ -36,7 +37,8 @@ _WRITTEN_OUT = {
     "1f1ed-1f1f2": "1f1e6-1f1fa",  # the flag of Australia, for Heard and McDonald Islands
     "1f1fa-1f1f2": "1f1fa-1f1f8",  # the flag of the United States, for their outlying islands
 }
-"""Characters that stand for a sequence of which others are variants, and flags that are drawn alike."""
+"""Characters that stand for a sequence of which others are variants, a sign of the other gender, and flags that are
+drawn alike."""
 _TURNED = {
     "1f50e": "1f50d",  # magnifying glass
     "1f91c": "1f91b",  # fist
@@ -55,9 +57,8 @@ _TURNED = {
     **dict.fromkeys(("25c0", "1f53c", "1f53d"), "25b6"),  # triangle
     **dict.fromkeys(("23ea", "23eb", "23ec"), "23e9"),  # double triangle
     "23ee": "23ed",  # double triangle with a bar
-    "1f6b9": "1f6ba",  # sign of a woman, for that of a man
 }
-"""Characters that are another one mirrored or turned, and a sign that changes its gender."""
+"""Characters that are another one mirrored or turned. Flags and faces are not meant: they stand for something else."""
 _ALIKE = _WRITTEN_OUT | _TURNED
 
 

@@ -17,7 +17,7 @@ from hybrid.data.images import BadImage
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.ragged import Ragged
 from hybrid.data.store import DecodedImages, EncodedImages, ImageStore, open_decoded
-from hybrid.data.vocabulary import TagVocabulary
+from hybrid.data.vocabulary import TagVocabulary, is_whole_vocabulary
 from workers.disk import write_whole
 from workers.errors import DataError
 
@@ -92,9 +92,9 @@ class View:
             content = source.read_bytes()
         except OSError as e:
             raise DataError(f"prepared data are damaged: {source}: {e}. Remove {self.folder}: it is made again.") from e
-        if content.count(b"\n") != len(self.marginal) + 1:
+        if not is_whole_vocabulary(content, len(self.marginal)):
             raise DataError(
-                f"prepared data are damaged: {source} does not have {len(self.marginal):,} tags. "
+                f"prepared data are damaged: {source} is not a vocabulary of {len(self.marginal):,} tags. "
                 f"Remove {self.folder}: it is made again."
             )
         write_whole(path, content)

@@ -95,6 +95,15 @@ class TagVocabulary:
             raise DataError(f"{path}: a line is not COUNT<TAB>TAG ({e}).") from e
 
 
+def is_whole_vocabulary(content: bytes, num_tags: int) -> bool:
+    """Whether a file has the header of so many tags, a line for each, and is UTF-8: all but what the lines say."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return content.startswith(f"{HEADER}{num_tags}\n".encode()) and content.count(b"\n") == num_tags + 1
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
