@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybrid.head import WideHead
     from hybrid.loaded import LoadedRun, load
+    from hybrid.pipeline import Pipeline
     from hybrid.tag_batch import ItemNumbers, TagBatch
     from hybrid.trainer import Trainer
 
-__all__ = ["ItemNumbers", "LoadedRun", "TagBatch", "Trainer", "WideHead", "load"]
+__all__ = ["ItemNumbers", "LoadedRun", "Pipeline", "TagBatch", "Trainer", "WideHead", "load"]
 
 _HOMES = {
     "ItemNumbers": "hybrid.tag_batch",
     "LoadedRun": "hybrid.loaded",
+    "Pipeline": "hybrid.pipeline",
     "TagBatch": "hybrid.tag_batch",
     "Trainer": "hybrid.trainer",
     "WideHead": "hybrid.head",

@@ -12,8 +12,9 @@ batch.
 # Shapes: B examples of a micro-batch, D dim.
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ from torch import Tensor, nn
 from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
+from hybrid.tag_batch import read_tags
+from workers.errors import DataError
 from workers.router import Ticket
+from workers.settings import check
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,28 @@ class MicroBatch:
 class Pipeline:
     """Runs forward and backward passes of micro-batches around the workers' updates.
 
+    In a loop of your own, with your own optimizer, `backward` stands for `head(trunk(images), tags)` and
+    `loss.backward()`.
+
     Args:
         trunk: any module that maps images to features `[B, D]`.
         head: the wide head, in training mode.
-        precision: dtype of autocast; float32 turns autocast off.
+        precision: dtype of autocast; float32 turns autocast off, None leaves it as the caller has it.
         timer: receives the phases `forward`, `ship`, `wait`, `backward`.
         pos_weights: `[N]` weight of each tag's positive terms, or None.
         spans: receives the phases `forward` and `backward` as a CUDA device sees them, or None.
+
+    Example:
+        >>> trunk = nn.Linear(6, 8)
+        >>> optimizer = torch.optim.SGD(trunk.parameters(), lr=0.1)
+        >>> with WideHead(num_tags=1000, dim=8, workers=1) as head:
+        ...     pipeline = Pipeline(trunk, head)
+        ...     for _ in range(3):
+        ...         optimizer.zero_grad()
+        ...         loss = pipeline.backward(torch.randn(4, 6), [[1], [2, 3], [4], [5]])
+        ...         optimizer.step()
+        >>> loss > 0
+        True
     """
 
     def __init__(
@@ -54,20 +73,43 @@ class Pipeline:
         trunk: nn.Module,
         head: WideHead,
         *,
-        precision: torch.dtype,
-        timer: PhaseTimer,
+        precision: torch.dtype | None = None,
+        timer: PhaseTimer | None = None,
         pos_weights: npt.NDArray[np.float32] | None = None,
         spans: DeviceSpans | None = None,
     ) -> None:
-        self.trunk, self.head, self.timer, self.spans = trunk, head, timer, spans
+        self.trunk, self.head, self.timer, self.spans = trunk, head, timer or PhaseTimer(), spans
         self.precision, self.pos_weights = precision, pos_weights
         self.chunk_s: tuple[float, ...] = ()
         """Seconds that workers computed on each chunk of the latest step."""
 
-    def accumulate(self, microbatches: Sequence[MicroBatch]) -> float:
+    def backward(self, images: Tensor, tags: Any, microbatches: int = 2, loss_scale: float = 1.0) -> float:
+        """Cut a batch, and `accumulate`: afterwards the trunk's weights have gradients, and rows have learned.
+
+        Args:
+            images: `[B, ...]`, on the trunk's device.
+            tags: true tags of each, as `WideHead` takes them.
+            microbatches: parts to cut it into, or fewer so that none has one example.
+            loss_scale: see `accumulate`.
+
+        Returns:
+            The mean loss.
+
+        Raises:
+            ConfigError: the head is in evaluation mode.
+            DataError, ChunkError, WorkerLost: as `accumulate`.
+        """
+        check(self.head.training, "head.training", self.head.training, "True: call head.train()")
+        return self.accumulate(cut_batch(images, tags, self.head.num_tags, microbatches), loss_scale)
+
+    def accumulate(self, microbatches: Sequence[MicroBatch], loss_scale: float = 1.0) -> float:
         """Add the gradient of the mean loss over all examples to the trunk's weights; rows learn on the way.
 
         Where it raises, nothing stays in flight, but rows of micro-batches that were shipped before may have learned.
+
+        Args:
+            microbatches: parts of a batch.
+            loss_scale: a factor on the trunk's gradients, `scaler.get_scale()` of a GradScaler; rows do not see it.
 
         Returns:
             The mean loss.
@@ -77,13 +119,13 @@ class Pipeline:
         """
         tickets: list[Ticket] = []
         try:
-            return self._accumulate(microbatches, tickets)
+            return self._accumulate(microbatches, loss_scale, tickets)
         except BaseException:
             for ticket in tickets:
                 self.head.router.give_up(ticket)
             raise
 
-    def _accumulate(self, microbatches: Sequence[MicroBatch], tickets: list[Ticket]) -> float:
+    def _accumulate(self, microbatches: Sequence[MicroBatch], loss_scale: float, tickets: list[Ticket]) -> float:
         """See `accumulate`; notes each ticket in `tickets`."""
         num_examples = sum(len(part.images) for part in microbatches)
         self.chunk_s = ()
@@ -105,15 +147,19 @@ class Pipeline:
         if to_ship is not None:
             tickets.append(to_ship())
         parts = enumerate(zip(features, tickets, ranges, strict=True))
-        loss_sum = sum(self._backward(f, t, num_examples, number, chunks) for number, (f, t, chunks) in parts)
+        divisor = num_examples / loss_scale
+        loss_sum = sum(self._backward(f, t, divisor, number, chunks) for number, (f, t, chunks) in parts)
         self.head.step += 1
         return loss_sum / num_examples
 
     def _forward(self, images: Tensor, number: int) -> Tensor:
-        device_type, is_mixed = images.device.type, self.precision != torch.float32
-        autocast = torch.autocast(device_type, self.precision, enabled=is_mixed)
-        with self._phase("forward", number), autocast:
+        with self._phase("forward", number), self._autocast(images.device.type):
             return self.trunk(images)
+
+    def _autocast(self, device_type: str) -> AbstractContextManager[Any]:
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32)
 
     def _shipper(self, departure: "_Departure", tags: Any, number: int, chunks: range) -> Callable[[], Ticket]:
         def ship() -> Ticket:
@@ -127,14 +173,14 @@ class Pipeline:
 
         return ship
 
-    def _backward(self, features_BD: Tensor, ticket: Ticket, num_examples: int, number: int, chunks: range) -> float:
+    def _backward(self, features_BD: Tensor, ticket: Ticket, divisor: float, number: int, chunks: range) -> float:
         with self.timer.phase("wait", microbatch=number):
             result = self.head.collect(ticket)
             if self.timer.trace is not None:
                 self.timer.trace.collected(chunks)
         self.chunk_s += result.chunk_s
         with self._phase("backward", number):
-            grad_BD = torch.from_numpy(result.feature_grad_BD).div_(num_examples)
+            grad_BD = torch.from_numpy(result.feature_grad_BD).div_(divisor)
             if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
                 features_BD.backward(_beside(features_BD, grad_BD))
         return float(result.loss_B.sum())
@@ -147,6 +193,19 @@ class Pipeline:
             self.spans.phase(name) if self.spans is not None else nullcontext(),
         ):
             yield
+
+
+def cut_batch(images: Tensor, tags: Any, num_tags: int, parts: int) -> list[MicroBatch]:
+    """Parts of two examples at least, as BatchNorm has no variance of a single one; a batch of one is one part.
+
+    Raises:
+        DataError: there are no images, or see `read_tags`.
+    """
+    if not len(images):
+        raise DataError("a batch has no examples; expected one at least: leave empty batches out.")
+    batch = read_tags(tags, num_tags, len(images), "images")
+    bounds = np.linspace(0, len(images), max(1, min(parts, len(images) // 2)) + 1).astype(int)
+    return [MicroBatch(images[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
 
 
 def _beside(features_BD: Tensor, grad_BD: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
 from hybrid.phases import PhaseTimer
-from hybrid.pipeline import MicroBatch, Pipeline
+from hybrid.pipeline import MicroBatch, Pipeline, cut_batch
 from hybrid.schedule import Budget, warmup_cosine
-from hybrid.tag_batch import read_tags
 from hybrid.thread_tuner import ThreadTuner
 from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
@@ -244,15 +242,11 @@ class Trainer:
         self.progress.num_negatives = self.head.num_negatives
 
     def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:
-        """Parts of two examples at least, as BatchNorm has no variance of a single one; a batch of one is one part."""
-        if not len(images):
-            raise DataError("a batch has no examples; expected one at least: leave empty batches out.")
-        with self.timer.phase("augment"):
-            inputs = self.prepare(torch.as_tensor(images).to(self.device, non_blocking=True))
-        batch = read_tags(tags, self.head.num_tags, len(inputs), "images")
-        num_parts = max(1, min(self.config.microbatches, len(inputs) // 2))
-        bounds = np.linspace(0, len(inputs), num_parts + 1).astype(int)
-        return [MicroBatch(inputs[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
+        inputs = torch.as_tensor(images)
+        if len(inputs):
+            with self.timer.phase("augment"):
+                inputs = self.prepare(inputs.to(self.device, non_blocking=True))
+        return cut_batch(inputs, tags, self.head.num_tags, self.config.microbatches)
 
     def _set_learning_rates(self, factor: float) -> None:
         for group in self.optimizer.param_groups:

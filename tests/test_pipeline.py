@@ -13,7 +13,7 @@ import hybrid.pipeline
 from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
-from workers.errors import ChunkError
+from workers.errors import ChunkError, ConfigError
 
 N, D, SIDE = 60, 8, 6
 SIZES = ([12], [6, 6], [6, 3, 3], [7, 4, 1], [5, 5, 1, 1])
@@ -247,3 +247,52 @@ def test_cuda_gives_what_the_cpu_gives(still_head, sizes):
     assert on_cuda == pytest.approx(loss, rel=1e-5)
     for got, expected in zip(state_of(twin), state_of(trunk), strict=True):
         torch.testing.assert_close(got.cpu(), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("microbatches", [1, 2, 4])  # whole chunks of 3, which draw alike
+def test_backward_is_a_plain_loops_forward_and_backward(still_head, microbatches):
+    images, tags = torch.randn(12, 3, SIDE, SIDE), [[b, b + 20] for b in range(12)]
+    torch.manual_seed(0)
+    trunk = plain_trunk()
+    twin, still_head.step = copy.deepcopy(trunk), 5
+    loss = Pipeline(trunk, still_head).backward(images, tags, microbatches)
+    still_head.step = 5
+    expected = still_head(twin(images), tags)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for ours, theirs in zip(state_of(trunk), state_of(twin), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_scale_reaches_the_trunk_alone():
+    images, tags = torch.randn(8, 3, SIDE, SIDE), [[b] for b in range(8)]
+    torch.manual_seed(0)
+    trunk, moved = plain_trunk(), []
+    twin = copy.deepcopy(trunk)
+    for one, scale in ((trunk, 1.0), (twin, 1024.0)):
+        with make_head() as head:
+            loss = Pipeline(one, head).backward(images, tags, loss_scale=scale)
+            moved.append((loss, head.matrix.rows_ND.copy()))
+    assert moved[0][0] == moved[1][0] and np.array_equal(moved[0][1], moved[1][1])
+    for plain, scaled in zip(trunk.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(1024 * plain.grad, scaled.grad)
+
+
+def test_the_callers_autocast_holds_unless_a_precision_is_given(still_head):
+    seen = []
+    trunk = plain_trunk()
+    trunk[1].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    images, tags = torch.randn(4, 3, SIDE, SIDE), [[1], [2], [3], [4]]
+    with torch.autocast("cpu", torch.bfloat16):
+        Pipeline(trunk, still_head).backward(images, tags, 1)
+        Pipeline(trunk, still_head, precision=torch.float32).backward(images, tags, 1)
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_backward_on_a_head_in_evaluation_mode_is_refused(still_head):
+    still_head.eval()
+    try:
+        with pytest.raises(ConfigError, match=r"head.training = False, .* call head.train"):
+            Pipeline(plain_trunk(), still_head).backward(torch.randn(2, 3, SIDE, SIDE), [[1], [2]])
+    finally:
+        still_head.train()
