@@ -82,7 +82,7 @@ def tally_part(records: Records) -> str:
 
 def _missed(results: Iterable[Mapping[str, Any]]) -> list[str]:
     return [
-        f"- missed: {result['what']}: {result['value']:.3g}{result['unit']}, wanted at "
+        f"- missed: {result['what']}: {result['value']:.4g}{result['unit']}, wanted at "
         f"{'least' if result['direction'] == HIGHER else 'most'} {result['gate']:g}{result['unit']}"
         for result in results
         if result["verdict"] == SHORT
