@@ -92,12 +92,12 @@ def test_truth_of_a_neighbour_does_not_mask():
 @pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
 def test_real_sizes(objective):
     config = make_config(objective=objective, private_negatives=True, negatives=20, init_scale=0.3)
-    matrix = make_matrix(config, num_tags=2_000, dim=64)
+    matrix = make_matrix(config, num_tags=2_000, dim=36)  # which other tests compile, too
     rng = np.random.default_rng(5)
     truth = [np.sort(rng.choice(2_000, 300, replace=False)).tolist() for _ in range(64)]
     positives = [rng.choice(t, 16, replace=False).tolist() for t in truth]
     both = run_both(
-        matrix, config, make_chunk(random_features(64, 64), positives, truth, num_negatives=20, row_lr=0.01)
+        matrix, config, make_chunk(random_features(64, 36), positives, truth, num_negatives=20, row_lr=0.01)
     )
     assert both.reply.accidental_hits > 50
     assert_equal(both)
