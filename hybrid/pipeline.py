@@ -96,10 +96,13 @@ class Pipeline:
             The mean loss.
 
         Raises:
-            ConfigError: the head is in evaluation mode.
+            ConfigError: the head is in evaluation mode, grad mode is off, or a number is not above 0.
             DataError, ChunkError, WorkerLost: as `accumulate`.
         """
         check(self.head.training, "head.training", self.head.training, "True: call head.train()")
+        check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
+        check(microbatches >= 1, "microbatches", microbatches, "at least 1")
+        check(loss_scale > 0, "loss_scale", loss_scale, "above 0")
         return self.accumulate(cut_batch(images, tags, self.head.num_tags, microbatches), loss_scale)
 
     def accumulate(self, microbatches: Sequence[MicroBatch], loss_scale: float = 1.0) -> float:

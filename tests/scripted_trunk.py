@@ -93,13 +93,21 @@ def processes_of(folder: Path) -> dict[int, str]:
     return found
 
 
+def _leave(link: str) -> None:
+    """As the real deep side does when its launcher is gone."""
+    from workers.endpoint import remove_endpoint
+
+    remove_endpoint(link)
+    os._exit(3)
+
+
 def _prepare(options: argparse.Namespace, script: dict[str, Any]) -> None:
     import numpy as np
 
     from workers.lifeline import watch_owner
     from workers.link import Link
 
-    watch_owner(options.lifeline_fd, lambda: os._exit(3))
+    watch_owner(options.lifeline_fd, lambda: _leave(options.link))
     link = Link.connect(options.link)
     link.send("progress", phase="prepare", text="rasterising", done=1, total=3)
     if script.get("prepare") == "hang":
@@ -130,7 +138,7 @@ def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
     from workers.lifeline import watch_owner
     from workers.link import Link
 
-    watch_owner(options.lifeline_fd, lambda: os._exit(3))
+    watch_owner(options.lifeline_fd, lambda: _leave(options.link))
     if script.get("end") == "broken":
         sys.exit("ImportError: torch is broken")
     assignment = Assignment.receive(options.assignment_fd)

@@ -296,3 +296,16 @@ def test_backward_on_a_head_in_evaluation_mode_is_refused(still_head):
             Pipeline(plain_trunk(), still_head).backward(torch.randn(2, 3, SIDE, SIDE), [[1], [2]])
     finally:
         still_head.train()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"), [({"microbatches": 0}, "microbatches = 0"), ({"loss_scale": 0.0}, "loss_scale = 0.0")]
+)
+def test_numbers_that_train_nothing_are_refused(still_head, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        Pipeline(plain_trunk(), still_head).backward(torch.randn(2, 3, SIDE, SIDE), [[1], [2]], **changes)
+
+
+def test_backward_without_grad_mode_is_refused(still_head):
+    with torch.no_grad(), pytest.raises(ConfigError, match="grad mode"):
+        Pipeline(plain_trunk(), still_head).backward(torch.randn(2, 3, SIDE, SIDE), [[1], [2]])

@@ -146,9 +146,13 @@ def test_a_launcher_killed_while_data_are_prepared_leaves_nothing_behind(tmp_pat
     launcher = started(*TRAIN, prepare="hang")
     run = wait_until(lambda: only_run(tmp_path), "the run directory")
     wait_until((run / "prepare_hangs").exists, "the preparation to hang")
+    assert sum(" train " in command for command in processes_of(tmp_path).values()) == 2  # launcher and waiting trunk
     launcher.kill()
     launcher.communicate()
     wait_until(lambda: not processes_of(tmp_path), "both processes to end")
+    directory = Path(read_record(run).control.removeprefix("ipc://")).parent
+    wait_until(lambda: not directory.exists(), "the private directory to be gone")
+    assert read_record(run).state != "finished" and not is_alive(run)
 
 
 def test_the_trunk_gets_the_threads_that_are_left_when_workers_were_scaled_before_it_began(tmp_path, monkeypatch):
