@@ -15,7 +15,7 @@ import torch
 from benchmarks.contender import Ranking, open_contender, training_counts
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.paused_budget import PausedBudget
-from benchmarks.process_memory import PeakMemory, larger
+from benchmarks.process_memory import PeakMemory
 from benchmarks.rivals.tuned_memory import MEMORY_TUNING
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.data.loader import batches
@@ -40,9 +40,9 @@ WARM_UP_STEPS = 3
 Weights and rows stay as they are; the optimizers' states see these steps' gradients, for every contender alike.
 """
 MEMORY = (
-    "the sum of the peaks of all processes of the training, but for what they took while P@5 was measured; pages that "
-    "several share are counted once, file pages of the data included. Peaks of trunk and workers need not coincide: "
-    "for the hybrid it is an upper bound, for a single process exact."
+    "the sum of the peaks of all processes of the training, until P@5 was measured for the first time: a process keeps "
+    "some of what it takes for that. Pages that several share are counted once, file pages of the data included. Peaks "
+    "of trunk and workers need not coincide: for the hybrid it is an upper bound, for a single process exact."
 )
 MEASURE = "measure"
 """The phase of measurements, which cost no training time."""
@@ -71,7 +71,7 @@ class Curve:
         self._phase_s: dict[str, float] = {}
         self._last_s = 0.0
         self._peak = PeakMemory()
-        self._memory = self._peak.read()
+        self._memory: dict[str, int] = {}
         self._table: dict[str, Any] = {}
 
     def train(self) -> dict[str, Any]:
@@ -124,7 +124,8 @@ class Curve:
                 self._measure(report)
 
     def _measure(self, report: StepReport) -> None:
-        self._memory = larger(self._memory, self._peak.read())
+        if not self._points:
+            self._memory = self._peak.read()
         trainer, view = self.trainer, self.view
         items, features_ID = item_features(
             trainer.trunk,
@@ -148,7 +149,6 @@ class Curve:
         )
         point = {"seconds": self._last_s, "examples": trainer.progress.num_examples, "loss": report.loss}
         self._points.append(point | {name: self._table[name] for name in ("P@1", "P@5", "PSP@5", "mAP")})
-        self._peak.reset()  # a measurement is no training
         print(f"{self.settings.name}: {point} P@5 {self._table['P@5']:.3f}", file=sys.stderr, flush=True)
 
     def _result(self) -> dict[str, Any]:

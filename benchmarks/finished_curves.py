@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.curve_settings import CurveSettings
+from benchmarks.machine import blas_of
 from benchmarks.record import Record, read_record
 from workers.errors import DataError
 from workers.settings import from_plain
@@ -51,14 +52,19 @@ class FinishedCurves:
         return self._results.get(curve)
 
 
+def _check_equal(path: Path, name: str, earlier: object, present: object) -> None:
+    if earlier != present:
+        raise DataError(
+            f"{path} cannot be continued: {name} was {earlier!r}, now it is {present!r}. "
+            "Leave out --continue to begin again."
+        )
+
+
 def _check_same_surroundings(path: Path, earlier: dict[str, Any], present: dict[str, Any]) -> None:
     for part, names in (("machine", _SAME_MACHINE), ("software", _SAME_SOFTWARE)):
         for name in names:
-            if earlier[part][name] != present[part][name]:
-                raise DataError(
-                    f"{path} cannot be continued: {name} was {earlier[part][name]!r}, now it is "
-                    f"{present[part][name]!r}. Leave out --continue to begin again."
-                )
+            _check_equal(path, name, earlier[part][name], present[part][name])
+    _check_equal(path, "BLAS", blas_of(earlier), blas_of(present))
     for which in (earlier, present):
         if which["software"]["commit"] is None or which["software"]["is_modified"]:
             raise DataError(

@@ -109,11 +109,11 @@ def _verdict_section(record: Result, elsewhere: Elsewhere | None) -> str:
     apart = ", ".join(f"{level:g} of {measure}" for measure, level in LEVEL.items())
     rule = (
         f"After {seconds:.0f} s of training each. Level: at most {apart} apart, about two standard deviations of the "
-        "difference between two runs that differ in seed and number of workers alone; contenders train one after the "
-        "other, so a drift of the machine (see the trunk's passes below) comes on top. The hybrid shows the mean of "
-        "its rows below, the rivals the best of theirs, here or in another run of the same budget, data and tuning of "
-        "memory on this machine; "
-        "defaults of all, and what the hybrid draws, were chosen on the same validation pictures."
+        "difference between two runs that differ in seed and number of workers alone, as `make bench-workers` found it "
+        "with all tags; contenders train one after the other, so a drift of the machine (see the trunk's passes below) "
+        "comes on top. The hybrid shows the mean of its rows below, the rivals the best of theirs, here or in another "
+        "run of the same budget, data and tuning of memory on this machine; defaults of all, and what the hybrid "
+        "draws, were chosen on the same validation pictures."
     )
     return f"## The hybrid against the best rival\n\n{table}\n\n{rule}"
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ PACKAGES = ("torch", "numpy", "numba", "faiss-cpu", "pyzmq")
 GENERATED = ("benchmarks/results", "benchmarks/report.html", "README.md", "docs/benchmarks.md")
 """What benchmarks write, seen from the root of the repository: no code."""
 _GIT_LIMIT_S = 10
+_DETAILS = {"family": "cpu family", "model": "model", "stepping": "stepping"}
+_VECTOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def describe_machine() -> dict[str, Any]:
     """Hardware, operating system, load at this moment."""
     return {
         "cpu": _cpu_model(),
+        "cpu_details": _cpu_details(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
@@ -36,6 +40,12 @@ def describe_software() -> dict[str, Any]:
     return {"versions": versions, "blas": _blas(), "commit": _git("rev-parse", "HEAD"), "is_modified": _is_modified()}
 
 
+def blas_of(record: Mapping[str, Any]) -> str:
+    """Of which processors BLAS took its kernels: it tells cores apart whose names are the same."""
+    found = {pool["architecture"] for pool in record["software"]["blas"] if "architecture" in pool}
+    return ", ".join(sorted(found)) or "unknown"
+
+
 def _blas() -> list[dict[str, Any]]:
     assert np.__version__, "NumPy, and with it BLAS, is loaded"
     kept = ("user_api", "internal_api", "version", "architecture", "num_threads")
@@ -43,11 +53,25 @@ def _blas() -> list[dict[str, Any]]:
 
 
 def _cpu_model() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_details() -> dict[str, str]:
+    """What tells generations apart whose names are the same, as those that cloud providers show."""
+    info = _cpuinfo()
+    details = {short: info[name] for short, name in _DETAILS.items() if name in info}
+    known = set(info.get("flags", "").split())
+    vectors = [flag for flag in _VECTOR_FLAGS if flag in known]
+    return details | ({"vectors": " ".join(vectors)} if vectors else {})
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Of the first core."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _is_modified() -> bool | None:

@@ -72,11 +72,6 @@ class PeakMemory:
         return total | {name: total[name] + given_back for name in ("Pss", "Pss_Anon")}
 
 
-def larger(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
-    """The sample with the larger sum."""
-    return max(one, other, key=lambda sample: sample["Pss"])
-
-
 def _given_back_bytes(pid: int) -> int:
     """How far a process is below its high-water mark."""
     try:

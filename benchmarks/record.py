@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine, describe_software
+from benchmarks.machine import blas_of, describe_machine, describe_software
 from workers.disk import write_whole
 from workers.errors import DataError
 
@@ -77,9 +77,7 @@ def machine_of(record: Mapping[str, Any]) -> str:
     """Half a sentence for people: on which cores, with which accelerator."""
     machine = record["machine"]
     gpu = f"with {machine['gpu']}" if machine["gpu"] else "without a GPU"
-    blas = {found["architecture"] for found in record["software"]["blas"] if "architecture" in found}
-    kind = f" (BLAS for {', '.join(sorted(blas))})" if blas else ""
-    return f"on {machine['cores']} cores of {machine['cpu']}{kind} {gpu}"
+    return f"on {machine['cores']} cores of {machine['cpu']} (BLAS for {blas_of(record)}) {gpu}"
 
 
 def surroundings(record: Mapping[str, Any]) -> str:
@@ -87,11 +85,11 @@ def surroundings(record: Mapping[str, Any]) -> str:
     machine, software = record["machine"], record["software"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
     commit = (software["commit"] or "no commit")[:10] + (" with changes" if software["is_modified"] else "")
-    blas = {pool["architecture"] for pool in software["blas"] if "architecture" in pool}
+    details = "".join(f", {name} {value}" for name, value in machine.get("cpu_details", {}).items())
     return (
-        f"{machine['cpu']}, {machine['cores']} cores{gpu}; load {machine['load_average'][0]:.1f} at the start, "
-        f"{record['load_average_at_end'][0]:.1f} at the end; "
-        f"torch {software['versions']['torch']}, BLAS for {', '.join(sorted(blas)) or 'unknown'}; "
+        f"{machine['cpu']}{details}, {machine['cores']} cores{gpu}; "
+        f"load {machine['load_average'][0]:.1f} at the start, {record['load_average_at_end'][0]:.1f} at the end; "
+        f"torch {software['versions']['torch']}, BLAS for {blas_of(record)}; "
         f"{commit}, {record['started']}."
     )
 

@@ -20,6 +20,9 @@ class RivalPipeline:
         timer: receives the phases `forward`, `head`, `backward`.
     """
 
+    spans = None
+    """As of a `Pipeline` that books no phases of a device."""
+
     def __init__(self, trunk: nn.Module, head: RivalHead, *, precision: torch.dtype, timer: PhaseTimer) -> None:
         self.trunk, self.head, self.precision, self.timer = trunk, head, precision, timer
 

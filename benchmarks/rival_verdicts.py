@@ -5,18 +5,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.machine import blas_of
+
 Result = Mapping[str, Any]
 Elsewhere = Mapping[str, Sequence[Result]]
 """Name of another record -> its results, made under the same conditions."""
 LEVEL = {"P@5": 0.03, "mAP": 0.015}
 """Differences up to this are level: about two standard deviations of the difference between two runs that differ in
-nothing but seed and number of workers (`benchmarks.worker_quality`)."""
+nothing but seed and number of workers (`benchmarks.worker_quality`, which has all tags)."""
 JUDGED = tuple(LEVEL)
 SUITE = "gpu_only"
 """Names of records of this comparison begin so."""
 _SAME_SETTINGS = ("seconds", "max_items", "device_found")
 _SAME_MACHINE = ("cpu", "cores", "gpu")
-_SAME_TRAINING = ("num_tags", "num_train_items", "memory", "memory_tuning")
+_SAME_TRAINING = ("num_tags", "num_train_items", "precision", "memory", "memory_tuning")
 """Of a result: sizes of its data, how its memory was measured and tuned; older ones do not say of the last two."""
 _DATA = "data_fingerprint"
 
@@ -112,7 +114,7 @@ def _final(measure: str) -> Callable[[Result], float]:
 
 def _conditions(record: Mapping[str, Any]) -> list[Any]:
     settings, machine = record["settings"], record["machine"]
-    return [*map(settings.get, _SAME_SETTINGS), *map(machine.get, _SAME_MACHINE)]
+    return [*map(settings.get, _SAME_SETTINGS), *map(machine.get, _SAME_MACHINE), blas_of(record)]
 
 
 def _are_alike(one: Result, other: Result) -> bool:

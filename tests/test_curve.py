@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_data import write_photos
 
+from benchmarks.contender import RIVALS, open_contender
 from benchmarks.curve import Curve, run_curve
 from benchmarks.curve_process import run_in_process
 from benchmarks.curve_settings import CurveSettings
@@ -54,6 +55,28 @@ def test_a_training_is_started_in_that_environment(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     assert run_in_process(CurveSettings(kind="dense", seconds=1.0)) == {}
     assert given.items() >= MEMORY_TUNING.items()
+
+
+@pytest.fixture(scope="module")
+def photos_view(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("curve")
+    write_photos(folder / "photos", 12)
+    return prepare(DataConfig(source=f"folder:{folder / 'photos'}", cache_dir=str(folder / "cache")))
+
+
+@pytest.mark.parametrize("kind", RIVALS)
+def test_every_rival_trains_by_the_steps_of_a_run(kind, photos_view):
+    """What `Trainer.step` asks of a pipeline and a head, those of rivals have, too."""
+    settings = CurveSettings(kind=kind, epochs=8, device="cpu")
+    with open_contender(settings, photos_view) as (trainer, ranking, budget):
+        curve = Curve(settings, photos_view, trainer, ranking, budget)
+        images, items = next(curve._batches(epoch=0))
+        weights, rows = [p.detach().clone() for p in trainer.trunk.parameters()], ranking()[0].copy()
+        with budget.running():
+            reports = [trainer.step(images, items) for _ in range(2)]
+        assert all(np.isfinite(report.loss) for report in reports) and trainer.progress.step == 2
+        assert not np.array_equal(ranking()[0], rows)
+        assert not all(torch.equal(p, before) for p, before in zip(trainer.trunk.parameters(), weights, strict=True))
 
 
 @pytest.mark.slow

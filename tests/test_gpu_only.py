@@ -101,6 +101,7 @@ def test_a_benchmark_goes_on_with_the_curves_that_are_missing(cut_short):
         ("software", {"is_modified": True}, "nobody knows whether the same code"),
         ("software", {"versions": {"torch": "0"}}, "versions was"),
         ("machine", {"cores": 1024}, "cores was 1024"),
+        ("software", {"blas": [{"architecture": "another"}]}, "BLAS was 'another'"),
     ],
 )
 def test_curves_of_other_code_or_another_machine_are_refused_and_left_alone(cut_short, part, change, said):
@@ -255,7 +256,9 @@ def test_rivals_of_other_runs_count_only_under_the_same_conditions():
     results = results_of({("dense", 0, 0): 0.5})
     one = clean_record().content | {"settings": {"seconds": 240.0}, "results": results}
     longer, faster = one | {"settings": {"seconds": 480.0}}, one | {"machine": one["machine"] | {"cores": 1024}}
+    wider = one | {"software": one["software"] | {"blas": [{"architecture": "another"}]}}
     records = {"gpu_only": one, "gpu_only_more": one, "start": one, "gpu_only_b": longer, "gpu_only_c": faster}
+    records["gpu_only_d"] = wider  # cores of another generation may have the same name
     assert rival_verdicts.elsewhere_of("gpu_only", records) == {"gpu_only_more": results}
 
 

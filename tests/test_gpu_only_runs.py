@@ -14,6 +14,7 @@ from benchmarks import gpu_only_report, rival_verdicts
         {"final": {"items": 7}},
         {"data_fingerprint": "another"},
         {"memory": "by samples"},
+        {"precision": "torch.bfloat16"},
         {"memory_tuning": {"MALLOC_A_": None}},
         {"num_tags": 10},
     ],
@@ -21,6 +22,7 @@ from benchmarks import gpu_only_report, rival_verdicts
 def test_rivals_of_other_runs_count_only_with_the_same_data_and_tuning_of_memory(change):
     (result,) = results_of({("dense", 0, 0): 0.5})
     result |= {"data_fingerprint": "one", "num_train_items": 11, "memory_tuning": {"MALLOC_A_": "1"}, "memory": "peaks"}
+    result["precision"] = "torch.float32"
     result["final"] = {"items": 6}
     settings = {"settings": {"seconds": 240.0}}
     one, other = (clean_record().content | settings | {"results": [found]} for found in (result, {**result, **change}))

@@ -140,7 +140,7 @@ def test_verdicts_are_said_in_a_sentence_for_each_measure():
         *(final("hybrid", 1000, 0.5, 0.3), final("dense", 1000, 0.51, 0.3), final("softmax", 1000, 0.1, 0.1)),
         *(final("hybrid", 2000, 0.5, 0.4), final("dense", 2000, 0.49, 0.3)),
     ]
-    record = {"settings": {}, "machine": {}, "results": results}
+    record = {"settings": {}, "machine": {}, "software": {"blas": []}, "results": results}
     assert PARTS["verdicts"]({"gpu_only": record}) == (
         "In P@5 the hybrid is level with the best rival at 10, 1,000 and 2,000 tags. In mAP the hybrid is ahead of the "
         "best rival at 2,000 tags, level with the best rival at 1,000 tags, behind the best rival at 10 tags."

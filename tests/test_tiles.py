@@ -63,7 +63,7 @@ def _scores(D):
 
 
 @pytest.mark.parametrize("adds", [False, True])
-@pytest.mark.parametrize("num_rows", [1, 3, 4, 5, TILE_ROWS, TILE_ROWS + 1])
+@pytest.mark.parametrize("num_rows", [1, 3, 5, 6, 7, TILE_ROWS, TILE_ROWS + 1])
 @pytest.mark.parametrize(("tile", "width"), [(_tile, 32), (_narrow_tile, 16)])
 def test_a_tile_is_the_product_and_nothing_beside_it_changes(tile, width, num_rows, adds):
     """Rows beyond `num_rows`, and columns between the tile's, belong to others."""
@@ -127,7 +127,7 @@ def test_a_block_is_transposed_and_its_last_row_stands_for_those_missing(num_row
 
 
 @pytest.mark.parametrize(
-    ("B", "K", "D"), [(1, 1, 4), (5, 3, 60), (16, 9, 40), (17, 24, 64), (33, 8, 64), (48, 700, 60)]
+    ("B", "K", "D"), [(1, 1, 4), (5, 3, 60), (16, 9, 40), (17, 24, 64), (33, 8, 64), (48, 700, 60), (70, 300, 92)]
 )
 def test_the_three_products_are_those_of_numpy(B, K, D):
     """Whatever is left over of blocks and tiles: examples, negatives, columns."""
@@ -150,8 +150,8 @@ def test_the_three_products_are_those_of_numpy(B, K, D):
     grads_KX[:] = rng.normal(size=(K, X))
     exact_KB = grads_KX[:, :B].astype(np.float64)
     beyond_BD, beyond_KD = np.full((B + 1, D), F(7)), np.full((K + 1, D), F(7))
-    feature_gradients(grads_KX, rows_KD, beyond_BD[:B], D)
-    row_gradients(grads_KX, features_BD, beyond_KD[:K], D)
+    feature_gradients(grads_KX, rows_KD, beyond_BD[:B], work.stripe, D)
+    row_gradients(grads_KX, features_BD, work.packed, beyond_KD[:K], D)
     np.testing.assert_allclose(beyond_BD[:B], exact_KB.T @ rows_KD, atol=1e-3)
     np.testing.assert_allclose(beyond_KD[:K], exact_KB @ features_BD, atol=1e-3)
     assert (beyond_BD[B] == 7).all() and (beyond_KD[K] == 7).all()
@@ -168,7 +168,7 @@ def test_tiles_in_parts_for_fewer_registers_are_the_same(tmp_path):
     run = f"""
 import sys, pytest
 from workers import tiles
-assert (tiles._PART_ROWS, tiles._PART_VECTORS) == (4, 1)
+assert (tiles._PART_ROWS, tiles._PART_VECTORS) == (6, 1)
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-o", "addopts=", "-k", "nothing_beside or numpy", {__file__!r}]))
 """
     environment = os.environ | {"NUMBA_CPU_FEATURES": features, "HYBRID_CACHE": str(tmp_path)}

@@ -119,8 +119,8 @@ def _compile(D: int, words: int) -> Entry:
         weights_A, true_starts_B, true_stops_B,
         table, ids_S, multiplicity_K, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids_L, new_slots,
         old_slots_A,
-        rows_KD, scores_KX, packed, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A, squares_B,
-        row_grads_SD, bias_grads_S, squares_S,
+        rows_KD, scores_KX, packed, stripe, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
+        squares_B, row_grads_SD, bias_grads_S, squares_S,
         loss_B, feature_grad_BD,
     ):  # fmt: skip
         """(Rows written, or what is not finite; accidental hits). Arguments lie flat, see `workers.jit`."""
@@ -134,7 +134,7 @@ def _compile(D: int, words: int) -> Entry:
             old_slots_A,
         )  # fmt: skip
         work = SharedWork(
-            rows_KD, scores_KX, packed, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
+            rows_KD, scores_KX, packed, stripe, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
             squares_B, row_grads_SD, bias_grads_S, squares_S,
         )  # fmt: skip
         B, A, likes = len(loss_B), len(ids_A), (zeros(wide), zeros(narrow))
@@ -152,7 +152,7 @@ def _compile(D: int, words: int) -> Entry:
         )  # fmt: skip
         if not scores_are_sane:
             return _BAD_SCORE, hits
-        feature_gradients(work.scores_KX, work.rows_KD, feature_grad_BD, D)
+        feature_gradients(work.scores_KX, work.rows_KD, feature_grad_BD, work.stripe, D)
         losses_finite, gradient_finite = add_positives(
             tags, objective, features_BD, offsets_B1, plan, work, answer, D, words, likes
         )
@@ -161,7 +161,7 @@ def _compile(D: int, words: int) -> Entry:
         if not writes:
             return 0, hits
         complete_negatives(objective, work.scores_KX, work.scale_X, work.bias_grads_S[:K])
-        row_gradients(work.scores_KX, features_BD, work.row_grads_SD, D)
+        row_gradients(work.scores_KX, features_BD, work.packed, work.row_grads_SD, D)
         add_features(features_BD, offsets_B1, plan, work, D, likes)
         written = write_rows(tags, update, rounding_key, features_BD, offsets_B1, plan, work, D, words, likes)
         return written if written >= 0 else _BAD_ROW_GRADIENT, hits

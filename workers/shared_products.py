@@ -24,18 +24,22 @@ from workers.jit import inlined_kernel
 from workers.objectives import negative_weight, times
 from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
 from workers.row_blocks import copy
+from workers.shared_work import COLUMNS, DEPTH
 from workers.slots import MASKED
 from workers.tags import BIAS, LOG_Q
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
-from workers.vectors import values_from, zeros
+from workers.vectors import length, load, store, values_from, zeros
 from workers.vectors_uncompiled import BLOCK
 
-_COLUMNS, _HALF_BLOCK = 2 * BLOCK, BLOCK // 2
+_HALF_BLOCK = BLOCK // 2
 _NEAR_BYTES = 256 << 20
 """The rows of a smaller matrix are prefetched line by line among the steps of a tile, which costs next to nothing.
 Those of a larger one mostly miss the TLB, even with huge pages, and each page walk would hold up the steps behind it.
 So all rows of a tile are asked for at once, and their page walks overlap."""
-_DEPTH = 256  # of the feature gradient at a time, so that its rows stay in the second level
+_MANY = 64
+"""From so many examples on it pays to copy what tiles read from rows far apart: one line of each of 128 rows that are
+a power of two long all belong into the same few places of the first level."""
+_ROWS_TOGETHER = 64 // TILE_ROWS * TILE_ROWS  # that go through a stripe of the features before the next stripe comes
 
 
 def whole_tiles(num_rows: int) -> int:
@@ -50,11 +54,11 @@ def whole_blocks(num_examples: int) -> int:
 
 @inlined_kernel
 def _pack(features_BD, packed, D, X):
-    """Write features by blocks of `_COLUMNS` examples, the last perhaps of half as many, each block transposed."""
+    """Write features by blocks of `COLUMNS` examples, the last perhaps of half as many, each block transposed."""
     B, features, whole = len(features_BD), features_BD.reshape(-1), D // BLOCK * BLOCK
     for b in range(0, X, BLOCK):
-        first = b // _COLUMNS * _COLUMNS
-        stride, start = min(_COLUMNS, X - first), first * D + b - first
+        first = b // COLUMNS * COLUMNS
+        stride, start = min(COLUMNS, X - first), first * D + b - first
         for d in range(0, whole, BLOCK):
             source, target = values_from(features, b * D + d), values_from(packed, start + d * stride)
             put_transposed(source, D, B - b, target, stride)
@@ -114,11 +118,11 @@ def score_rows(tags, loss, features_BD, plan, work, D, words, likes):
             work.bias_K[k] = state[BIAS]
             work.weight_K[k] = times(loss.objective, weight, plan.multiplicity_K[k])
         tile, ids, num = values_from(rows, first * D), values_from(neg_ids, ahead), stop - first
-        for b in range(0, X, _COLUMNS):
+        for b in range(0, X, COLUMNS):
             out, features = values_from(scores, first * X + b), values_from(packed, b * D)
             lines = num_lines if b == 0 else np.int64(0)
-            if X - b >= _COLUMNS:
-                _score_tile(out, X, tile, D, num, features, _COLUMNS, block, rows_NW, words, ids, lines)
+            if X - b >= COLUMNS:
+                _score_tile(out, X, tile, D, num, features, COLUMNS, block, rows_NW, words, ids, lines)
             else:
                 _score_tile(out, X, tile, D, num, features, BLOCK, half_block, rows_NW, words, ids, lines)
     if X > B:
@@ -126,49 +130,86 @@ def score_rows(tags, loss, features_BD, plan, work, D, words, likes):
 
 
 @inlined_kernel
-def _feature_stripe(grads, X, rows, D, first, depth, out, B, d, like):
+def _gather_stripe(rows, D, first, depth, d, stripe):
+    """Columns of a tile, from d on, of the rows from `first` on, one after the other."""
+    like = zeros(BLOCK)
+    for n in range(depth):
+        source, target = values_from(rows, (first + n) * D + d), values_from(stripe, n * COLUMNS)
+        store(target, 0, load(source, 0, like))
+        store(target, BLOCK, load(source, BLOCK, like))
+
+
+@inlined_kernel
+def _feature_stripe(grads, X, columns, stride, D, first, depth, out, B, d, like):
     """Columns from d on of the feature gradient, two vectors of them, plus the part of rows from `first` on."""
-    columns = values_from(rows, first * D + d)
     for b in range(0, B, TILE_ROWS):
         tile, factors = values_from(out, b * D + d), values_from(grads, first * X + b)
-        add_tile(tile, D, factors, 1, X, columns, D, depth, first > 0, B - b, like)
+        add_tile(tile, D, factors, 1, X, columns, stride, depth, first > 0, B - b, like)
 
 
 @inlined_kernel
-def feature_gradients(grads_KX, rows_KD, feature_grad_BD, D):
-    """feature_grad_BD <- C^T R, where C are the first B columns."""
-    (K, X), B, whole = grads_KX.shape, len(feature_grad_BD), D // _COLUMNS * _COLUMNS
+def feature_gradients(grads_KX, rows_KD, feature_grad_BD, stripe, D):
+    """feature_grad_BD <- C^T R, where C are the first B columns. `stripe`: see `shared_work.SharedWork`."""
+    (K, X), B, whole = grads_KX.shape, len(feature_grad_BD), D // COLUMNS * COLUMNS
     grads, rows, out = grads_KX.reshape(-1), rows_KD.reshape(-1), feature_grad_BD.reshape(-1)
-    for k in range(0, K, _DEPTH):
-        depth = min(_DEPTH, K - k)
-        for d in range(0, whole, _COLUMNS):
-            _feature_stripe(grads, X, rows, D, k, depth, out, B, d, zeros(BLOCK))
+    for k in range(0, K, DEPTH):
+        depth, start = min(DEPTH, K - k), k * D
+        for d in range(0, whole, COLUMNS):
+            columns, stride = values_from(rows, start + d), D
+            if B >= _MANY:
+                _gather_stripe(rows, D, k, depth, d, stripe)
+                columns, stride = values_from(stripe, 0), COLUMNS
+            _feature_stripe(grads, X, columns, stride, D, k, depth, out, B, d, zeros(BLOCK))
         if D & 16:
-            _feature_stripe(grads, X, rows, D, k, depth, out, B, whole, zeros(_HALF_BLOCK))
+            columns = values_from(rows, start + whole)
+            _feature_stripe(grads, X, columns, D, D, k, depth, out, B, whole, zeros(_HALF_BLOCK))
         if D & 8:
-            _feature_stripe(grads, X, rows, D, k, depth, out, B, whole + (D & 16), zeros(4))
+            columns = values_from(rows, start + whole + (D & 16))
+            _feature_stripe(grads, X, columns, D, D, k, depth, out, B, whole + (D & 16), zeros(4))
         if D & 4:
-            _feature_stripe(grads, X, rows, D, k, depth, out, B, whole + (D & 24), zeros(2))
+            columns = values_from(rows, start + whole + (D & 24))
+            _feature_stripe(grads, X, columns, D, D, k, depth, out, B, whole + (D & 24), zeros(2))
 
 
 @inlined_kernel
-def _row_stripe(grads, X, features, B, D, out, first, num_rows, d, like):
-    """Columns from d on of the gradients of a tile's rows, two vectors of them."""
-    tile, factors = values_from(out, first * D + d), values_from(grads, first * X)
-    add_tile(tile, D, factors, X, 1, values_from(features, d), D, B, False, num_rows, like)
+def _pack_stripe(features_BD, packed, d, like):
+    """Two vectors of columns from d on of all examples, one after the other; stripe d starts at d times B."""
+    width = length(like)
+    for b in range(len(features_BD)):
+        source = values_from(features_BD, b)
+        target = values_from(packed, d * len(features_BD) + b * 2 * width)
+        store(target, 0, load(source, d, like))
+        store(target, width, load(source, d + width, like))
 
 
 @inlined_kernel
-def row_gradients(grads_KX, features_BD, row_grads_KD, D):
-    """row_grads_KD <- C F, where C are the first B columns."""
-    (K, X), B, whole = grads_KX.shape, len(features_BD), D // _COLUMNS * _COLUMNS
-    grads, features, out = grads_KX.reshape(-1), features_BD.reshape(-1), row_grads_KD.reshape(-1)
-    for k in range(0, K, TILE_ROWS):
-        for d in range(0, whole, _COLUMNS):
-            _row_stripe(grads, X, features, B, D, out, k, K - k, d, zeros(BLOCK))
+def _row_stripe(grads, X, packed, B, D, out, first, stop, d, like):
+    """Columns from d on of the gradients of some rows, two vectors of them."""
+    for k in range(first, stop, TILE_ROWS):
+        tile, factors, columns = values_from(out, k * D + d), values_from(grads, k * X), values_from(packed, d * B)
+        add_tile(tile, D, factors, X, 1, columns, 2 * length(like), B, False, stop - k, like)
+
+
+@inlined_kernel
+def row_gradients(grads_KX, features_BD, packed, row_grads_KD, D):
+    """row_grads_KD <- C F, where C are the first B columns. `packed` is memory for the features."""
+    (K, X), B, whole = grads_KX.shape, len(features_BD), D // COLUMNS * COLUMNS
+    grads, out = grads_KX.reshape(-1), row_grads_KD.reshape(-1)
+    for d in range(0, whole, COLUMNS):
+        _pack_stripe(features_BD, packed, d, zeros(BLOCK))
+    if D & 16:
+        _pack_stripe(features_BD, packed, whole, zeros(_HALF_BLOCK))
+    if D & 8:
+        _pack_stripe(features_BD, packed, whole + (D & 16), zeros(4))
+    if D & 4:
+        _pack_stripe(features_BD, packed, whole + (D & 24), zeros(2))
+    for k in range(0, K, _ROWS_TOGETHER):
+        stop = min(k + _ROWS_TOGETHER, K)
+        for d in range(0, whole, COLUMNS):
+            _row_stripe(grads, X, packed, B, D, out, k, stop, d, zeros(BLOCK))
         if D & 16:
-            _row_stripe(grads, X, features, B, D, out, k, K - k, whole, zeros(_HALF_BLOCK))
+            _row_stripe(grads, X, packed, B, D, out, k, stop, whole, zeros(_HALF_BLOCK))
         if D & 8:
-            _row_stripe(grads, X, features, B, D, out, k, K - k, whole + (D & 16), zeros(4))
+            _row_stripe(grads, X, packed, B, D, out, k, stop, whole + (D & 16), zeros(4))
         if D & 4:
-            _row_stripe(grads, X, features, B, D, out, k, K - k, whole + (D & 24), zeros(2))
+            _row_stripe(grads, X, packed, B, D, out, k, stop, whole + (D & 24), zeros(2))

@@ -13,6 +13,11 @@ import numpy as np
 from workers.jit import inlined_kernel
 from workers.scratch import Scratch
 from workers.slots import FILTER_WORDS
+from workers.vectors_uncompiled import BLOCK
+
+DEPTH, COLUMNS = 128, 2 * BLOCK
+"""Rows that the feature gradient takes at a time, and columns of a tile: both together are half of the first level of
+the cache."""
 
 
 class SharedWork(NamedTuple):
@@ -23,7 +28,9 @@ class SharedWork(NamedTuple):
     scores_KX: np.ndarray
     """As memory without columns: a chunk has as many as its examples need."""
     packed: np.ndarray
-    """Features by blocks, see `shared_products.score_rows`."""
+    """Features as products take them, see `workers.shared_products`."""
+    stripe: np.ndarray
+    """Columns of a tile of `DEPTH` rows."""
     bias_K: np.ndarray
     weight_K: np.ndarray
     filter_words: np.ndarray
@@ -65,6 +72,7 @@ def shared_work(size: WorkSize, dim: int, scratch: Scratch) -> SharedWork:
         rows_KD=floats(size.copies, dim),
         scores_KX=floats(size.scores),
         packed=floats(size.columns * dim),
+        stripe=floats(DEPTH * COLUMNS),
         bias_K=floats(size.copies),
         weight_K=floats(size.copies),
         filter_words=scratch.empty(FILTER_WORDS, np.uint64),
@@ -83,7 +91,7 @@ def shared_work(size: WorkSize, dim: int, scratch: Scratch) -> SharedWork:
 def cut_work(work, B, A, K, S, X):
     """The front of this memory that a chunk of this size has to do with."""
     return SharedWork(
-        work.rows_KD[:K], work.scores_KX[: K * X].reshape(K, X), work.packed, work.bias_K[:K], work.weight_K[:K],
-        work.filter_words, work.loss_X[:X], work.log_a_X[:X], work.scale_X[:X], work.pos_grads_A[:A],
+        work.rows_KD[:K], work.scores_KX[: K * X].reshape(K, X), work.packed, work.stripe, work.bias_K[:K],
+        work.weight_K[:K], work.filter_words, work.loss_X[:X], work.log_a_X[:X], work.scale_X[:X], work.pos_grads_A[:A],
         work.squares_B[:B], work.row_grads_SD[:S], work.bias_grads_S[:S], work.squares_S[:S],
     )  # fmt: skip

@@ -1,8 +1,9 @@
 """Tiles of matrix products that stay in registers, and transposed blocks.
 
-A tile is `TILE_ROWS` rows by two vectors of a product. Its sums stay in registers along the product's depth: each step
-loads two vectors and `TILE_ROWS` numbers for twice as many multiply-adds, which are enough, and independent enough, to
-hide their latency. Where there are half as many registers of half the width (no AVX-512), it is computed in four parts.
+A tile is `TILE_ROWS` rows by two vectors of a product. Its sums stay in registers along the product's depth: with
+AVX-512 each step loads two vectors and eight numbers for sixteen multiply-adds, which are enough, and independent
+enough, to hide their latency. Where there are half as many registers of half the width, a tile has twelve rows and is
+computed in four parts: six rows by one vector, which is two registers there, are twelve sums and leave four.
 
 BLAS is made for large products: it copies both sides first, and memory is idle meanwhile. Here one side is some
 kilobytes, and while a tile is computed, `add_tile_fetching` prefetches other rows of the matrix, a cache line a step.
@@ -16,7 +17,6 @@ from typing import Any
 
 from workers import tiles_uncompiled
 from workers.jit import JIT_ENABLED
-from workers.tiles_uncompiled import TILE_ROWS
 from workers.vectors_uncompiled import BLOCK
 
 if JIT_ENABLED:
@@ -35,7 +35,7 @@ if JIT_ENABLED:
     _VECTORS = 2
     _config: Any = numba.config
     _features = get_host_cpu_features() if _config.CPU_FEATURES is None else _config.CPU_FEATURES  # as Numba has it
-    _PART_ROWS, _PART_VECTORS = (TILE_ROWS, _VECTORS) if "+avx512f" in _features else (TILE_ROWS // 2, 1)
+    TILE_ROWS, _PART_ROWS, _PART_VECTORS = (8, 8, _VECTORS) if "+avx512f" in _features else (12, 6, 1)
 
     class _Part:
         """Some rows and vectors of a tile, whose sums fit into registers."""
@@ -87,10 +87,12 @@ if JIT_ENABLED:
             return Lanes(self._context, self._builder, self._types[argument], array, first, self._width, offset)
 
     def _compute_tile(context, builder, signature, args, fetch=None):
+        num_rows = args[9]
         for row in range(0, TILE_ROWS, _PART_ROWS):
-            for vector in range(0, _VECTORS, _PART_VECTORS):
-                is_first = row == vector == 0
-                _Part(context, builder, signature, args, row, vector).compute(fetch if is_first else None)
+            with builder.if_then(builder.icmp_signed("<", _I64(row), num_rows)):
+                for vector in range(0, _VECTORS, _PART_VECTORS):
+                    is_first = row == vector == 0
+                    _Part(context, builder, signature, args, row, vector).compute(fetch if is_first else None)
         return context.get_dummy_value()
 
     def _tile_types(out, factors, columns, like):
@@ -163,5 +165,6 @@ if JIT_ENABLED:
     add_tile_fetching: Any = intrinsic(_add_tile_fetching)
     put_transposed: Any = intrinsic(_put_transposed)
 else:
+    TILE_ROWS = tiles_uncompiled.TILE_ROWS
     add_tile, add_tile_fetching = tiles_uncompiled.add_tile, tiles_uncompiled.add_tile_fetching
     put_transposed = tiles_uncompiled.put_transposed

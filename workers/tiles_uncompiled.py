@@ -7,7 +7,8 @@ import numpy as np
 from workers.vectors_uncompiled import BLOCK
 
 TILE_ROWS = 8
-"""Rows of a tile. Compiled, factors are read for all of them, also where the product has fewer."""
+"""Rows of a tile; compiled, `workers.tiles` says how many. Factors are read for all of them, also where the product has
+fewer."""
 
 
 def add_tile(out, out_stride, factors, row_stride, step, columns, column_stride, depth, adds, num_rows, like):
