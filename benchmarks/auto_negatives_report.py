@@ -37,10 +37,11 @@ def report_text(record: Result) -> str:
     rows.append(["popularity", *popularity, "", "", "", ""])
     header = ["negatives", *MEASURES, "examples/s", "waited", "negatives at the end", "shadow filled"]
     settings = record["settings"]
+    seeds = len(settings["seeds"])
+    averaged = f"mean over {seeds} seeds (smallest to largest)" if seeds > 1 else "one seed"
     text = (
-        f"Validation pictures, after {settings['minutes']:g} minutes of training each; mean over "
-        f"{len(settings['seeds'])} seeds (smallest to largest). {settings['workers']} worker(s); "
-        "the trunk on one thread."
+        f"Validation pictures, after {settings['minutes']:g} minutes of training each; {averaged}. "
+        f"{settings['workers']} worker(s); the trunk on one thread."
     )
     table = markdown_table(header, rows)
     return f"# {record['title']}\n\n{table}\n\n{text}\n\n{surroundings(record)}\n\n`{record['command']}`\n"

@@ -14,8 +14,9 @@ from torch import Tensor
 from benchmarks.rival_head import RivalHead, Setting
 from benchmarks.row_adagrad import RowAdagrad
 
-CPU_LOGITS, CUDA_LOGITS = 1 << 20, 1 << 26
-"""Logits of one chunk: what fits into a core's cache, or keeps a GPU busy in 256 MiB."""
+CPU_LOGITS, CUDA_LOGITS = 1 << 20, 1 << 22
+"""Logits of one chunk: what fits into a core's cache; or 16 MiB, with 32 thousand rows of a batch of 128, so that a
+card's memory goes to rows and not to temporaries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.contestant import Prepared
-from benchmarks.engine_work import make_matrix, work_on
+from benchmarks.engine_work import DIM, make_matrix, work_on
 from benchmarks.id_streams import POSITIVES
 from workers.config import HeadConfig
 from workers.matrix import TagMatrix
@@ -13,13 +13,14 @@ from workers.settings import from_plain
 def prepare(settings: dict[str, Any]) -> Prepared:
     """Work as `work_on` makes it of `head`, `index`, `hot_rows` and `positives`.
 
-    On the matrix behind the inherited descriptor `fd`, or on its own of `num_tags` and `exponent`.
+    On the matrix behind the inherited descriptor `fd`, or on its own of `num_tags`, `dim` and `exponent`.
     """
     config = from_plain(HeadConfig, settings["head"], "head")
     if "fd" in settings:
         matrix = TagMatrix.attach(settings["fd"])
     else:
-        matrix = make_matrix(settings["num_tags"], config, exponent=settings["exponent"])
+        dim = settings.get("dim", DIM)
+        matrix = make_matrix(settings["num_tags"], config, dim=dim, exponent=settings["exponent"])
     work = work_on(
         matrix,
         config,

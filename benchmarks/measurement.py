@@ -155,6 +155,8 @@ def judge(
     if len(values) < min_rounds:
         return NOT_MEASURED, f"{len(values)} rounds counted, {min_rounds} are needed"
     spread = spread_of(values)
+    if gate.least is not None and spread.low_quartile < gate.least:
+        return NOT_MEASURED, f"a quarter of the rounds are below {gate.least:g}, which cannot be: they were disturbed"
     if spread.straddles(gate.gate) and spread.relative > WIDE:
         return NOT_MEASURED, f"quartiles {spread.low_quartile:.3g} to {spread.high_quartile:.3g} straddle the gate"
     if gate.holds(spread.median):

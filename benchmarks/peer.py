@@ -22,6 +22,8 @@ NUM_TAGS = 1_000_000
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 HOW_TO_INSTALL = "make setup-peers"
 OURS = "ours"
+_STARTS = 3
+"""How often processes are started anew: what their memory happens to lie on stays with each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,9 @@ class Peer:
     unit: str = "a row-update"
     bare: BareWork | None = None
     """Which limit there is to our rate, or what else to compare it with."""
+    dim: int = DIM
+    what: str = ""
+    """What the ratio is, if no gate says it."""
 
     @property
     def python(self) -> Path:
@@ -80,27 +85,30 @@ def compare(peer: Peer, options: SuiteOptions, progress: Progress) -> list[Measu
     progress.stage(peer.name)
     if not peer.python.exists():
         return [not_installed(peer.name)]
-    size = {"num_tags": options.tags(NUM_TAGS), "dim": DIM}
+    size = {"num_tags": options.tags(NUM_TAGS), "dim": peer.dim}
     ours = size | {"head": same_head(peer.head), "positives": peer.positives, "exponent": peer.exponent}
+    turns, facts = [], {}
     try:
-        with ExitStack() as stack:
-            contestants = {OURS: stack.enter_context(ProcessContestant("benchmarks.engine_contestant", ours))}
-            for form, settings in peer.forms.items():
-                contestants[form] = stack.enter_context(_rival(peer, {**size, **settings}))
-            if peer.bare:
-                module = f"benchmarks.{peer.bare.module}"
-                contestants[peer.bare.what] = stack.enter_context(ProcessContestant(module, ours))
-            turns = take_turns(
-                contestants,
-                rounds=options.rounds,
-                round_s=options.round_s,
-                progress=progress,
-                reduction=options.reduction,
-            )
-            facts = {name: contestant.facts for name, contestant in contestants.items()}
+        for _ in range(_STARTS):
+            with ExitStack() as stack:
+                contestants = {OURS: stack.enter_context(ProcessContestant("benchmarks.engine_contestant", ours))}
+                for form, settings in peer.forms.items():
+                    contestants[form] = stack.enter_context(_rival(peer, {**size, **settings}))
+                if peer.bare:
+                    module = f"benchmarks.{peer.bare.module}"
+                    contestants[peer.bare.what] = stack.enter_context(ProcessContestant(module, ours))
+                started = take_turns(
+                    contestants,
+                    rounds=-(-options.rounds // _STARTS),
+                    round_s=options.round_s,
+                    progress=progress,
+                    reduction=options.reduction,
+                )
+                turns.append(started)
+                facts = {name: contestant.facts for name, contestant in contestants.items()}
     except ContestantLost as error:
         return [lost(peer.name, error)]
-    return _measurements(peer, turns, facts)
+    return _measurements(peer, Turns.joined(turns), facts)
 
 
 def not_installed(name: str) -> Measurement:
@@ -131,7 +139,7 @@ def _measurements(peer: Peer, turns: Turns, facts: Mapping[str, Any]) -> list[Me
     judged, *others = peer.forms
     floor = Floor(peer.bare.what, peer.bare.what) if peer.bare and peer.bare.is_limit else None
     measured = [
-        Measurement.ratio(peer.name, turns, over=judged, under=OURS, facts=facts, floor=floor),
+        Measurement.ratio(peer.name, turns, over=judged, under=OURS, what=peer.what, facts=facts, floor=floor),
         *(
             Measurement.ratio(f"{peer.name}, {form}", turns, over=form, under=OURS, what=f"the same against {form}")
             for form in others

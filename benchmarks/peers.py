@@ -1,4 +1,4 @@
-"""Suite: the wide engine against every rival that runs on CPU cores, on the same ids, one core each.
+"""Suite: the wide engine against every rival that runs on CPU cores, on ids of the same law, one core each.
 
 How the work of each is counted, and where it does less or more than ours, is said in its module of `benchmarks.rivals`.
 """
@@ -12,14 +12,20 @@ from benchmarks.peer import PRODUCTS, REWRITING, Peer, compare
 from benchmarks.progress import Progress
 from benchmarks.rivals.forms import AUTOGRAD, BY_HAND
 from benchmarks.suite_options import SuiteOptions
+from launch.config import TrainConfig, TrunkConfig
+from workers.config import HeadConfig
 
-TITLE = "The wide engine against its peers: 1M tags, D = 256, float32, the same ids, one core each but where it is said"
+TITLE = (
+    "The wide engine against its peers: 1M tags, D = 256, float32, ids of one law, one core each but where it is said"
+)
 SHARED_NEGATIVES = 1024
 _PRIVATE_SGD = replace(PRIVATE, row_optimizer="sgd")
 _SHARED = replace(PRIVATE, private_negatives=False, negatives=SHARED_NEGATIVES)
 _FASTTEXT_EXPONENT = 0.5
 _FASTTEXT_LINES = 2_500_000
-"""So many that counts follow the law in spite of the line with every label, which adds one to each."""
+"""The more, the less does the line with every label matter, which adds one to each count: with so many it is half of
+what labels beyond the 180,000th have. Rows of either kind are out of cache when they are drawn."""
+_DEFAULT, _POSITIVES = HeadConfig(), TrainConfig().positives
 _PAIR = "a pair of example and tag"
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """For a program whose matrix is malloc's: glibc then asks for them; torch and NumPy ask by themselves."""
@@ -86,6 +92,24 @@ PEERS = (
         has_own_environment=False,
         unit=_PAIR,
         bare=PRODUCTS,
+    ),
+    Peer(
+        name="default_over_torch",
+        module="torch_shared",
+        forms={
+            name: {"form": form, "negatives": _DEFAULT.negatives, "batch": _DEFAULT.chunk_size, "positives": _POSITIVES}
+            for name, form in (("torch GEMMs with autograd", AUTOGRAD), ("torch GEMMs by hand", BY_HAND))
+        },
+        head=replace(_DEFAULT, row_optimizer="sgd"),
+        positives=_POSITIVES,
+        has_own_environment=False,
+        unit=_PAIR,
+        bare=PRODUCTS,
+        dim=TrunkConfig().dim,
+        what=(
+            f"chunks of a run's default shape ({_DEFAULT.chunk_size} examples of D = {TrunkConfig().dim}, {_POSITIVES} "
+            f"positives, {_DEFAULT.negatives:,} shared negatives): rate over torch's GEMMs with autograd, one thread"
+        ),
     ),
 )
 

@@ -17,7 +17,7 @@ from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.markdown import markdown_table, print_pages
 from benchmarks.record import RESULTS, Record, read_record, surroundings
-from benchmarks.tuned_rates import SEARCH_NAME, score
+from benchmarks.tuned_rates import NEAR, SEARCH_NAME, score
 from hybrid.device import choose_device
 from launch.config import DEVICES, default_num_workers
 from workers.disk import write_whole
@@ -122,7 +122,11 @@ def report_text(record: Mapping[str, Any]) -> str:
         size = f"{max_tags:,} tags" if max_tags else "all tags"
         rows.append([f"{size}, {contender}", *(_cell(trials.get(rate), best) for rate in rates)])
     table = markdown_table(["", *(f"{rate:g}" for rate in rates)], rows)
-    rule = "Best: the largest P@5 + mAP (bold); each search climbs until both neighbours of a rate are worse."
+    rule = (
+        f"Best: the largest P@5 + mAP (bold) after {record['settings']['seconds']:g} s; each search climbs until both "
+        f"neighbours of a rate are worse. Trainings take, of rates within {NEAR:g} of the best, the one nearest to "
+        "where the search begins."
+    )
     return f"# {record['title']}\n\n{table}\n\n{rule}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
 
 

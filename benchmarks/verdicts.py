@@ -4,17 +4,38 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.gates import GATES, NOT_MEASURED, OK, SHORT
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import MIN_ROUNDS, Limit, Measurement, judge
+from benchmarks.record import machine_of
 
 Result = Mapping[str, Any]
 
 
 def newest_verdicts(records: Iterable[Mapping[str, Any]]) -> list[Result]:
-    """One result per gate, in the order of the table; `NOT_MEASURED` where no results speak of it."""
+    """One result per gate, in the order of the table; `NOT_MEASURED` where no results speak of it.
+
+    Verdicts are by today's rules. `surroundings` of a result says on what it was measured, and by which commit.
+    """
     newest: dict[str, Result] = {}
     for record in sorted(records, key=lambda record: record["written"]):
-        newest |= {result["name"]: result for result in record["results"] if result.get("gate") is not None}
+        made = {"surroundings": (machine_of(record), record["software"]["commit"])}
+        newest |= {r["name"]: judged_again(r) | made for r in record["results"] if r.get("gate") is not None}
     return [newest.get(name) or Measurement.missing(name, "no results hold it").as_json() for name in GATES]
+
+
+def judged_again(result: Result) -> dict[str, Any]:
+    """A result of `Measurement.as_json` with the verdict of today's gate; what was not measured stays so."""
+    gate = GATES.get(result["name"])
+    if gate is None or result["verdict"] not in (OK, SHORT):
+        return dict(result)
+    limit = Limit(**result["limit"]) if result["limit"] else None
+    verdict, reason = judge(gate, result["values"], "", min(MIN_ROUNDS, result["rounds"]), limit)
+    return {
+        **result,
+        "gate": gate.gate,
+        "ambition": gate.ambition,
+        "verdict": verdict,
+        "reason": reason,
+    }
 
 
 def tally(results: Iterable[Result]) -> str:

@@ -1,21 +1,20 @@
 """The verbs of the deep side, as the launcher starts them: `python -m hybrid VERB`."""
 
-import io
 import sys
 
 from hybrid.verbs import verbs
-from workers.errors import HybridError
+from workers.errors import ConfigError, HybridError
+from workers.json_text import escape_unprintable
 
 
 def main() -> None:
-    """Run a verb; a known error becomes one message and exit status 1, anything else a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Run a verb; a known error is one message and exit status 1 (2: a setting that cannot be), others a traceback."""
+    escape_unprintable()
     try:
         verbs(prog_name="hybrid")
     except HybridError as e:
         print(f"Error: {e}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(e, ConfigError) else 1)
 
 
 if __name__ == "__main__":

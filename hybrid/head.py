@@ -21,7 +21,7 @@ from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_dra
 from hybrid.head_queries import HeadQueries
 from hybrid.head_result import HeadResult
 from hybrid.loss_of_workers import mean_loss
-from hybrid.own_workers import WORKERS_START_S, OwnWorkers, close_in_owner
+from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone, close_in_owner
 from hybrid.ranking import check_float_tensor
 from hybrid.tag_counts import checked_counts
 from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
@@ -125,11 +125,9 @@ class WideHead(HeadQueries, nn.Module):
         self.config = config
         self.num_tags, self.dim, self.positives, self.seed = matrix.num_tags, matrix.dim, positives, seed
         self.matrix = matrix
-        self.row_lr = config.row_lr
-        self.num_negatives = config.negatives
-        self.step = 0
+        self.row_lr, self.num_negatives = config.row_lr, config.negatives
+        self.step, self.is_closed = 0, False
         self._still = ChunkNumbers(config.chunk_size)
-        self.is_closed = False
         self.router = Router(endpoint, head=config, matrix=matrix, membership=membership, ring=ring)
 
     @classmethod
@@ -161,7 +159,7 @@ class WideHead(HeadQueries, nn.Module):
         Raises:
             DataError: features are no float tensor, a tag id is out of range, or both are not equally many.
             ChunkError: features are not finite, or not `[B, dim]`.
-            ConfigError: `pos_weights` is not `[N]`.
+            ConfigError: `pos_weights` is not `[N]`, or this process has become one of several that train together.
             WorkerLost: no worker answered in time, or the head was closed.
         """
         check_float_tensor(features_BD)
@@ -199,6 +197,8 @@ class WideHead(HeadQueries, nn.Module):
         batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)
         if self.is_closed:
             raise WorkerLost("this head was closed: it has no workers any more.")
+        if self._own is not None:
+            check_alone()  # again: a process group may have come after the head
         check_batch(features_BD, batch, num_items=self.matrix.num_items)
         rules = ChunkRules(
             self.matrix,
@@ -222,7 +222,7 @@ class WideHead(HeadQueries, nn.Module):
         """
         try:
             if self._own is not None and not self._was_ready:
-                self.router.wait_ready(1, WORKERS_START_S)  # the first call
+                self.router.wait_ready(1, WORKERS_START_S + self.matrix.fill_limit_s)  # the first call
                 self._was_ready = True
             self.router.collect(ticket, timeout_s)
         except BaseException:  # Ctrl-C while kernels are compiled, say: nobody will collect it again

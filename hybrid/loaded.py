@@ -4,7 +4,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,9 @@ class LoadedRun:
         Raises:
             RunError: it is not the one that the run learned any more.
         """
-        view = prepare(self.config.data)
-        self.directory.check_data(self.config.data.source, view.fingerprint)
+        source = self.config.data.source
+        view = prepare(self.config.data, check_view=partial(self.directory.check_view, source))
+        self.directory.check_data(source, view.fingerprint)
         return view
 
     @cached_property

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hybrid.checkpoint import open_checkpoint
 from hybrid.image_index import ImageIndex
 from hybrid.rundir import RunDirectory
 from hybrid.temperature import save_temperature
-from launch.runs import latest_checkpoint, step_of
+from launch.runs import checkpoint_folders, step_of
 from workers.errors import RunError
 
 _LIMIT_S, _PAUSE_S = 60.0, 0.05
@@ -30,7 +31,8 @@ def save_measured(run: RunDirectory, tables: Mapping[str, dict[str, Any]], index
     """Replace tables, temperature and index of a run by newer ones, in turn with other processes that do so.
 
     A training that ends while `hybrid evaluate` measures an earlier checkpoint of it must not lose what it measured
-    itself: beside a newer checkpoint nothing is written.
+    itself: beside a newer checkpoint nothing is written, unless that one is damaged: whoever loads the run passes it
+    over, too.
 
     Args:
         run: to write into.
@@ -46,7 +48,7 @@ def save_measured(run: RunDirectory, tables: Mapping[str, dict[str, Any]], index
         RunError: the folder cannot be written, or another process keeps it locked.
     """
     with _locked(run.evaluation_lock):
-        if step_of(latest_checkpoint(run.path)) > step:
+        if any(_is_whole(path) for path in checkpoint_folders(run.checkpoints) if step_of(path) > step):
             return False
         run.write_results(dict(tables))
         first = next(iter(tables.values()), None)
@@ -54,6 +56,14 @@ def save_measured(run: RunDirectory, tables: Mapping[str, dict[str, Any]], index
             save_temperature(run.temperature_file, first["temperature"], step)
         if len(index.items_I):
             index.save(run.index)
+    return True
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        open_checkpoint(checkpoint)
+    except RunError:
+        return False
     return True
 
 

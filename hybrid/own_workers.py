@@ -44,7 +44,7 @@ class OwnWorkers:
         self.num_workers = default if num_workers is None else num_workers
         with contextlib.ExitStack() as undo:
             undo.callback(matrix.close)
-            _check_alone()
+            check_alone()
             self.ring = make_ring(transport, config.chunk_size, matrix.dim)
             if self.ring is not None:
                 undo.callback(self.ring.close)
@@ -59,7 +59,7 @@ class OwnWorkers:
 
         Raises:
             WorkerLost: they have not within `_JOIN_LIMIT_S`, or die again and again.
-            MatrixMismatch: the matrix was not filled within as long.
+            MatrixMismatch: the matrix was not filled within as long and what its size may take.
         """
         router.wait_joined(self.num_workers, _JOIN_LIMIT_S)
         self.matrix.wait_filled(_JOIN_LIMIT_S)
@@ -75,8 +75,12 @@ def close_in_owner(stack: contextlib.ExitStack, owner_pid: int) -> None:
         stack.close()
 
 
-def _check_alone() -> None:
-    """Refuse a head for each process of a distributed training: every one would teach a matrix of its own."""
+def check_alone() -> None:
+    """Refuse a head for each process of a distributed training: every one would teach a matrix of its own.
+
+    Raises:
+        ConfigError: this process is one of several.
+    """
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return
     world_size = torch.distributed.get_world_size()

@@ -83,14 +83,23 @@ class Pipeline:
         self.chunk_s: tuple[float, ...] = ()
         """Seconds that workers computed on each chunk of the latest step."""
 
-    def backward(self, images: Tensor, tags: Any, microbatches: int = 2, loss_scale: float = 1.0) -> float:
+    def backward(
+        self,
+        images: Tensor,
+        tags: Any,
+        microbatches: int = 2,
+        loss_scale: float = 1.0,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> float:
         """Cut a batch, and `accumulate`: afterwards the trunk's weights have gradients, and rows have learned.
 
         Args:
             images: `[B, ...]`, on the trunk's device.
             tags: true tags of each, as `WideHead` takes them.
             microbatches: parts to cut it into, or fewer so that none has one example.
-            loss_scale: see `accumulate`.
+            loss_scale: see `accumulate`; 1 / 4, say, where four calls make one step.
+            scaler: its factor multiplies the trunk's gradients, too: this call stands for
+                `scaler.scale(loss).backward()`, and `scaler.step(optimizer)` and `scaler.update()` come after it.
 
         Returns:
             The mean loss.
@@ -103,7 +112,15 @@ class Pipeline:
         check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
         check(microbatches >= 1, "microbatches", microbatches, "at least 1")
         check(loss_scale > 0, "loss_scale", loss_scale, "above 0")
-        return self.accumulate(cut_batch(images, tags, self.head.num_tags, microbatches), loss_scale)
+        parts = cut_batch(images, tags, self.head.num_tags, microbatches)
+        return self.accumulate(parts, loss_scale * self._scale_of(scaler, images))
+
+    def _scale_of(self, scaler: torch.amp.GradScaler | None, images: Tensor) -> float:
+        """A scaler's factor, or 1; a new scaler makes it now, on the device of what it scales: that of the trunk."""
+        if scaler is None:
+            return 1.0
+        device = next(self.trunk.parameters(), images).device
+        return float(scaler.scale(torch.ones((), device=device)).item())
 
     def accumulate(self, microbatches: Sequence[MicroBatch], loss_scale: float = 1.0) -> float:
         """Add the gradient of the mean loss over all examples to the trunk's weights; rows learn on the way.
@@ -112,7 +129,7 @@ class Pipeline:
 
         Args:
             microbatches: parts of a batch.
-            loss_scale: a factor on the trunk's gradients, `scaler.get_scale()` of a GradScaler; rows do not see it.
+            loss_scale: a factor on the trunk's gradients; rows do not see it.
 
         Returns:
             The mean loss.
@@ -219,7 +236,10 @@ def _beside(features_BD: Tensor, grad_BD: Tensor) -> Tensor:
 
 
 class _Departure:
-    """Features on their way to host memory; on CUDA a copy into pinned memory that an event ends."""
+    """Features on their way to host memory; on CUDA a copy into pinned memory that an event ends.
+
+    Float32 on the CPU is there already, and not copied.
+    """
 
     def __init__(self, features_BD: Tensor) -> None:
         source = features_BD.detach()
@@ -230,7 +250,7 @@ class _Departure:
             self._event = torch.cuda.Event(blocking=True)  # else the host spins on a core that a worker may need
             self._event.record(torch.cuda.current_stream(source.device))
         else:
-            self._host_BD = source.float().contiguous()
+            self._host_BD = source.to("cpu", torch.float32).contiguous()
 
     @property
     def is_ready(self) -> bool:

@@ -85,22 +85,40 @@ class RunDirectory:
         Raises:
             RunError: pictures, tags or their order have changed.
         """
+        if self._prepared("fingerprint") not in (None, fingerprint):
+            raise self._of_other_data(source)
+
+    def check_view(self, source: str, name: str) -> None:
+        """As `check_data`, before anything is prepared: by the name of the folder in which the view would lie.
+
+        Of other data it is another one; `check_data` notices, too, which pictures cannot be read.
+
+        Raises:
+            RunError: see `check_data`.
+        """
+        before = self._prepared("view")
+        if before is not None and Path(before).name != name:
+            raise self._of_other_data(source)
+
+    def _prepared(self, key: str) -> str | None:
+        """What `prepared.json` says; None where the run was not prepared yet."""
         try:
-            before = json.loads(self.prepared_file.read_text())["fingerprint"]
+            return str(json.loads(self.prepared_file.read_text())[key])
         except (OSError, ValueError, KeyError, TypeError):
-            return  # not prepared yet
-        if before != fingerprint:
-            raise RunError(
-                f"the data ({source}) are not those that {self.path} learned: pictures or tags were added, removed or "
-                "edited since, or are prepared in another way. Its rows would stand for other tags, so nothing was "
-                "done. Put the data back as they were, or learn them in a fresh run: "
-                f"hybrid train --data {shlex.quote(source)}"
-            )
+            return None
+
+    def _of_other_data(self, source: str) -> RunError:
+        return RunError(
+            f"the data ({source}) are not those that {self.path} learned: pictures or tags were added, removed or "
+            "edited since, or are prepared in another way. Its rows would stand for other tags, so nothing was "
+            "done. Put the data back as they were, or learn them in a fresh run: "
+            f"hybrid train --data {shlex.quote(source)}"
+        )
 
     def config(self) -> RunConfig:
         """The run's resolved settings."""
         try:
-            return from_plain(RunConfig, tomllib.loads(self.config_file.read_text()))
+            return from_plain(RunConfig, tomllib.loads(self.config_file.read_text(encoding="utf-8-sig")))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
             raise RunError(f"{self.config_file} cannot be read: {e}") from e
 

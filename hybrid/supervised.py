@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from hybrid.data.prepare import prepare
+from hybrid.data.prepare import any_view, prepare
 from hybrid.data.view import checked_head_folder
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
@@ -29,8 +29,11 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
     with _supervised(link, lifeline_fd) as supervision:
         run = RunDirectory(directory)
         config = run.config()
-        view = prepare(config.data, lambda text, done, total: supervision.progress("data", text, done, total))
         is_trained = bool(checkpoint_folders(run.checkpoints))
+        check_view = partial(run.check_view, config.data.source) if is_trained else any_view
+        view = prepare(
+            config.data, lambda text, done, total: supervision.progress("data", text, done, total), check_view
+        )
         if is_trained:
             run.check_data(config.data.source, view.fingerprint)
         if not (is_trained and run.vocabulary.exists()):  # what its rows stand for is not written again
@@ -55,8 +58,10 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
     Before it waits for its assignment it loads what takes long. While it trains it keeps to the cores that it is told,
     if any; for the rest, when the workers rest, it uses all.
     """
-    # Who ends a service, a job or a machine signals every process: it is for the launcher to ask for a save.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Who ends a service, a job or a machine signals every process: it is for the launcher to ask for a save. These are
+    # the signals that it counts as a wish to stop; processes that read pictures inherit that they are ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
         _load_libraries()
         assignment = Assignment.receive(assignment_fd)

@@ -63,6 +63,9 @@ class StepReport:
 class Trainer:
     """Trains a trunk with a wide head.
 
+    Each step puts the trunk in training mode: a module that must stay in evaluation mode, a frozen BatchNorm say,
+    overrides its own `train`.
+
     Args:
         trunk: any module that maps prepared images to features `[B, D]`.
         head: the wide head; its rows learn with `head.config.row_lr`, on the trunk's schedule.

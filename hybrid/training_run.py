@@ -133,7 +133,7 @@ class TrainingRun:
         if trainer.fraction >= 1:
             self._note("the budget is spent: nothing more is learned. To go on, resume with more --minutes or --epochs")
             return True
-        router.wait_ready(1, WORKERS_START_S)
+        router.wait_ready(1, WORKERS_START_S + self.head.matrix.fill_limit_s)
         ready = [w.index for w in router.workers() if w.state == "ready"]
         self._note(warm_up_report(self.head.matrix.worker_stats_WS[ready]))
         threads = "measured first" if trainer.threads else torch.get_num_threads()

@@ -4,8 +4,10 @@
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +87,9 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {"cnn-small": cnn_small, "resnet18
 def build_trunk(config: TrunkConfig, image_size: int) -> nn.Module:
     """The trunk that `config.factory` names, with fresh weights from torch's global random state.
 
+    A `module:factory` is also looked for in the working directory, which stays the last of `sys.path`: its files must
+    not hide modules of Python's own.
+
     Raises:
         ConfigError: the name is not known, or `module:factory` cannot be imported or does not build an `nn.Module`.
     """
@@ -144,12 +149,15 @@ def _factory(name: str) -> Callable[..., nn.Module]:
     if name in TRUNKS:
         return TRUNKS[name]
     module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as e:
         raise ConfigError(
             f"trunk.factory = {name!r} cannot be imported: {e}. "
-            "Is the module in the working directory or on PYTHONPATH?"
+            "Is the module in the working directory or on PYTHONPATH, under a name that no installed one has?"
         ) from e
     if not callable(factory):
         raise ConfigError(

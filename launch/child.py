@@ -13,8 +13,8 @@ from launch.runs import as_run_error
 from workers.errors import RunError
 
 TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
-"""Starts a verb of the deep side, which the launcher itself never imports. `-P`: no folder that happens to be called
-`hybrid` in the working directory is taken for it."""
+"""Starts a verb of the deep side, which the launcher itself never imports. `-P`: what happens to lie in the working
+directory, a folder called `hybrid` or a file called `queue.py`, is not taken for it, nor for a module of Python's."""
 
 TRUNK_MEMORY = {
     "THP_MEM_ALLOC_ENABLE": "1",
@@ -105,12 +105,15 @@ class Child:
 
 
 def child_environment() -> dict[str, str]:
-    """This environment, in which a checkout that is not installed is importable, as is a `module:factory` from here."""
+    """This environment, in which a checkout that is not installed is importable.
+
+    The working directory is not added: it would come before Python's own modules. `hybrid.trunks` looks there, last.
+    """
     environment = dict(os.environ)
     checkout = Path(__file__).resolve().parent.parent
     paths = [] if "site-packages" in checkout.parts else [str(checkout)]
     paths += [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    environment["PYTHONPATH"] = os.pathsep.join([*paths, str(Path.cwd())])
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
 

@@ -61,6 +61,12 @@ class DataConfig:
             self.source,
             "emoji or folder:PATH",
         )
+        check(
+            self.source != "folder:",
+            "data.source",
+            self.source,
+            "folder:PATH with a path that is not empty (is a variable unset?)",
+        )
         if self.hold_out_design:
             check_choice("data.hold_out_design", self.hold_out_design, EMOJI_DESIGNS)
         check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "between 8 and 1024")

@@ -183,5 +183,5 @@ def _footer(snapshot: Snapshot) -> RenderableType:
     if snapshot.state in ("finished", "failed", "stopped"):
         return Text("")
     if snapshot.state == "stopping":
-        return Text("finishing the step, then saving; Ctrl-C again ends everything at once", style="yellow")
+        return Text("finishing the step, then saving; a second Ctrl-C ends everything at once", style="yellow")
     return Text("Ctrl-C finishes the step, saves and exits", style="dim")

@@ -139,7 +139,7 @@ def read_toml(file: Path) -> Flat:
         ConfigError: the file is missing, not TOML, or has an unknown key.
     """
     try:
-        values = tomllib.loads(file.read_text())
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # as TOML is; some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}.") from error
     except tomllib.TOMLDecodeError as error:

@@ -12,7 +12,7 @@ from workers.errors import MatrixMismatch, RunError
 from workers.matrix import TagMatrix
 from workers.matrix_io import Tell, load_matrix
 from workers.ring import Ring, make_ring
-from workers.tag_weights import inverse_frequency_weights
+from workers.tag_weights import inverse_frequency_weights, weights_above_zero
 
 PREPARED_FILE = "prepared.json"
 
@@ -92,7 +92,8 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None, 
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read: {error}. Prepare the data again.") from error
     if checkpoint is None and config.train.tag_loss_weight == "inverse-frequency":
-        weight_N = inverse_frequency_weights(arrays["counts"], prepared.num_train)
+        counts_N = arrays["counts"]
+        weight_N = weights_above_zero(inverse_frequency_weights(counts_N, prepared.num_train), counts_N)
         arrays["marginal"] = arrays["marginal"] * weight_N  # biases start where the weighted loss has its rest
     try:
         if checkpoint is None:

@@ -15,10 +15,17 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.asked = False
-        """Whether any of them has come: finish the step, save, exit."""
-        self.impatient = False
-        """Whether Ctrl-C came a second time: end everything now."""
+        """Whether any of them has come, or somebody has asked in another way: finish the step, save, exit."""
+        self._num_interrupts = 0
         self._previous: dict[signal.Signals, object] = {}
+
+    @property
+    def impatient(self) -> bool:
+        """Whether Ctrl-C came a second time: end everything now.
+
+        The first is a wish to stop like any other, also of somebody who has not seen that there was one before.
+        """
+        return self._num_interrupts >= 2
 
     def __enter__(self) -> Self:
         counted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
@@ -32,6 +39,5 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _count(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.asked:
-            self.impatient = True
+        self._num_interrupts += number == signal.SIGINT
         self.asked = True

@@ -41,6 +41,8 @@ _SCORE = click.option(
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_output: bool) -> None:
     """Measure a run's last checkpoint on the held-out images, beside popularity."""
+    if map_least > map_most:
+        raise click.UsageError(f"--map-least {map_least} is more than --map-most {map_most}: no tag would count.")
     options = {"--score": score, "--map-least": map_least, "--map-most": map_most}
     run_deep_verb("evaluate", [str(directory)], options, json_output=json_output)
 

@@ -10,7 +10,7 @@ import click
 from launch.run_argument import RUN
 from launch.runs import is_alive, last_state, read_record
 from workers.errors import RunError
-from workers.json_text import to_json
+from workers.json_text import escape_unprintable, to_json
 
 _POLL_S = 0.1
 
@@ -25,6 +25,7 @@ def status(directory: Path | None, json_output: bool) -> None:
     from launch.run_end import print_end, results_of
     from launch.run_list import describe_runs, list_runs
 
+    escape_unprintable()
     if directory is None:
         runs = list_runs()
         click.echo(to_json({"runs": [asdict(one) for one in runs]}) if json_output else describe_runs(runs))
@@ -115,4 +116,5 @@ def _not_running(directory: Path) -> RunError:
 
 
 def _show(text: str, values: dict[str, Any], json_output: bool) -> None:
+    escape_unprintable()
     click.echo(to_json(values) if json_output else text)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import logging
 import os
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 from launch.live import LiveView
 from launch.plain import PlainView
 from launch.snapshot import Snapshot
+from workers.json_text import escape_unprintable
 
 _MAX_NOTES = 200
 _STOP_S = 1.0
@@ -148,11 +148,9 @@ def choose_view(console: Console) -> DetachedView:
 
 
 def choose_console(*, json_output: bool) -> Console:
-    """Standard output, or standard error where standard output is kept for one JSON object."""
-    file = sys.stderr if json_output else sys.stdout
-    if isinstance(file, io.TextIOWrapper):
-        file.reconfigure(errors="backslashreplace")  # as standard error is: no name of a file or tag ends the output
-    return _RunConsole(file=file, highlight=False)
+    """Standard output, or standard error where standard output is kept for one JSON object; both take any character."""
+    escape_unprintable()
+    return _RunConsole(file=sys.stderr if json_output else sys.stdout, highlight=False)
 
 
 def _can_redraw(console: Console) -> bool:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from launch.child import Child
+from launch.child import TRUNK_COMMAND, Child, child_environment
 from workers.errors import RunError
 
 WARNINGS = (
@@ -56,3 +56,14 @@ def test_a_process_that_cannot_be_started_is_a_run_error(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", fork)
     with pytest.raises(RunError, match=r"^train cannot be started: Cannot allocate memory\.$"):
         Child(["train"], log=tmp_path / "train.log", pass_fds=(), environment={})
+
+
+def test_nothing_in_the_working_directory_is_taken_for_a_module_of_ours_or_pythons(tmp_path, monkeypatch):
+    (tmp_path / "hybrid").mkdir()
+    for path in ("queue.py", "hybrid/__init__.py"):
+        (tmp_path / path).write_text("raise SystemExit('the one in the working directory')\n")
+    monkeypatch.chdir(tmp_path)
+    command = [*TRUNK_COMMAND[:2], "-c", "import hybrid, queue; print(hybrid.__file__, queue.__file__)"]
+    result = subprocess.run(command, env=child_environment(), capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert str(tmp_path) not in result.stdout

@@ -111,6 +111,9 @@ def test_help_shows_auto_as_it_must_be_written():
         (["train", "--trunk", "resnet"], "one of cnn-small, resnet18, or module:factory; did you mean 'resnet18'?"),
         (["train", "--hold-out-design", "twemojis"], "did you mean 'twemoji'?"),
         (["data", "stats", "emoji", "--hold-out-design", "note"], "did you mean 'noto'?"),
+        (["train", "--data", "folder:"], "folder:PATH with a path that is not empty"),
+        (["data", "prepare", "folder:"], "folder:PATH with a path that is not empty"),
+        (["evaluate", "last", "--map-least", "10", "--map-most", "5"], "--map-least 10 is more than --map-most 5"),
         (["scale", "last", "0"], "1<=x<=256"),
         (["neighbours", "last", "x", "-k", "10000000"], "10000000 is not in the range 1<=x<=10000"),
         (["search", "last", "x", "-k", "10001"], "1<=x<=10000"),
@@ -268,6 +271,18 @@ def test_status_of_a_finished_run_tells_its_measures_and_files(run):
     assert "finished" in told and "0.716" in told and "gallery.html" in told and "metrics.jsonl" not in told
     known = json.loads(invoke("status", str(run), "--json").output)
     assert known["results"] == tables and known["state"] == "finished" and known["alive"] is False
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_name_that_the_output_cannot_hold_is_written_with_escapes(tmp_path, flags):
+    directory = create_run(RunConfig(), tmp_path / "花")
+    write_record(directory, RunRecord(pid=1, control="ipc:///nowhere", started=1.0, state="finished"))
+    result = CliRunner(charset="iso-8859-1").invoke(main, ["status", str(directory), *flags], prog_name="hybrid")
+    assert result.exit_code == 0, result.exception
+    if flags:
+        assert json.loads(result.output)["run"] == str(directory)
+    else:
+        assert "\\u82b1 is not running: finished." in result.output
 
 
 @pytest.mark.parametrize("damaged", ["", "[1]", '{"test": '])

@@ -1,6 +1,9 @@
 """Settings: their rules, their layers, and what unknown keys are told."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +118,7 @@ def test_values_of_set_are_read_by_type(tmp_path):
         ("head.alpha=9", r"head\.alpha = 9\.0, but it must be between 0 and 2"),
         ("trunk.device=gpu", "one of auto, cpu, cuda"),
         ("data.source=flickr", "emoji or folder:PATH"),
+        ("data.source=folder:", r"data\.source = 'folder:', but it must be folder:PATH with a path that is not empty"),
         ("data.source=folder:/nowhere/at/all", "no such folder"),
         ("train.lr=nan", "must be positive and finite"),
         ("train.lr=inf", "must be positive and finite"),
@@ -150,6 +154,19 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_an_empty_known_table_is_allowed(tmp_path):
     assert resolve(toml(tmp_path, "[train]\n")) == RunConfig()
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+def test_a_file_is_utf8_in_any_locale(tmp_path, mark):
+    file = tmp_path / "my.toml"
+    file.write_bytes(mark + "[data]\nsource = 'folder:/Fotos für später'\n".encode())
+    assert read_toml(file) == {"data.source": "folder:/Fotos für später"}
+    code = "import pathlib, sys, launch.resolve as r; print(ascii(r.read_toml(pathlib.Path(sys.argv[1]))))"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, str(file)]
+    root = Path(__file__).resolve().parent.parent
+    result = subprocess.run(command, cwd=root, env=os.environ | locale, capture_output=True, text=True, check=True)
+    assert result.stdout == "{'data.source': 'folder:/Fotos f\\xfcr sp\\xe4ter'}\n"
 
 
 def test_folders_become_absolute(tmp_path, monkeypatch):

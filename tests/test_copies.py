@@ -1,10 +1,14 @@
 """Pictures that show the same share a key of the split."""
 
+import errno
 import os
 from pathlib import Path
 
+import pytest
+
 from hybrid.data.copies import split_keys
 from hybrid.data.prepare import silent
+from workers.errors import DataError
 
 
 def written(folder: Path, contents: dict[str, bytes]) -> list[str]:
@@ -44,3 +48,15 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     for name in ("x.png", "y.png"):
         os.mkfifo(tmp_path / name)
     assert split_keys(tmp_path, ["x.png", "y.png"], silent) == ["x", "y"]
+
+
+def test_copies_are_not_taken_apart_because_a_disk_was_in_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    names = written(tmp_path, {"a.png": b"1", "b.png": b"1"})
+    monkeypatch.setattr("hybrid.data.copies._content", fail)
+    with pytest.raises(DataError, match=r"a\.png could not be read: .*Input/output error.*: run again"):
+        split_keys(tmp_path, names, silent)

@@ -128,7 +128,9 @@ def test_a_run_that_is_stopped_before_its_first_step_saves_nothing(monkeypatch, 
     run.supervision = Launcher()
     run.supervision.stop_asked = not num_steps
     router = SimpleNamespace(wait_ready=lambda *limits: None, workers=list, service=lambda: None)
-    run.head = SimpleNamespace(router=router, matrix=SimpleNamespace(worker_stats_WS=np.zeros((1, 1))))
+    run.head = SimpleNamespace(
+        router=router, matrix=SimpleNamespace(worker_stats_WS=np.zeros((1, 1)), fill_limit_s=0.0)
+    )
     run.trainer = SimpleNamespace(
         progress=progress, fraction=0.5, threads=None, device=torch.device("cpu"), precision=torch.float32, fit=fit
     )

@@ -91,6 +91,25 @@ def test_unreadable_tags_skip_one_picture(photos: Path, tmp_path: Path, sidecar:
     assert list(collection.skipped[BAD_TAGS]) == ["x.jpg"] and sidecar in collection.skipped[BAD_TAGS]["x.jpg"]
 
 
+@pytest.mark.parametrize(("number", "is_left_out"), [(errno.EIO, False), (errno.EACCES, True)])
+def test_only_tags_that_will_be_unreadable_again_leave_a_picture_out(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_left_out: bool
+) -> None:
+    def fail(path: Path) -> str:
+        if path.name == "x.txt":
+            raise OSError(number, os.strerror(number))
+        return "fine"
+
+    for name in ("x.jpg", "y.jpg"):
+        picture(photos / name).with_suffix(".txt").write_text("fine")
+    monkeypatch.setattr("hybrid.data.folder._read_text", fail)
+    if is_left_out:
+        assert list(collected(photos, tmp_path).skipped[BAD_TAGS]) == ["x.jpg"]
+    else:
+        with pytest.raises(DataError, match=r"photos/x\.txt could not be read: .*Input/output error.*: run again"):
+            collected(photos, tmp_path)
+
+
 def test_facts_beside_a_picture_that_are_no_tags_are_passed_over(photos: Path, tmp_path: Path) -> None:
     for name in ("k", "m"):
         picture(photos / f"{name}.jpg").with_suffix(".json").write_text('{"width": 4, "caption": "a cat"}')

@@ -125,6 +125,7 @@ def test_curves_of_other_settings_are_refused(cut_short):
 
 def test_searched_rates_win_by_both_measures_together_and_only_at_their_size(tmp_path):
     record = clean_record("row_lr_search")
+    record.content["settings"] = {"seconds": 1.0}
     for row_lr, p5, mean_ap in [(0.01, 0.40, 0.10), (0.03, 0.39, 0.15), (0.1, 0.45, 0.05)]:
         curve = CurveSettings(kind="dense", seconds=1.0, max_tags=10, row_lr=row_lr)
         record.add(result_of(curve, p5, mean_ap))

@@ -326,6 +326,17 @@ def test_one_of_several_processes_that_train_together_gets_no_head(monkeypatch):
         make_head()
 
 
+def test_a_head_that_was_made_before_its_process_became_one_of_several_serves_no_more(head, monkeypatch):
+    """As Lightning makes them in `fit`: each would teach rows of its own for a trunk that all share."""
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1)
+    head(make_features(), TAGS)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    with changes_nothing(head), pytest.raises(ConfigError, match=r"runs 2 processes.*without torchrun"):
+        head(make_features(), TAGS)
+    assert head.router.num_in_flight == 0
+
+
 def brute_force(head, features, k, score):
     scores = features.double().numpy() @ head.matrix.rows_ND.astype(np.float64).T + head.matrix.bias_N
     if score == "probability":

@@ -1,7 +1,9 @@
 """Pictures of any kind become upright RGB squares; what cannot is refused with a reason."""
 
+import errno
 import io
 import os
+import pickle
 import random
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny_data import mean_colour, png_bytes
 
-from hybrid.data.images import SUFFIXES, BadImage, decode_square, encode_png, probe
+from hybrid.data.images import SUFFIXES, BadImage, NotReadNow, decode_square, encode_png, probe
 
 
 def saved(folder: Path, image: Image.Image, name: str, **options: object) -> Path:
@@ -85,6 +87,16 @@ def test_exif_rotation(tmp_path: Path, name: str, orientation: int) -> None:
     assert mean_colour(square[1:6, 10:15]) == pytest.approx([0, 0, 255], abs=40)
     with Image.open(io.BytesIO(encode_png(path, 32))) as shown:
         assert np.abs(np.asarray(shown).astype(int) - np.asarray(upright)).mean() < 12
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp"])
+@pytest.mark.parametrize("exif", [b"garbage", b"MM\0\x2a\0\0"], ids=["garbage", "cut"])
+def test_a_sound_picture_with_malformed_exif_data_is_taken_as_it_is_stored(
+    tmp_path: Path, name: str, exif: bytes
+) -> None:
+    path = saved(tmp_path, red(), name, exif=b"Exif\0\0" + exif, dpi=(72, 72))
+    assert mean_colour(decode_square(path, 16)) == pytest.approx([255, 0, 0], abs=8)
+    assert encode_png(path, 16).startswith(b"\x89PNG")
 
 
 def test_stretched_to_the_square(tmp_path: Path) -> None:
@@ -183,3 +195,38 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
 
 def test_every_suffix_is_in_lower_case() -> None:
     assert all(suffix == suffix.lower() for suffix in SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_the_machine"),
+    [
+        (OSError(errno.EIO, "Input/output error"), True),
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (OSError(errno.ETIMEDOUT, "Connection timed out"), True),
+        (OSError(errno.EMFILE, "Too many open files"), True),
+        (MemoryError(), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (OSError(errno.ENOENT, "No such file or directory"), False),
+        (OSError(errno.EINVAL, "Invalid argument"), False),  # what seeking before the beginning says
+        (OSError("image file is truncated"), False),
+        (SyntaxError("broken PNG file"), False),
+    ],
+    ids=repr,
+)
+def test_trouble_of_the_machine_is_told_from_a_defect_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, is_of_the_machine: bool
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    path = saved(tmp_path, red(), "x.png")
+    monkeypatch.setattr(Image, "open", fail)
+    for read in (probe, lambda path: decode_square(path, 16)):
+        with pytest.raises(BadImage) as caught:
+            read(path)
+        assert isinstance(caught.value, NotReadNow) == is_of_the_machine
+
+
+def test_a_picture_that_could_not_be_read_crosses_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(NotReadNow(Path("x.png"), "Input/output error")))
+    assert (error.path, str(error)) == (Path("x.png"), "Input/output error")

@@ -1,5 +1,6 @@
 """JSON that every reader takes."""
 
+import io
 import json
 import math
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from hybrid.verbs import _show
-from workers.json_text import to_json
+from workers.json_text import escape_unprintable, to_json
 
 
 def strictly(text):
@@ -35,3 +36,14 @@ def test_scalars_of_numpy_and_torch_are_numbers():
 def test_verbs_that_ask_a_model_print_it(capsys):
     _show(list, {"images": [{"tags": [{"tag": "花", "score": math.inf}]}]}, json_output=True)
     assert strictly(capsys.readouterr().out) == {"images": [{"tags": [{"tag": "花", "score": None}]}]}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
+def test_what_an_output_cannot_hold_is_written_as_json_writes_it(monkeypatch, encoding):
+    """Python's own escapes of characters up to U+00FF and beyond U+FFFF are none of JSON's."""
+    output, plain = io.TextIOWrapper(io.BytesIO(), encoding=encoding), {"tag": "é, 花, 🐱, \udce9"}
+    monkeypatch.setattr("sys.stdout", output)
+    escape_unprintable()
+    print(to_json(plain), flush=True)
+    written = output.buffer.getvalue().decode(encoding)
+    assert strictly(written) == plain and ("é" in written) == (encoding != "ascii")

@@ -150,9 +150,11 @@ def test_a_loss_that_is_not_a_number_is_shown_and_not_drawn(training):
     assert training.losses.points == [3.25]
 
 
-def test_a_stopping_run_says_so(training):
+def test_a_stopping_run_says_so_and_speaks_of_no_ctrl_c_before(training):
+    """`hybrid stop` or SIGTERM may have stopped it."""
     training.state = "stopping"
-    assert "Ctrl-C again ends everything at once" in drawn(training)
+    text = drawn(training)
+    assert "a second Ctrl-C ends everything at once" in text and "Ctrl-C again" not in text
 
 
 def test_plain_lines_come_at_once_for_news_and_then_every_few_seconds(training, monkeypatch):
@@ -273,6 +275,14 @@ def test_what_a_terminal_cannot_show_is_written_as_escapes(training, monkeypatch
     console.print("Try next: 水")
     sent = terminal.sent().decode("iso-8859-1")
     assert "note: tag \\u6c34" in sent and "Try next: \\u6c34" in sent
+
+
+def test_the_object_at_the_end_is_written_with_escapes_too(monkeypatch):
+    terminal = Terminal("iso-8859-1")
+    monkeypatch.setattr("sys.stdout", terminal)
+    choose_console(json_output=True)
+    print(to_json({"run": "runs/水"}))
+    assert json.loads(terminal.sent()) == {"run": "runs/水"}
 
 
 def test_a_reader_that_left_is_an_error_and_not_the_end_of_the_process(monkeypatch):

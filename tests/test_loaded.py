@@ -220,6 +220,24 @@ def test_a_run_refuses_other_data_than_it_learned(run):
             (run.path.parent / "photos" / name).unlink(missing_ok=True)
 
 
+def test_a_run_refuses_other_data_before_it_prepares_them(run):
+    view, more = hybrid.load(run.path).view, run.path.parent / "photos" / "one more.png"
+    run.prepared_file.write_text(json.dumps({"fingerprint": view.fingerprint, "view": str(view.folder)}))
+    try:
+        assert hybrid.load(run.path).view.folder == view.folder
+        shutil.copy(run.path.parent / "photos" / "00.png", more)
+        more.with_suffix(".txt").write_text("red")
+        before = sorted((run.path.parent / "cache").glob("*/*"))
+        for use in (lambda: hybrid.load(run.path).evaluate(), lambda: hybrid.load(run.path).search("red")):
+            with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --data folder:"):
+                use()
+        assert sorted((run.path.parent / "cache").glob("*/*")) == before
+    finally:
+        run.prepared_file.unlink()
+        for path in (more, more.with_suffix(".txt")):
+            path.unlink(missing_ok=True)
+
+
 def test_an_index_of_other_data_is_refused(run):
     loaded = hybrid.load(run.path)
     index = loaded.index
@@ -264,6 +282,18 @@ def test_an_evaluation_leaves_alone_what_a_later_checkpoint_left(run, tmp_path, 
     assert contents_of(later) == before
     assert tables["test"]["step"] == 1 and loaded.index.step == 1
     assert "newer checkpoint than step 1" in caplog.text
+
+
+def test_an_evaluation_is_stored_beside_a_later_checkpoint_that_is_damaged(run, tmp_path, caplog):
+    """Whoever loads the run passes that one over, and would be sent to `hybrid evaluate` for ever."""
+    copy = RunDirectory(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    later = copy.checkpoints / "step-000000002"
+    shutil.copytree(copy.checkpoints / "step-000000001", later)
+    (later / "trunk.safetensors").write_bytes(b"cut short")
+    hybrid.load(copy.path).evaluate()
+    assert "newer checkpoint" not in caplog.text
+    assert copy.results()["test"]["step"] == 1 and hybrid.load(copy.path).search("red").hits
 
 
 def test_what_was_measured_is_not_lost_where_the_run_cannot_be_written(run, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_data import write_photos
 from torch.utils.data import DataLoader
 
@@ -65,6 +66,14 @@ def test_decoding_processes_change_nothing(encoded: View, processes: int) -> Non
     images = np.concatenate([images for _, images in parts])
     expected = [decode_square(encoded.pictures.root / encoded.names[item], SIZE) for item in some_order()]  # type: ignore[attr-defined]
     assert np.array_equal(images, np.stack(expected))
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_reading_leaves_torchs_generator_alone(encoded: View, processes: int) -> None:
+    """A checkpoint restores it; a resumed epoch begins to read once more than one that nobody stopped."""
+    before = torch.get_rng_state()
+    assert len(list(batches(encoded, some_order(), 8, processes))) == 5
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("processes", [0, 2])
@@ -155,17 +164,18 @@ def test_an_early_end_and_no_items(encoded: View, processes: int) -> None:
     assert list(batches(encoded, np.arange(0), 4, processes)) == []
 
 
-def test_a_signal_for_all_processes_leaves_reading_to_its_owner(encoded: View) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_for_all_processes_leaves_reading_to_its_owner(encoded: View, number: signal.Signals) -> None:
     """`systemctl stop`, say, signals everybody; the owner, which ignores that, is to save first."""
-    before, of_others = signal.signal(signal.SIGTERM, signal.SIG_IGN), multiprocessing.active_children()
+    before, of_others = signal.signal(number, signal.SIG_IGN), multiprocessing.active_children()
     try:
         stream = batches(encoded, np.arange(NUM_PHOTOS), 4, 1)
         read = [next(stream)]
         for child in set(multiprocessing.active_children()) - set(of_others):
-            subprocess.run(["kill", "-TERM", str(child.pid)], check=True)  # torch lets its own process end it
+            subprocess.run(["kill", f"-{number:d}", str(child.pid)], check=True)  # torch lets its own process end it
         read += stream
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
     assert sum(len(items) for items, _ in read) == NUM_PHOTOS
 
 

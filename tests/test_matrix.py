@@ -1,10 +1,14 @@
 """The tag matrix: what it starts with, what it refuses, how it is shared."""
 
+import gc
+import itertools
+import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from wide_cases import make_config, make_matrix
 
 from workers.counters import FRESH_ROWS, stream_key
 from workers.errors import DataError, MatrixMismatch
-from workers.fresh_rows import fill_rows
+from workers.fresh_rows import _BLOCK_ROWS, fill_rows
 from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix
 from workers.memory import SharedArrays
 from workers.objectives import UNSEEN_BIAS, log_probability_correction_N
@@ -54,15 +58,16 @@ def test_accumulators_start_at_zero():
     assert not matrix.tag_state_N4[:, [ROW_ACC, BIAS_ACC]].any()
 
 
-def test_bias_of_negative_sampling_says_no_information():
-    """With scores b alone, the expected gradient of every seen tag is 0: u(t) sigmoid(-b) = w q(t) sigmoid(b)."""
+@pytest.mark.parametrize("weight_N", [np.ones(5), np.array([0.1, 1.0, 2.0, 3.0, 0.5])], ids=["plain", "weighted"])
+def test_bias_of_negative_sampling_says_no_information(weight_N):
+    """With scores b alone, the expected gradient of every seen tag is 0: u(t) c(t) sigmoid(-b) = w q(t) sigmoid(b)."""
     config = make_config(negative_weight=16.0, alpha=0.5)
-    matrix = create(config)
+    matrix = create(config, marginal=MARGINAL * weight_N)
     seen = COUNTS > 0
     q_N = np.sqrt(COUNTS) / np.sqrt(COUNTS).sum()
     np.testing.assert_allclose(np.exp(matrix.log_q_N), q_N, rtol=1e-6)
     sigmoid_N = 1 / (1 + np.exp(-matrix.bias_N.astype(np.float64)))
-    pull, push = MARGINAL * (1 - sigmoid_N), 16 * q_N * sigmoid_N
+    pull, push = MARGINAL * weight_N * (1 - sigmoid_N), 16 * q_N * sigmoid_N
     np.testing.assert_allclose(pull[seen], push[seen], rtol=1e-5)
 
 
@@ -158,17 +163,34 @@ def test_attach_refuses_other_arrays():
 
 
 def num_descriptors():
+    gc.collect()  # what earlier tests left to it
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def memory_files():
+    gc.collect()
+    return sum("memfd" in str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink())
 
 
 @pytest.mark.parametrize("arguments", [{"marginal": MARGINAL[1:]}, {"seed": -1}, {"counts": np.zeros(5, np.int64)}])
 def test_a_matrix_that_cannot_be_made_leaves_no_descriptor(arguments):
-    def memory_files():
-        return sum("memfd" in str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink())
-
     before = memory_files()
     with pytest.raises((DataError, OverflowError)):
         create(make_config(), **arguments)
+    assert memory_files() == before
+
+
+@pytest.mark.parametrize(
+    "place", ["memory._collapse", "matrix.dim_of", "objectives.initial_bias_N", "matrix.fill_rows"]
+)
+def test_a_matrix_whose_making_is_interrupted_leaves_no_descriptor(place, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    before = memory_files()
+    monkeypatch.setattr(f"workers.{place}", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        create(make_config())
     assert memory_files() == before
 
 
@@ -181,12 +203,44 @@ def test_close_leaves_no_descriptor():
     assert num_descriptors() == before
 
 
+def test_a_closed_matrix_gives_its_memory_back_though_somebody_still_has_it():
+    matrix = create(make_config())
+    inode, counts = os.fstat(matrix.fd).st_ino, matrix.counts_N[2:4]
+
+    def is_mapped():
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return any("hybrid-matrix" in line and line.split()[4] == str(inode) for line in lines)
+
+    matrix.close()
+    assert counts.tolist() == [10, 5] and is_mapped()
+    for read in (lambda: matrix.rows(0, 1), lambda: matrix.bias_N, lambda: matrix.num_items):
+        with pytest.raises(MatrixMismatch, match="memory that was closed"):
+            read()
+    del counts
+    gc.collect()
+    assert not is_mapped()
+    assert (matrix.num_tags, matrix.dim, matrix.fd) == (5, 4, -1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64, np.float32])
+def test_counts_of_any_type_make_the_same_sampler(dtype):
+    """They do not fall with the tags' numbers here, so that they are sorted."""
+    expected, matrix = create(make_config()), create(make_config(), counts=COUNTS.astype(dtype))
+    assert expected.sampler_members.tolist() == [4, 0, 2, 3] == matrix.sampler_members.tolist()
+    np.testing.assert_array_equal(matrix.sampler_groups_G4, expected.sampler_groups_G4)
+    np.testing.assert_array_equal(matrix.counts_N, COUNTS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({"counts": np.ones(4, int)}, "counts"),
         ({"counts": np.array([1, 2, -1, 0, 0])}, "counts"),
         ({"counts": np.zeros(5, int)}, "counts"),
+        ({"counts": COUNTS / 40}, "whole numbers"),
+        ({"counts": np.array([np.nan, 1, 1, 1, 1])}, "whole numbers"),
+        ({"counts": np.full(5, 2**63, np.uint64)}, "whole numbers"),
+        ({"counts": np.array(["5"] * 5)}, "whole numbers"),
         ({"marginal": np.ones(4)}, "marginal"),
         ({"marginal": np.array([1, 1, -1.0, 1, 1])}, "marginal"),
         ({"marginal": np.array([1, 1, np.nan, 1, 1])}, "marginal"),
@@ -240,6 +294,15 @@ def test_rows_do_not_depend_on_the_number_of_threads(monkeypatch):
     assert filled[0].std() == pytest.approx(0.5, rel=0.02) and abs(filled[0].mean()) < 0.01
 
 
+def test_rows_are_drawn_by_as_many_threads_as_there_are_cores(monkeypatch):
+    num_cores = 12
+    monkeypatch.setattr("workers.fresh_rows.available_cores", lambda: num_cores)
+    all_at_work = threading.Barrier(num_cores, timeout=20)
+    rows_ND = np.zeros((num_cores * _BLOCK_ROWS, 4), np.float32)
+    fill_rows(rows_ND, 0.5, 7, lambda: all_at_work.wait() < 0)  # which is false, once all are there
+    assert rows_ND.all(axis=1).mean() > 0.99
+
+
 def test_a_matrix_filled_in_the_background_is_the_same_and_says_when(monkeypatch):
     config = make_config()
     expected = TagMatrix.create(20_000, 8, config=config, seed=3)
@@ -258,6 +321,15 @@ def test_a_matrix_filled_in_the_background_is_the_same_and_says_when(monkeypatch
     may_go_on.set()
     other.wait_filled(limit_s=60.0)
     np.testing.assert_array_equal(other.rows_ND, expected.rows_ND)
+
+
+def test_a_large_matrix_may_take_longer_to_fill(monkeypatch):
+    matrix, now_s = TagMatrix.allocate(5, 4, config=make_config()), itertools.count()
+    monkeypatch.setattr("workers.matrix.time", SimpleNamespace(monotonic=lambda: next(now_s), sleep=lambda s: None))
+    monkeypatch.setattr("workers.matrix._FILL_BYTES_PER_S", matrix.nbytes / 50)
+    with pytest.raises(MatrixMismatch, match="has not filled its rows within 60 s"):
+        matrix.wait_filled(limit_s=10.0)
+    assert next(now_s) > 60
 
 
 def test_a_filling_that_fails_is_told_at_once_and_by_its_cause(monkeypatch):

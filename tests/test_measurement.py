@@ -56,6 +56,8 @@ class Scripted:
         (AT_LEAST_1_5, [1.9] * 9, OK, "ambition"),
         (AT_LEAST_1_5, [1.5] * 9, OK, ""),
         (AT_LEAST_1_5, [1.4] * 9, SHORT, "93%"),
+        (AT_MOST_1_1, [0.99] * 3 + [1.05] * 6, NOT_MEASURED, "which cannot be"),
+        (AT_MOST_1_1, [0.99] * 2 + [1.05] * 7, OK, ""),
         (AT_MOST_1_1, [1.05] * 9, OK, ""),
         (AT_MOST_1_1, [1.02] * 9, OK, "ambition"),
         (AT_MOST_1_1, [1.2] * 9, SHORT, "92%"),

@@ -79,9 +79,35 @@ def test_arrays_outlive_close():
     view[:] = 9
     arrays.close()
     arrays.close()
+    with pytest.raises(MatrixMismatch, match="numbers lies in shared memory that was closed"):
+        arrays["numbers"]
     del arrays
     gc.collect()
     assert view.sum() == 27
+
+
+def test_the_descriptor_goes_with_arrays_that_nobody_closed():
+    arrays = SharedArrays.create(SPEC)
+    fd = arrays.fd
+    os.fstat(fd)
+    del arrays
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_a_number_that_another_file_has_got_meanwhile_is_not_closed_again(tmp_path):
+    arrays = SharedArrays.create(SPEC)
+    number = arrays.fd
+    arrays.close()
+    other = os.open(tmp_path, os.O_RDONLY)
+    taken = {other, os.dup2(other, number)}
+    arrays.close()
+    del arrays
+    gc.collect()
+    assert os.path.samestat(os.fstat(number), tmp_path.stat())
+    for fd in taken:
+        os.close(fd)
 
 
 def test_memory_is_given_back():

@@ -229,6 +229,14 @@ def test_features_are_copied_to_the_host_whatever_torchs_default_device_is(monke
     assert named["device"] == "cpu" and named["pin_memory"]
 
 
+def test_features_of_any_other_device_come_to_the_host_and_those_of_the_cpu_are_not_copied():
+    on_host = torch.randn(2, D)
+    source = SimpleNamespace(device=torch.device("xpu"), to=lambda *wanted: {("cpu", torch.float32): on_host}[wanted])
+    for features in (SimpleNamespace(detach=lambda: source), on_host):
+        departure = hybrid.pipeline._Departure(features)
+        assert departure.is_ready and departure.wait().ctypes.data == on_host.data_ptr()
+
+
 def test_gradients_on_the_cpu_are_not_copied():
     grad = torch.randn(5, D)
     assert hybrid.pipeline._beside(torch.zeros(5, D), grad) is grad
@@ -276,6 +284,36 @@ def test_a_loss_scale_reaches_the_trunk_alone():
     assert moved[0][0] == moved[1][0] and np.array_equal(moved[0][1], moved[1][1])
     for plain, scaled in zip(trunk.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(1024 * plain.grad, scaled.grad)
+
+
+@pytest.mark.parametrize(("is_enabled", "factor"), [(True, 65536.0), (False, 1.0)])
+def test_steps_of_a_grad_scaler_are_those_without_one(still_head, is_enabled, factor):
+    """Also where two calls make one step, each with half of the loss."""
+    torch.manual_seed(0)
+    trunk, batches = plain_trunk(), [(torch.randn(6, 3, SIDE, SIDE), [[b, b + 30] for b in range(6)])] * 2
+    start, twin, scaler = copy.deepcopy(trunk), copy.deepcopy(trunk), torch.amp.GradScaler("cpu", enabled=is_enabled)
+    for one, given in ((trunk, {"scaler": scaler}), (twin, {})):
+        optimizer, still_head.step = torch.optim.SGD(one.parameters(), lr=0.1), 3
+        for _ in range(2):
+            optimizer.zero_grad()
+            for images, tags in batches:
+                Pipeline(one, still_head).backward(images, tags, loss_scale=0.5, **given)
+            if given:
+                assert scaler.get_scale() == factor
+                scaler.step(optimizer)
+                scaler.update()
+            else:
+                optimizer.step()
+    for ours, theirs, first in zip(trunk.parameters(), twin.parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+        assert not torch.equal(ours, first)
+
+
+def test_a_grad_scaler_makes_its_scale_where_the_trunk_is(still_head):
+    asked = []
+    scaler = SimpleNamespace(scale=lambda one: asked.append(one.device.type) or torch.tensor(8.0))
+    pipeline = Pipeline(nn.Linear(2, D, device="meta"), still_head)
+    assert pipeline._scale_of(scaler, torch.ones(4, 2)) == 8.0 and asked == ["meta"]
 
 
 def test_the_callers_autocast_holds_unless_a_precision_is_given(still_head):

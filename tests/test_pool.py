@@ -160,6 +160,31 @@ def test_worker_that_does_not_leave_is_killed(
     assert _names(pool) == ["worker-0-1"]
 
 
+def test_worker_that_leaves_has_time_as_long_as_it_answers_what_it_holds(
+    pool: WorkerPool, matrix: TagMatrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.pool._LEAVE_LIMIT_S", -1.0)
+    pool.scale(2)
+    _be_ready(matrix)
+    pool.scale(1)
+    for _ in range(20):
+        matrix.worker_stats_WS[1, SERVED] += 1
+        assert pool.poll() == []
+    assert _poll_until_lost(pool, 1) == ["worker-1-1"]
+
+
+def test_worker_that_was_given_up_is_named_even_if_it_leaves_in_order(pool: WorkerPool, matrix: TagMatrix) -> None:
+    """It may have woken before the signal came; whoever waits for its name holds what it held."""
+    pool.scale(2)
+    _be_ready(matrix)
+    pool.scale(1)
+    (leaving,) = (worker for worker in pool.workers if worker.is_leaving)
+    pool.kill(leaving.name)
+    leaving.process.wait(LIMIT_S)
+    leaving.process.returncode = 0
+    assert pool.poll() == ["worker-1-1"]
+
+
 @pytest.mark.parametrize("num_workers", [0, -1, MAX_WORKERS + 1])
 def test_impossible_sizes_are_refused(pool: WorkerPool, matrix: TagMatrix, num_workers: int) -> None:
     with pytest.raises(ConfigError, match="workers = "):

@@ -364,6 +364,26 @@ def test_worker_that_does_not_get_ready_is_killed(stage: Stage) -> None:
     assert stage.register.killed == [peer.name]
 
 
+def test_worker_may_take_longer_to_get_ready_while_a_large_matrix_is_filled(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TagMatrix, "fill_limit_s", 200.0)
+    matrix, register = stage.matrix, stage.register
+    with (
+        private_endpoint() as endpoint,
+        contextlib.closing(
+            Router(endpoint, head=HEAD, matrix=matrix, membership=register, ring=stage.ring)
+        ) as stage.router,
+    ):
+        peer = stage.peer("worker-0-1")
+        peer.hello(matrix.fingerprint)
+        stage.hear(peer)
+        stage.pass_time(499.0)
+        assert register.killed == []
+        stage.pass_time(2.0)
+        assert register.killed == [peer.name]
+
+
 def test_trunk_that_was_busy_or_stopped_kills_nobody(stage: Stage) -> None:
     stage.worker()
     stage.router.submit([make_chunk()])

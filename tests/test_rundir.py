@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hybrid.metrics_log import MetricsLog, read_metrics
 from hybrid.rundir import RunDirectory, open_run
-from launch.config import RunConfig, TrainConfig
+from launch.config import DataConfig, RunConfig, TrainConfig
 from launch.run_argument import RUN
 from launch.runs import RunRecord, write_record
 from workers.disk import write_whole
@@ -44,6 +44,14 @@ def test_damaged_settings_are_a_typed_error(tmp_path):
     (run / "config.toml").write_text("worker = 3")
     with pytest.raises(ConfigError, match="workers"):
         RunDirectory(run).config()
+
+
+def test_settings_may_begin_with_the_mark_of_an_editor(tmp_path):
+    config = RunConfig(data=DataConfig(source="folder:/Fotos für später"))
+    run = make_run(tmp_path / "run", config)
+    text = tomli_w.dumps(to_plain(config))
+    (run / "config.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert RunDirectory(run).config() == config
 
 
 def test_runs_are_found_by_path_name_and_last(tmp_path, monkeypatch):
@@ -91,6 +99,16 @@ def test_the_advice_on_other_data_can_be_pasted_into_a_shell(tmp_path):
     run.check_data("folder:my photos", "a")
     with pytest.raises(RunError, match=r"hybrid train --data 'folder:my photos'$"):
         run.check_data("folder:my photos", "b")
+
+
+def test_other_data_are_told_by_the_name_of_their_view(tmp_path):
+    run = RunDirectory(tmp_path)
+    for content in (None, "{", '{"fingerprint": "a"}', '{"view": "/elsewhere/views/v"}'):
+        if content is not None:
+            run.prepared_file.write_text(content)
+        run.check_view("folder:x", "v")
+    with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --data folder:x$"):
+        run.check_view("folder:x", "w")
 
 
 @pytest.fixture

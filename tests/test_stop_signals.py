@@ -39,9 +39,11 @@ def test_a_signal_that_is_ignored_stays_ignored(number):
     assert signal.getsignal(number) is signal.SIG_IGN
 
 
-def test_a_second_ctrl_c_is_impatient():
+def test_a_second_ctrl_c_is_impatient_and_the_first_is_not_whoever_asked_before():
     with StopSignals() as signals:
-        signal.raise_signal(signal.SIGTERM)
-        assert not signals.impatient
+        signals.asked = True  # as `hybrid stop` does
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.raise_signal(number)
+            assert not signals.impatient
         signal.raise_signal(signal.SIGINT)
         assert signals.impatient

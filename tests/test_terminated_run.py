@@ -1,4 +1,4 @@
-"""SIGTERM for every process of a run at once, as systemd, Slurm and a shutdown send it: the run saves all the same."""
+"""A signal for every process of a run at once, as systemd, Slurm and a shutdown send it: the run saves all the same."""
 
 import contextlib
 import os
@@ -10,6 +10,7 @@ from shapes import LIMIT_S, start_hybrid, train_options, write_shapes
 from test_end_to_end import NUM_IMAGES, assert_nothing_is_left, last_state, wait_for_step
 
 import hybrid.supervised
+import launch.stop_signals
 from launch.runs import read_record
 
 
@@ -17,29 +18,31 @@ class Started(Exception):
     pass
 
 
-def test_the_trunk_leaves_sigterm_to_its_launcher(tmp_path, monkeypatch):
+def test_the_trunk_leaves_what_asks_to_stop_to_its_launcher(tmp_path, monkeypatch):
     def supervised(link, lifeline_fd):
         raise Started
 
     monkeypatch.setattr(hybrid.supervised, "_supervised", supervised)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in launch.stop_signals._SIGNALS}
     try:
         with pytest.raises(Started):
             hybrid.supervised.run_train(tmp_path, "", 0, 0)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.slow
-def test_a_signal_for_every_process_stops_the_run_in_order(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_for_every_process_stops_the_run_in_order(tmp_path, number):
     write_shapes(tmp_path / "shapes", NUM_IMAGES)
     launcher = start_hybrid(tmp_path, *train_options(tmp_path / "shapes", epochs=5000))
     try:
         run = wait_for_step(tmp_path, 2)
         for pid in processes_of(tmp_path):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, number)
         _, errors = launcher.communicate(timeout=LIMIT_S)
         assert launcher.returncode == 0, errors
         assert read_record(run).state == "stopped"

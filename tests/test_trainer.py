@@ -62,6 +62,18 @@ def test_what_a_step_tells_of_its_epoch_is_the_part_that_is_done(head):
     assert told == [0.25, 0.5, 0.75, 1.0, 1.25]
 
 
+def test_what_the_router_counts_is_in_the_log_of_metrics(head, monkeypatch):
+    counts = {"chunks_in_frames": 7, "replies_ignored": 8, "messages_ignored": 9, "workers_lost": 10}
+    trainer, written = make_trainer(head), {}
+    report = trainer.step(*make_batch())
+    for name, count in counts.items():
+        monkeypatch.setattr(head.router.counters, name, count)
+    supervision = SimpleNamespace(tell=lambda kind, **fields: None)
+    metrics = SimpleNamespace(write=lambda step, kind, values: written.update(values))
+    Reporter(trainer, head.router, supervision, metrics).add(report)
+    assert counts.items() <= written.items()
+
+
 @pytest.mark.parametrize(("on_device", "wait_s"), [({}, 0.0), ({"wait": 0.002, "forward": 1.0}, 0.002)])
 def test_a_card_waits_only_while_it_idles(head, on_device, wait_s):
     """The host waits for workers while the card computes what was queued before: that is no waiting of the trunk."""

@@ -73,6 +73,19 @@ def test_a_factory_of_the_users_own(factories):
     assert isinstance(trunk, nn.Module) and trunk(torch.randn(2, 3, 16, 16)).shape == (2, 8)
 
 
+def test_a_factory_in_the_working_directory_is_found_after_all_other_modules(tmp_path, monkeypatch):
+    (tmp_path / "trunk_from_here.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    before = list(sys.path)
+    try:
+        for _ in range(2):
+            build_trunk(TrunkConfig(factory="trunk_from_here:linear", dim=8), 16)
+    finally:
+        sys.modules.pop("trunk_from_here", None)
+    assert sys.path == [*before, str(tmp_path)]
+
+
 @pytest.mark.parametrize(
     ("factory", "told"),
     [

@@ -1,5 +1,6 @@
 """A view is what its settings say, counted by hand, and says when its files are damaged."""
 
+import errno
 import io
 import json
 import shutil
@@ -14,7 +15,7 @@ from tiny_data import png_bytes, write_photos
 
 from hybrid.augment import Augmentation
 from hybrid.data.images import BadImage, decode_square
-from hybrid.data.prepare import prepare, stored_size
+from hybrid.data.prepare import prepare, silent, stored_size
 from hybrid.data.splits import hash_fraction
 from hybrid.data.stats import stats
 from hybrid.data.view import View, checked_head_folder
@@ -102,7 +103,7 @@ def test_a_change_of_tags_decodes_no_picture_again(tmp_path: Path) -> None:
 def test_pictures_that_could_not_be_read_make_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path, size: int) -> np.ndarray:
         if path.name == "a010.png":
-            raise BadImage("does not fit in memory")
+            raise BadImage("broken")
         return decode_square(path, size)
 
     with monkeypatch.context() as patch:
@@ -111,6 +112,44 @@ def test_pictures_that_could_not_be_read_make_other_data(tmp_path: Path, monkeyp
     shutil.rmtree(tmp_path / "cache")
     view = prepared(tmp_path)
     assert len(view) == len(without) + 1 and view.fingerprint != without.fingerprint
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()], ids=["disk", "memory"])
+def test_trouble_of_the_machine_leaves_no_picture_out_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_stored: bool, error: Exception
+) -> None:
+    if not is_stored:
+        monkeypatch.setattr("hybrid.data.image_cache.MAX_BYTES", 0)
+    open_image = Image.open
+
+    def fail(path: Path, **options: object) -> Image.Image:
+        if Path(path).name == "a010.png":
+            raise error
+        return open_image(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", fail)
+        with pytest.raises(DataError, match=r"photos/a010\.png could not be read: .*: run again"):
+            prepared(tmp_path)
+    assert not list((tmp_path / "cache" / "images").glob("folder-*"))
+    assert "a010.png" in prepared(tmp_path).names
+
+
+def test_data_that_are_not_wanted_are_refused_before_any_are_read(tmp_path: Path) -> None:
+    view = prepared(tmp_path)
+    config = DataConfig(source=view.source, cache_dir=str(tmp_path / "cache"), image_size=12)
+
+    def refuse_others(name: str) -> None:
+        if name != view.folder.name:
+            raise LookupError(name)
+
+    assert prepare(config, silent, refuse_others).folder == view.folder
+    (tmp_path / "photos" / "a006.png").write_bytes(b"changed")
+    before = sorted((tmp_path / "cache").glob("*/*"))
+    with pytest.raises(LookupError):
+        prepare(config, silent, refuse_others)
+    assert sorted((tmp_path / "cache").glob("*/*")) == before
 
 
 @pytest.mark.parametrize("is_copy", [False, True])

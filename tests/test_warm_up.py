@@ -3,7 +3,11 @@
 import errno
 import fcntl
 import os
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,6 +33,7 @@ def test_first_one_compiles_alone(lock: Path) -> None:
 
 
 def test_others_load_together_when_it_is_done(lock: Path) -> None:
+    warm_up.warm_up_in_turn(lambda: None)
     with lock.open("a") as other:
         fcntl.flock(other, fcntl.LOCK_SH)
         seen = []
@@ -47,6 +52,38 @@ def test_one_that_dies_lets_the_next_one_compile(lock: Path) -> None:
     seen = []
     warm_up.warm_up_in_turn(lambda: seen.append(True))
     assert seen == [True]
+
+
+def test_of_two_that_wait_for_one_that_fails_one_compiles_and_the_other_loads(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though an earlier start has left its mark."""
+    warm_up.warm_up_in_turn(lambda: None)
+    both_wait, mine = threading.Barrier(3, timeout=60), threading.local()
+
+    def sleep(seconds: float) -> None:
+        if hasattr(mine, "has_waited"):
+            time.sleep(seconds)
+        else:
+            mine.has_waited = True
+            both_wait.wait()
+
+    monkeypatch.setattr(warm_up, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    seen: list[bool] = []
+    both: list[Future[None]] = []
+
+    def fail() -> None:
+        for _ in range(2):
+            both.append(threads.submit(warm_up.warm_up_in_turn, lambda: seen.append(_is_free(lock, fcntl.LOCK_SH))))
+        both_wait.wait()
+        raise MemoryError
+
+    with ThreadPoolExecutor(2) as threads:
+        with pytest.raises(MemoryError):
+            warm_up.warm_up_in_turn(fail)
+        for one in both:
+            one.result(timeout=60)
+    assert seen == [False, True]
 
 
 def test_one_that_hangs_is_not_waited_for_without_limit(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from workers.jit import kernel
 from workers.rows import dim_of, pack, row_dtype_of
 
 _BLOCK_ROWS = 4096  # drawn by one thread, one after the other
-_MAX_THREADS = 8
 _HALF_WIDTH_PER_DEVIATION = 3**0.5  # of a uniform distribution
 _TWO_31, _THIRTY_TWO = 2.0**31, np.uint64(32)
 
@@ -47,7 +46,7 @@ def fill_rows(
         if not is_float32:
             block_nS[:] = pack(drawn_nD, row_dtype)
 
-    with ThreadPoolExecutor(min(available_cores(), _MAX_THREADS), "fresh-rows") as threads:
+    with ThreadPoolExecutor(available_cores(), "fresh-rows") as threads:
         list(threads.map(fill, range(0, len(rows_NS), _BLOCK_ROWS)))
 
 

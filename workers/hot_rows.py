@@ -11,8 +11,11 @@ adds what they have become to the matrix at the end of the chunk:
 Nothing else changes: the optimizer sees single gradients, accumulators move with their rows, and without other workers
 the result is that of updating the row in place, but for rounding.
 
-Moves along gradients may be added like that, shrinking a row may not: each of the workers that hold a copy would take
-the whole excess off. So rows are not copied where decay or a bound on the norm shrinks them.
+Shrinking a row may not be added like that: each of the workers that hold a copy would take the whole excess off. So
+rows are not copied where decay or a bound on the norm shrinks them. Moves along gradients may, as long as a chunk takes
+off a small part of a row's error. W workers whose chunks each take off more than 2/W of it throw the row to the other
+side, and further: that needs a large rate, a tag in most examples, and chunks of many examples, since an example
+updates a row once. Adagrad's steps shrink until it ends; with SGD lower the rate, or `chunk_size`.
 
 Concurrency: what others add to a row meanwhile stays in it, and is seen by this worker from the next chunk on.
 

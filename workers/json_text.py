@@ -1,7 +1,10 @@
-"""JSON that every reader takes: numbers that JSON does not have become null."""
+"""JSON that every reader takes: numbers that it does not have are null, characters that an output lacks are escapes."""
 
+import codecs
+import io
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +17,20 @@ def to_json(value: Any, indent: int | None = None) -> str:
         '{"loss": null, "shares": [0.5, null]}'
     """
     return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def escape_unprintable() -> None:
+    """Have standard output write characters that its encoding lacks as JSON's escapes: no name or tag ends a verb."""
+    codecs.register_error("json-escapes", _escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="json-escapes")
+
+
+def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+    """`\\u82b1` for what cannot be written, as a handler of errors for `codecs`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _finite(value: Any) -> Any:

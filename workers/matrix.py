@@ -19,6 +19,7 @@ from workers import objectives
 from workers.config import HeadConfig
 from workers.errors import DataError, MatrixMismatch
 from workers.fresh_rows import fill_rows
+from workers.matrix_data import checked_counts_N, checked_marginal_N, checked_truth
 from workers.memory import ArraySpec, SharedArrays
 from workers.rows import dim_of, row_dtype_of, stored_form, unpack
 from workers.sampler import build_groups, sampling_probabilities
@@ -31,6 +32,7 @@ MAX_WORKERS = 256
 
 _LOOK_S = 0.005
 _FAILED = -1
+_FILL_BYTES_PER_S = 100e6  # less than a slow core draws
 
 
 class Sizes(NamedTuple):
@@ -63,21 +65,28 @@ def matrix_spec(sizes: Sizes) -> dict[str, ArraySpec]:
     }
 
 
+class _SharedArray:
+    """An array of `matrix_spec` as an attribute: looked up once, refused when the matrix is closed."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, matrix: "TagMatrix", owner: type) -> np.ndarray:
+        array = matrix.__dict__[self._name] = matrix.arrays[self._name]
+        return array
+
+
 class TagMatrix:
     """The wide head's parameters. Make one with `create` (the owner) or `attach` (a worker)."""
 
+    rows_NS, tag_state_N4, counts_N = _SharedArray(), _SharedArray(), _SharedArray()
+    sampler_groups_G4, sampler_members = _SharedArray(), _SharedArray()
+    item_offsets, item_tags = _SharedArray(), _SharedArray()
+    worker_stats_WS, applied_W = _SharedArray(), _SharedArray()
+
     def __init__(self, arrays: SharedArrays) -> None:
         self.arrays = arrays
-        self.rows_NS = arrays["rows_NS"]
-        self.tag_state_N4 = arrays["tag_state_N4"]
-        self.counts_N = arrays["counts_N"]
-        self.sampler_groups_G4 = arrays["sampler_groups_G4"]
-        self.sampler_members = arrays["sampler_members"]
-        self.item_offsets = arrays["item_offsets"]
-        self.item_tags = arrays["item_tags"]
-        self.worker_stats_WS, self.applied_W = arrays["worker_stats_WS"], arrays["applied_W"]
         self.num_tags, self.dim = len(self.rows_NS), dim_of(self.rows_NS)
-        self._is_filled_1 = arrays["is_filled"]
         self._fill_error: BaseException | None = None
         self._is_closing = threading.Event()
 
@@ -101,8 +110,9 @@ class TagMatrix:
             num_tags: N.
             dim: D, a multiple of 4; of 8 for bfloat16 rows.
             config: objective, alpha, weight of the negatives, type and scale of the rows.
-            counts: int [N], training count of each tag; None draws negatives uniformly.
-            marginal: float64 [N], probability of each tag in a positive draw; None: proportional to the counts.
+            counts: whole numbers [N], training count of each tag; None draws negatives uniformly.
+            marginal: float64 [N], expected weight of each tag among an example's positive terms: the probability of a
+                positive draw, times the tag's weight in the loss if it has one. None: proportional to the counts.
             item_offsets: int64 [I + 1], where each item's true tags start; None: chunks carry their true tags.
             item_tags: int32, the true tags of all items, ascending within each.
             seed: of the rows; equal seeds give equal rows.
@@ -113,19 +123,16 @@ class TagMatrix:
             DataError: counts, marginal or true tags do not fit.
             MemoryError: the machine cannot hold the matrix.
         """
-        marginal_N = None if marginal is None else _checked_marginal_N(marginal, num_tags)
+        marginal_N = None if marginal is None else checked_marginal_N(marginal, num_tags)
         matrix = cls.allocate(
             num_tags, dim, config=config, counts=counts, item_offsets=item_offsets, item_tags=item_tags
         )
-        if marginal_N is None:
-            marginal_N = matrix.counts_N / matrix.counts_N.sum()
-        matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
-        matrix.tag_state_N4[:, BIAS] = objectives.initial_bias_N(config, marginal_N, matrix.log_q_N)
+        rows_NS, is_filled_1 = matrix.rows_NS, matrix.arrays["is_filled"]  # filled, though it be closed meanwhile
 
         def fill() -> None:
-            fill_rows(matrix.rows_NS, config.init_scale / dim**0.5, seed, matrix._is_closing.is_set)
+            fill_rows(rows_NS, config.init_scale / dim**0.5, seed, matrix._is_closing.is_set)
             if not matrix._is_closing.is_set():
-                matrix.mark_filled()
+                is_filled_1[0] = 1
 
         def fill_or_tell() -> None:
             try:
@@ -133,14 +140,18 @@ class TagMatrix:
             except BaseException as e:  # noqa: BLE001 - raised in the thread that waits
                 _log.exception("the rows of the tag matrix could not be filled")
                 matrix._fill_error = e
-                matrix._is_filled_1[0] = _FAILED
+                is_filled_1[0] = _FAILED
 
-        if in_background:
-            threading.Thread(target=fill_or_tell, name="fill-rows", daemon=True).start()
-            return matrix
         try:
-            fill()
-        except BaseException:
+            if marginal_N is None:
+                marginal_N = matrix.counts_N / matrix.counts_N.sum()
+            matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
+            matrix.tag_state_N4[:, BIAS] = objectives.initial_bias_N(config, marginal_N, matrix.log_q_N)
+            if in_background:
+                threading.Thread(target=fill_or_tell, name="fill-rows", daemon=True).start()
+            else:
+                fill()
+        except BaseException:  # Ctrl-C, too, which may come at any time
             matrix.close()
             raise
         return matrix
@@ -159,19 +170,21 @@ class TagMatrix:
         """A matrix whose sampler and true tags are set while rows, biases and accumulators are still poison."""
         if num_tags < 1:
             raise DataError(f"a matrix of {num_tags} tags: at least one is needed")
-        counts_N = np.ones(num_tags, np.int64) if counts is None else np.asarray(counts)
-        if counts_N.shape != (num_tags,) or counts_N.min() < 0 or counts_N.max() < 1:
-            raise DataError(f"counts have shape {counts_N.shape}; expected ({num_tags},), not negative, one above 0")
-        offsets, tags = _checked_truth(item_offsets, item_tags, num_tags)
+        counts_N = checked_counts_N(counts, num_tags)
+        offsets, tags = checked_truth(item_offsets, item_tags, num_tags)
         q_N = sampling_probabilities(counts_N, config.alpha)
         groups_G4, members = build_groups(counts_N, q_N)
         sizes = Sizes(num_tags, dim, config.row_dtype, len(groups_G4), len(members), len(offsets) - 1, len(tags))
         matrix = cls(SharedArrays.create(matrix_spec(sizes)))
-        with np.errstate(divide="ignore"):
-            matrix.tag_state_N4[:, LOG_Q] = np.log(q_N)
-        matrix.sampler_groups_G4[:], matrix.sampler_members[:] = groups_G4, members
-        matrix.counts_N[:], matrix.item_offsets[:], matrix.item_tags[:] = counts_N, offsets, tags
-        matrix.worker_stats_WS[:] = matrix.applied_W[:] = matrix.arrays["is_filled"][:] = 0
+        try:
+            with np.errstate(divide="ignore"):
+                matrix.tag_state_N4[:, LOG_Q] = np.log(q_N)
+            matrix.sampler_groups_G4[:], matrix.sampler_members[:] = groups_G4, members
+            matrix.counts_N[:], matrix.item_offsets[:], matrix.item_tags[:] = counts_N, offsets, tags
+            matrix.worker_stats_WS[:] = matrix.applied_W[:] = matrix.arrays["is_filled"][:] = 0
+        except BaseException:
+            matrix.close()
+            raise
         return matrix
 
     @classmethod
@@ -237,18 +250,27 @@ class TagMatrix:
         """Bytes of all arrays."""
         return sum(spec.num_bytes for spec in self.arrays.spec.values())
 
+    @property
+    def fill_limit_s(self) -> float:
+        """What filling so much may take on a slow machine, seconds: more for whoever waits for it, beside its limit."""
+        return self.nbytes / _FILL_BYTES_PER_S
+
     def mark_filled(self) -> None:
         """Rows, biases and accumulators hold what they shall begin with: workers may use them."""
-        self._is_filled_1[0] = 1
+        self.arrays["is_filled"][0] = 1
 
     def wait_filled(self, limit_s: float) -> None:
         """Wait until `mark_filled` was called, in whichever process.
 
+        Args:
+            limit_s: for how long, beside `fill_limit_s`.
+
         Raises:
-            MatrixMismatch: it was not, within the limit, or filling failed.
+            MatrixMismatch: it was not, within the limit, or filling failed, or the matrix was closed.
         """
+        limit_s += self.fill_limit_s
         deadline = time.monotonic() + limit_s
-        while (state := self._is_filled_1[0]) != 1:
+        while (state := self.arrays["is_filled"][0]) != 1:
             if state == _FAILED:
                 why = f": {self._fill_error!r}" if self._fill_error else "; its own error says why"
                 raise MatrixMismatch(f"the owner of the tag matrix could not fill its rows{why}.") from self._fill_error
@@ -257,35 +279,11 @@ class TagMatrix:
             time.sleep(_LOOK_S)  # shared memory can only be looked at
 
     def close(self) -> None:
-        """Let go of the memory; arrays taken from it before stay valid. Idempotent."""
+        """Let go of the memory. Idempotent.
+
+        Arrays taken from it before stay valid, and keep it; those that are asked for later are a MatrixMismatch.
+        """
         self._is_closing.set()  # a thread that still fills rows ends with its present block
         self.arrays.close()
-
-
-def _checked_marginal_N(marginal: np.ndarray, num_tags: int) -> np.ndarray:
-    marginal_N = np.asarray(marginal, np.float64)
-    if marginal_N.shape != (num_tags,) or not (marginal_N.min() >= 0 and 0 < marginal_N.sum() < np.inf):
-        raise DataError(f"marginal has shape {marginal_N.shape}; expected ({num_tags},), not negative, sum above 0")
-    return marginal_N / marginal_N.sum()
-
-
-def _checked_truth(offsets: np.ndarray | None, tags: np.ndarray | None, num_tags: int) -> tuple[np.ndarray, np.ndarray]:
-    if offsets is None or tags is None:
-        if offsets is not None or tags is not None:
-            raise DataError("item_offsets and item_tags belong together: give both or none")
-        return np.zeros(1, np.int64), np.zeros(0, np.int32)
-    if (
-        offsets.ndim != 1
-        or not len(offsets)
-        or offsets[0] != 0
-        or offsets[-1] != len(tags)
-        or (np.diff(offsets) < 0).any()
-    ):
-        raise DataError(f"item_offsets must rise from 0 to {len(tags)}, the length of item_tags")
-    if len(tags):
-        if tags.min() < 0 or tags.max() >= num_tags:
-            raise DataError(f"item_tags range from {tags.min()} to {tags.max()}, but there are {num_tags} tags")
-        falls = np.flatnonzero(tags[1:] <= tags[:-1]) + 1
-        if len(np.setdiff1d(falls, offsets, assume_unique=False)):
-            raise DataError("item_tags must ascend within each item, each tag once")
-    return offsets, tags
+        for name in self.arrays.spec:
+            self.__dict__.pop(name, None)

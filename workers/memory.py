@@ -57,14 +57,27 @@ class ArraySpec(NamedTuple):
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
+class _Descriptor:
+    """A file descriptor that is closed once: by `close`, or when nobody has this object any more."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.close = weakref.finalize(self, os.close, number)
+        self.close.atexit = False  # the kernel does it
+
+    @property
+    def number(self) -> int:
+        return self._number if self.close.alive else -1
+
+
 class SharedArrays:
     """Named arrays in shared memory: `arrays["rows_NS"]`. Make one with `create` or `attach`.
 
     Concurrency: nothing is locked. Whoever writes must keep the invariant of that array, see `workers.matrix`.
     """
 
-    def __init__(self, fd: int, buffer: np.ndarray, header: dict[str, Any], huge_pages: str) -> None:
-        self.fd = fd
+    def __init__(self, descriptor: _Descriptor, buffer: np.ndarray, header: dict[str, Any], huge_pages: str) -> None:
+        self._descriptor = descriptor
         self.identity: str = header["identity"]
         """A random name given at creation, equal in every process that maps this memory."""
         self.huge_pages = huge_pages
@@ -98,24 +111,27 @@ class SharedArrays:
                 f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
                 "use fewer tags or a smaller dim"
             )
-        fd, is_file = _anonymous_file()
+        descriptor, is_file = _anonymous_file()
         try:
-            os.ftruncate(fd, num_bytes)
-            buffer = _map(fd, num_bytes)
+            os.ftruncate(descriptor.number, num_bytes)
+            buffer = _map(descriptor.number, num_bytes)
             huge_pages = f"ordinary pages, {'those of a temporary file' if is_file else 'taken as they are used'}"
             if reserve and not is_file:
                 huge_pages = _collapse(buffer)  # before the next, or pages that are there would be copied
             if reserve or is_file:
-                os.posix_fallocate(fd, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
+                os.posix_fallocate(descriptor.number, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
+            if reserve:
+                buffer[HEADER_BYTES:] = POISON_BYTE
+            buffer[: _PREFIX.size + len(packed)] = np.frombuffer(
+                _PREFIX.pack(_MAGIC, _VERSION, len(packed)) + packed, np.uint8
+            )
+            return cls(descriptor, buffer, header, huge_pages)
         except OSError as e:
-            os.close(fd)
+            descriptor.close()
             raise MemoryError(f"cannot allocate {num_bytes / 2**30:.2f} GiB of shared memory: {e}") from e
-        if reserve:
-            buffer[HEADER_BYTES:] = POISON_BYTE
-        buffer[: _PREFIX.size + len(packed)] = np.frombuffer(
-            _PREFIX.pack(_MAGIC, _VERSION, len(packed)) + packed, np.uint8
-        )
-        return cls(fd, buffer, header, huge_pages)
+        except BaseException:  # Ctrl-C: many gigabytes take seconds
+            descriptor.close()
+            raise
 
     @classmethod
     def attach(cls, fd: int) -> "SharedArrays":
@@ -129,22 +145,33 @@ class SharedArrays:
         except OSError as e:
             raise MatrixMismatch(f"file descriptor {fd} is not open: {e}; pass the one that the owner created") from e
         header = _read_header(fd, num_bytes)
-        own_fd = os.dup(fd)
+        descriptor = _Descriptor(os.dup(fd))
         try:
-            return cls(own_fd, _map(own_fd, num_bytes), header, "mapped as its owner made it")
+            return cls(descriptor, _map(descriptor.number, num_bytes), header, "mapped as its owner made it")
         except OSError as e:
-            os.close(own_fd)
+            descriptor.close()
             raise MatrixMismatch(f"cannot map {num_bytes} bytes of shared memory: {e}") from e
 
+    @property
+    def fd(self) -> int:
+        """The descriptor, for children to inherit while these arrays are there; -1 when they are closed."""
+        return self._descriptor.number
+
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._arrays[name]
+        try:
+            return self._arrays[name]
+        except KeyError:
+            if self.fd >= 0:
+                raise
+            raise MatrixMismatch(f"{name} lies in shared memory that was closed: read it before `close`.") from None
 
     def close(self) -> None:
-        """Close the descriptor; memory is unmapped once the last array on it is gone. Idempotent."""
+        """Close the descriptor; memory is unmapped once the last array on it is gone. Idempotent.
+
+        Arrays that nobody closes are closed when nobody has this object any more.
+        """
         self._arrays = {}
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self._descriptor.close()
 
 
 class _Mapping:
@@ -171,16 +198,16 @@ _MFD_NOEXEC_SEAL = 0x8
 _WITHOUT_MEMFD = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL)
 
 
-def _anonymous_file() -> tuple[int, bool]:
+def _anonymous_file() -> tuple[_Descriptor, bool]:
     """A descriptor of memory, or of a file without a name where the kernel has none; which of them it is."""
     for flags in (os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL, os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else ():
         try:
-            return os.memfd_create("hybrid-matrix", flags), False
+            return _Descriptor(os.memfd_create("hybrid-matrix", flags)), False
         except OSError as e:
             if e.errno not in _WITHOUT_MEMFD:
                 raise MemoryError(f"the system gives no shared memory: {e}") from e
     with tempfile.TemporaryFile(prefix="hybrid-matrix-") as file:  # has no name on Linux
-        return os.dup(file.fileno()), True
+        return _Descriptor(os.dup(file.fileno())), True
 
 
 def _map(fd: int, num_bytes: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from workers.arithmetic import exp_of_negative, greater, log1p_of_unit, magnitud
 from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, HeadConfig
 from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
+from workers.tag_weights import weights_above_zero
 from workers.vectors import fma, load_front, store_front, total, zeros
 from workers.vectors_uncompiled import BLOCK
 
@@ -38,8 +39,9 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 def initial_bias_N(config: HeadConfig, marginal_N: np.ndarray, log_q_N: np.ndarray) -> np.ndarray:
     """The bias at which scores say "no information": the optimum when tags do not depend on the image. float32 [N].
 
-    Negative sampling: log u - log q - log w, with u the marginal of the positive draws. Sampled softmax: log u.
-    Source: Levy and Goldberg (2014), section 3.1, with separate weight w and distribution q of the negatives.
+    Negative sampling: log u - log q - log w, with u the expected weight of a tag among an example's positive terms:
+    where all weigh 1, the marginal of the positive draws. Sampled softmax: log u. Source: Levy and Goldberg (2014),
+    section 3.1, with separate weight w and distribution q of the negatives.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         bias_N = np.log(np.asarray(marginal_N, np.float64))
@@ -54,18 +56,14 @@ def log_probability_correction_N(
     """What added to a score gives log p(t|x), up to a constant of the image: float32 [N], -inf for tags never seen.
 
     Negative sampling: log q + log w. Sampled softmax: 0. A weight of the positives' loss counts as so many more draws
-    of that tag, so its logarithm is taken off.
-
-    A weight of 0, of a tag that every item carries, stands for 1/n, n being the largest count: less than any rarer tag
-    weighs by inverse frequency (log(n/c) > 1/n), and still finite. Such a tag is not learned, as no draw of it is
-    ever a negative; what ranks it high is that everything carries it.
+    of that tag, so its logarithm is taken off; a weight of 0 is what `weights_above_zero` says, as in the marginal from
+    which the bias started.
     """
     correction_N = np.zeros(len(counts_N), np.float64)
     if config.objective == "negative-sampling":
         correction_N += np.asarray(log_q_N, np.float64) + math.log(config.negative_weight)
     if loss_weight_N is not None:
-        least = 1 / max(np.max(counts_N, initial=1), 1)
-        correction_N -= np.log(np.where(loss_weight_N > 0, loss_weight_N, least).astype(np.float64))
+        correction_N -= np.log(weights_above_zero(loss_weight_N, counts_N))
     return np.where(counts_N > 0, correction_N, -np.inf).astype(np.float32)
 
 

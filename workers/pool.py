@@ -8,8 +8,9 @@
     close()                  ->  SIGTERM, a while, SIGKILL
 
 The owner of the pool need not be the trunk: names are all that they exchange. A worker that leaves exits by itself when
-the router let it go; if it does not within `_LEAVE_LIMIT_S` it is killed, and `poll` names it like any other loss. One
-that is still starting holds no chunk: it is ended at once, so that it takes no time from those that stay.
+the router let it go; if it has neither left nor served anything for `_LEAVE_LIMIT_S` it is killed, and `poll` names it
+like any other loss. One that is still starting holds no chunk: it is ended at once, so that it takes no time from those
+that stay.
 """
 
 import collections
@@ -22,12 +23,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from workers.errors import WorkerLost
 from workers.lifeline import TERMINATED_STATUS, Lifeline
 from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.pooled_worker import PooledWorker
 from workers.ring import Ring, check_reach
 from workers.settings import check
 from workers.trace import TraceWindow
@@ -42,34 +43,6 @@ _FRUITLESS_DEATHS = 4  # and one more per worker
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class PooledWorker:
-    """One worker process as its owner sees it."""
-
-    name: str
-    index: int
-    process: subprocess.Popen[bytes]
-    log: WorkerLog
-    earlier_warm_up_ns: int
-    """WARM_UP_NS of its place when it was started: another value later means that this worker has its kernels."""
-    leaves_before_s: float | None = None
-    """Of a worker that was scaled away: when it is killed if it is still there, by `time.monotonic()`."""
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self.process.pid
-
-    @property
-    def is_leaving(self) -> bool:
-        """Scaled away: not replaced when it exits."""
-        return self.leaves_before_s is not None
-
-    def is_starting(self, matrix: TagMatrix) -> bool:
-        """Whether its kernels are not there yet, so that it was sent no chunk."""
-        return int(matrix.worker_stats_WS[self.index, WARM_UP_NS]) == self.earlier_warm_up_ns
 
 
 class WorkerPool:
@@ -149,6 +122,7 @@ class WorkerPool:
     def kill(self, name: str) -> None:
         """SIGKILL this worker; `poll` will name it. Names that are not there any more are ignored."""
         if name in self._workers:
+            self._workers[name].is_given_up = True
             self._workers[name].process.kill()
 
     def scale(self, num_workers: int) -> list[str]:
@@ -242,7 +216,8 @@ class WorkerPool:
         worker.log.close()
         if worker.is_leaving:
             was_terminated = status in (-signal.SIGTERM, TERMINATED_STATUS)
-            return status == 0 or (was_terminated and worker.is_starting(self._matrix))
+            is_orderly = status == 0 or (was_terminated and worker.is_starting(self._matrix))
+            return is_orderly and not worker.is_given_up
         said = f", and said:\n{last_words}" if last_words else ""
         _log.warning("worker %s (process %d) ended with status %d%s", worker.name, worker.pid, status, said)
         self._check_hope(worker.name, status, last_words)
@@ -279,8 +254,12 @@ class WorkerPool:
         return int(self._matrix.worker_stats_WS[:, SERVED].sum())
 
     def _kill_if_late(self, worker: PooledWorker) -> None:
-        if worker.leaves_before_s is not None and time.monotonic() > worker.leaves_before_s:
-            _log.warning("worker %s did not leave within %.0f s, and is killed", worker.name, _LEAVE_LIMIT_S)
+        now_s, num_served = time.monotonic(), int(self._matrix.worker_stats_WS[worker.index, SERVED])
+        if worker.leaves_before_s is None or num_served != worker.num_served:  # it stays, or answers what it holds
+            worker.num_served = num_served
+            worker.leaves_before_s = None if worker.leaves_before_s is None else now_s + _LEAVE_LIMIT_S
+        elif now_s > worker.leaves_before_s:
+            _log.warning("worker %s has not left for %.0f s, and is killed", worker.name, _LEAVE_LIMIT_S)
             worker.process.kill()
             worker.leaves_before_s = math.inf  # once; it may take its time to die
 

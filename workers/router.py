@@ -44,7 +44,8 @@ class Router:
         heartbeat_s: how often an idle worker says that it lives.
         silence_s: a worker that holds chunks and answers none for so long, and for what the largest of them may take
             (`workers.flights.longest_s`), or that is idle without a heartbeat for so long, is killed.
-        start_limit_s: the same for the time from HELLO to READY, when kernels may have to be compiled.
+        start_limit_s: the same for the time from HELLO to READY, when kernels may have to be compiled, and beside
+            that what filling the matrix may take (`TagMatrix.fill_limit_s`).
 
     Raises:
         ConfigError: a ring at an endpoint that is not `ipc://`.
@@ -66,7 +67,7 @@ class Router:
         check(silence_s >= 3 * heartbeat_s, "silence_s", silence_s, f"at least three heartbeats of {heartbeat_s} s")
         check_reach(ring, endpoint)
         self._matrix, self._membership, self._ring = matrix, membership, ring
-        self._silence_s, self._start_limit_s = silence_s, start_limit_s
+        self._silence_s, self._start_limit_s = silence_s, start_limit_s + matrix.fill_limit_s
         self._welcome = encode(Message("WELCOME", {"head": to_plain(head), "heartbeat_s": heartbeat_s}))
         self.counters = RouterCounters()
         self._peers = Peers()

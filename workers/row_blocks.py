@@ -11,7 +11,8 @@ what is left. D and the widths are constants where these functions are inlined: 
     bound       row <- row min(1, max_norm / |row|)
 
 `keep` is 1 less the decay. A row written with move 0 and keep 1 keeps its values, but what another worker wrote
-meanwhile is lost; so callers leave out rows that are not to move.
+meanwhile is lost; so callers leave out rows that are not to move, but for the rare ones that it would cost time to look
+for (`workers.kernel_private`).
 
 Concurrency: a row may be written by others meanwhile (Hogwild). Values are loaded and stored by vectors, so that a row
 may mix two writers' values, but each value is one that some writer made.

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,12 +10,15 @@ from workers.jit import cache_directory
 
 _TURN_LIMIT_S = 120.0
 _LOOK_S = 0.05
+_UNDONE_BYTES, _DONE_BYTES = 0, 1
+"""Size of the lock file: whether whoever had it alone last has compiled. A size without content needs no disk."""
 
 
 def warm_up_in_turn(warm_up: Callable[[], None]) -> None:
     """Run `warm_up`, which compiles or loads kernels: one process first, all others together when it is done.
 
-    With a full cache the first takes a fraction of a second. The limit is for a first one that hangs: then we compile.
+    If the first one dies another takes its place, and the others go on waiting. With a full cache the first takes a
+    fraction of a second. The limit is for a first one that hangs: then we compile.
     """
     with _turn():
         warm_up()
@@ -32,11 +36,32 @@ def _turn() -> Iterator[None]:
         yield
         return
     with file:  # closing it, and dying, unlock it
-        deadline = time.monotonic() + _TURN_LIMIT_S
-        if not _lock(file.fileno(), fcntl.LOCK_EX):
-            while not _lock(file.fileno(), fcntl.LOCK_SH) and time.monotonic() < deadline:
-                time.sleep(_LOOK_S)
+        is_first = _await_turn(file.fileno())
+        if is_first:
+            _note(file.fileno(), _UNDONE_BYTES)
         yield
+        if is_first:
+            _note(file.fileno(), _DONE_BYTES)
+
+
+def _await_turn(fd: int) -> bool:
+    """Wait for the lock, alone if nobody has compiled since we came, else with others; whether alone."""
+    deadline = time.monotonic() + _TURN_LIMIT_S
+    if _lock(fd, fcntl.LOCK_EX):
+        return True
+    while time.monotonic() < deadline:
+        if _lock(fd, fcntl.LOCK_SH):
+            if os.fstat(fd).st_size == _DONE_BYTES:
+                return False
+            if _lock(fd, fcntl.LOCK_EX):  # the one before us died; if this fails the shared lock is gone, too
+                return True
+        time.sleep(_LOOK_S)
+    return False
+
+
+def _note(fd: int, num_bytes: int) -> None:
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, num_bytes)
 
 
 def _lock(fd: int, kind: int) -> bool:

@@ -23,7 +23,7 @@ from workers.warm_up import warm_up_in_turn
 from workers.worker_trace import WorkerTrace
 
 _WELCOME_PATIENCE_S = 1.0
-_FILL_LIMIT_S = 300.0
+_FILL_LIMIT_S = 300.0  # beside `TagMatrix.fill_limit_s`
 _MIN_HEARTBEAT_S, _MAX_HEARTBEAT_S = 0.05, 60.0
 
 _NOWHERE: tuple[Room | None, Answer | None] = (None, None)

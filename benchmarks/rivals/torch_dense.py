@@ -15,7 +15,7 @@ from benchmarks.id_streams import POSITIVES, make_stream
 from benchmarks.rivals.forms import ALL_LOGITS, STEPPED_CHUNKS
 from benchmarks.rivals.same_start import LEARNING_RATE
 from benchmarks.rivals.start_tensors import fill_rows, random_features
-from benchmarks.rivals.tuned_memory import tune_memory
+from benchmarks.rivals.tuned_memory import LARGEST_KEPT_BYTES, tune_memory
 
 CHUNK_TAGS = 4096
 _BATCHES = 8
@@ -29,7 +29,10 @@ def prepare(settings: dict[str, Any]) -> Prepared:
         settings: `num_tags`, `dim`, `batch`, `threads`; `form`: `ALL_LOGITS`, `CHUNKS` or `STEPPED_CHUNKS` of `forms`;
             `optimizer`: `sgd` or `adagrad`, of the first two; `units` that a step counts for.
     """
-    tune_memory()
+    if settings["form"] == ALL_LOGITS:
+        tune_memory(LARGEST_KEPT_BYTES)  # logits, targets and gradients have a gigabyte each at a million tags
+    else:
+        tune_memory()
     torch.set_num_threads(settings["threads"])
     features_BD = random_features(settings["batch"], settings["dim"])
     learn = _learner(settings)

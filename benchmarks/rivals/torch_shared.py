@@ -24,19 +24,21 @@ def prepare(settings: dict[str, Any]) -> Prepared:
     """A unit is a pair of an example and a tag of its own or a shared one; ids are made in advance. Nothing is masked.
 
     Args:
-        settings: `num_tags`, `dim`, `negatives`; `form`: `AUTOGRAD` or `BY_HAND` of `forms`.
+        settings: `num_tags`, `dim`, `negatives`; `form`: `AUTOGRAD` or `BY_HAND` of `forms`; `batch` and `positives`
+            where they are not those of the suite.
     """
     tune_memory()
     torch.set_num_threads(1)
     num_tags, K = settings["num_tags"], settings["negatives"]
-    rows_ND, features_BD = random_rows(num_tags, settings["dim"]), random_features(BATCH, settings["dim"])
+    B, P = settings.get("batch", BATCH), settings.get("positives", POSITIVES)
+    rows_ND, features_BD = random_rows(num_tags, settings["dim"]), random_features(B, settings["dim"])
     learn: Callable[[Tensor, Tensor, Tensor], Tensor]
     learn = Autograd(rows_ND) if settings["form"] == AUTOGRAD else ByHand(rows_ND)
-    batches = itertools.cycle(make_batches(num_tags, BATCH, POSITIVES, K))
+    batches = itertools.cycle(make_batches(num_tags, B, P, K))
 
     def step() -> float:
         learn(features_BD, *next(batches))
-        return float(BATCH * (POSITIVES + K))
+        return float(B * (P + K))
 
     step()
     return Prepared(step, {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()})
@@ -65,7 +67,7 @@ class Autograd:
         scores_BP = torch.bmm(self.rows(pos_BP), features[:, :, None])[:, :, 0]
         scores_BK = features @ self.rows(neg_K).T
         self.optimizer.zero_grad(set_to_none=True)
-        (F.softplus(-scores_BP).sum() / POSITIVES + F.softplus(scores_BK).sum() / len(neg_K)).backward()
+        (F.softplus(-scores_BP).sum() / scores_BP.shape[1] + F.softplus(scores_BK).sum() / len(neg_K)).backward()
         self.optimizer.step()
         assert features.grad is not None, "the loss depends on the features"
         return features.grad

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hybrid.data.cache import Progress
+from hybrid.data.images import is_trouble_of_the_machine, not_read_now
 from hybrid.data.listing import without_suffix
 
 _END_BYTES = 4096
@@ -23,6 +24,9 @@ def split_keys(root: Path, names: Sequence[str], progress: Progress) -> list[str
         root: folder of the pictures.
         names: paths below it.
         progress: told how many files were looked at.
+
+    Raises:
+        DataError: a file could not be read for trouble of the machine, not of the file.
     """
     first: dict[str, str] = {}
 
@@ -60,8 +64,9 @@ def _put(alike: dict[object, list[str]], look: Callable[[Path], object], path: P
     """Put a name to those that look the same; a file that cannot be read is no copy, decoding says what is wrong."""
     try:
         alike.setdefault(look(path), []).append(name)
-    except (OSError, ValueError):
-        return
+    except (OSError, ValueError) as e:
+        if is_trouble_of_the_machine(e):
+            raise not_read_now(path, e) from e
 
 
 def _size(path: Path) -> int:

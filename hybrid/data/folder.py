@@ -6,6 +6,7 @@ from pathlib import Path
 from hybrid.data.cache import Progress
 from hybrid.data.collection import Collection
 from hybrid.data.copies import split_keys
+from hybrid.data.images import is_trouble_of_the_machine, not_read_now
 from hybrid.data.listing import MANIFEST, Listing, listed_picture, manifest_lines, without_suffix
 from hybrid.data.ragged import Ragged
 from hybrid.data.vocabulary import normalise_tag
@@ -22,7 +23,12 @@ _MAX_SIDECAR_BYTES = 4 * 2**20
 
 
 def build_folder(target: Path, listing: Listing, progress: Progress) -> None:
-    """Write the collection of a folder into `target`."""
+    """Write the collection of a folder into `target`.
+
+    Raises:
+        DataError: a file could not be read for trouble of the machine, not of the file; or no line of the manifest has
+            a tab.
+    """
     found = Findings()
     found.skipped[UNREAD] = listing.unread
     if listing.manifest:
@@ -116,6 +122,8 @@ def _read_sidecars(listing: Listing, name: str, found: Findings) -> None:
             text = _read_text(listing.root / sidecar)
             tags = _parse_text(text) if sidecar.lower().endswith(".txt") else _parse_json(text)
         except (OSError, ValueError, RecursionError) as e:
+            if is_trouble_of_the_machine(e):
+                raise not_read_now(listing.root / sidecar, e) from e
             found.skip(BAD_TAGS, name, f"{sidecar}: {e}")
             continue
         if tags is None:

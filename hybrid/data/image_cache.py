@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.data.cache import Progress
-from hybrid.data.images import BadImage
+from hybrid.data.images import BadImage, NotReadNow, not_read_now
 from hybrid.data.pictures import Pictures
 from hybrid.data.pool import run_in_processes
 from hybrid.data.store import IMAGES_FILE
@@ -31,6 +31,9 @@ def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path,
     """Write `images.npy` (uint8 `[R, S, S, C]`, row r is picture `numbers[r]`) and `bad.json` (row -> why).
 
     Concurrency: each process writes rows of its own through a shared mapping. Rows of bad pictures stay 0.
+
+    Raises:
+        DataError: a picture could not be read for trouble of the machine, not of its file.
     """
     path = folder / IMAGES_FILE
     _allocate(path, (len(numbers), size, size, pictures.channels))
@@ -41,7 +44,7 @@ def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path,
 def probe_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: Progress) -> None:
     """For sets too large to store: look at every file's header, write `bad.json` (row -> why) into `folder`.
 
-    Signature as `decode_all`; what only decoding reveals is found out while training reads.
+    Signature and errors as `decode_all`; what only decoding reveals is found out while training reads.
     """
     work = partial(_probe_rows, pictures, numbers)
     _visit(work, len(numbers), _PICTURES_PER_PROBE, folder, partial(progress, "looking at pictures"))
@@ -82,20 +85,24 @@ def _decode_rows(
     pictures: Pictures, numbers: np.ndarray, size: int, path: Path, rows: range
 ) -> tuple[range, dict[int, str]]:
     images = np.lib.format.open_memmap(path, mode="r+")
-    bad = {}
-    for row in rows:
-        try:
-            images[row] = pictures.square(int(numbers[row]), size)
-        except BadImage as e:
-            bad[row] = str(e)
-    return rows, bad
+
+    def decode(row: int) -> None:
+        images[row] = pictures.square(int(numbers[row]), size)
+
+    return rows, _bad_rows(decode, rows)
 
 
 def _probe_rows(pictures: Pictures, numbers: np.ndarray, rows: range) -> tuple[range, dict[int, str]]:
+    return rows, _bad_rows(lambda row: pictures.probe(int(numbers[row])), rows)
+
+
+def _bad_rows(look: Callable[[int], None], rows: range) -> dict[int, str]:
     bad = {}
     for row in rows:
         try:
-            pictures.probe(int(numbers[row]))
+            look(row)
+        except NotReadNow as e:
+            raise not_read_now(e.path, e) from e
         except BadImage as e:
             bad[row] = str(e)
-    return rows, bad
+    return bad

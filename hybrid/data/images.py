@@ -1,5 +1,6 @@
 """Picture files of any kind, decoded with distrust."""
 
+import errno
 import io
 import stat
 import warnings
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
+
+from workers.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 2**26
@@ -29,10 +32,52 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture upright, by its EXIF orientation."""
+_OF_THE_FILE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EINVAL,
+        errno.EOVERFLOW,
+    }
+)
+"""What the system says of a file that is missing, or locked, or in which a decoder looks for what no file can hold."""
 
 
 class BadImage(Exception):
     """A picture that cannot be used; the message says why, the caller knows which."""
+
+
+class NotReadNow(BadImage):
+    """A picture that the machine could not read, of which nothing bad is known: the next time it may be fine."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+def is_trouble_of_the_machine(error: Exception) -> bool:
+    """Whether reading failed for what has nothing to do with the file: a disk or share in trouble, no memory.
+
+    The errors that Pillow itself raises about files that it cannot decode have no number of the system's.
+    """
+    if isinstance(error, OSError):
+        return error.errno is not None and error.errno not in _OF_THE_FILE
+    return isinstance(error, MemoryError)
+
+
+def not_read_now(path: Path, why: object) -> DataError:
+    """What ends a preparation which would otherwise leave out, from then on, a file that may be sound."""
+    return DataError(
+        f"{path} could not be read: {why}. Nothing is known to be wrong with the file itself, so it is not left out: "
+        "run again. If that does not help, take it out of the data."
+    )
 
 
 def decode_square(path: Path, size: int) -> np.ndarray:
@@ -42,7 +87,8 @@ def decode_square(path: Path, size: int) -> np.ndarray:
     JPEG files are decoded at the smallest of their built-in scales that is at least twice as large.
 
     Raises:
-        BadImage: missing, empty, broken, cut short, gigantic, or no picture at all.
+        BadImage: missing, locked, empty, broken, cut short, gigantic, or no picture at all; `NotReadNow`, a kind of it:
+            see there.
     """
     with _opened(path, draft=2 * size) as image:
         return np.asarray(_upright_rgb(image, (size, size)))
@@ -86,9 +132,10 @@ def _opened(path: Path, draft: int) -> Iterator[Image.Image]:
         raise BadImage("no such file") from e
     except Image.UnidentifiedImageError as e:
         raise BadImage("not a picture of a known format") from e
-    except MemoryError as e:
-        raise BadImage("does not fit in memory") from e
     except Exception as e:  # decoders raise nearly anything on hostile bytes, and one file must not end a run
+        if is_trouble_of_the_machine(e):
+            why = e.strerror if isinstance(e, OSError) else "does not fit in memory"
+            raise NotReadNow(path, str(why)) from e
         raise BadImage(f"broken: {type(e).__name__}: {e}") from e
 
 
@@ -120,14 +167,22 @@ def _check_file(path: Path) -> None:
 
 
 def _upright_rgb(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
-    """The picture as RGB, resized to `shape` (width, height as stored), then turned as its EXIF data say."""
+    """The picture as RGB, resized to `shape` (width, height as stored), then turned upright."""
     image.load()  # first: the TIFF decoder turns the picture itself, then forgets the orientation
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    turn = _turn_of(image)
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
     rgba = image.convert("RGBA" if image.has_transparency_data else "RGB")
     resized = _on_white(rgba.resize(shape, Image.Resampling.BICUBIC, reducing_gap=3.0))
     return resized if turn is None else resized.transpose(turn)
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What its EXIF data ask for; None if they ask for nothing, or cannot be read: the picture itself may be sound."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - Pillow raises nearly anything on malformed EXIF data, SyntaxError among it
+        return None
 
 
 def _on_white(image: Image.Image) -> Image.Image:

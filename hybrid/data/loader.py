@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hybrid.data.pool import not_started
@@ -63,6 +64,7 @@ def _batches(view: View, items_order: np.ndarray, batch_size: int, processes: in
         num_workers=num_processes,
         timeout=_BATCH_LIMIT_S if num_processes else 0,
         worker_init_fn=_leave_endings_to_the_owner,
+        generator=torch.Generator(torch.get_default_device()),  # else it draws from the one that a checkpoint restores
     )
     try:
         parts_read = iter(loader)
@@ -96,7 +98,8 @@ def _none_of_one(read: Iterator[Batch]) -> Iterator[Batch]:
 def _leave_endings_to_the_owner(_: int) -> None:
     """Ignore SIGTERM where the owner does: a signal for all of a run's processes must not end its pictures first.
 
-    torch has set a handler of its own by now, but what was inherited is still what Python knows.
+    torch has set a handler of its own by now, but what was inherited is still what Python knows. SIGINT and SIGHUP it
+    has left as they were inherited.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

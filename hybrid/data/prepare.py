@@ -35,6 +35,8 @@ class _Source:
     key: str
     folder: Path
     """Of the collection."""
+    build: Callable[[Path], None]
+    """Writes the collection into a folder."""
     kind: str
     pictures_root: Path
     pictures_key: Callable[[list[str]], str]
@@ -44,6 +46,10 @@ class _Source:
 
 def silent(text: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+def any_view(name: str) -> None:
+    """A check that takes all data."""
 
 
 def stored_size(image_size: int) -> int:
@@ -57,7 +63,7 @@ def stored_size(image_size: int) -> int:
     return -(-image_size * 4 // 3 // 16) * 16
 
 
-def prepare(config: DataConfig, progress: Progress = silent) -> View:
+def prepare(config: DataConfig, progress: Progress = silent, check_view: Callable[[str], None] = any_view) -> View:
     """The data set as a view, prepared in the cache if it is not there yet.
 
     Calling it again is quick. It may be killed at any time, and called by several processes at once.
@@ -65,13 +71,16 @@ def prepare(config: DataConfig, progress: Progress = silent) -> View:
     Args:
         config: which data, how they are split, where the cache is.
         progress: called with a text, how much is done, out of how much.
+        check_view: called with the name of the view's folder, which is another one for other data, once files are
+            listed and before any is read; may refuse them by an error of its own.
 
     Raises:
         ConfigError: a setting does not fit the source.
-        DataError: the source cannot be read or fetched, or nothing in it can be trained on.
+        DataError: the source cannot be read or fetched, nothing in it can be trained on, or a file could not be read
+            for trouble of the machine.
     """
     cache = cache_folder(config.cache_dir)
-    source = _open_emoji(config, cache, progress) if config.source == "emoji" else _open_folder(config, cache, progress)
+    source = _emoji(config, cache, progress) if config.source == "emoji" else _folder(config, cache, progress)
     size = stored_size(config.image_size)
     fingerprint = key_of(
         FORMAT_VERSION,
@@ -83,6 +92,8 @@ def prepare(config: DataConfig, progress: Progress = silent) -> View:
         config.hold_out_design,
         source.split_rule.test_fraction,
     )
+    check_view(fingerprint)
+    build_once(source.folder, source.build, progress)
     destination = cache / "views" / fingerprint
     if not destination.is_dir():
         _make_view(destination, config, source, size, fingerprint, progress)
@@ -91,17 +102,16 @@ def prepare(config: DataConfig, progress: Progress = silent) -> View:
     return view
 
 
-def _open_emoji(config: DataConfig, cache: Path, progress: Progress) -> _Source:
+def _emoji(config: DataConfig, cache: Path, progress: Progress) -> _Source:
     key = emoji.emoji_key()
-    place = build_once(
-        cache / "collections" / key, lambda target: emoji.build_emoji(target, cache / "npm", progress), progress
-    )
+    place = cache / "collections" / key
     rule = SplitRule(
         test_fraction=emoji.TEST_FRACTION, valid_fraction=emoji.VALID_FRACTION, hold_out_design=config.hold_out_design
     )
     return _Source(
         key=key,
         folder=place,
+        build=lambda target: emoji.build_emoji(target, cache / "npm", progress),
         kind="vector",
         pictures_root=place,
         pictures_key=lambda names: f"{key}-{key_of(names)}",
@@ -109,20 +119,18 @@ def _open_emoji(config: DataConfig, cache: Path, progress: Progress) -> _Source:
     )
 
 
-def _open_folder(config: DataConfig, cache: Path, progress: Progress) -> _Source:
+def _folder(config: DataConfig, cache: Path, progress: Progress) -> _Source:
     if config.hold_out_design:
         raise ConfigError(f"data.hold_out_design = {config.hold_out_design!r}, but only the emoji data have designs.")
     progress("listing files", 0, 0)
     listing = scan(config.source.removeprefix("folder:"), cache)
     key = listing.key
-    place = build_once(
-        cache / "collections" / key, lambda target: folder.build_folder(target, listing, progress), progress
-    )
     valid_fraction = _FOLDER_VALID_FRACTION * (1 - config.hold_out_fraction)
     rule = SplitRule(test_fraction=config.hold_out_fraction, valid_fraction=valid_fraction, hold_out_design="")
     return _Source(
         key=key,
-        folder=place,
+        folder=cache / "collections" / key,
+        build=lambda target: folder.build_folder(target, listing, progress),
         kind="photo",
         pictures_root=listing.root,
         pictures_key=listing.pictures_key,
