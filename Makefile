@@ -71,7 +71,7 @@ bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU
 	$(BIN)/python -m benchmarks.suite peers $(ARGS)
 
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device, at most 90 minutes: ARGS="--continue"
-	$(BIN)/python -m benchmarks.gpu_only --sampled-draws 64 1024 $(ARGS)
+	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
 
 bench-head: setup ## time and memory of the wide head alone, up to a million tags
 	$(BIN)/python -m benchmarks.head_scaling
