@@ -69,7 +69,7 @@ def gates_part(records: Records) -> str:
 def tally_part(records: Records) -> str:
     """How many gates are reached, and what those that are missed lack."""
     results = newest_verdicts(records.values())
-    missed = _missed(results)
+    missed = _missed(results, records)
     missed += [
         f"- reached, but not against every form of the rival: {result['what']}: "
         f"{shown(result['value'], result['unit'])}; {'; '.join(forms)}; wanted at least {result['gate']:g}x"
@@ -85,10 +85,11 @@ def tally_part(records: Records) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _missed(results: Iterable[Mapping[str, Any]]) -> list[str]:
+def _missed(results: Iterable[Mapping[str, Any]], records: Records) -> list[str]:
     return [
         f"- missed: {result['what']}: {result['value']:.4g}{result['unit']}, wanted at "
         f"{'least' if result['direction'] == HIGHER else 'most'} {result['gate']:g}{result['unit']}"
+        + "".join(f" ({apart})" for apart in filter(None, [_apart(result, records)]))
         for result in results
         if result["verdict"] == SHORT
     ]
@@ -98,7 +99,7 @@ def slow_memory_part(_: Records) -> str:
     """The gates on a machine with slower memory, whose results lie apart: they are no newer verdicts on the first."""
     records = {path.stem: read_record(path) for path in sorted(SLOW_MEMORY.glob("*.json"))}
     results = newest_verdicts(records.values())
-    return "\n\n".join([" ".join([tally(results), *_bare_row(records)]), "\n".join(_missed(results))])
+    return _BREAK.join([" ".join([tally(results), *_bare_row(records)]), "\n".join(_missed(results, records))])
 
 
 def _on_the_edge(results: Iterable[Mapping[str, Any]]) -> list[str]:
