@@ -19,7 +19,7 @@ IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-head bench-quality bench-workers bench-row-lr bench-memory bench-pipeline bench-auto bench-start
+.PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-step bench-head bench-quality bench-workers bench-row-lr bench-memory bench-pipeline bench-auto bench-start
 
 help: ## list every target
 	@echo "make TARGET, one of:"
@@ -72,6 +72,9 @@ bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU
 
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device, at most 90 minutes: ARGS="--continue"
 	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
+
+bench-step: setup ## time of a step of trunk and output layer by number of tags, of workers and of layers on the card: ARGS=
+	$(BIN)/python -m benchmarks.step_scaling $(ARGS)
 
 bench-head: setup ## time and memory of the wide head alone, up to a million tags
 	$(BIN)/python -m benchmarks.head_scaling

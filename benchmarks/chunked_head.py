@@ -14,9 +14,11 @@ from torch import Tensor
 from benchmarks.rival_head import RivalHead, Setting
 from benchmarks.row_adagrad import RowAdagrad
 
-CPU_LOGITS, CUDA_LOGITS = 1 << 20, 1 << 22
-"""Logits of one chunk: what fits into a core's cache; or 16 MiB, with 32 thousand rows of a batch of 128, so that a
-card's memory goes to rows and not to temporaries."""
+CPU_LOGITS, CUDA_LOGITS = 1 << 20, 1 << 26
+"""Logits of one chunk: what fits into a core's cache; or what keeps a card busy for longer than its host takes to queue
+the work on it, in about a GiB of temporaries."""
+LEAN_CUDA_LOGITS = 1 << 22
+"""With 32 thousand rows of a batch of 128, so that a card's memory goes to rows and not to temporaries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -41,16 +42,42 @@ Ranking = Callable[[], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Gives the rows, and what is added to row . features to rank tags."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaggedItems:
+    """What an output layer is made from: which tags there are, and which are true of which item."""
+
+    counts_N: NDArray[np.int64]
+    """Training items that carry each tag."""
+    marginal_N: NDArray
+    """Distribution of the positive draws."""
+    item_offsets: NDArray
+    """int64 `[items + 1]`."""
+    item_tags: NDArray
+    """int32, ascending within each item."""
+    num_train_items: int
+
+    @classmethod
+    def of(cls, view: View) -> "TaggedItems":
+        """Those of a data set."""
+        return cls(
+            counts_N=training_counts(view),
+            marginal_N=view.marginal,
+            item_offsets=view.item_offsets,
+            item_tags=view.item_tags,
+            num_train_items=len(view.train_items),
+        )
+
+
 @contextmanager
-def open_contender(settings: CurveSettings, view: View) -> Iterator[tuple[Trainer, Ranking, PausedBudget]]:
+def open_contender(settings: CurveSettings, items: TaggedItems) -> Iterator[tuple[Trainer, Ranking, PausedBudget]]:
     """A trainer whose trunk, optimizer, schedule, augmentation and order do not depend on the contender."""
     if settings.kind == "hybrid":
-        with _workers_head(settings, view) as head:
-            trainer, budget = _trainer(settings, view, head)
+        with _workers_head(settings, items) as head:
+            trainer, budget = _trainer(settings, items, head)
             yield trainer, lambda: _live(head), budget
         return
-    rival = RIVALS[settings.kind](_setting(settings, view))
-    trainer, budget = _trainer(settings, view, cast(WideHead, rival))  # it has what a Trainer uses of a head
+    rival = RIVALS[settings.kind](_setting(settings, items))
+    trainer, budget = _trainer(settings, items, cast(WideHead, rival))  # it has what a Trainer uses of a head
     pipeline = RivalPipeline(trainer.trunk, rival, precision=trainer.precision, timer=trainer.timer)
     trainer.pipeline = cast(Pipeline, pipeline)
     yield trainer, rival.for_ranking, budget
@@ -65,37 +92,38 @@ def training_counts(view: View) -> NDArray[np.int64]:
     return np.load(view.folder / "counts.npy", mmap_mode="r")
 
 
-def _trainer(settings: CurveSettings, view: View, head: WideHead) -> tuple[Trainer, PausedBudget]:
+def _trainer(settings: CurveSettings, items: TaggedItems, head: WideHead) -> tuple[Trainer, PausedBudget]:
     config = settings.run_config
     torch.manual_seed(settings.seed)
-    trunk, num_items = build_trunk(config.trunk, config.data.image_size), len(view.train_items)
+    trunk = build_trunk(config.trunk, config.data.image_size)
     is_on_cpu = choose_device(settings.device).type == "cpu"
     threads = make_thread_tuner(lambda text: print(f"{settings.name}: {text}", file=sys.stderr))
     trainer = Trainer(
         trunk,
         head,
         config.train,
-        num_items=num_items,
+        num_items=items.num_train_items,
         device=settings.device,
         threads=threads if is_on_cpu else None,
     )
-    budget = PausedBudget(epochs=config.train.epochs, minutes=config.train.minutes, num_items=num_items)
+    train = config.train
+    budget = PausedBudget(epochs=train.epochs, minutes=train.minutes, num_items=items.num_train_items)
     trainer.budget = budget
     return trainer, budget
 
 
 @contextmanager
-def _workers_head(settings: CurveSettings, view: View) -> Iterator[WideHead]:
+def _workers_head(settings: CurveSettings, items: TaggedItems) -> Iterator[WideHead]:
     """A head with a pool of workers, on a matrix that holds the data set's true tags, as in `hybrid train`."""
     config = settings.run_config
     matrix = TagMatrix.create(
-        len(view.marginal),
+        len(items.marginal_N),
         config.trunk.dim,
         config=config.head,
-        counts=training_counts(view),
-        marginal=view.marginal,
-        item_offsets=view.item_offsets,
-        item_tags=view.item_tags,
+        counts=items.counts_N,
+        marginal=items.marginal_N,
+        item_offsets=items.item_offsets,
+        item_tags=items.item_tags,
         seed=settings.seed,
     )
     own = OwnWorkers(matrix, settings.workers, config.head, config.transport, None)
@@ -110,17 +138,17 @@ def _workers_head(settings: CurveSettings, view: View) -> Iterator[WideHead]:
         yield head
 
 
-def _setting(settings: CurveSettings, view: View) -> Setting:
+def _setting(settings: CurveSettings, items: TaggedItems) -> Setting:
     config, device = settings.run_config, choose_device(settings.device)
     return Setting(
         config=config.head,
-        counts_N=training_counts(view),
-        marginal_N=view.marginal,
-        num_train_items=len(view.train_items),
+        counts_N=items.counts_N,
+        marginal_N=items.marginal_N,
+        num_train_items=items.num_train_items,
         dim=config.trunk.dim,
         positives=config.train.positives,
         seed=settings.seed,
         device=device,
         precision=choose_precision(config.trunk.precision, device),
-        true_tags=TrueTags(view.item_offsets, view.item_tags, device),
+        true_tags=TrueTags(items.item_offsets, items.item_tags, device),
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.contender import Ranking, open_contender, training_counts
+from benchmarks.contender import Ranking, TaggedItems, open_contender, training_counts
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.paused_budget import PausedBudget
 from benchmarks.process_memory import PeakMemory
@@ -183,7 +183,7 @@ class Curve:
 def run_curve(settings: CurveSettings) -> dict[str, Any]:
     """Open the data and the contender, train, close."""
     view = prepare(settings.run_config.data)
-    with open_contender(settings, view) as (trainer, ranking, budget):
+    with open_contender(settings, TaggedItems.of(view)) as (trainer, ranking, budget):
         return Curve(settings, view, trainer, ranking, budget).train()
 
 

@@ -47,6 +47,10 @@ class CurveSettings:
     """Measurements on the validation items, evenly over the budget, the last one at its end."""
     device: str = "auto"
     """Of the trunk, and of the rivals' matrix."""
+    trunk: str = TrunkConfig().factory
+    dim: int = TrunkConfig().dim
+    image_size: int = DataConfig().image_size
+    batch_size: int = TrainConfig().batch_size
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ALL_KINDS)
@@ -75,13 +79,14 @@ class CurveSettings:
         microbatches = TrainConfig().microbatches if self.kind == "hybrid" else 1
         minutes = None if self.seconds is None else self.seconds / 60
         return RunConfig(
-            data=DataConfig(max_tags=self.max_tags, max_items=self.max_items),
-            trunk=TrunkConfig(device=self.device),
+            data=DataConfig(max_tags=self.max_tags, max_items=self.max_items, image_size=self.image_size),
+            trunk=TrunkConfig(device=self.device, factory=self.trunk, dim=self.dim),
             head=HeadConfig(row_lr=self.row_lr, negatives=self.negatives),
             train=TrainConfig(
                 minutes=minutes,
                 epochs=self.epochs,
                 seed=self.seed,
+                batch_size=self.batch_size,
                 microbatches=microbatches,
                 positives=self.positives,
             ),

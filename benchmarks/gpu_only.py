@@ -13,7 +13,7 @@ from benchmarks.markdown import print_pages
 from benchmarks.record import RESULTS, Record
 from benchmarks.tuned_rates import search_files
 from hybrid.device import choose_device, describe
-from launch.config import DEVICES
+from launch.config import DEVICES, TrainConfig, TrunkConfig
 
 NAME = "gpu_only"
 
@@ -58,6 +58,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
     parser.add_argument("--measurements", type=int, default=6, help="points of a curve; they cost no training time")
     parser.add_argument("--device", default="auto", choices=DEVICES)
+    parser.add_argument("--trunk", default=TrunkConfig().factory, help="as in `hybrid train`")
+    parser.add_argument("--batch-size", type=int, default=TrainConfig().batch_size)
     for kind in ALL_KINDS:
         parser.add_argument(f"--{kind}-row-lr", type=float, help="default: what --row-lr-from found best")
     for kind in DRAWS:

@@ -30,6 +30,8 @@ def plan(options: argparse.Namespace) -> Plan:
         seconds=options.seconds,
         measurements=options.measurements,
         device=choose_device(options.device).type,
+        trunk=options.trunk,
+        batch_size=options.batch_size,
     )
     searched = searched_rates(options.row_lr_from, device=base.device, max_items=options.max_items)
     found: Plan = {}

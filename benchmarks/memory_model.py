@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.chunked_head import CPU_LOGITS, CUDA_LOGITS
+from benchmarks.chunked_head import CPU_LOGITS, LEAN_CUDA_LOGITS
 from benchmarks.partial_head import SAMPLE_RATE
 from launch.config import TrainConfig
 from workers.config import HeadConfig
@@ -41,8 +41,8 @@ class StepShape:
 
     @classmethod
     def on_card(cls, dim: int) -> "StepShape":
-        """As trained on a GPU: products in bfloat16, large chunks."""
-        return cls(dim=dim, product_bytes=2, chunk_logits=CUDA_LOGITS)
+        """On a GPU: products in bfloat16, in chunks that leave its memory to the rows."""
+        return cls(dim=dim, product_bytes=2, chunk_logits=LEAN_CUDA_LOGITS)
 
     @property
     def copied_bytes(self) -> int:

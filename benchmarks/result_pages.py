@@ -12,6 +12,7 @@ from benchmarks import (
     row_lr_search,
     run_quality,
     start,
+    step_scaling_report,
     worker_quality,
 )
 from benchmarks.record import RESULTS, read_record
@@ -31,6 +32,7 @@ _PAGES: dict[str, Page] = {
     "row_lr_search": row_lr_search.report_text,
     "run_quality": run_quality.report_text,
     "start": start.report_text,
+    "step_scaling": step_scaling_report.report_text,
     "worker_quality": worker_quality.report_text,
 }
 

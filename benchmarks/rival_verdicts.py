@@ -16,7 +16,7 @@ nothing but seed and number of workers (`benchmarks.worker_quality`, which has a
 JUDGED = tuple(LEVEL)
 SUITE = "gpu_only"
 """Names of records of this comparison begin so."""
-_SAME_SETTINGS = ("seconds", "max_items", "device_found")
+_SAME_SETTINGS = ("seconds", "max_items", "device_found", "trunk", "batch_size")
 _SAME_MACHINE = ("cpu", "cores", "gpu")
 _SAME_TRAINING = ("num_tags", "num_train_items", "precision", "memory", "memory_tuning")
 """Of a result: sizes of its data, how its memory was measured and tuned; older ones do not say of the last two."""

@@ -1,4 +1,4 @@
-"""Suite: one worker to two on one matrix, and ten thousand tags to ten million."""
+"""Suite: one worker to two, and to as many as cores allow, on one matrix; ten thousand tags to ten million."""
 
 import os
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from workers.matrix import TagMatrix
 from workers.settings import to_plain
 
 TITLE = "More workers, more tags: private kernel with 20 negatives, 256 examples a chunk, D = 256, float32"
-NUM_TAGS, HOT_ROWS = 1_000_000, 100
+NUM_TAGS, HOT_ROWS, FIRST_MANY = 1_000_000, 100, 3
 SIZES = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "10M": 10_000_000}
 
 
 def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """The gates of two workers, and without haste those of the sizes."""
     measured = two_workers(options, progress, hot_rows=None) + two_workers(options, progress, hot_rows=HOT_ROWS)
-    return measured if options.is_quick else measured + sizes(options, progress)
+    return measured if options.is_quick else measured + many_workers(options, progress) + sizes(options, progress)
 
 
 def two_workers(options: SuiteOptions, progress: Progress, *, hot_rows: int | None) -> list[Measurement]:
@@ -41,6 +41,24 @@ def two_workers(options: SuiteOptions, progress: Progress, *, hot_rows: int | No
     return [
         Measurement.ratio(name, turns, over="solo", under="both", facts=facts),
         Measurement.times(f"{name}_solo", turns, "solo", alone),
+    ]
+
+
+def many_workers(options: SuiteOptions, progress: Progress) -> list[Measurement]:
+    """1, 2, 4 and so on, and one for each core but that of a trunk, on one matrix, in turns; nothing on few cores."""
+    cores = len(os.sched_getaffinity(0))
+    numbers = sorted({1, *(1 << power for power in range(1, cores.bit_length()) if 1 << power < cores), cores - 1})
+    if numbers[-1] < FIRST_MANY:
+        return []
+    progress.stage(f"{', '.join(map(str, numbers))} workers on {options.tags(NUM_TAGS):,} tags")
+    with ExitStack() as stack:
+        matrix = stack.enter_context(closing(make_matrix(options.tags(NUM_TAGS), PRIVATE)))
+        workers = [stack.enter_context(worker_process(matrix, index)) for index in range(numbers[-1])]
+        contestants = {str(number): Together(workers[:number]) for number in numbers}
+        turns, facts = _turns(contestants, options, progress), _facts(matrix)
+    return [
+        Measurement.ratio(f"workers_{n}_over_1", turns, "1", str(n), f"{n} workers: row rate over 1 worker's", facts)
+        for n in numbers[1:]
     ]
 
 

@@ -11,6 +11,7 @@ batch.
 
 # Shapes: B examples of a micro-batch, D dim.
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ from hybrid.tag_batch import read_tags
 from workers.errors import DataError
 from workers.router import Ticket
 from workers.settings import check
+
+_ALMOST_S, _LOOK_S = 0.0003, 0.00002
+"""How long features that a device computes are waited for before the next forward pass is queued, looked at so often:
+a small part of what queueing it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +163,13 @@ class Pipeline:
             ship = self._shipper(departure, part.tags, number, chunks)
             first_chunk = chunks.stop
             ranges.append(chunks)
-            if departure.is_ready:
-                tickets.append(ship())
-                continue
             if to_ship is not None:
                 tickets.append(to_ship())
-            to_ship = ship  # the next forward pass is queued on the device before this copy is waited for
+                to_ship = None
+            if departure.is_almost_ready():
+                tickets.append(ship())
+            else:
+                to_ship = ship  # the next forward pass is queued on the device before this copy is waited for
         if to_ship is not None:
             tickets.append(to_ship())
         parts = enumerate(zip(features, tickets, ranges, strict=True))
@@ -252,10 +258,19 @@ class _Departure:
         else:
             self._host_BD = source.to("cpu", torch.float32).contiguous()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether waiting would return at once."""
-        return self._event is None
+    def is_almost_ready(self) -> bool:
+        """Whether waiting returns at once, after `_ALMOST_S` at most.
+
+        A device that keeps up with the host, as with a small trunk, whose passes take longer to queue than to compute,
+        has the features as soon as they are queued: workers then need not wait until the next pass is queued, too. A
+        device that is behind has enough to do meanwhile.
+        """
+        if self._event is None:
+            return True
+        limit_s = time.perf_counter() + _ALMOST_S
+        while not (is_there := self._event.query()) and time.perf_counter() < limit_s:
+            time.sleep(_LOOK_S)
+        return is_there
 
     def wait(self) -> npt.NDArray[np.float32]:
         if self._event is not None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_data import write_photos
 
-from benchmarks.contender import RIVALS, open_contender
+from benchmarks.contender import RIVALS, TaggedItems, open_contender
 from benchmarks.curve import Curve, run_curve
 from benchmarks.curve_process import run_in_process
 from benchmarks.curve_settings import CurveSettings
@@ -68,7 +68,7 @@ def photos_view(tmp_path_factory):
 def test_every_rival_trains_by_the_steps_of_a_run(kind, photos_view):
     """What `Trainer.step` asks of a pipeline and a head, those of rivals have, too."""
     settings = CurveSettings(kind=kind, epochs=8, device="cpu")
-    with open_contender(settings, photos_view) as (trainer, ranking, budget):
+    with open_contender(settings, TaggedItems.of(photos_view)) as (trainer, ranking, budget):
         curve = Curve(settings, photos_view, trainer, ranking, budget)
         images, items = next(curve._batches(epoch=0))
         weights, rows = [p.detach().clone() for p in trainer.trunk.parameters()], ranking()[0].copy()

@@ -29,6 +29,8 @@ def options(**changed):
         "max_items": 0,
         "measurements": 6,
         "device": "cpu",
+        "trunk": "cnn-small",
+        "batch_size": 128,
         "row_lr_from": [],
     }
     return argparse.Namespace(**(defaults | given | changed))
