@@ -41,7 +41,8 @@ def main() -> None:
     record = Record(options.name, f"A step of trunk and output layer, on {describe(device)}", settings)
     for num_tags in options.tags:
         items = made_up_items(num_tags, options.tags_per_example)
-        for contender in [TRUNK_ALONE, *contenders(options)]:
+        chosen: list[CurveSettings | str] = [TRUNK_ALONE, *contenders(options)]
+        for contender in chosen:
             result = measure(contender, num_tags, items, options)
             print(f"{num_tags:,} tags, {result['contender']}: {_told(result)}", flush=True)
             record.add(result)
