@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from benchmarks import head_report, start
+from benchmarks.card_parts import CARD_PARTS, card_record
 from benchmarks.gates import GATES, HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, machine_of, read_record
@@ -286,5 +287,7 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "head": head_part,
     "gpu_only": gpu_only_part,
     "gpu_only_draws": gpu_only_draws_part,
+    "card_contenders": lambda records: gpu_only_part({"gpu_only": card_record("gpu_only")}),
+    **CARD_PARTS,
 }
 """Name -> what makes it; each stands in one of the documents of `benchmarks.report`."""

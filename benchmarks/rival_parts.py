@@ -9,6 +9,7 @@ from benchmarks.record import machine_of
 from benchmarks.rival_verdicts import JUDGED, LEVEL, SUITE, Verdict, elsewhere_of, verdicts
 
 Records = Mapping[str, Mapping[str, Any]]
+_MIB = 1 << 20
 _DRAWS = "gpu_only_draws"
 _LEVEL = " and ".join(f"{apart:g} of {measure}" for measure, apart in LEVEL.items())
 _STANDINGS = {
@@ -76,11 +77,13 @@ def gpu_only_draws_part(records: Records) -> str:
 
 
 def _contenders(record: Mapping[str, Any]) -> str:
-    rows = []
+    rows, has_card = [], any(result["gpu_memory_bytes"] for result in record["results"])
     for num_tags, results in gpu_only_report.by_size(record).items():
         for i, result in enumerate(results):
             found = gpu_only_report.measured(result, results)
             paces = [f"{found[name]:,.0f}" for name in ("examples/s", "memory, MiB")]
+            paces += [f"{result['gpu_memory_bytes'] / _MIB:,.0f}"] if has_card else []
             measures = [f"{found[name]:.3f}" for name in ("P@5", "mAP")]
             rows.append([f"{num_tags:,}" if i == 0 else "", result["contender"], *paces, *measures])
-    return markdown_table(["tags", "contender", "examples/s", "memory, MiB", "P@5", "mAP"], rows)
+    card = ["on the card, MiB"] if has_card else []
+    return markdown_table(["tags", "contender", "examples/s", "memory, MiB", *card, "P@5", "mAP"], rows)

@@ -19,7 +19,7 @@ from benchmarks.curve_settings import ALL_KINDS, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.markdown import print_pages
 from benchmarks.record import RESULTS, Record
-from benchmarks.step_scaling_report import write_report
+from benchmarks.step_scaling_report import TRUNK_ALONE, write_report
 from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.device import choose_device, describe
 from hybrid.tag_batch import ItemNumbers
@@ -27,7 +27,6 @@ from hybrid.trainer import Trainer
 from launch.config import DEVICES, DataConfig, TrunkConfig, default_num_workers
 
 NAME = "step_scaling"
-TRUNK_ALONE = "trunk alone"
 NUM_ITEMS, WARM_UP_STEPS = 4096, 5
 _ENDLESS_EPOCHS = 1e6
 

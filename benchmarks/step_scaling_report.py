@@ -10,6 +10,8 @@ from benchmarks.spread import spread_of
 from workers.disk import write_whole
 
 Record = Mapping[str, Any]
+TRUNK_ALONE = "trunk alone"
+"""A contender without an output layer."""
 _MIB = 1 << 20
 
 

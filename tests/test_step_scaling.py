@@ -9,8 +9,8 @@ import torch
 from benchmarks import step_scaling
 from benchmarks.record import read_record
 from benchmarks.result_pages import page_of
-from benchmarks.step_scaling import NUM_ITEMS, TRUNK_ALONE, made_up_items, measure
-from benchmarks.step_scaling_report import steps_table
+from benchmarks.step_scaling import NUM_ITEMS, made_up_items, measure
+from benchmarks.step_scaling_report import TRUNK_ALONE, steps_table
 
 
 def test_made_up_items_have_tags_by_zipfs_law():

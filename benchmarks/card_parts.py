@@ -1,0 +1,105 @@
+"""The parts of documents that say what was measured on a machine with a card."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks import gpu_only_report
+from benchmarks.gates import GATES
+from benchmarks.markdown import markdown_table
+from benchmarks.record import RESULTS, machine_of, read_record
+from benchmarks.rival_verdicts import verdicts
+from benchmarks.step_scaling_report import TRUNK_ALONE, steps_table
+from benchmarks.verdict_table import verdicts_markdown
+from benchmarks.verdicts import newest_verdicts, tally
+
+Records = Mapping[str, Mapping[str, Any]]
+CARD = RESULTS / "h100"
+"""Results of the one machine with a card on which anything was measured so far."""
+_GIB = 1 << 30
+
+
+def card_steps_part(_: Records) -> str:
+    """The time of a step by number of tags: the trunk alone, the hybrid, the layers on the card."""
+    record = card_record("step_scaling")
+    settings, by_size = record["settings"], _steps(record)
+    largest = by_size[max(by_size)]
+    rows = []
+    for name in _told(largest):
+        times = [f"{steps[name]['step_ms']:.0f}" for steps in by_size.values()]
+        rows.append([name, *times, f"{largest[name]['gpu_memory_bytes'] / _GIB:.1f}"])
+    header = ["output layer", *(f"{num_tags:,} tags, ms" for num_tags in by_size), "on the card, GiB"]
+    hybrids = [result for steps in by_size.values() for name, result in steps.items() if name.startswith("hybrid")]
+    waited = [100 * result["wait_ms"] / result["step_ms"] for result in hybrids]
+    text = (
+        f"A step of {settings['trunk']} ({settings['image_size']} pixels, batches of {settings['batch_size']}, rows of "
+        f"dim {settings['dim']}, {settings['tags_per_example']} true tags of each example), {machine_of(record)}; the "
+        f"last column with the most tags. The trunk waited for workers {min(waited):.0f} to {max(waited):.0f}% of a "
+        "step."
+    )
+    return f"{text}\n\n{markdown_table(header, rows)}"
+
+
+def card_curves_part(_: Records) -> str:
+    """Who learned more in equal seconds; a loss is called one."""
+    record = card_record("gpu_only")
+    clauses = [
+        f"at {num_tags:,} tags {verdict.measure} is {verdict.ours[1]:.3f} against {verdict.theirs[1]:.3f} "
+        f"({verdict.theirs[0]}): the hybrid is **{verdict.word}**"
+        for num_tags, results in gpu_only_report.by_size(record).items()
+        for verdict in verdicts(num_tags, results)
+    ]
+    return f"After {record['settings']['seconds']:.0f} seconds of training each on emoji {'; '.join(clauses)}."
+
+
+def card_table_part(_: Records) -> str:
+    """Every step that was timed, with its spread."""
+    return steps_table(card_record("step_scaling"))
+
+
+def card_host_part(_: Records) -> str:
+    """The wide engine on that machine's cores: gates, and more workers."""
+    records = [card_record(name) for name in ("kernels", "scaling")]
+    found = {result["name"]: result for record in records for result in record["results"]}
+    judged = [result for result in newest_verdicts(records) if result["name"] in found]
+    rows = judged + [result for name, result in found.items() if name.startswith("workers_") and name not in GATES]
+    return f"{_sentence(machine_of(records[0]))}: {tally(judged)}\n\n{verdicts_markdown(rows)}"
+
+
+def card_record(name: str) -> Mapping[str, Any]:
+    """Results of that machine.
+
+    Raises:
+        KeyError: there are none.
+    """
+    path = CARD / f"{name}.json"
+    if not path.exists():
+        raise KeyError(f"{CARD.name}/{name}")
+    return read_record(path)
+
+
+def _steps(record: Mapping[str, Any]) -> dict[int, dict[str, Mapping[str, Any]]]:
+    """By number of tags and contender, those that fit."""
+    found: dict[int, dict[str, Mapping[str, Any]]] = {}
+    for result in record["results"]:
+        if result["fits"]:
+            found.setdefault(result["num_tags"], {})[result["contender"]] = result
+    return found
+
+
+def _told(steps: Mapping[str, Any]) -> list[str]:
+    """Contenders in the order of a table: of several hybrids the one with the fewest workers, as by default."""
+    hybrids = [name for name in steps if name.startswith("hybrid")]
+    return [TRUNK_ALONE, *hybrids[:1], *(name for name in steps if name not in (TRUNK_ALONE, *hybrids))]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+CARD_PARTS: dict[str, Callable[[Records], str]] = {
+    "card_steps": card_steps_part,
+    "card_curves": card_curves_part,
+    "card_table": card_table_part,
+    "card_host": card_host_part,
+}
+"""As `generated_parts.PARTS`."""
