@@ -9,8 +9,7 @@ from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, machine_of, read_record
 from benchmarks.rival_verdicts import verdicts
 from benchmarks.step_scaling_report import TRUNK_ALONE, steps_table
-from benchmarks.verdict_table import verdicts_markdown
-from benchmarks.verdicts import newest_verdicts, tally
+from benchmarks.verdict_table import tally, verdicts_markdown
 
 Records = Mapping[str, Mapping[str, Any]]
 CARD = RESULTS / "h100"
@@ -60,8 +59,8 @@ def card_host_part(_: Records) -> str:
     """The wide engine on that machine's cores: gates, and more workers."""
     records = [card_record(name) for name in ("kernels", "scaling")]
     found = {result["name"]: result for record in records for result in record["results"]}
-    judged = [result for result in newest_verdicts(records) if result["name"] in found]
-    rows = judged + [result for name, result in found.items() if name.startswith("workers_") and name not in GATES]
+    judged = [found[name] for name in GATES if name in found]
+    rows = judged + [result for name, result in found.items() if name.startswith("workers_")]
     return f"{_sentence(machine_of(records[0]))}: {tally(judged)}\n\n{verdicts_markdown(rows)}"
 
 

@@ -11,8 +11,8 @@ from benchmarks.gates import GATES, HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, machine_of, read_record
 from benchmarks.rival_parts import gpu_only_draws_part, gpu_only_part, rivals_part, verdicts_part
-from benchmarks.verdict_table import shown, verdicts_markdown
-from benchmarks.verdicts import newest_verdicts, tally
+from benchmarks.verdict_table import shown, tally, verdicts_markdown
+from benchmarks.verdicts import newest_verdicts
 from workers.errors import DataError
 
 Records = Mapping[str, Mapping[str, Any]]

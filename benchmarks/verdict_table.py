@@ -17,6 +17,7 @@ _HOW = (
     "Rounds in which the machine had other things to do do not count."
 )
 _FILE_WIDTH = 160
+_WORDS = {OK: "reached", SHORT: "missed", NOT_MEASURED: "not measured"}
 _STYLE = {OK: "green", SHORT: "bold red", NOT_MEASURED: "bold yellow", NO_GATE: "dim"}
 
 
@@ -42,6 +43,13 @@ def verdict_page(record: Mapping[str, Any]) -> str:
     """The page of a suite, in Markdown, from its JSON."""
     table = verdicts_markdown(record["results"])
     return f"# {record['title']}\n\n{table}\n\n{_HOW}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+
+
+def tally(results: Iterable[Mapping[str, Any]]) -> str:
+    """How many are of which verdict, in a line."""
+    verdicts = [result["verdict"] for result in results]
+    counts = [f"{verdicts.count(verdict)} {word}" for verdict, word in _WORDS.items()]
+    return f"{len(verdicts)} gates: {', '.join(counts)}."
 
 
 def verdict_cells(result: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.gates import GATES, NOT_MEASURED, OK, SHORT
+from benchmarks.gates import GATES, OK, SHORT
 from benchmarks.measurement import MIN_ROUNDS, Limit, Measurement, judge
 from benchmarks.record import machine_of
 
@@ -36,13 +36,3 @@ def judged_again(result: Result) -> dict[str, Any]:
         "verdict": verdict,
         "reason": reason,
     }
-
-
-def tally(results: Iterable[Result]) -> str:
-    """How many are of which verdict, in a line."""
-    verdicts = [result["verdict"] for result in results]
-    counts = [f"{verdicts.count(verdict)} {word}" for verdict, word in _WORDS.items()]
-    return f"{len(verdicts)} gates: {', '.join(counts)}."
-
-
-_WORDS = {OK: "reached", SHORT: "missed", NOT_MEASURED: "not measured"}

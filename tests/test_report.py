@@ -13,7 +13,8 @@ from benchmarks.record import RESULTS, Record, digest_of, machine_of, read_recor
 from benchmarks.report import DOCUMENTS, README, REPORT, report_of
 from benchmarks.result_pages import page_of, read_records, write_pages
 from benchmarks.result_plots import write_plots
-from benchmarks.verdicts import newest_verdicts, tally
+from benchmarks.verdict_table import tally
+from benchmarks.verdicts import newest_verdicts
 from workers.errors import DataError
 
 AGAIN = "run `make report`"
