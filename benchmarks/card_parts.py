@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import gpu_only_report
+from benchmarks.chunked_head import CUDA_LOGITS
+from benchmarks.curve_settings import RIVAL_NAMES
 from benchmarks.gates import GATES
 from benchmarks.markdown import markdown_table
+from benchmarks.memory_model import NEEDS, StepShape
 from benchmarks.record import RESULTS, machine_of, read_record
 from benchmarks.rival_verdicts import verdicts
 from benchmarks.step_scaling_report import TRUNK_ALONE, steps_table
@@ -14,7 +17,7 @@ from benchmarks.verdict_table import tally, verdicts_markdown
 Records = Mapping[str, Mapping[str, Any]]
 CARD = RESULTS / "h100"
 """Results of the one machine with a card on which anything was measured so far."""
-_GIB = 1 << 30
+_MIB, _GIB = 1 << 20, 1 << 30
 
 
 def card_steps_part(_: Records) -> str:
@@ -53,6 +56,28 @@ def card_curves_part(_: Records) -> str:
 def card_table_part(_: Records) -> str:
     """Every step that was timed, with its spread."""
     return steps_table(card_record("step_scaling"))
+
+
+def card_memory_part(_: Records) -> str:
+    """What layers took on the card beside the trunk, and what `benchmarks.memory_model` says that they need."""
+    record = card_record("step_scaling")
+    settings, by_size, rows = record["settings"], _steps(record), []
+    shape = StepShape(
+        dim=settings["dim"],
+        batch_size=settings["batch_size"],
+        positives=settings["tags_per_example"],
+        tags_per_example=settings["tags_per_example"],
+        product_bytes=2,
+        chunk_logits=CUDA_LOGITS,
+    )
+    largest = max(by_size)
+    trunk = by_size[largest][TRUNK_ALONE]["gpu_memory_bytes"]
+    for name, result in by_size[largest].items():
+        kind = next((kind for kind, known in RIVAL_NAMES.items() if name.partition(",")[0] == known), None)
+        if kind is not None:
+            predicted, taken = NEEDS[kind](largest, shape).device, result["gpu_memory_bytes"] - trunk
+            rows.append([name, f"{predicted / _MIB:,.0f}", f"{taken / _MIB:,.0f}", f"{predicted / taken - 1:+.0%}"])
+    return markdown_table([f"{largest:,} tags", "predicted, MiB", "taken, MiB", "apart"], rows)
 
 
 def card_host_part(_: Records) -> str:
@@ -99,6 +124,7 @@ CARD_PARTS: dict[str, Callable[[Records], str]] = {
     "card_steps": card_steps_part,
     "card_curves": card_curves_part,
     "card_table": card_table_part,
+    "card_memory": card_memory_part,
     "card_host": card_host_part,
 }
 """As `generated_parts.PARTS`."""

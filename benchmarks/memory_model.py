@@ -106,14 +106,19 @@ def sampled(num_tags: int, shape: StepShape) -> Need:
 
 
 def partial(num_tags: int, shape: StepShape) -> Need:
-    """Rows as `dense`; the sample's rows, their gradients and all of its logits; a random number for each tag."""
+    """Rows as `dense`; a random number for each tag; of the sample what the larger of two moments needs.
+
+    One is log-sum-exp: logits and their exponentials, and the rows. The other is the gradient of the rows: gradients of
+    the logits, the rows, and their gradients. What is in the products' precision is there a second time.
+    """
     sample = min(num_tags, SAMPLE_RATE * num_tags + shape.batch_size * shape.tags_per_example)
-    per_logit = 2 * _FLOAT + shape.copied_bytes * 2  # logits, and their exponentials within log-sum-exp
-    per_element = 2 * _FLOAT + shape.copied_bytes * 2
+    copied, row = shape.copied_bytes, shape.product_bytes
+    in_loss = shape.batch_size * 2 * _FLOAT + shape.dim * row
+    in_grads = shape.batch_size * (_FLOAT + copied) + shape.dim * (row + copied + _FLOAT)
     return Need(
         rows=num_tags * shape.dim * _FLOAT,
         state=3 * num_tags * _FLOAT,
-        temporaries=sample * (shape.batch_size * per_logit + shape.dim * per_element) + num_tags * _FLOAT,
+        temporaries=sample * max(in_loss, in_grads) + num_tags * _FLOAT,
         host=num_tags * _COUNTS,
     )
 
