@@ -1,0 +1,61 @@
+"""What documents say of a machine with a card."""
+
+import pytest
+
+from benchmarks import card_parts
+from benchmarks.card_parts import CARD_PARTS, card_memory_part, card_steps_part
+from benchmarks.chunked_head import CUDA_LOGITS
+from benchmarks.memory_model import StepShape, dense
+from benchmarks.record import Record
+from benchmarks.step_scaling_report import TRUNK_ALONE
+
+SETTINGS = {
+    "trunk": "resnet18",
+    "image_size": 224,
+    "batch_size": 256,
+    "dim": 128,
+    "tags_per_example": 20,
+    "steps": 2,
+}
+TRUNK_BYTES = 3 << 30
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(card_parts, "CARD", tmp_path)
+    return tmp_path
+
+
+def write_steps(folder, results):
+    record = Record("step_scaling", "Steps", SETTINGS)
+    for num_tags, contender, step_ms, gpu_bytes in results:
+        fits = step_ms is not None
+        result = {"num_tags": num_tags, "contender": contender, "fits": fits}
+        steps = {"step_ms": step_ms, "wait_ms": 0.5, "gpu_memory_bytes": gpu_bytes, "samples": {"step_ms": [step_ms]}}
+        record.add(result | (steps if fits else {"reason": "CUDA out of memory"}))
+    record.write(folder)
+
+
+def test_of_several_hybrids_the_default_one_is_told_and_a_layer_that_does_not_fit_is_not(folder):
+    shape = StepShape(dim=128, batch_size=256, product_bytes=2, chunk_logits=CUDA_LOGITS)
+    results = []
+    for num_tags, ms in ((1000, 10.0), (10**6, 20.0)):
+        results += [
+            (num_tags, TRUNK_ALONE, ms, TRUNK_BYTES),
+            (num_tags, "hybrid, 8 workers", ms + 5, TRUNK_BYTES),
+            (num_tags, "hybrid, 15 workers", ms + 4, TRUNK_BYTES),
+            (num_tags, "dense BCE in chunks", ms + 7, TRUNK_BYTES + round(dense(num_tags, shape).device)),
+            (num_tags, "10% of the classes", ms if num_tags == 1000 else None, TRUNK_BYTES),
+        ]
+    write_steps(folder, results)
+    text = card_steps_part({})
+    assert "| trunk alone | 10 | 20 | 3.0 |" in text and "| hybrid, 8 workers | 15 | 25 | 3.0 |" in text
+    assert "15 workers" not in text and "10% of the classes" not in text
+    assert "waited for workers 2 to 4% of a step" in text, "0.5 ms of 14 to 25"
+    assert "| dense BCE in chunks |" in card_memory_part({}) and "| +0% |" in card_memory_part({})
+
+
+@pytest.mark.parametrize("name", CARD_PARTS)
+def test_without_results_a_part_says_which_it_needs(folder, name):
+    with pytest.raises(KeyError, match=folder.name):
+        CARD_PARTS[name]({})
