@@ -10,13 +10,15 @@ from benchmarks.gates import GATES
 from benchmarks.markdown import markdown_table
 from benchmarks.memory_model import NEEDS, StepShape
 from benchmarks.record import RESULTS, machine_of, read_record
-from benchmarks.rival_verdicts import verdicts
+from benchmarks.rival_verdicts import is_hybrid, verdicts
 from benchmarks.step_scaling_report import TRUNK_ALONE, steps_table
 from benchmarks.verdict_table import tally, verdicts_markdown
 
 Records = Mapping[str, Mapping[str, Any]]
 CARD = RESULTS / "h100"
 """Results of the one machine with a card on which anything was measured so far."""
+BARE_ROW = "ceiling at 256"
+"""Name of the measurement in the results of `benchmarks.kernels`."""
 _MIB, _GIB = 1 << 20, 1 << 30
 
 
@@ -24,19 +26,19 @@ def card_steps_part(_: Records) -> str:
     """The time of a step by number of tags: the trunk alone, the hybrid, the layers on the card."""
     record = card_record("step_scaling")
     settings, by_size = record["settings"], _steps(record)
-    largest = by_size[max(by_size)]
-    rows = []
-    for name in _told(largest):
-        times = [f"{steps[name]['step_ms']:.0f}" for steps in by_size.values()]
-        rows.append([name, *times, f"{largest[name]['gpu_memory_bytes'] / _GIB:.1f}"])
+    rows, names = [], _shown(by_size)
+    for name in names:
+        found = [steps.get(name) for steps in by_size.values()]
+        last = found[-1]
+        times = [f"{result['step_ms']:.0f}" if result else "does not fit" for result in found]
+        rows.append([name, *times, f"{last['gpu_memory_bytes'] / _GIB:.1f}" if last else ""])
     header = ["output layer", *(f"{num_tags:,} tags, ms" for num_tags in by_size), "on the card, GiB"]
-    hybrids = [result for steps in by_size.values() for name, result in steps.items() if name.startswith("hybrid")]
-    waited = [100 * result["wait_ms"] / result["step_ms"] for result in hybrids]
+    waited = [100 * s[names[1]]["wait_ms"] / s[names[1]]["step_ms"] for s in by_size.values() if names[1] in s]
     text = (
         f"A step of {settings['trunk']} ({settings['image_size']} pixels, batches of {settings['batch_size']}, rows of "
         f"dim {settings['dim']}, {settings['tags_per_example']} true tags of each example), {machine_of(record)}; the "
-        f"last column with the most tags. The trunk waited for workers {min(waited):.0f} to {max(waited):.0f}% of a "
-        "step."
+        f"last column with the most tags. The hybrid's trunk waited for workers {min(waited):.0f} to "
+        f"{max(waited):.0f}% of a step."
     )
     return f"{text}\n\n{markdown_table(header, rows)}"
 
@@ -50,12 +52,28 @@ def card_curves_part(_: Records) -> str:
         for num_tags, results in gpu_only_report.by_size(record).items()
         for verdict in verdicts(num_tags, results)
     ]
-    return f"After {record['settings']['seconds']:.0f} seconds of training each on emoji {'; '.join(clauses)}."
+    trunk = record["results"][0]["run_config"]["trunk"]["factory"]
+    waits = [
+        100 * result["phase_ms"]["wait"] / sum(result["phase_ms"].values())
+        for result in record["results"]
+        if is_hybrid(result)
+    ]
+    return (
+        f"After {record['settings']['seconds']:.0f} seconds of training each on emoji with {trunk}, one run each, "
+        f"{'; '.join(clauses)}. The hybrid's host waited for workers {max(waits):.0f}% of the time."
+    )
+
+
+def card_contenders_part(_: Records) -> str:
+    """Every contender after equal seconds."""
+    record = card_record("gpu_only")
+    return f"{gpu_only_report.contenders_table(record)}\n\n{_command(record)}"
 
 
 def card_table_part(_: Records) -> str:
     """Every step that was timed, with its spread."""
-    return steps_table(card_record("step_scaling"))
+    record = card_record("step_scaling")
+    return f"{steps_table(record)}\n\n{_command(record)}"
 
 
 def card_memory_part(_: Records) -> str:
@@ -70,14 +88,16 @@ def card_memory_part(_: Records) -> str:
         product_bytes=2,
         chunk_logits=CUDA_LOGITS,
     )
-    largest = max(by_size)
-    trunk = by_size[largest][TRUNK_ALONE]["gpu_memory_bytes"]
-    for name, result in by_size[largest].items():
-        kind = next((kind for kind, known in RIVAL_NAMES.items() if name.partition(",")[0] == known), None)
-        if kind is not None:
-            predicted, taken = NEEDS[kind](largest, shape).device, result["gpu_memory_bytes"] - trunk
-            rows.append([name, f"{predicted / _MIB:,.0f}", f"{taken / _MIB:,.0f}", f"{predicted / taken - 1:+.0%}"])
-    return markdown_table([f"{largest:,} tags", "predicted, MiB", "taken, MiB", "apart"], rows)
+    for num_tags, steps in by_size.items():
+        trunk, size = steps[TRUNK_ALONE]["gpu_memory_bytes"], f"{num_tags:,}"
+        for name, result in steps.items():
+            kind = next((kind for kind, known in RIVAL_NAMES.items() if name.partition(",")[0] == known), None)
+            if kind is not None:
+                predicted, taken = NEEDS[kind](num_tags, shape).device, result["gpu_memory_bytes"] - trunk
+                figures = [f"{predicted / _MIB:,.0f}", f"{taken / _MIB:,.0f}", f"{predicted / taken - 1:+.0%}"]
+                rows.append([size, name, *figures])
+                size = ""
+    return markdown_table(["tags", "output layer", "predicted, MiB", "taken, MiB", "apart"], rows)
 
 
 def card_host_part(_: Records) -> str:
@@ -85,8 +105,9 @@ def card_host_part(_: Records) -> str:
     records = [card_record(name) for name in ("kernels", "scaling")]
     found = {result["name"]: result for record in records for result in record["results"]}
     judged = [found[name] for name in GATES if name in found]
-    rows = judged + [result for name, result in found.items() if name.startswith("workers_")]
-    return f"{_sentence(machine_of(records[0]))}: {tally(judged)}\n\n{verdicts_markdown(rows)}"
+    rows = judged + [result for name, result in found.items() if name.startswith(("workers_", BARE_ROW))]
+    commands = " ".join(map(_command, records))
+    return f"{_sentence(machine_of(records[0]))}: {tally(judged)}\n\n{verdicts_markdown(rows)}\n\n{commands}"
 
 
 def card_record(name: str) -> Mapping[str, Any]:
@@ -110,10 +131,19 @@ def _steps(record: Mapping[str, Any]) -> dict[int, dict[str, Mapping[str, Any]]]
     return found
 
 
-def _told(steps: Mapping[str, Any]) -> list[str]:
-    """Contenders in the order of a table: of several hybrids the one with the fewest workers, as by default."""
-    hybrids = [name for name in steps if name.startswith("hybrid")]
-    return [TRUNK_ALONE, *hybrids[:1], *(name for name in steps if name not in (TRUNK_ALONE, *hybrids))]
+def _shown(by_size: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    """The trunk, the hybrid with the fewest workers, as by default, then the rivals; those that fit at any size."""
+    names = list(dict.fromkeys(name for steps in by_size.values() for name in steps))
+    hybrids = sorted((name for name in names if name.startswith("hybrid")), key=_num_workers)
+    return [TRUNK_ALONE, *hybrids[:1], *(name for name in names if name not in (TRUNK_ALONE, *hybrids))]
+
+
+def _num_workers(name: str) -> int:
+    return int(name.split()[1])
+
+
+def _command(record: Mapping[str, Any]) -> str:
+    return f"`{record['command']}`"
 
 
 def _sentence(text: str) -> str:
@@ -123,6 +153,7 @@ def _sentence(text: str) -> str:
 CARD_PARTS: dict[str, Callable[[Records], str]] = {
     "card_steps": card_steps_part,
     "card_curves": card_curves_part,
+    "card_contenders": card_contenders_part,
     "card_table": card_table_part,
     "card_memory": card_memory_part,
     "card_host": card_host_part,

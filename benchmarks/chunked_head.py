@@ -17,8 +17,6 @@ from benchmarks.row_adagrad import RowAdagrad
 CPU_LOGITS, CUDA_LOGITS = 1 << 20, 1 << 26
 """Logits of one chunk: what fits into a core's cache; or what keeps a card busy for longer than its host takes to queue
 the work on it, in about a GiB of temporaries."""
-LEAN_CUDA_LOGITS = 1 << 22
-"""With 32 thousand rows of a batch of 128, so that a card's memory goes to rows and not to temporaries."""
 
 
 @dataclass(frozen=True, slots=True)

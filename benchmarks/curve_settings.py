@@ -48,6 +48,7 @@ class CurveSettings:
     device: str = "auto"
     """Of the trunk, and of the rivals' matrix."""
     trunk: str = TrunkConfig().factory
+    """As in `hybrid train`, as are the next three."""
     dim: int = TrunkConfig().dim
     image_size: int = DataConfig().image_size
     batch_size: int = TrainConfig().batch_size

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from benchmarks import head_report, start
-from benchmarks.card_parts import CARD_PARTS, card_record
+from benchmarks.card_parts import BARE_ROW, CARD_PARTS
 from benchmarks.gates import GATES, HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, machine_of, read_record
@@ -23,8 +23,6 @@ _GATES, _BREAK = "docs/benchmarks.md#the-speed-that-the-wide-engine-is-to-reach"
 EDGE = 0.12
 """Of a gate: between whole runs of nearly the same code most figures moved by less, with the state of the machine's
 memory; a few by a fifth."""
-BARE_ROW = "ceiling at 256"
-"""Name of the measurement in the results of `benchmarks.kernels`."""
 SLOW_MEMORY = RESULTS / "slow_memory"
 """What the suite found on a machine that is not that of the other results."""
 
@@ -235,7 +233,7 @@ def cards_part(records: Records) -> str:
     held = [f"{num_tags / 1e6:.1f} million on {card}" for card, num_tags in cards.items()]
     return (
         "Predicted, rows of dim 256 in float32 with their optimizer, trunk and activations not counted, that the "
-        f"leanest layer without workers fits on a card: {', '.join(held)} (`make bench-memory`)."
+        f"leanest layer without workers, in small chunks, fits on a card: {', '.join(held)} (`make bench-memory`)."
     )
 
 
@@ -287,7 +285,6 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "head": head_part,
     "gpu_only": gpu_only_part,
     "gpu_only_draws": gpu_only_draws_part,
-    "card_contenders": lambda records: gpu_only_part({"gpu_only": card_record("gpu_only")}),
     **CARD_PARTS,
 }
 """Name -> what makes it; each stands in one of the documents of `benchmarks.report`."""

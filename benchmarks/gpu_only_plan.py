@@ -8,7 +8,7 @@ from dataclasses import replace
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.tuned_rates import TunedRate, searched_rates, tuned_rate
 from hybrid.device import choose_device
-from launch.config import default_num_workers
+from launch.config import TrainConfig, TrunkConfig, default_num_workers
 
 START_S, MEASUREMENT_S = 20.0, 3.0
 """About what a curve takes beside its training: processes, data and warm-up; each measurement."""
@@ -33,7 +33,9 @@ def plan(options: argparse.Namespace) -> Plan:
         trunk=options.trunk,
         batch_size=options.batch_size,
     )
-    searched = searched_rates(options.row_lr_from, device=base.device, max_items=options.max_items)
+    is_as_searched = (base.trunk, base.batch_size) == (TrunkConfig().factory, TrainConfig().batch_size)
+    files = options.row_lr_from if is_as_searched else ()
+    searched = searched_rates(files, device=base.device, max_items=options.max_items)
     found: Plan = {}
     for seed, max_tags, kind in itertools.product(options.seeds, options.tags, options.contenders):
         rate = tuned_rate(kind, max_tags, getattr(options, f"{kind}_row_lr"), searched)

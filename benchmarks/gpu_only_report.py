@@ -221,6 +221,20 @@ def _shown(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name in ("P@5", "mAP") else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
+def contenders_table(record: Result) -> str:
+    """Every contender at every size, in few columns."""
+    rows, has_card = [], any(result["gpu_memory_bytes"] for result in record["results"])
+    for num_tags, results in by_size(record).items():
+        for i, result in enumerate(results):
+            found = measured(result, results)
+            paces = [f"{found[name]:,.0f}" for name in ("examples/s", "memory, MiB")]
+            paces += [f"{result['gpu_memory_bytes'] / _MIB:,.0f}"] if has_card else []
+            measures = [f"{found[name]:.3f}" for name in ("P@5", "mAP")]
+            rows.append([f"{num_tags:,}" if i == 0 else "", result["contender"], *paces, *measures])
+    card = ["on the card, MiB"] if has_card else []
+    return markdown_table(["tags", "contender", "examples/s", "memory, MiB", *card, "P@5", "mAP"], rows)
+
+
 def plot_of(record: Result) -> Figure:
     """Each judged measure over the seconds of training, a column per size.
 

@@ -6,12 +6,15 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.chunked_head import CPU_LOGITS, LEAN_CUDA_LOGITS
+from benchmarks.chunked_head import CPU_LOGITS
 from benchmarks.partial_head import SAMPLE_RATE
 from launch.config import TrainConfig
 from workers.config import HeadConfig
 from workers.matrix import Sizes, matrix_spec
 
+LEAN_CUDA_LOGITS = 1 << 22
+"""Logits of a chunk of 32 thousand rows with a batch of 128: a card's memory then goes to rows and not to temporaries.
+Layers that are trained here have larger ones, see `benchmarks.chunked_head`, and take about a GiB more."""
 _FLOAT, _LONG = 4, 8
 _MOST_TAGS = 1 << 40
 CARDS_GIB, DIMS = (8, 24, 80), (128, 256, 512)

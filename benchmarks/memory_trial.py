@@ -16,6 +16,7 @@ from benchmarks.rival_head import Setting
 from benchmarks.true_tags import TrueTags
 from hybrid.head import WideHead
 from workers.config import HeadConfig
+from workers.errors import HybridError
 from workers.settings import from_plain
 
 FITS, FULL = "fits", "full"
@@ -43,13 +44,18 @@ def run_trial(settings: TrialSettings) -> str:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         _step(settings, settings.num_tags)
-    except MemoryError:
-        return FULL
-    except RuntimeError as e:
-        if "alloc" not in str(e):  # torch names its allocator; every other error is a defect
+    except (MemoryError, RuntimeError, HybridError) as e:
+        if not is_of_memory(e):
             raise
         return FULL
     return FITS
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: all other errors are defects. Torch names its allocator, threads lack their stacks."""
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in ("alloc", "can't start new thread")):
+        return True
+    return isinstance(error, MemoryError) or (error.__cause__ is not None and is_of_memory(error.__cause__))
 
 
 def _step(settings: TrialSettings, num_tags: int) -> None:

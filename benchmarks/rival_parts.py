@@ -9,7 +9,6 @@ from benchmarks.record import machine_of
 from benchmarks.rival_verdicts import JUDGED, LEVEL, SUITE, Verdict, elsewhere_of, verdicts
 
 Records = Mapping[str, Mapping[str, Any]]
-_MIB = 1 << 20
 _DRAWS = "gpu_only_draws"
 _LEVEL = " and ".join(f"{apart:g} of {measure}" for measure, apart in LEVEL.items())
 _STANDINGS = {
@@ -32,7 +31,9 @@ def gpu_only_part(records: Records) -> str:
     if losses:
         losses.append(f"Of these, differences of up to {_LEVEL} are within luck: level.")
     text = f"{record['settings']['seconds']:.0f} seconds of training each, {machine_of(record)}:"
-    return "\n\n".join([text, _contenders(record), " ".join(losses) or "No rival is better in anything."])
+    return "\n\n".join(
+        [text, gpu_only_report.contenders_table(record), " ".join(losses) or "No rival is better in anything."]
+    )
 
 
 def rivals_part(records: Records) -> str:
@@ -70,20 +71,7 @@ def gpu_only_draws_part(records: Records) -> str:
     """The sampled rival with the draws that the search did not choose, beside the hybrid of the same hour."""
     record = records[_DRAWS]
     text = f"{record['settings']['seconds']:.0f} seconds of training each, in a run of their own:"
-    parts = [text, _contenders(record)]
+    parts = [text, gpu_only_report.contenders_table(record)]
     if _DRAWS not in elsewhere_of(SUITE, records):
         parts.append("Its data or conditions are not those of the comparison above, so no verdict counts it.")
     return "\n\n".join(parts)
-
-
-def _contenders(record: Mapping[str, Any]) -> str:
-    rows, has_card = [], any(result["gpu_memory_bytes"] for result in record["results"])
-    for num_tags, results in gpu_only_report.by_size(record).items():
-        for i, result in enumerate(results):
-            found = gpu_only_report.measured(result, results)
-            paces = [f"{found[name]:,.0f}" for name in ("examples/s", "memory, MiB")]
-            paces += [f"{result['gpu_memory_bytes'] / _MIB:,.0f}"] if has_card else []
-            measures = [f"{found[name]:.3f}" for name in ("P@5", "mAP")]
-            rows.append([f"{num_tags:,}" if i == 0 else "", result["contender"], *paces, *measures])
-    card = ["on the card, MiB"] if has_card else []
-    return markdown_table(["tags", "contender", "examples/s", "memory, MiB", *card, "P@5", "mAP"], rows)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.machine import blas_of
+from launch.config import TrainConfig, TrunkConfig
 
 Result = Mapping[str, Any]
 Elsewhere = Mapping[str, Sequence[Result]]
@@ -17,6 +18,8 @@ JUDGED = tuple(LEVEL)
 SUITE = "gpu_only"
 """Names of records of this comparison begin so."""
 _SAME_SETTINGS = ("seconds", "max_items", "device_found", "trunk", "batch_size")
+_DEFAULTS = {"trunk": TrunkConfig().factory, "batch_size": TrainConfig().batch_size}
+"""Of settings that older records do not have."""
 _SAME_MACHINE = ("cpu", "cores", "gpu")
 _SAME_TRAINING = ("num_tags", "num_train_items", "precision", "memory", "memory_tuning")
 """Of a result: sizes of its data, how its memory was measured and tuned; older ones do not say of the last two."""
@@ -114,7 +117,11 @@ def _final(measure: str) -> Callable[[Result], float]:
 
 def _conditions(record: Mapping[str, Any]) -> list[Any]:
     settings, machine = record["settings"], record["machine"]
-    return [*map(settings.get, _SAME_SETTINGS), *map(machine.get, _SAME_MACHINE), blas_of(record)]
+    return [
+        *(settings.get(name, _DEFAULTS.get(name)) for name in _SAME_SETTINGS),
+        *map(machine.get, _SAME_MACHINE),
+        blas_of(record),
+    ]
 
 
 def _are_alike(one: Result, other: Result) -> bool:

@@ -11,6 +11,7 @@ from benchmarks.measurement import Measurement
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.turns import Contestant, Together, Turns, take_turns
+from workers.cores import available_cores
 from workers.matrix import TagMatrix
 from workers.settings import to_plain
 
@@ -20,7 +21,7 @@ SIZES = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "10M": 10_000_000}
 
 
 def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
-    """The gates of two workers, and without haste those of the sizes."""
+    """The gates of two workers; without haste also more workers, and the gates of the sizes."""
     measured = two_workers(options, progress, hot_rows=None) + two_workers(options, progress, hot_rows=HOT_ROWS)
     return measured if options.is_quick else measured + many_workers(options, progress) + sizes(options, progress)
 
@@ -45,10 +46,9 @@ def two_workers(options: SuiteOptions, progress: Progress, *, hot_rows: int | No
 
 
 def many_workers(options: SuiteOptions, progress: Progress) -> list[Measurement]:
-    """1, 2, 4 and so on, and one for each core but that of a trunk, on one matrix, in turns; nothing on few cores."""
-    cores = len(os.sched_getaffinity(0))
-    numbers = sorted({1, *(1 << power for power in range(1, cores.bit_length()) if 1 << power < cores), cores - 1})
-    if numbers[-1] < FIRST_MANY:
+    """Several numbers of workers on one matrix, in turns; nothing on few cores."""
+    numbers = worker_numbers(available_cores())
+    if not numbers:
         return []
     progress.stage(f"{', '.join(map(str, numbers))} workers on {options.tags(NUM_TAGS):,} tags")
     with ExitStack() as stack:
@@ -60,6 +60,17 @@ def many_workers(options: SuiteOptions, progress: Progress) -> list[Measurement]
         Measurement.ratio(f"workers_{n}_over_1", turns, "1", str(n), f"{n} workers: row rate over 1 worker's", facts)
         for n in numbers[1:]
     ]
+
+
+def worker_numbers(cores: int) -> list[int]:
+    """1, 2, 4 and so on, and one worker for each core but that of a trunk; none where that would be no more than two.
+
+    Example:
+        >>> worker_numbers(16), worker_numbers(4), worker_numbers(3)
+        ([1, 2, 4, 8, 15], [1, 2, 3], [])
+    """
+    powers = [1 << power for power in range(cores.bit_length()) if 1 << power < cores - 1]
+    return [*powers, cores - 1] if cores - 1 >= FIRST_MANY else []
 
 
 def worker_process(matrix: TagMatrix, index: int, hot_rows: int | None = None) -> ProcessContestant:

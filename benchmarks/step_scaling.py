@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.contender import TaggedItems, open_contender
-from benchmarks.curve_settings import ALL_KINDS, CurveSettings
+from benchmarks.curve_settings import ALL_KINDS, KINDS, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.markdown import print_pages
 from benchmarks.record import RESULTS, Record
@@ -40,10 +40,9 @@ def main() -> None:
     record = Record(options.name, f"A step of trunk and output layer, on {describe(device)}", settings)
     for num_tags in options.tags:
         items = made_up_items(num_tags, options.tags_per_example)
-        chosen: list[CurveSettings | str] = [TRUNK_ALONE, *contenders(options)]
-        for contender in chosen:
+        for contender in [None, *contenders(options)]:
             result = measure(contender, num_tags, items, options)
-            print(f"{num_tags:,} tags, {result['contender']}: {_told(result)}", flush=True)
+            print(f"{num_tags:,} tags, {result['contender']}: {_summary(result)}", flush=True)
             record.add(result)
             path = record.write(options.results)
     print_pages(path, write_report(path))
@@ -51,22 +50,25 @@ def main() -> None:
 
 def contenders(options: argparse.Namespace) -> list[CurveSettings]:
     """Rivals once, the hybrid once for each number of workers."""
-    found = []
-    for kind in options.contenders:
-        for workers in options.workers if kind == "hybrid" else (0,):
-            settings = CurveSettings(
-                kind=kind,
-                workers=workers,
-                epochs=_ENDLESS_EPOCHS,
-                positives=options.tags_per_example,
-                device=choose_device(options.device).type,
-                trunk=options.trunk,
-                dim=options.dim,
-                image_size=options.image_size,
-                batch_size=options.batch_size,
-            )
-            found.append(settings)
-    return found
+    return [
+        _settings(kind, workers, options)
+        for kind in options.contenders
+        for workers in (options.workers if kind == "hybrid" else (0,))
+    ]
+
+
+def _settings(kind: str, workers: int, options: argparse.Namespace) -> CurveSettings:
+    return CurveSettings(
+        kind=kind,
+        workers=workers,
+        epochs=_ENDLESS_EPOCHS,
+        positives=options.tags_per_example,
+        device=choose_device(options.device).type,
+        trunk=options.trunk,
+        dim=options.dim,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+    )
 
 
 def made_up_items(num_tags: int, tags_per_example: int) -> TaggedItems:
@@ -78,20 +80,23 @@ def made_up_items(num_tags: int, tags_per_example: int) -> TaggedItems:
         marginal_N=tags.counts_N / tags.counts_N.sum(),
         item_offsets=true.offsets,
         item_tags=true.ids,
-        num_train_items=NUM_ITEMS,
+        num_train_items=num_tags,  # the most frequent tag is on all of them, though only some are trained on
     )
 
 
 def measure(
-    contender: CurveSettings | str, num_tags: int, items: TaggedItems, options: argparse.Namespace
+    contender: CurveSettings | None, num_tags: int, items: TaggedItems, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Milliseconds of each timed step, and memory; of a layer that does not fit on the card, that it does not."""
+    """Milliseconds of each timed step, and memory; of a layer that does not fit on the card, that it does not.
+
+    None stands for the trunk alone. On a card, which is asked when a step is over, `wait_ms` are of the step before.
+    """
     is_cuda = choose_device(options.device).type == "cuda"
     gc.collect()
     if is_cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    name = contender if isinstance(contender, str) else contender.name
+    name = TRUNK_ALONE if contender is None else contender.name
     result: dict[str, Any] = {"contender": name, "num_tags": num_tags, "fits": True, "samples": {"step_ms": []}}
     try:
         steps_ms, waits_ms = _times(contender, items, options)
@@ -106,17 +111,15 @@ def measure(
 
 
 def _times(
-    contender: CurveSettings | str, items: TaggedItems, options: argparse.Namespace
+    contender: CurveSettings | None, items: TaggedItems, options: argparse.Namespace
 ) -> tuple[list[float], list[float]]:
     """Milliseconds of each timed step, and for how many of them the trunk waited for workers."""
-    if isinstance(contender, CurveSettings):
-        with open_contender(contender, items) as (trainer, _, budget), budget.running():
-            trainer.threads = None  # its trials would be among the steps that are timed
-            return _timed(trainer.device, options, lambda images, batch: _step(trainer, images, batch))
-    (alone,) = contenders(argparse.Namespace(**{**vars(options), "contenders": ["dense"]}))
-    one_tag = made_up_items(num_tags=options.tags_per_example, tags_per_example=1)
-    with open_contender(alone, one_tag) as (trainer, _, _):
-        return _timed(trainer.device, options, lambda images, batch: _trunk_step(trainer, images))
+    if contender is None:  # the trainer of any, with hardly a layer
+        with open_contender(_settings("dense", 0, options), made_up_items(1, 1)) as (trainer, _, _):
+            return _timed(trainer.device, options, lambda images, batch: _trunk_step(trainer, images))
+    with open_contender(contender, items) as (trainer, _, budget), budget.running():
+        trainer.threads = None  # its trials would be among the steps that are timed
+        return _timed(trainer.device, options, lambda images, batch: _step(trainer, images, batch))
 
 
 def _timed(
@@ -155,14 +158,14 @@ def _trunk_step(trainer: Trainer, images: torch.Tensor) -> float:
     return 0.0
 
 
-def _told(result: dict[str, Any]) -> str:
+def _summary(result: dict[str, Any]) -> str:
     return f"{result['step_ms']:.1f} ms" if result["fits"] else f"does not fit ({result['reason']})"
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step_scaling", description=__doc__)
     parser.add_argument("--tags", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
-    parser.add_argument("--contenders", nargs="+", default=list(ALL_KINDS), choices=ALL_KINDS)
+    parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=ALL_KINDS)
     parser.add_argument("--workers", type=int, nargs="+", default=[default_num_workers()], help="of the hybrid")
     parser.add_argument("--trunk", default="resnet18", help="as in `hybrid train`")
     parser.add_argument("--dim", type=int, default=TrunkConfig().dim)

@@ -32,8 +32,8 @@ from workers.router import Ticket
 from workers.settings import check
 
 _ALMOST_S, _LOOK_S = 0.0003, 0.00002
-"""How long features that a device computes are waited for before the next forward pass is queued, looked at so often:
-a small part of what queueing it takes."""
+"""How long features that a device computes are waited for before the next forward pass is queued, and how long between
+two looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +166,10 @@ class Pipeline:
             if to_ship is not None:
                 tickets.append(to_ship())
                 to_ship = None
-            if departure.is_almost_ready():
+            if part is microbatches[-1] or self._is_almost_there(departure, number):
                 tickets.append(ship())
             else:
                 to_ship = ship  # the next forward pass is queued on the device before this copy is waited for
-        if to_ship is not None:
-            tickets.append(to_ship())
         parts = enumerate(zip(features, tickets, ranges, strict=True))
         divisor = num_examples / loss_scale
         loss_sum = sum(self._backward(f, t, divisor, number, chunks) for number, (f, t, chunks) in parts)
@@ -186,6 +184,10 @@ class Pipeline:
         if self.precision is None:
             return nullcontext()
         return torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32)
+
+    def _is_almost_there(self, departure: "_Departure", number: int) -> bool:
+        with self.timer.phase("ship", microbatch=number):
+            return departure.is_almost_ready()
 
     def _shipper(self, departure: "_Departure", tags: Any, number: int, chunks: range) -> Callable[[], Ticket]:
         def ship() -> Ticket:

@@ -9,13 +9,13 @@ from benchmarks.curve_settings import KINDS, RIVAL_NAMES
 from benchmarks.memory_limits import bisect, run_trial_in_process
 from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags, on_cards
 from benchmarks.memory_report import report_text
-from benchmarks.memory_trial import FITS, FULL, TrialSettings
+from benchmarks.memory_trial import FITS, FULL, TrialSettings, is_of_memory
 from benchmarks.record import Record, read_record
 from benchmarks.rival_head import Setting
 from benchmarks.true_tags import TrueTags
 from hybrid.head import WideHead
 from workers.config import HeadConfig
-from workers.errors import RunError
+from workers.errors import MatrixMismatch, RunError
 
 N, D, B, T = 3000, 16, 8, 4
 SHAPE = StepShape(dim=D, batch_size=B, positives=T, tags_per_example=T)
@@ -136,3 +136,20 @@ def test_the_table_calls_a_wrong_prediction_wrong_and_predicts_cards(tmp_path):
     assert "| dense BCE in chunks | 1,000 | 900 | 1,100 | +2.0% |" in text
     assert "| hybrid (host memory) | 1,000 | 900 | 1,100 | -30.0% **wrong** |" in text
     assert text.index("| dense BCE in chunks | 16.3 |") < text.rindex("| hybrid (host memory) | 14.7 |")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_full"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("expected scalar type Float"), False),
+        (MatrixMismatch("the rows could not be filled"), False),
+    ],
+)
+def test_memory_that_is_short_is_told_from_defects_wherever_it_shows(error, is_full):
+    assert is_of_memory(error) == is_full
+    outer = MatrixMismatch("the owner of the tag matrix could not fill its rows")
+    outer.__cause__ = error
+    assert is_of_memory(outer) == is_full

@@ -161,42 +161,6 @@ def test_where_copies_take_time_the_next_forward_pass_is_queued_first(still_head
         assert torch.equal(got, expected)
 
 
-@pytest.mark.parametrize(("answers", "is_there"), [([True], True), ([False, False, True], True), ([], False)])
-def test_a_device_that_keeps_up_is_waited_for_and_one_that_is_behind_is_not(monkeypatch, answers, is_there):
-    """Else workers would wait until the next forward pass is queued, or a device for its next pass."""
-    asked = []
-    event = SimpleNamespace(record=lambda stream: None, query=lambda: asked.append(1) or (answers or [False]).pop(0))
-    host = SimpleNamespace(copy_=lambda features, non_blocking: None)
-    monkeypatch.setattr(torch, "empty", lambda *shape, **named: host)
-    monkeypatch.setattr(torch.cuda, "Event", lambda **named: event)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr(
-        hybrid.pipeline,
-        "time",
-        SimpleNamespace(
-            perf_counter=lambda: clock.now_s, sleep=lambda s: setattr(clock, "now_s", clock.now_s + max(s, 1e-4))
-        ),
-    )
-    source = SimpleNamespace(device=torch.device("cuda"), shape=(2, D))
-    departure, expected = hybrid.pipeline._Departure(SimpleNamespace(detach=lambda: source)), len(answers)
-    assert departure.is_almost_ready() is is_there
-    assert len(asked) == expected or (not is_there and 2 <= len(asked) <= 5 and clock.now_s < 0.001)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_features_of_an_idle_card_are_there_at_once_and_those_of_a_busy_one_are_not():
-    matrix, features = torch.randn(8192, 8192, device="cuda"), torch.zeros(5, D, device="cuda")
-    for _ in range(2):  # once to load what is needed
-        torch.cuda.synchronize()
-        idle = hybrid.pipeline._Departure(features).is_almost_ready()
-        for _ in range(20):
-            matrix @ matrix
-        busy = hybrid.pipeline._Departure(features)
-        assert not busy.is_almost_ready() and np.array_equal(busy.wait(), np.zeros((5, D)))
-    assert idle
-
-
 @pytest.mark.parametrize("is_slow_copy", [False, True])
 def test_nan_features_of_a_later_micro_batch_leave_nothing_in_flight(still_head, monkeypatch, is_slow_copy):
     monkeypatch.setattr(hybrid.pipeline._Departure, "is_almost_ready", lambda departure: not is_slow_copy)
@@ -250,27 +214,6 @@ def test_gradients_go_to_cuda_from_pinned_memory(monkeypatch, dtype):
     grad = torch.randn(5, D)
     got = hybrid.pipeline._beside(torch.zeros(5, D, dtype=dtype, device="cuda"), grad)
     assert pinned == [True, False] and got.dtype == dtype and torch.equal(got.cpu(), grad.to(dtype))
-
-
-def test_features_are_copied_to_the_host_whatever_torchs_default_device_is(monkeypatch):
-    """Under `torch.set_default_device("cuda")` it would be made on the card, where nothing can be pinned."""
-    made, event = [], SimpleNamespace(record=lambda stream: None)
-    source = SimpleNamespace(device=torch.device("cuda"), shape=(2, D))
-    host = SimpleNamespace(copy_=lambda features, non_blocking: None)
-    monkeypatch.setattr(torch, "empty", lambda *shape, **named: made.append(named) or host)
-    monkeypatch.setattr(torch.cuda, "Event", lambda **named: event)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    hybrid.pipeline._Departure(SimpleNamespace(detach=lambda: source))
-    (named,) = made
-    assert named["device"] == "cpu" and named["pin_memory"]
-
-
-def test_features_of_any_other_device_come_to_the_host_and_those_of_the_cpu_are_not_copied():
-    on_host = torch.randn(2, D)
-    source = SimpleNamespace(device=torch.device("xpu"), to=lambda *wanted: {("cpu", torch.float32): on_host}[wanted])
-    for features in (SimpleNamespace(detach=lambda: source), on_host):
-        departure = hybrid.pipeline._Departure(features)
-        assert departure.is_almost_ready() and departure.wait().ctypes.data == on_host.data_ptr()
 
 
 def test_gradients_on_the_cpu_are_not_copied():
