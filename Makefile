@@ -73,7 +73,7 @@ bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device, at most 90 minutes: ARGS="--continue"
 	$(BIN)/python -m benchmarks.gpu_only $(ARGS)
 
-bench-step: setup ## time of a step of trunk and output layer by number of tags, of workers and of layers on the card: ARGS=
+bench-step: setup ## time of a step of trunk and output layer by number of tags, with workers and without: ARGS=
 	$(BIN)/python -m benchmarks.step_scaling $(ARGS)
 
 bench-head: setup ## time and memory of the wide head alone, up to a million tags

@@ -24,11 +24,16 @@ from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.device import choose_device, describe
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trainer import Trainer
-from launch.config import DEVICES, DataConfig, TrunkConfig, default_num_workers
+from launch.config import DEVICES, DataConfig, TrainConfig, TrunkConfig, default_num_workers
 
 NAME = "step_scaling"
 NUM_ITEMS, WARM_UP_STEPS = 4096, 5
 _ENDLESS_EPOCHS = 1e6
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "cuda": {"tags": [100_000, 1_000_000, 10_000_000], "trunk": "resnet18", "batch_size": 256},
+    "cpu": {"tags": [10_000, 100_000], "trunk": TrunkConfig().factory, "batch_size": TrainConfig().batch_size},
+}
+"""By device: on a CPU scoring ten million tags would take minutes a step."""
 
 
 def main() -> None:
@@ -164,19 +169,24 @@ def _summary(result: dict[str, Any]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step_scaling", description=__doc__)
-    parser.add_argument("--tags", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    by_device = "default: by device, larger on a card"
+    parser.add_argument("--tags", type=int, nargs="+", help=by_device)
     parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=ALL_KINDS)
     parser.add_argument("--workers", type=int, nargs="+", default=[default_num_workers()], help="of the hybrid")
-    parser.add_argument("--trunk", default="resnet18", help="as in `hybrid train`")
+    parser.add_argument("--trunk", help=f"as in `hybrid train`; {by_device}")
     parser.add_argument("--dim", type=int, default=TrunkConfig().dim)
     parser.add_argument("--image-size", type=int, default=DataConfig().image_size, help="of the trunk's pictures")
-    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, help=by_device)
     parser.add_argument("--tags-per-example", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20, help="timed steps, after a few that are not")
     parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("--name", default=NAME, help="of the files in the results folder")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name, value in _DEFAULTS[choose_device(options.device).type].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
 
 
 if __name__ == "__main__":

@@ -49,6 +49,12 @@ def test_every_contender_is_timed_at_every_size(tmp_path, monkeypatch, capsys):
     assert "GPU memory" not in page and "300 tags, hybrid, 1 worker" in capsys.readouterr().out
 
 
+def test_defaults_are_such_that_a_cpu_is_done_in_minutes(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["step_scaling", "--device", "cpu", "--batch-size", "7"])
+    options = step_scaling._options()
+    assert max(options.tags) <= 100_000 and options.trunk == "cnn-small" and options.batch_size == 7
+
+
 def test_a_layer_that_is_too_large_for_the_card_is_a_result(monkeypatch):
     def fail(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB.")
