@@ -1,6 +1,5 @@
 """The parts of documents that say what was measured on a machine with a card."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +19,6 @@ CARD = RESULTS / "h100"
 """Results of the one machine with a card on which anything was measured so far."""
 BARE_ROW = "ceiling at 256"
 """Name of the measurement in the results of `benchmarks.kernels`."""
-_RESULTS = re.compile(r" --results \S+")
 _MIB, _GIB = 1 << 20, 1 << 30
 
 
@@ -145,8 +143,7 @@ def _num_workers(name: str) -> int:
 
 
 def _command(record: Mapping[str, Any]) -> str:
-    """What was called, but for where its results went."""
-    return f"`{_RESULTS.sub('', record['command'])}`"
+    return f"`{record['command']}`"
 
 
 def _sentence(text: str) -> str:

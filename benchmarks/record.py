@@ -32,11 +32,11 @@ class Record:
             "format": FORMAT_VERSION,
             "name": name,
             "title": title,
-            "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+            "command": shlex.join(_without_results([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])),
             "started": _now(),
             "machine": describe_machine(),
             "software": describe_software(),
-            "settings": {name: _plain(value) for name, value in settings.items() if name != "results"},  # a local path
+            "settings": {name: _plain(value) for name, value in settings.items() if name != "results"},
             "results": [],
         }
 
@@ -92,6 +92,14 @@ def surroundings(record: Mapping[str, Any]) -> str:
         f"torch {software['versions']['torch']}, BLAS for {blas_of(record)}; "
         f"{commit}, {record['started']}."
     )
+
+
+def _without_results(arguments: list[str]) -> list[str]:
+    """A command but for `--results` and the folder behind it, a path of one machine, which says nothing of results."""
+    if "--results" not in arguments:
+        return [argument for argument in arguments if not argument.startswith("--results=")]
+    at = arguments.index("--results")
+    return arguments[:at] + arguments[at + 2 :]
 
 
 def _plain(value: Any) -> Any:

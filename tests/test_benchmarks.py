@@ -159,6 +159,13 @@ def test_a_record_says_where_it_was_made(recorded):
     assert not list(recorded.parent.glob(".*"))
 
 
+@pytest.mark.parametrize("given", [["--results", "/somewhere/else"], ["--results=/somewhere/else"], []])
+def test_a_records_command_says_all_but_where_its_results_go(given, monkeypatch):
+    arguments = ["/usr/bin/python3", "-m", "benchmarks.suite", "kernels", *given, "--rounds", "9"]
+    monkeypatch.setattr("sys.orig_argv", arguments)
+    assert Record("name", "A title", {}).content["command"] == "python3 -m benchmarks.suite kernels --rounds 9"
+
+
 @pytest.mark.parametrize("text", [None, "", "[]", '{"format": 99}'])
 def test_what_is_no_record_is_refused(tmp_path, text):
     path = tmp_path / "x.json"
