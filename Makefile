@@ -57,14 +57,16 @@ bench-quick: setup ## the gates that three minutes are enough for: ARGS=
 bench: setup ## all gates of one machine, ten minutes and more; rivals' after make setup-peers: ARGS=
 	$(BIN)/python -m benchmarks.suite full $(ARGS)
 
+# fastText needs a compiler: without one everything else is measured, and each setup-peers tries again.
 setup-peers: .venv-peers/.installed ## create .venv-peers with the rivals of bench-peers
+	@.venv-peers/bin/python -c 'import fasttext' 2>/dev/null || $(PEERS_PIP) fasttext || \
+	  echo "fastText could not be compiled (is there a C++ compiler?): it will not be measured; with one, make setup-peers"
 
 # torchbiggraph asks for versions of 2019; the tools that the part measured here imports are named instead.
 .venv-peers/.installed: constraints-peers.txt
 	@$(PYTHON) -m venv .venv-peers
 	$(PEERS_PIP) torch fbgemm-gpu-cpu gensim attrs h5py setuptools tqdm
 	$(PEERS_PIP) --no-deps torchbiggraph
-	$(PEERS_PIP) fasttext || echo "fastText could not be compiled (is there a C++ compiler?): it will not be measured"
 	@touch $@
 
 bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU cores, four minutes: ARGS=

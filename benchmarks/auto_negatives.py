@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.auto_negatives_report import MEASURES, write_report
+from benchmarks.command_line import add_results, count, positive_float, positive_int, run_program
 from benchmarks.environment import clean, restart_if_blas_is_forced
 from benchmarks.markdown import print_pages
-from benchmarks.record import RESULTS, Record
+from benchmarks.record import Record
 from benchmarks.waiting_trunk import BACKWARD_S, FORWARD_S
 from hybrid.metrics_log import read_metrics
 from hybrid.rundir import open_run
@@ -104,17 +105,16 @@ def _command(negatives: str, seed: int, options: argparse.Namespace, directory: 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.auto_negatives", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0, help="of each training")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--negatives", type=int, nargs="+", default=[64, HeadConfig().negatives], help="fixed numbers, beside auto"
-    )
-    parser.add_argument("--workers", type=int, default=1, help="of each training; the trunk needs a core now and then")
-    parser.add_argument("--max-tags", type=int, default=0, help="keep only so many of the most frequent tags; 0: all")
-    parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON, table and plot")
+    fixed, a_core = [64, HeadConfig().negatives], "of each training; the trunk needs a core now and then"
+    parser.add_argument("--minutes", type=positive_float, default=5.0, help="of each training")
+    parser.add_argument("--seeds", type=count, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--negatives", type=positive_int, nargs="+", default=fixed, help="fixed numbers, beside auto")
+    parser.add_argument("--workers", type=positive_int, default=1, help=a_core)
+    parser.add_argument("--max-tags", type=count, default=0, help="keep only so many of the most frequent tags; 0: all")
+    parser.add_argument("--max-items", type=count, default=0, help="use only so many pictures; 0: all")
+    add_results(parser, "JSON, table and plot")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -12,9 +12,9 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks.markdown import markdown_table
+from benchmarks.page import page_text, write_page
 from benchmarks.plot_file import write_plot_file
-from benchmarks.record import read_record, surroundings
-from workers.disk import write_whole
+from benchmarks.record import read_record
 
 MEASURES = ("P@1", "P@5", "PSP@5", "mAP")
 Result = Mapping[str, Any]
@@ -22,11 +22,9 @@ Result = Mapping[str, Any]
 
 def write_report(path: Path) -> tuple[Path, Path]:
     """Write the table and the plot beside the JSON; returns their paths."""
-    record = read_record(path)
-    table, plot = path.with_suffix(".md"), path.with_suffix(".svg")
-    write_whole(table, report_text(record))
+    record, plot = read_record(path), path.with_suffix(".svg")
     write_plot_file(plot_of(record), plot, record)
-    return table, plot
+    return write_page(path, report_text), plot
 
 
 def report_text(record: Result) -> str:
@@ -43,8 +41,7 @@ def report_text(record: Result) -> str:
         f"Validation pictures, after {settings['minutes']:g} minutes of training each; {averaged}. "
         f"{settings['workers']} worker(s); the trunk on one thread."
     )
-    table = markdown_table(header, rows)
-    return f"# {record['title']}\n\n{table}\n\n{text}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+    return page_text(record, markdown_table(header, rows), text)
 
 
 def by_negatives(results: Sequence[Result]) -> dict[str, list[Result]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.command_line import run_program
 from benchmarks.contender import Ranking, TaggedItems, open_contender, training_counts
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.paused_budget import PausedBudget
@@ -187,5 +188,10 @@ def run_curve(settings: CurveSettings) -> dict[str, Any]:
         return Curve(settings, view, trainer, ranking, budget).train()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the curve of the settings that the command line holds."""
     print(json.dumps(run_curve(from_plain(CurveSettings, json.loads(sys.argv[1])))))
+
+
+if __name__ == "__main__":
+    run_program(main)

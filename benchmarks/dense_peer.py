@@ -10,11 +10,10 @@ from benchmarks.engine_work import DIM
 from benchmarks.id_streams import NEGATIVE_EXPONENT, POSITIVES
 from benchmarks.measurement import Measurement
 from benchmarks.peer import NUM_TAGS, OURS, lost, same_head
-from benchmarks.process_memory import PeakMemory
+from benchmarks.process_memory import PeakMemory, PeakUnknown
 from benchmarks.progress import Progress
 from benchmarks.rivals.forms import ALL_LOGITS, CHUNKS, STEPPED_CHUNKS
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import take_turns
 from workers.config import HeadConfig
 
 STEP, MEMORY = "dense_bce_step", "dense_bce_memory"
@@ -49,13 +48,7 @@ def measure_step(head: HeadConfig, options: SuiteOptions, progress: Progress) ->
             ProcessContestant("benchmarks.engine_contestant", _ours(head, num_tags)) as ours,
             ProcessContestant(_RIVAL, asdict(layer), threads=cores, is_always_busy=False) as dense,
         ):
-            turns = take_turns(
-                {OURS: ours, "dense": dense},
-                rounds=options.rounds,
-                round_s=options.round_s,
-                progress=progress,
-                reduction=options.reduction,
-            )
+            turns = options.take_turns({OURS: ours, "dense": dense}, progress)
             facts = {OURS: ours.facts, "dense": dense.facts}
     except ContestantLost as error:
         return [lost(STEP, error)]
@@ -93,6 +86,8 @@ def measure_memory(head: HeadConfig, options: SuiteOptions, progress: Progress) 
             peaks[form] = peak_bytes(_RIVAL, asdict(layer))
     except ContestantLost as error:
         return [lost(MEMORY, error)]
+    except PeakUnknown as error:
+        return [Measurement.missing(MEMORY, str(error))]
     judged, *others = theirs
     ratios = [
         Measurement.value(MEMORY, peaks[judged] / peaks[OURS], "x", samples={"peak_pss_bytes": peaks}),
@@ -106,7 +101,12 @@ def measure_memory(head: HeadConfig, options: SuiteOptions, progress: Progress) 
 
 
 def peak_bytes(module: str, settings: Mapping[str, Any]) -> int:
-    """The peak of memory, over a process and its descendants, while it takes a step or more."""
+    """The peak of memory, over a process and its descendants, while it takes a step or more.
+
+    Raises:
+        PeakUnknown: the kernel does not tell it.
+        ContestantLost: the process failed.
+    """
     with ProcessContestant(module, settings) as contestant:
         memory = PeakMemory(contestant.process.pid)
         contestant.begin(_MEMORY_S)

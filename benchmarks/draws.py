@@ -7,7 +7,6 @@ from benchmarks.id_streams import zipf_counts
 from benchmarks.measurement import Measurement
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import take_turns
 from workers.sampler import build_groups, draw_ids, sampling_probabilities
 
 TITLE = "Time to draw a negative, one core"
@@ -21,9 +20,7 @@ def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     for name, num_tags in SIZES.items():
         progress.stage(f"the sampler of {name} tags")
         contestants[name] = LocalContestant(Drawer(options.tags(num_tags)).step)
-    turns = take_turns(
-        contestants, rounds=options.rounds, round_s=options.round_s, progress=progress, reduction=options.reduction
-    )
+    turns = options.take_turns(contestants, progress)
     times = [Measurement.times(f"draw_{name}", turns, name, f"a draw among {name} tags") for name in SIZES]
     what = "a draw among 10M tags: time over that among 10K"
     return [*times, Measurement.ratio("draw_10m_over_10k", turns, over="10M", under="10K", what=what)]

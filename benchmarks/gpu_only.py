@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from benchmarks.command_line import add_results, count, positive_float, positive_int, run_program
 from benchmarks.curve_process import run_in_process
 from benchmarks.curve_settings import ALL_KINDS, DRAWS, KINDS
 from benchmarks.environment import restart_if_blas_is_forced
@@ -50,21 +51,22 @@ def _settings(options: argparse.Namespace) -> dict[str, object]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_only", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=240.0, help="training time per curve")
-    parser.add_argument("--tags", type=int, nargs="+", default=[10_000, 100_000, 0], help="sizes of vocabulary; 0: all")
-    parser.add_argument("--workers", type=int, nargs="+", default=default_workers(), help="numbers of workers")
+    sizes, by_device = [10_000, 100_000, 0], "numbers of workers; default: 1 and that of a run on the device"
+    parser.add_argument("--seconds", type=positive_float, default=240.0, help="training time per curve")
+    parser.add_argument("--tags", type=count, nargs="+", default=sizes, help="sizes of vocabulary; 0: all")
+    parser.add_argument("--workers", type=positive_int, nargs="+", help=by_device)
     parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=ALL_KINDS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
-    parser.add_argument("--measurements", type=int, default=6, help="points of a curve; they cost no training time")
+    parser.add_argument("--seeds", type=count, nargs="+", default=[0])
+    parser.add_argument("--max-items", type=count, default=0, help="use only so many pictures; 0: all")
+    parser.add_argument("--measurements", type=positive_int, default=6, help="points of a curve; they cost no training")
     parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("--trunk", default=TrunkConfig().factory, help="as in `hybrid train`")
-    parser.add_argument("--batch-size", type=int, default=TrainConfig().batch_size)
+    parser.add_argument("--batch-size", type=positive_int, default=TrainConfig().batch_size)
     for kind in ALL_KINDS:
-        parser.add_argument(f"--{kind}-row-lr", type=float, help="default: what --row-lr-from found best")
+        parser.add_argument(f"--{kind}-row-lr", type=positive_float, help="default: what --row-lr-from found best")
     for kind in DRAWS:
         help_text = "positives of an example and negatives of a chunk; default: what --row-lr-from found best"
-        parser.add_argument(f"--{kind}-draws", type=int, nargs=2, metavar=("P", "K"), help=help_text)
+        parser.add_argument(f"--{kind}-draws", type=positive_int, nargs=2, metavar=("P", "K"), help=help_text)
     parser.add_argument(
         "--row-lr-from",
         type=Path,
@@ -76,9 +78,11 @@ def _options() -> argparse.Namespace:
         "--continue", dest="is_continued", action="store_true", help="keep the curves that an earlier start finished"
     )
     parser.add_argument("--name", default=NAME, help="of the files in the results folder")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON, table and plot")
-    return parser.parse_args()
+    add_results(parser, "JSON, table and plot")
+    options = parser.parse_args()
+    options.workers = options.workers or default_workers(choose_device(options.device).type)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from benchmarks.curve_process import check_curves
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.tuned_rates import TunedRate, searched_rates, tuned_rate
 from hybrid.device import choose_device
@@ -20,6 +21,8 @@ Plan = dict[CurveSettings, TunedRate]
 
 def plan(options: argparse.Namespace) -> Plan:
     """Every training with its row learning rate.
+
+    Settings that a training would refuse are refused here, before the first one.
 
     All contenders of one size follow each other, to be near in time. They train one after the other all the same, so a
     drift of the machine hits some and not others: the trunk's passes in the report show it.
@@ -43,12 +46,13 @@ def plan(options: argparse.Namespace) -> Plan:
         for workers in options.workers if kind == "hybrid" else (0,):
             curve = replace(base, kind=kind, workers=workers, seed=seed, max_tags=max_tags, row_lr=rate.row_lr)
             found[replace(curve, positives=draws[0], negatives=draws[1])] = rate
+    check_curves(found)
     return found
 
 
-def default_workers() -> list[int]:
-    """1 and the default number of workers of this machine: what lies between would not fit into `LIMIT_MINUTES`."""
-    return sorted({1, default_num_workers()})
+def default_workers(device: str) -> list[int]:
+    """1 and the default number of workers beside that device: what lies between would not fit into `LIMIT_MINUTES`."""
+    return sorted({1, default_num_workers(device)})
 
 
 def minutes(curves: Sequence[CurveSettings]) -> float:

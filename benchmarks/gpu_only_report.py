@@ -12,10 +12,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from benchmarks.command_line import run_program
 from benchmarks.curve_settings import ALL_KINDS
 from benchmarks.markdown import markdown_table
+from benchmarks.page import page_text, write_page
 from benchmarks.plot_file import write_plot_file
-from benchmarks.record import RESULTS, read_record, surroundings
+from benchmarks.record import RESULTS, read_record
 from benchmarks.rival_verdicts import (
     JUDGED,
     LEVEL,
@@ -28,7 +30,6 @@ from benchmarks.rival_verdicts import (
     standing,
     verdicts,
 )
-from workers.disk import write_whole
 
 Result = Mapping[str, Any]
 LEVEL_SHARE = 0.9
@@ -58,20 +59,23 @@ _LINES = ("-", "--", "-.", ":")
 """Of hybrids, by their number of workers."""
 
 
+def main() -> None:
+    """Write both beside the JSON."""
+    print(*write_report(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "gpu_only.json"), sep="\n")
+
+
 def write_report(path: Path) -> tuple[Path, Path]:
     """Write the table and the plot beside the JSON; returns their paths."""
     records = {path.stem: read_record(path)}
     records |= {other.stem: read_record(other) for other in path.parent.glob(f"{SUITE}*.json") if other != path}
-    record = records[path.stem]
-    table, plot = path.with_suffix(".md"), path.with_suffix(".svg")
-    write_whole(table, report_text(record, elsewhere_of(path.stem, records)))
+    record, plot = records[path.stem], path.with_suffix(".svg")
     write_plot_file(plot_of(record), plot, record)
-    return table, plot
+    return write_page(path, lambda record: report_text(record, elsewhere_of(path.stem, records))), plot
 
 
 def report_text(record: Result, elsewhere: Elsewhere | None = None) -> str:
     """The whole page: who is ahead, tables by size, where the hybrid loses, where it was measured."""
-    parts = [f"# {record['title']}", _verdict_section(record, elsewhere)]
+    parts = [_verdict_section(record, elsewhere)]
     for num_tags, results in by_size(record).items():
         popularity = results[0]["final"]["popularity"]["P@5"]
         header = ["", "row lr", *MEASURES, AGAINST, *(["GPU memory, MiB"] if results[0]["gpu_memory_bytes"] else [])]
@@ -90,8 +94,7 @@ def report_text(record: Result, elsewhere: Elsewhere | None = None) -> str:
         f"{LEVEL_SHARE:.0%} of the best final P@5 of that size. "
         f"Trunk: {first['device']}, {first['precision']}; its CPU threads are measured while it trains."
     )
-    parts.append(f"{surroundings(record)}\n\n`{record['command']}`")
-    return "\n\n".join(parts) + "\n"
+    return page_text(record, *parts)
 
 
 def _verdict_section(record: Result, elsewhere: Elsewhere | None) -> str:
@@ -270,5 +273,4 @@ def _style(result: Result, workers: list[int]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for written in write_report(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "gpu_only.json"):
-        print(written)
+    run_program(main)

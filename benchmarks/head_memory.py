@@ -1,16 +1,17 @@
 """Memory of all processes that train a head of a million rows: `python -m benchmarks.head_memory --help`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.command_line import add_results, positive_int, run_program
 from benchmarks.environment import restart_if_blas_is_forced
-from benchmarks.head_report import write_memory_report
+from benchmarks.head_report import memory_text
 from benchmarks.markdown import print_pages
+from benchmarks.page import write_page
 from benchmarks.process_memory import PeakMemory
-from benchmarks.record import RESULTS, Record
+from benchmarks.record import Record
 from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.head import WideHead
 from hybrid.trainer import Trainer
@@ -30,7 +31,7 @@ def main() -> None:
     record = Record(NAME, "Memory of trunk and workers together, by kind", vars(options))
     record.add(measure(options))
     path = record.write(options.results)
-    print_pages(path, write_memory_report(path))
+    print_pages(path, write_page(path, memory_text))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -66,13 +67,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.head_memory", description=__doc__)
-    parser.add_argument("--tags", type=int, default=1_000_000)
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    parser.add_argument("--tags", type=positive_int, default=1_000_000)
+    parser.add_argument("--dim", type=positive_int, default=256)
+    parser.add_argument("--workers", type=positive_int, default=2)
+    parser.add_argument("--steps", type=positive_int, default=20)
+    add_results(parser)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

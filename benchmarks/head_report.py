@@ -2,25 +2,13 @@
 
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import markdown_table
-from benchmarks.record import read_record, surroundings
-from workers.disk import write_whole
+from benchmarks.page import page_text
 
 _MIB = 1 << 20
 _SERIES = {"step": "round_step_ms", "kernels": "round_kernel_ms"}
-
-
-def write_scaling_report(path: Path) -> Path:
-    """Write the table of times beside the JSON; returns its path."""
-    return _write(path, scaling_text(read_record(path)))
-
-
-def write_memory_report(path: Path) -> Path:
-    """Write the table of memory beside the JSON; returns its path."""
-    return _write(path, memory_text(read_record(path)))
 
 
 def growth(record: Mapping[str, Any], series: str) -> list[list[float]]:
@@ -53,7 +41,7 @@ def scaling_text(record: Mapping[str, Any]) -> str:
         f"median of {settings['steps']} steps; growth: median of the rounds' ratios (smallest to largest). "
         f"Largest size: {results[-1]['huge_pages']}"
     )
-    return _page(record, table, text)
+    return page_text(record, table, text)
 
 
 def memory_text(record: Mapping[str, Any]) -> str:
@@ -73,14 +61,4 @@ def memory_text(record: Mapping[str, Any]) -> str:
         f"{first['num_tags']:,} tags x {first['dim']}, {first['workers']} workers, one trunk in training. Limit: "
         "1.25 x (rows + state) + 1.5 GiB. State: bias, two accumulators, log q."
     )
-    return _page(record, markdown_table(["MiB", ""], rows), text)
-
-
-def _page(record: Mapping[str, Any], table: str, text: str) -> str:
-    return f"# {record['title']}\n\n{table}\n\n{text}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
-
-
-def _write(path: Path, text: str) -> Path:
-    table = path.with_suffix(".md")
-    write_whole(table, text)
-    return table
+    return page_text(record, markdown_table(["MiB", ""], rows), text)

@@ -4,13 +4,14 @@ import argparse
 import statistics
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import add_results, positive_int, run_program
 from benchmarks.environment import restart_if_blas_is_forced
-from benchmarks.head_report import write_scaling_report
+from benchmarks.head_report import scaling_text
 from benchmarks.markdown import print_pages
-from benchmarks.record import RESULTS, Record
+from benchmarks.page import write_page
+from benchmarks.record import Record
 from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.head import COLLECT_TIMEOUT_S, WideHead
 from launch.config import TrainConfig
@@ -50,7 +51,7 @@ def main() -> None:
     for result in measure(options):
         record.add(result)
     path = record.write(options.results)
-    print_pages(path, write_scaling_report(path))
+    print_pages(path, write_page(path, scaling_text))
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -83,15 +84,16 @@ def _result(timed: TimedHead, rounds: list[list[tuple[float, float]]]) -> dict[s
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.head_scaling", description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="numbers of tags")
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--workers", type=int, default=2, help="worker processes for each size")
-    parser.add_argument("--batch-size", type=int, default=TrainConfig().batch_size)
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--steps", type=int, default=40, help="steps of each size per round")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    sizes = [10_000, 100_000, 1_000_000]
+    parser.add_argument("--sizes", type=positive_int, nargs="+", default=sizes, help="numbers of tags")
+    parser.add_argument("--dim", type=positive_int, default=256)
+    parser.add_argument("--workers", type=positive_int, default=2, help="worker processes for each size")
+    parser.add_argument("--batch-size", type=positive_int, default=TrainConfig().batch_size)
+    parser.add_argument("--rounds", type=positive_int, default=11)
+    parser.add_argument("--steps", type=positive_int, default=40, help="steps of each size per round")
+    add_results(parser)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -10,7 +10,7 @@ from benchmarks.peer import NUM_TAGS, lost, same_head
 from benchmarks.progress import Progress
 from benchmarks.rivals.forms import AUTOGRAD, BY_HAND
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import Together, take_turns
+from benchmarks.turns import Together
 from workers.config import HeadConfig
 
 NAME, PROCESSES = "torch_hogwild", 2
@@ -42,13 +42,7 @@ def measure(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list
                 )
                 for name, form in FORMS.items()
             }
-            turns = take_turns(
-                {_OURS: Together(workers), **rivals},
-                rounds=options.rounds,
-                round_s=options.round_s,
-                progress=progress,
-                reduction=options.reduction,
-            )
+            turns = options.take_turns({_OURS: Together(workers), **rivals}, progress)
             facts = {"memory": matrix.huge_pages, **{name: rival.facts for name, rival in rivals.items()}}
     except ContestantLost as error:
         return [lost(NAME, error)]

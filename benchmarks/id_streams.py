@@ -22,7 +22,7 @@ class IdStream:
 
     num_tags: int
     batches: list[NDArray[np.int32]]
-    """int32 [B, T] each; ids are in order of frequency (0 is the most frequent) unless scattered."""
+    """int32 [B, T] each; ids are in order of frequency (0 is the most frequent), as the product numbers tags."""
     description: str
     """For the record and the tables."""
 
@@ -39,7 +39,6 @@ def make_stream(
     batch: int = BATCH,
     positives: int = POSITIVES,
     negatives: int = NEGATIVES,
-    scattered: bool = False,
     hot_rows: int | None = None,
     seed: int = 0,
 ) -> IdStream:
@@ -51,12 +50,10 @@ def make_stream(
         batch: B.
         positives: per example.
         negatives: per example.
-        scattered: rows in random order instead of the order of frequency, which is how the product numbers tags.
         hot_rows: draw all ids uniformly from so many rows instead.
         seed: equal seeds give equal streams.
     """
     rng = np.random.default_rng(seed)
-    place_N = rng.permutation(num_tags).astype(np.int32) if scattered else None
     batches = []
     for _ in range(num_batches):
         if hot_rows is not None:
@@ -65,10 +62,10 @@ def make_stream(
             pos_BP = zipf_ids(rng, POSITIVE_EXPONENT, (batch, positives), num_tags)
             neg_BK = zipf_ids(rng, NEGATIVE_EXPONENT, (batch, negatives), num_tags)
             ids_BT = np.concatenate([pos_BP, neg_BK], axis=1)
-        batches.append(ids_BT if place_N is None else place_N[ids_BT])
+        batches.append(ids_BT)
     law = f"uniform on {hot_rows} rows" if hot_rows else f"{positives} Zipf(1.0) + {negatives} Zipf(0.75) ids"
-    order = "rows in random order" if scattered else "rows in order of frequency"
-    return IdStream(num_tags, batches, f"{law} per example, {batch} examples, {num_tags:,} tags, {order}")
+    sizes = f"{batch} examples, {num_tags:,} tags, rows in order of frequency"
+    return IdStream(num_tags, batches, f"{law} per example, {sizes}")
 
 
 def zipf_ids(rng: np.random.Generator, exponent: float, shape: tuple[int, ...], num_tags: int) -> NDArray[np.int32]:

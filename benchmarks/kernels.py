@@ -17,7 +17,7 @@ from benchmarks.measurement import Floor, Measurement
 from benchmarks.one_pass import OnePass
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import Contestant, Turns, take_turns
+from benchmarks.turns import Contestant, Turns
 from workers.config import HeadConfig
 from workers.matrix import TagMatrix
 
@@ -84,14 +84,7 @@ class Stage:
 
     def turns(self) -> Turns:
         """Let all take turns, for this start's part of the rounds."""
-        options = self.options
-        return take_turns(
-            self.contestants,
-            rounds=-(-options.rounds // STARTS),
-            round_s=options.round_s,
-            progress=self.progress,
-            reduction=options.reduction,
-        )
+        return self.options.take_turns(self.contestants, self.progress, starts=STARTS)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def describe_software() -> dict[str, Any]:
     """Versions, the kernels that BLAS chose for this CPU, and the commit with whether files differ from it."""
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"versions": versions, "blas": _blas(), "commit": _git("rev-parse", "HEAD"), "is_modified": _is_modified()}
+    return {"versions": versions, "blas": _blas(), "commit": git("rev-parse", "HEAD"), "is_modified": _is_modified()}
 
 
 def blas_of(record: Mapping[str, Any]) -> str:
@@ -77,11 +77,11 @@ def _cpuinfo() -> dict[str, str]:
 def _is_modified() -> bool | None:
     """Whether code differs from the commit; what is generated does as soon as a benchmark has written results."""
     left_out = [f":(top,exclude){path}" for path in GENERATED]
-    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *left_out)
+    status = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *left_out)
     return None if status is None else bool(status)
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
     """What git says of this source tree; None without git, or outside a repository."""
     command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
     try:

@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import add_results, positive_float, positive_int, run_program
 from benchmarks.curve_settings import KINDS
 from benchmarks.environment import clean, restart_if_blas_is_forced
 from benchmarks.markdown import print_pages
 from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags, on_cards
-from benchmarks.memory_report import TOLERANCE, write_memory_limits
+from benchmarks.memory_report import TOLERANCE, report_text
 from benchmarks.memory_trial import FITS, FULL, TrialSettings
-from benchmarks.record import RESULTS, Record
+from benchmarks.page import write_page
+from benchmarks.record import Record
 from launch.trunk_threads import set_threads
 from workers.errors import RunError
 from workers.settings import to_plain
@@ -43,7 +44,7 @@ def main() -> int:
     for kind in options.contenders:
         record.add(measure(kind, shape, int(options.limit_gib * 2**30), options.step))
         path = record.write(options.results)
-    print_pages(path, write_memory_limits(path))
+    print_pages(path, write_page(path, report_text))
     return int(any(abs(result["error"]) > TOLERANCE for result in record.content["results"]))
 
 
@@ -53,7 +54,9 @@ def measure(kind: str, shape: StepShape, limit_bytes: int, step: float) -> dict[
     trials: list[dict[str, Any]] = []
 
     def fits(num_tags: int) -> bool:
-        outcome = run_trial_in_process(trial_settings(kind, num_tags, shape, limit_bytes))
+        outcome = run_trial_in_process(
+            TrialSettings(kind=kind, num_tags=num_tags, shape=shape, limit_bytes=limit_bytes)
+        )
         trials.append({"num_tags": num_tags, "outcome": outcome})
         print(f"{kind}, {num_tags:,} tags: {outcome}", file=sys.stderr, flush=True)
         return outcome == FITS
@@ -76,7 +79,7 @@ def measure(kind: str, shape: StepShape, limit_bytes: int, step: float) -> dict[
 
 
 def bisect(fits: Callable[[int], bool], guess: int, step: float) -> tuple[int, int]:
-    """A number that fits and one that does not, at most `step` of the guess apart.
+    """A number that fits and one that does not, at most `step` of the guess apart, or one.
 
     Begins 10% beside the guess, so that a good one needs few trials, and moves outwards while it must.
 
@@ -97,22 +100,10 @@ def bisect(fits: Callable[[int], bool], guess: int, step: float) -> tuple[int, i
         low, high = (num_tags, 0) if fits(num_tags) else (low, num_tags)
     if not low or not high:
         raise RunError(f"{guess:,} tags were predicted; the truth is a hundred times away, or every trial ends alike")
-    while high - low > step * guess:
+    while high - low > max(1, step * guess):
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low, high
-
-
-def trial_settings(kind: str, num_tags: int, shape: StepShape, limit_bytes: int) -> TrialSettings:
-    return TrialSettings(
-        kind=kind,
-        num_tags=num_tags,
-        dim=shape.dim,
-        batch_size=shape.batch_size,
-        positives=shape.positives,
-        tags_per_example=shape.tags_per_example,
-        limit_bytes=limit_bytes,
-    )
 
 
 def run_trial_in_process(settings: TrialSettings) -> str:
@@ -138,15 +129,16 @@ def run_trial_in_process(settings: TrialSettings) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_limits", description=__doc__)
-    parser.add_argument("--limit-gib", type=float, default=2.0, help="address space beside that of a tiny layer")
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--tags-per-example", type=int, default=20)
-    parser.add_argument("--step", type=float, default=0.1, help="bisect until so close, as a share of the prediction")
+    so_close = "bisect until so close, as a share of the prediction"
+    parser.add_argument("--limit-gib", type=positive_float, default=2.0, help="address space beside a tiny layer's")
+    parser.add_argument("--dim", type=positive_int, default=256)
+    parser.add_argument("--batch-size", type=positive_int, default=32)
+    parser.add_argument("--tags-per-example", type=positive_int, default=20)
+    parser.add_argument("--step", type=positive_float, default=0.1, help=so_close)
     parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    add_results(parser)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -1,25 +1,16 @@
 """Table of the sizes that fit, tried on this machine and predicted for cards."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.curve_settings import RIVAL_NAMES
 from benchmarks.markdown import markdown_table
 from benchmarks.memory_model import DIMS, StepShape
-from benchmarks.record import read_record, surroundings
-from workers.disk import write_whole
+from benchmarks.page import page_text
 
 TOLERANCE = 0.1
 """A prediction that is further from the finding than this is wrong."""
 _NAMES = {"hybrid": "hybrid (host memory)", **RIVAL_NAMES}
-
-
-def write_memory_limits(path: Path) -> Path:
-    """Write the tables beside the JSON; returns their path."""
-    table = path.with_suffix(".md")
-    write_whole(table, report_text(read_record(path)))
-    return table
 
 
 def report_text(record: Mapping[str, Any]) -> str:
@@ -28,16 +19,18 @@ def report_text(record: Mapping[str, Any]) -> str:
     limit, shape = first["limit_bytes"] / 2**30, first["shape"]
     rows = [_row(result) for result in record["results"]]
     tried = markdown_table(["", "predicted tags", "found: fits", "found: full", "prediction against finding"], rows)
-    return (
-        f"# {record['title']}\n\n## Tried: {limit:g} GiB of address space beside a tiny layer's\n\n{tried}\n\n"
+    return page_text(
+        record,
+        f"## Tried: {limit:g} GiB of address space beside a tiny layer's",
+        tried,
         f"D = {shape['dim']}, {shape['batch_size']} examples a step, float32 on the CPU, synthetic tags, one step "
         f"each, found by bisection. A prediction more than {TOLERANCE:.0%} off is wrong. The hybrid's matrix is host "
-        "memory that workers share, so here it is limited like the others; beside a GPU it is not on the card.\n\n"
-        f"## Predicted: the most tags on a card, millions\n\n{_cards(record['results'])}\n\n"
+        "memory that workers share, so here it is limited like the others; beside a GPU it is not on the card.",
+        "## Predicted: the most tags on a card, millions",
+        _cards(record["results"]),
         f"{StepShape.on_card(DIMS[0]).batch_size} examples a step, products in bfloat16, the layer and its optimizer "
         "alone: trunk, activations and data come on top. Of the hybrid a card holds the features of a batch, and "
-        "nothing that grows with the tags: the last row says what so much *host* memory holds.\n\n"
-        f"{surroundings(record)}\n\n`{record['command']}`\n"
+        "nothing that grows with the tags: the last row says what so much *host* memory holds.",
     )
 
 

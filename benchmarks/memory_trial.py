@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.contender import RIVALS
+from benchmarks.memory_model import StepShape
 from benchmarks.rival_head import Setting
 from benchmarks.true_tags import TrueTags
 from hybrid.head import WideHead
@@ -29,10 +30,7 @@ class TrialSettings:
 
     kind: str
     num_tags: int
-    dim: int
-    batch_size: int
-    positives: int
-    tags_per_example: int
+    shape: StepShape
     limit_bytes: int
     """Of address space beyond what the process has after a step of a tiny layer."""
 
@@ -60,13 +58,14 @@ def is_of_memory(error: BaseException) -> bool:
 
 def _step(settings: TrialSettings, num_tags: int) -> None:
     """Make the contender and let it learn from one batch."""
-    B, T = settings.batch_size, min(settings.tags_per_example, num_tags)
+    shape = settings.shape
+    B, T = shape.batch_size, min(shape.tags_per_example, num_tags)
     counts_N = np.ones(num_tags, np.int64)
     rng = np.random.default_rng(0)
     item_tags = np.sort(rng.integers(0, num_tags // T, (B, T)) + np.arange(T) * (num_tags // T)).astype(np.int32)
-    features_BD = torch.randn(B, settings.dim)
+    features_BD = torch.randn(B, shape.dim)
     if settings.kind == "hybrid":
-        with WideHead(num_tags, settings.dim, workers=1, tag_counts=counts_N, positives=settings.positives) as head:
+        with WideHead(num_tags, shape.dim, workers=1, tag_counts=counts_N, positives=shape.positives) as head:
             head(features_BD, (item_tags.ravel(), np.arange(B + 1) * T))
         return
     setting = Setting(
@@ -74,8 +73,8 @@ def _step(settings: TrialSettings, num_tags: int) -> None:
         counts_N=counts_N,
         marginal_N=np.full(num_tags, 1 / num_tags),
         num_train_items=B,
-        dim=settings.dim,
-        positives=settings.positives,
+        dim=shape.dim,
+        positives=shape.positives,
         seed=0,
         device=torch.device("cpu"),
         precision=torch.float32,

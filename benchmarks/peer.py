@@ -14,7 +14,7 @@ from benchmarks.measurement import Floor, Measurement
 from benchmarks.progress import Progress
 from benchmarks.rivals.same_start import LEARNING_RATE
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import Turns, take_turns
+from benchmarks.turns import Turns
 from workers.config import HeadConfig
 from workers.settings import to_plain
 
@@ -97,14 +97,7 @@ def compare(peer: Peer, options: SuiteOptions, progress: Progress) -> list[Measu
                 if peer.bare:
                     module = f"benchmarks.{peer.bare.module}"
                     contestants[peer.bare.what] = stack.enter_context(ProcessContestant(module, ours))
-                started = take_turns(
-                    contestants,
-                    rounds=-(-options.rounds // _STARTS),
-                    round_s=options.round_s,
-                    progress=progress,
-                    reduction=options.reduction,
-                )
-                turns.append(started)
+                turns.append(options.take_turns(contestants, progress, starts=_STARTS))
                 facts = {name: contestant.facts for name, contestant in contestants.items()}
     except ContestantLost as error:
         return [lost(peer.name, error)]

@@ -7,7 +7,7 @@ from benchmarks.measurement import Measurement
 from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, PipelineRig, Waiting
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import Turns, take_turns
+from benchmarks.turns import Turns
 
 TITLE = (
     f"Share of the time that the trunk waits: {1000 * FORWARD_S:g} ms forward, {1000 * BACKWARD_S:g} ms backward per "
@@ -27,13 +27,7 @@ def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     with PipelineRig(options.tags(_NUM_TAGS)) as rig:
         negatives = rig.negatives_for(ms / 1000 for ms in SWEEP_MS)
         contestants = {f"{ms:g} ms": Waiting(rig, number) for ms, number in zip(SWEEP_MS, negatives, strict=True)}
-        turns = take_turns(
-            contestants,
-            rounds=options.rounds,
-            round_s=_ROUNDS_PER_ROUND * options.round_s,
-            progress=progress,
-            reduction=options.reduction,
-        )
+        turns = options.take_turns(contestants, progress, times_as_long=_ROUNDS_PER_ROUND)
     return [_measurement(name, waiting, turns) for name, waiting in contestants.items()]
 
 

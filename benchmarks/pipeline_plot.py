@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from benchmarks.command_line import run_program
 from benchmarks.pipeline_rig import MICROBATCHES
 from benchmarks.plot_file import write_plot_file
 from benchmarks.record import RESULTS, read_record
@@ -80,4 +81,4 @@ def modelled_share(worker_s: float, work: TrunkWork) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

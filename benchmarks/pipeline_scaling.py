@@ -7,7 +7,7 @@ from benchmarks.measurement import Measurement
 from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, MICROBATCHES, PipelineRig, Waiting
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import Sample, Turns, take_turns
+from benchmarks.turns import Sample, Turns
 from hybrid.shadow import waiting_s
 from workers.cores import available_cores
 
@@ -51,13 +51,7 @@ def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
         rigs = [stack.enter_context(PipelineRig(options.tags(_NUM_TAGS), workers)) for workers in (1, 2)]
         (negatives,) = rigs[0].negatives_for([WORKER_MS / 1000])
         contestants = {name_of(rig.workers): Stepping(Waiting(rig, negatives)) for rig in rigs}
-        turns = take_turns(
-            contestants,
-            rounds=options.rounds,
-            round_s=_ROUNDS_PER_ROUND * options.round_s,
-            progress=progress,
-            reduction=options.reduction,
-        )
+        turns = options.take_turns(contestants, progress, times_as_long=_ROUNDS_PER_ROUND)
     return measurements(contestants, turns)
 
 

@@ -1,14 +1,19 @@
 """Memory of a process and all its descendants, each shared page counted once."""
 
-import contextlib
 import os
 from collections import defaultdict
 from pathlib import Path
+
+from workers.errors import HybridError
 
 FIELDS = ("Pss", "Pss_Anon", "Pss_File", "Pss_Shmem")
 _PROC = Path("/proc")
 _MARKS = ("VmHWM", "VmRSS")
 _RESET_HIGH_WATER_MARK = "5"
+
+
+class PeakUnknown(HybridError):
+    """The kernel does not tell the most memory that a process has taken."""
 
 
 def pss_bytes(pid: int | None = None) -> dict[str, int]:
@@ -50,7 +55,7 @@ class PeakMemory:
         pid: whose, with its descendants; None: this process.
 
     Raises:
-        OSError: from all methods, if the kernel keeps no such marks (it was built without CONFIG_PROC_PAGE_MONITOR).
+        PeakUnknown: from all methods, if the kernel keeps no such marks, or keeps them to itself.
 
     **Source**: VmHWM and clear_refs in the kernel's Documentation/filesystems/proc.rst.
     """
@@ -62,24 +67,35 @@ class PeakMemory:
     def reset(self) -> None:
         """Begin again with what is taken now."""
         for member in process_tree(self._pid):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            try:
                 (_PROC / str(member) / "clear_refs").write_text(_RESET_HIGH_WATER_MARK)
+            except OSError as e:
+                if member == self._pid or not isinstance(e, FileNotFoundError | ProcessLookupError):
+                    raise self._unknown(f"clear_refs: {e.strerror or e}") from e
+                # else it ended meanwhile
 
     def read(self) -> dict[str, int]:
         """The peak by kind, as `pss_bytes`; what was given back since is counted as anonymous memory."""
         total = pss_bytes(self._pid)
-        given_back = sum(map(_given_back_bytes, process_tree(self._pid)))
+        if not total["Pss"]:
+            raise self._unknown("smaps_rollup has no Pss")
+        if _given_back_bytes(self._pid) is None:
+            raise self._unknown(f"status lacks {' or '.join(_MARKS)}")
+        given_back = sum(_given_back_bytes(member) or 0 for member in process_tree(self._pid))
         return total | {name: total[name] + given_back for name in ("Pss", "Pss_Anon")}
 
+    def _unknown(self, why: str) -> PeakUnknown:
+        return PeakUnknown(f"the kernel does not tell the peak of memory of process {self._pid} ({why}), or it ended")
 
-def _given_back_bytes(pid: int) -> int:
-    """How far a process is below its high-water mark."""
+
+def _given_back_bytes(pid: int) -> int | None:
+    """How far a process is below its high-water mark; None if nobody says, as of one that ended."""
     try:
         lines = (_PROC / str(pid) / "status").read_text().splitlines()
     except OSError:  # it ended meanwhile
-        return 0
+        return None
     kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines) if name in _MARKS}
-    return 1024 * (kib["VmHWM"] - kib["VmRSS"]) if len(kib) == len(_MARKS) else 0  # a dead one has no memory
+    return 1024 * (kib["VmHWM"] - kib["VmRSS"]) if len(kib) == len(_MARKS) else None
 
 
 def _rollup(pid: int) -> dict[str, int]:

@@ -3,18 +3,24 @@
 import datetime
 import hashlib
 import json
+import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import blas_of, describe_machine, describe_software
 from workers.disk import write_whole
-from workers.errors import DataError
+from workers.errors import DataError, RunError
 
 FORMAT_VERSION = 1
 RESULTS = Path(__file__).resolve().parent / "results"
+PYTHON = ".venv/bin/python"
+"""The interpreter that has what benchmarks need, in every clone after `make setup`."""
+_ROOM_BYTES = 1 << 20
+"""More than any record takes."""
 
 
 class Record:
@@ -45,12 +51,36 @@ class Record:
         self.content["results"].append(result)
 
     def write(self, folder: Path = RESULTS) -> Path:
-        """Write `NAME.json`; call it after every result, so that a benchmark that is cut short leaves what it has."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write `NAME.json`; call it after every result, so that a benchmark that is cut short leaves what it has.
+
+        Raises:
+            RunError: it cannot be written; the message says why.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise RunError(f"cannot make {folder}: {e.strerror or e}.") from e
         path = folder / f"{self.name}.json"
         content = self.content | {"written": _now(), "load_average_at_end": describe_machine()["load_average"]}
         write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         return path
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder for results, and see whether it takes a record, before anything is measured for it.
+
+    Raises:
+        RunError: it does not; the message says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM_BYTES))
+    except OSError as e:
+        raise RunError(
+            f"{folder} takes no results ({e.strerror or e}), so nothing was measured; give a folder that does by "
+            "--results, or make room."
+        ) from e
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -92,6 +122,16 @@ def surroundings(record: Mapping[str, Any]) -> str:
         f"torch {software['versions']['torch']}, BLAS for {blas_of(record)}; "
         f"{commit}, {record['started']}."
     )
+
+
+def shown_command(record: Mapping[str, Any]) -> str:
+    """The command that made a record, as it works in a clone, whatever the interpreter was called where it ran.
+
+    Example:
+        >>> shown_command({"command": "python3 -m benchmarks.suite kernels"})
+        '.venv/bin/python -m benchmarks.suite kernels'
+    """
+    return re.sub(r"^python[\d.]*(?= )", PYTHON, str(record["command"]))
 
 
 def _without_results(arguments: list[str]) -> list[str]:

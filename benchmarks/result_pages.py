@@ -18,6 +18,7 @@ from benchmarks import (
 from benchmarks.record import RESULTS, read_record
 from benchmarks.rival_verdicts import SUITE, elsewhere_of
 from benchmarks.verdict_table import verdict_page
+from benchmarks.verdicts import judged_again
 from workers.disk import write_whole
 from workers.errors import DataError
 
@@ -54,7 +55,7 @@ def page_of(name: str, record: Record, folder: Path = RESULTS) -> str:
         DataError: there is none.
     """
     if is_judged(record):
-        return verdict_page(record)
+        return judged_page(record)
     if name.startswith(SUITE):
         return gpu_only_report.report_text(record, elsewhere_of(name, {**read_records(folder), name: record}))
     for known, page in _PAGES.items():
@@ -66,7 +67,18 @@ def page_of(name: str, record: Record, folder: Path = RESULTS) -> str:
     return written.read_text(encoding="utf-8")
 
 
+def judged_page(record: Record) -> str:
+    """The page of a suite, whose verdicts are by today's rules, as those in documents are."""
+    return verdict_page(record, [judged_again(result) for result in record["results"]])
+
+
+def folders_apart(folder: Path) -> list[Path]:
+    """Folders of results below one: each of another machine."""
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
 def write_pages(folder: Path = RESULTS) -> None:
-    """Make all pages again from the JSON."""
-    for name, record in read_records(folder).items():
-        write_whole(folder / f"{name}.md", page_of(name, record, folder))
+    """Make all pages again from the JSON, those of other machines too."""
+    for place in (folder, *folders_apart(folder)):
+        for name, record in read_records(place).items():
+            write_whole(place / f"{name}.md", page_of(name, record, place))

@@ -68,7 +68,7 @@ def _verdicts(records: Records) -> Iterator[Verdict]:
 
 
 def gpu_only_draws_part(records: Records) -> str:
-    """The sampled rival with the draws that the search did not choose, beside the hybrid of the same hour."""
+    """The sampled rival with as many draws as the hybrid, in a run of its own."""
     record = records[_DRAWS]
     text = f"{record['settings']['seconds']:.0f} seconds of training each, in a run of their own:"
     parts = [text, gpu_only_report.contenders_table(record)]

@@ -11,16 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import add_results, count, positive_float, run_program
 from benchmarks.curve_process import run_in_process
 from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.record import RESULTS, Record, read_record, surroundings
+from benchmarks.page import page_text, write_page
+from benchmarks.record import Record
 from benchmarks.tuned_rates import NEAR, SEARCH_NAME, score
 from hybrid.device import choose_device
 from launch.config import DEVICES, default_num_workers
-from workers.disk import write_whole
 from workers.errors import RunError
 from workers.settings import to_plain
 
@@ -52,9 +53,7 @@ def main() -> None:
             found = "every trial failed" if best is None else f"{best:g}"
             print(f"{max_tags or 'all'} tags, {curve.name}: {found}", flush=True)
             start = best or start
-    table = path.with_suffix(".md")
-    write_whole(table, report_text(read_record(path)))
-    print_pages(path, table)
+    print_pages(path, write_page(path, report_text))
 
 
 class Trials:
@@ -127,7 +126,7 @@ def report_text(record: Mapping[str, Any]) -> str:
         f"neighbours of a rate are worse. Trainings take, of rates within {NEAR:g} of the best, the one nearest to "
         "where the search begins."
     )
-    return f"# {record['title']}\n\n{table}\n\n{rule}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+    return page_text(record, table, rule)
 
 
 def _cell(trial: Mapping[str, Any] | None, best: float) -> str:
@@ -147,18 +146,22 @@ def _name(text: str) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.row_lr_search", description=__doc__)
-    parser.add_argument("--tags", type=int, nargs="+", default=[10_000, 100_000, 0], help="sizes of vocabulary; 0: all")
+    parser.add_argument(
+        "--tags", type=count, nargs="+", default=[10_000, 100_000, 0], help="sizes of vocabulary; 0: all"
+    )
     parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--seconds", type=float, default=40.0, help="training time of each trial (40: about an hour)")
-    parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
+    parser.add_argument(
+        "--seconds", type=positive_float, default=40.0, help="training time of each trial (40: about an hour)"
+    )
+    parser.add_argument("--max-items", type=count, default=0, help="use only so many pictures; 0: all")
     parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument(
         "--continue", dest="is_continued", action="store_true", help="keep the trials that an earlier start finished"
     )
     parser.add_argument("--name", type=_name, default=SEARCH_NAME, help="of the files; another keeps an earlier search")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    add_results(parser)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -3,17 +3,18 @@
 import argparse
 import json
 import statistics
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import named_run, run_program
+from benchmarks.machine import git
 from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.record import Record, read_record, surroundings
+from benchmarks.page import page_text, write_page
+from benchmarks.record import Record
 from hybrid.metrics_log import read_metrics
 from hybrid.rundir import open_run
-from workers.disk import write_whole
 
 NAME = "run_quality"
 MEASURES = ("P@1", "P@5", "nDCG@5", "PSP@5", "mAP")
@@ -22,14 +23,12 @@ MEASURES = ("P@1", "P@5", "nDCG@5", "PSP@5", "mAP")
 def main() -> None:
     """Read the runs, write JSON, then the table."""
     options = _options()
-    record = Record(options.name, "Held-out pictures, measured at the end of runs with default settings", vars(options))
-    for pair in options.runs:
-        name, _, directory = pair.partition("=")
-        record.add({"name": name, **measured_run(Path(directory))})
+    settings = vars(options) | {"runs": [f"{name}={directory}" for name, directory in options.runs]}
+    record = Record(options.name, "Held-out pictures, measured at the end of runs with default settings", settings)
+    for name, directory in options.runs:
+        record.add({"name": name, **measured_run(directory)})
     path = record.write()
-    table = path.with_suffix(".md")
-    write_whole(table, report_text(read_record(path)))
-    print_pages(path, table)
+    print_pages(path, write_page(path, report_text))
 
 
 def measured_run(directory: Path) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def measured_run(directory: Path) -> dict[str, Any]:
     return {
         "settings": settings,
         "started": started,
-        "commit": _commit_at(started),
+        "commit": git("rev-list", "-1", f"--before={int(started)}", "HEAD"),  # the newest one when the run began
         "steps": lines[-1]["step"],
         "training_s": lines[-1]["used_s"],
         "examples_per_s": [line["examples_per_s"] for line in lines],
@@ -63,18 +62,11 @@ def report_text(record: Mapping[str, Any]) -> str:
             low, high = table["mAP bounds"]
             title = f"{result['name']}: {split}, {table['items']:,} pictures, mAP of tags with {low} to {high}"
             rows.append([title, *cells, f"{result['training_s'] / 60:.1f}", _percent(result["wait_fraction"])])
-    header = ["popularity in brackets", *MEASURES, "minutes", "waited"]
-    return f"# {record['title']}\n\n{markdown_table(header, rows)}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+    return page_text(record, markdown_table(["popularity in brackets", *MEASURES, "minutes", "waited"], rows))
 
 
 def _percent(fractions: list[float]) -> str:
     return f"{100 * statistics.mean(fractions):.1f}%"
-
-
-def _commit_at(started: float) -> str:
-    """The commit that was the newest when a run began."""
-    command = ["git", "rev-list", "-1", f"--before={int(started)}", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _name(text: str) -> str:
@@ -85,7 +77,8 @@ def _name(text: str) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run_quality", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help="a name for the table, and a finished run")
+    help_text = "a name for the table, and a finished run"
+    parser.add_argument("runs", nargs="+", type=named_run, metavar="NAME=RUN", help=help_text)
     parser.add_argument(
         "--name", type=_name, default=NAME, help="of the files; another keeps an earlier result beside it"
     )
@@ -93,4 +86,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -14,7 +14,7 @@ from benchmarks.sampled_head import SampledHead
 
 
 class SampledByHand(SampledHead):
-    """The same draws, loss and start as `SampledHead`, as an expert would write it.
+    """The same draws, loss and start as `SampledHead`, without sparse gradients.
 
     Gradients of the gathered rows are dense and merged by the lookup's own backward pass; rows are stepped by row-wise
     Adagrad, whose state is two numbers a tag, not one for each weight.

@@ -1,7 +1,6 @@
 """Suite: one worker to two, and to as many as cores allow, on one matrix; ten thousand tags to ten million."""
 
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack, closing
 
 from benchmarks.contestant_process import LocalContestant, ProcessContestant
@@ -10,7 +9,7 @@ from benchmarks.id_streams import make_stream
 from benchmarks.measurement import Measurement
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import Contestant, Together, Turns, take_turns
+from benchmarks.turns import Together
 from workers.cores import available_cores
 from workers.matrix import TagMatrix
 from workers.settings import to_plain
@@ -36,7 +35,7 @@ def two_workers(options: SuiteOptions, progress: Progress, *, hot_rows: int | No
     with ExitStack() as stack:
         matrix = stack.enter_context(closing(make_matrix(num_tags, PRIVATE, hot_rows=hot_rows)))
         workers = [stack.enter_context(worker_process(matrix, index, hot_rows)) for index in range(2)]
-        turns = _turns({"solo": workers[0], "both": Together(workers)}, options, progress)
+        turns = options.take_turns({"solo": workers[0], "both": Together(workers)}, progress)
         facts = _facts(matrix) | {"stream": make_stream(num_tags, num_batches=1, hot_rows=hot_rows).description}
     alone = "a row-update by one worker" + ("" if hot_rows is None else f", all on {hot_rows} rows")
     return [
@@ -55,7 +54,7 @@ def many_workers(options: SuiteOptions, progress: Progress) -> list[Measurement]
         matrix = stack.enter_context(closing(make_matrix(options.tags(NUM_TAGS), PRIVATE)))
         workers = [stack.enter_context(worker_process(matrix, index)) for index in range(numbers[-1])]
         contestants = {str(number): Together(workers[:number]) for number in numbers}
-        turns, facts = _turns(contestants, options, progress), _facts(matrix)
+        turns, facts = options.take_turns(contestants, progress), _facts(matrix)
     return [
         Measurement.ratio(f"workers_{n}_over_1", turns, "1", str(n), f"{n} workers: row rate over 1 worker's", facts)
         for n in numbers[1:]
@@ -92,19 +91,13 @@ def sizes(options: SuiteOptions, progress: Progress) -> list[Measurement]:
                 continue
             contestants[name] = LocalContestant(work_on(matrix).step)
             facts[name] = _facts(matrix)
-        turns = _turns(contestants, options, progress)
+        turns = options.take_turns(contestants, progress)
     measured = [Measurement.times(f"step_{name}", turns, name, f"a row-update at {name} tags") for name in contestants]
     pairs = {("step_1m_over_10k", "1M", "10K"): "", ("step_10m_over_1m", "10M", "1M"): "worker step at 10M: over 1M"}
     for (name, over, under), what in pairs.items():
         if {over, under} <= set(contestants):
             measured.append(Measurement.ratio(name, turns, over, under, what, facts))
     return measured + missing
-
-
-def _turns(contestants: Mapping[str, Contestant], options: SuiteOptions, progress: Progress) -> Turns:
-    return take_turns(
-        contestants, rounds=options.rounds, round_s=options.round_s, progress=progress, reduction=options.reduction
-    )
 
 
 def _facts(matrix: TagMatrix) -> dict[str, str]:

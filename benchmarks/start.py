@@ -15,15 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import add_results, positive_int, run_program
 from benchmarks.environment import clean, restart_if_blas_is_forced
 from benchmarks.first_step import BATCH
 from benchmarks.gates import OK, SHORT
 from benchmarks.many_tags import write_folder
 from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.record import RESULTS, Record, read_record, surroundings
+from benchmarks.page import page_text, write_page
+from benchmarks.record import RESULTS, Record, read_record
 from benchmarks.spread import Spread, spread_of
 from launch.config import default_num_workers
-from workers.disk import write_whole
 from workers.errors import RunError
 
 NAME = "start"
@@ -53,9 +54,8 @@ def main() -> int:
             for form, ended_s in ended.items() if is_counted else ():
                 record.add({"form": form, "ended_s": ended_s})
                 path = record.write(options.results)
-    table, written = path.with_suffix(".md"), read_record(path)
-    write_whole(table, report_text(written))
-    print_pages(path, table)
+    print_pages(path, write_page(path, report_text))
+    written = read_record(path)
     return int(any(verdict_on(first_step_s(form, written).median) == SHORT for form in (LOOP, RUN)))
 
 
@@ -162,7 +162,7 @@ def report_text(record: Mapping[str, Any]) -> str:
         f"{num_starts} starts of each with {workers} workers after one that does not count; kernels come from their "
         "cache, and so do data."
     )
-    return f"# {record['title']}\n\n{table}\n\n{rule}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+    return page_text(record, table, rule)
 
 
 def first_step_s(form: str, record: Mapping[str, Any]) -> Spread:
@@ -181,16 +181,16 @@ def _ended_s(form: str, record: Mapping[str, Any]) -> list[dict[str, float]]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=__doc__)
-    parser.add_argument("--num-tags", type=int, default=1_000_000)
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--workers", type=int, default=default_num_workers())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    parser.add_argument("--num-tags", type=positive_int, default=1_000_000)
+    parser.add_argument("--dim", type=positive_int, default=256)
+    parser.add_argument("--workers", type=positive_int, default=default_num_workers())
+    parser.add_argument("--rounds", type=positive_int, default=5)
+    add_results(parser)
     options = parser.parse_args()
-    if options.num_tags < BATCH or options.rounds < 1:
-        parser.error(f"--num-tags must be at least {BATCH}, the examples of the step, and --rounds at least 1")
+    if options.num_tags < BATCH:
+        parser.error(f"--num-tags must be at least {BATCH}, the examples of the step")
     return options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

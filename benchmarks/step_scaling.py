@@ -7,19 +7,20 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.command_line import add_results, positive_int, run_program
 from benchmarks.contender import TaggedItems, open_contender
 from benchmarks.curve_settings import ALL_KINDS, KINDS, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.markdown import print_pages
-from benchmarks.record import RESULTS, Record
-from benchmarks.step_scaling_report import TRUNK_ALONE, write_report
+from benchmarks.page import write_page
+from benchmarks.record import Record
+from benchmarks.step_scaling_report import TRUNK_ALONE, report_text
 from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.device import choose_device, describe
 from hybrid.tag_batch import ItemNumbers
@@ -41,16 +42,16 @@ def main() -> None:
     restart_if_blas_is_forced()
     options = _options()
     device = choose_device(options.device)
-    settings = vars(options) | {"device_found": describe(device)}
+    curves, settings = contenders(options), vars(options) | {"device_found": describe(device)}
     record = Record(options.name, f"A step of trunk and output layer, on {describe(device)}", settings)
     for num_tags in options.tags:
         items = made_up_items(num_tags, options.tags_per_example)
-        for contender in [None, *contenders(options)]:
+        for contender in [None, *curves]:
             result = measure(contender, num_tags, items, options)
             print(f"{num_tags:,} tags, {result['contender']}: {_summary(result)}", flush=True)
             record.add(result)
             path = record.write(options.results)
-    print_pages(path, write_report(path))
+    print_pages(path, write_page(path, report_text))
 
 
 def contenders(options: argparse.Namespace) -> list[CurveSettings]:
@@ -170,24 +171,26 @@ def _summary(result: dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step_scaling", description=__doc__)
     by_device = "default: by device, larger on a card"
-    parser.add_argument("--tags", type=int, nargs="+", help=by_device)
+    pixels = DataConfig().image_size
+    parser.add_argument("--tags", type=positive_int, nargs="+", help=by_device)
     parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=ALL_KINDS)
-    parser.add_argument("--workers", type=int, nargs="+", default=[default_num_workers()], help="of the hybrid")
+    parser.add_argument("--workers", type=positive_int, nargs="+", help="of the hybrid; default: a run's on the device")
     parser.add_argument("--trunk", help=f"as in `hybrid train`; {by_device}")
-    parser.add_argument("--dim", type=int, default=TrunkConfig().dim)
-    parser.add_argument("--image-size", type=int, default=DataConfig().image_size, help="of the trunk's pictures")
-    parser.add_argument("--batch-size", type=int, help=by_device)
-    parser.add_argument("--tags-per-example", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=20, help="timed steps, after a few that are not")
+    parser.add_argument("--dim", type=positive_int, default=TrunkConfig().dim)
+    parser.add_argument("--image-size", type=positive_int, default=pixels, help="of the trunk's pictures")
+    parser.add_argument("--batch-size", type=positive_int, help=by_device)
+    parser.add_argument("--tags-per-example", type=positive_int, default=20)
+    parser.add_argument("--steps", type=positive_int, default=20, help="timed steps, after a few that are not")
     parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("--name", default=NAME, help="of the files in the results folder")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    add_results(parser)
     options = parser.parse_args()
-    for name, value in _DEFAULTS[choose_device(options.device).type].items():
+    device = choose_device(options.device).type
+    for name, value in {**_DEFAULTS[device], "workers": [default_num_workers(device)]}.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     return options
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

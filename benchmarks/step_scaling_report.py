@@ -1,25 +1,16 @@
 """Table of the time of a step by contender and number of tags."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import markdown_table
-from benchmarks.record import read_record, surroundings
+from benchmarks.page import page_text
 from benchmarks.spread import spread_of
-from workers.disk import write_whole
 
 Record = Mapping[str, Any]
 TRUNK_ALONE = "trunk alone"
 """A contender without an output layer."""
 _MIB = 1 << 20
-
-
-def write_report(path: Path) -> Path:
-    """Write the table beside the JSON; returns its path."""
-    table = path.with_suffix(".md")
-    write_whole(table, report_text(read_record(path)))
-    return table
 
 
 def report_text(record: Record) -> str:
@@ -33,8 +24,7 @@ def report_text(record: Record) -> str:
         f"{settings['steps']} after a warm-up, in brackets the quartiles. Trunk alone: a gradient of ones in the place "
         "of the output layer's. The hybrid's rows are in host memory, all others' on the trunk's device."
     )
-    parts = [f"# {record['title']}", steps_table(record), text]
-    return "\n\n".join([*parts, f"{surroundings(record)}\n\n`{record['command']}`"]) + "\n"
+    return page_text(record, steps_table(record), text)
 
 
 def steps_table(record: Record) -> str:

@@ -4,27 +4,28 @@ A suite is a module of `benchmarks/` with a sentence `TITLE` and a function
 
     measure(options: SuiteOptions, progress: Progress) -> list[Measurement]
 
-listed in `PROGRAMS`. The exit status is 1 if a gate is missed, or if our own side failed; what was not measured for any
-other reason is shown, and fails nothing.
+listed in `PROGRAMS`. The exit status is 1 if a gate is missed, if our own side failed, or if results could not be
+written; what was not measured for any other reason is shown, and fails nothing.
 """
 
 import argparse
 import importlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.command_line import positive_float, positive_int, run_program
 from benchmarks.environment import restart_with_one_thread
 from benchmarks.gates import GATES, SHORT, gates_of
 from benchmarks.measurement import MIN_ROUNDS, Measurement
+from benchmarks.page import write_page
 from benchmarks.progress import Progress
-from benchmarks.record import RESULTS, Record, read_record
+from benchmarks.record import RESULTS, Record, check_folder
+from benchmarks.result_pages import judged_page
 from benchmarks.suite_options import DEFAULT_ROUND_S, SuiteOptions
-from benchmarks.verdict_table import print_verdicts, verdict_page
-from workers.disk import write_whole
-from workers.errors import HybridError
+from benchmarks.verdict_table import print_verdicts
+from workers.errors import HybridError, RunError
 
 Measure = Callable[[SuiteOptions, Progress], list[Measurement]]
 
@@ -39,8 +40,8 @@ PROGRAMS = {
 _SLOW = ("ordinary ones in", "refused huge ones")  # in what `workers.memory` says of its pages
 
 
-def main() -> None:
-    """Run what was asked for."""
+def main() -> int:
+    """Run what was asked for; returns the exit status."""
     restart_with_one_thread()
     asked = _parse()
     options = SuiteOptions(
@@ -51,7 +52,7 @@ def main() -> None:
     status = run(suites, options, results)
     if results == RESULTS:
         report.main()
-    sys.exit(status)
+    return status
 
 
 def results_folder(options: SuiteOptions) -> Path:
@@ -62,10 +63,16 @@ def results_folder(options: SuiteOptions) -> Path:
 def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
     """Run suites one after the other; each leaves `NAME.json` and `NAME.md`, at the end one table is printed.
 
+    A folder that takes no more meanwhile costs what it should have taken, and no verdict.
+
     Returns:
-        The exit status: 1 if a gate is missed or our own side failed.
+        The exit status: 1 if a gate is missed, our own side failed, or something could not be written.
+
+    Raises:
+        RunError: the folder takes no results; then nothing is measured.
     """
-    progress, all_measured = Progress(), []
+    check_folder(results)
+    progress, all_measured, unwritten = Progress(), [], []
     for name in suites:
         judged = [gate.name for gate in gates_of(name, quick=options.is_quick)]
         progress.stage(f"{name}, for the gates {', '.join(judged)}" if judged else f"{name}, which no gate judges")
@@ -74,16 +81,21 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
         measured = measured_by(name, module.measure, options, progress)
         for measurement in measured:
             record.add(measurement.as_json())
-        path = record.write(results)
-        write_whole(path.with_suffix(".md"), verdict_page(read_record(path)))
         all_measured += measured
+        try:
+            write_page(record.write(results), judged_page)
+        except RunError as error:
+            unwritten.append(f"Results of {name} were not written: {error}")
+            progress.stage(unwritten[-1])
     print_verdicts(measurement.as_json() for measurement in all_measured)
     for memory in slow_memory(measurement.samples.get("facts", {}) for measurement in all_measured):
         print(f"Memory of a matrix: {memory}. Figures say what misses of the TLB cost, too, up to 1.4 times the time.")
     defects = [measurement for measurement in all_measured if measurement.is_defect]
     for reason in dict.fromkeys(measurement.reason for measurement in defects):
         print(f"Our own side failed: {reason}")
-    return int(bool(defects) or any(measurement.verdict()[0] == SHORT for measurement in all_measured))
+    for reason in unwritten:
+        print(reason)
+    return int(bool(defects or unwritten) or any(measurement.verdict()[0] == SHORT for measurement in all_measured))
 
 
 def slow_memory(facts: Iterable[object]) -> list[str]:
@@ -126,9 +138,9 @@ def _parse() -> argparse.Namespace:
     )
     every = sorted({name for names in PROGRAMS.values() for name in names})
     parser.add_argument("program", choices=[*PROGRAMS, *every], help="a program, or one suite")
-    parser.add_argument("--rounds", type=int, default=MIN_ROUNDS, help="rounds that shall count")
-    parser.add_argument("--round-s", type=float, default=DEFAULT_ROUND_S, help="seconds per contestant and round")
-    parser.add_argument("--max-tags", type=int, default=None, help="cut matrices down, to try a suite out")
+    parser.add_argument("--rounds", type=positive_int, default=MIN_ROUNDS, help="rounds that shall count")
+    parser.add_argument("--round-s", type=positive_float, default=DEFAULT_ROUND_S, help="seconds of each in a round")
+    parser.add_argument("--max-tags", type=positive_int, help="cut matrices down, to try a suite out")
     parser.add_argument(
         "--results",
         type=Path,
@@ -139,4 +151,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -1,8 +1,11 @@
 """What can be chosen about a run of suites."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.measurement import MIN_ROUNDS
+from benchmarks.progress import Progress
+from benchmarks.turns import Contestant, Turns, take_turns
 
 DEFAULT_ROUND_S = 0.2
 
@@ -22,6 +25,20 @@ class SuiteOptions:
     def tags(self, wanted: int) -> int:
         """A number of tags, cut down if asked."""
         return wanted if self.max_tags is None else min(wanted, self.max_tags)
+
+    def take_turns(
+        self, contestants: Mapping[str, Contestant], progress: Progress, *, starts: int = 1, times_as_long: int = 1
+    ) -> Turns:
+        """Let contestants take as many turns as was asked for.
+
+        Args:
+            contestants: by name; all of them prepared.
+            progress: told of every round.
+            starts: of which this is one: each has its part of the rounds.
+            times_as_long: as a round of most suites, for work that needs more.
+        """
+        rounds, round_s = -(-self.rounds // starts), times_as_long * self.round_s
+        return take_turns(contestants, rounds=rounds, round_s=round_s, progress=progress, reduction=self.reduction)
 
     @property
     def reduction(self) -> str:

@@ -12,7 +12,7 @@ from benchmarks.measurement import Measurement
 from benchmarks.progress import Progress
 from benchmarks.scaling import NUM_TAGS, worker_process
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import Contestant, Turns, take_turns
+from benchmarks.turns import Contestant, Turns
 from benchmarks.wire import IN_FLIGHT, Wire
 from workers.config import DEFAULT_TRANSPORT, TRANSPORTS
 from workers.matrix import TagMatrix
@@ -70,10 +70,4 @@ def _take_turns(matrix: TagMatrix, options: SuiteOptions, progress: Progress, st
         for transport in TRANSPORTS:
             progress.stage(f"a worker behind {transport}, start {start}")
             contestants[transport] = stack.enter_context(Wire(matrix, transport))
-        return take_turns(
-            contestants,
-            rounds=-(-options.rounds // _FEW_STARTS),
-            round_s=options.round_s,
-            progress=progress,
-            reduction=options.reduction,
-        )
+        return options.take_turns(contestants, progress, starts=_FEW_STARTS)

@@ -9,13 +9,14 @@ from rich.text import Text
 
 from benchmarks.gates import NO_GATE, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
-from benchmarks.record import surroundings
+from benchmarks.page import page_text
 
 HEADER = ("figure", "value", "quartiles", "gate", "ambition", "verdict")
 _HOW = (
     "Contestants take turns within a round; a value is the median of the rounds, a ratio is taken within each round. "
     "Rounds in which the machine had other things to do do not count."
 )
+_RENAMED = "Figures are called as their gates are today; the record of these has other words:"
 _FILE_WIDTH = 160
 _WORDS = {OK: "reached", SHORT: "missed", NOT_MEASURED: "not measured"}
 _STYLE = {OK: "green", SHORT: "bold red", NOT_MEASURED: "bold yellow", NO_GATE: "dim"}
@@ -39,10 +40,20 @@ def verdicts_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(HEADER, [verdict_cells(result) for result in results])
 
 
-def verdict_page(record: Mapping[str, Any]) -> str:
-    """The page of a suite, in Markdown, from its JSON."""
-    table = verdicts_markdown(record["results"])
-    return f"# {record['title']}\n\n{table}\n\n{_HOW}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+def verdict_page(record: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> str:
+    """The page of a suite, in Markdown.
+
+    Args:
+        record: its JSON.
+        judged: the record's results as `benchmarks.verdicts.judged_again` gives them.
+    """
+    renamed = [
+        f"- {today['what']} (in the record: {then['what']})"
+        for today, then in zip(judged, record["results"], strict=True)
+        if today["what"] != then["what"]
+    ]
+    notes = ["\n".join([_RENAMED, "", *renamed])] if renamed else []
+    return page_text(record, verdicts_markdown(judged), *notes, _HOW)
 
 
 def tally(results: Iterable[Mapping[str, Any]]) -> str:

@@ -23,16 +23,13 @@ def newest_verdicts(records: Iterable[Mapping[str, Any]]) -> list[Result]:
 
 
 def judged_again(result: Result) -> dict[str, Any]:
-    """A result of `Measurement.as_json` with the verdict of today's gate; what was not measured stays so."""
+    """A result of `Measurement.as_json` by today's words, bounds and rules; what was not measured stays so."""
     gate = GATES.get(result["name"])
-    if gate is None or result["verdict"] not in (OK, SHORT):
+    if gate is None:
         return dict(result)
+    today = {**result, "what": gate.what, "gate": gate.gate, "ambition": gate.ambition}
+    if result["verdict"] not in (OK, SHORT):
+        return today
     limit = Limit(**result["limit"]) if result["limit"] else None
     verdict, reason = judge(gate, result["values"], "", min(MIN_ROUNDS, result["rounds"]), limit)
-    return {
-        **result,
-        "gate": gate.gate,
-        "ambition": gate.ambition,
-        "verdict": verdict,
-        "reason": reason,
-    }
+    return today | {"verdict": verdict, "reason": reason}

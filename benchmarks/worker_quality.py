@@ -3,17 +3,17 @@
 import argparse
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from benchmarks.curve_process import run_in_process
+from benchmarks.command_line import add_results, count, positive_float, positive_int, run_program
+from benchmarks.curve_process import check_curves, run_in_process
 from benchmarks.curve_settings import ROW_LR, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.record import RESULTS, Record, read_record, surroundings
+from benchmarks.page import page_text, write_page
+from benchmarks.record import Record
 from hybrid.device import choose_device
 from launch.config import DEVICES
-from workers.disk import write_whole
 
 NAME = "worker_quality"
 MEASURES = ("P@1", "P@5", "PSP@5", "mAP")
@@ -24,24 +24,26 @@ def main() -> None:
     restart_if_blas_is_forced()
     options = _options()
     record = Record(NAME, "Quality by number of workers, after the same number of examples", vars(options))
-    for seed in options.seeds:
-        for workers in options.workers:
-            curve = CurveSettings(
-                kind="hybrid",
-                workers=workers,
-                seed=seed,
-                epochs=options.epochs,
-                max_tags=options.max_tags,
-                max_items=options.max_items,
-                row_lr=options.row_lr,
-                measurements=1,
-                device=choose_device(options.device).type,
-            )
-            record.add(run_in_process(curve))
-            path = record.write(options.results)
-    table = path.with_suffix(".md")
-    write_whole(table, report_text(read_record(path)))
-    print_pages(path, table)
+    curves = [
+        CurveSettings(
+            kind="hybrid",
+            workers=workers,
+            seed=seed,
+            epochs=options.epochs,
+            max_tags=options.max_tags,
+            max_items=options.max_items,
+            row_lr=options.row_lr,
+            measurements=1,
+            device=choose_device(options.device).type,
+        )
+        for seed in options.seeds
+        for workers in options.workers
+    ]
+    check_curves(curves)
+    for curve in curves:
+        record.add(run_in_process(curve))
+        path = record.write(options.results)
+    print_pages(path, write_page(path, report_text))
 
 
 def report_text(record: Mapping[str, Any]) -> str:
@@ -60,7 +62,7 @@ def report_text(record: Mapping[str, Any]) -> str:
         f"Validation pictures; mean over {seeds} seeds (smallest to largest). Largest difference between mean P@5: "
         f"{100 * (max(means) - min(means)):.2f} points."
     )
-    return f"# {record['title']}\n\n{table}\n\n{text}\n\n{surroundings(record)}\n\n`{record['command']}`\n"
+    return page_text(record, table, text)
 
 
 def _spread(values: list[float]) -> str:
@@ -69,16 +71,16 @@ def _spread(values: list[float]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker_quality", description=__doc__)
-    parser.add_argument("--epochs", type=float, default=6.0, help="of each training")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--max-tags", type=int, default=0, help="keep only so many of the most frequent tags; 0: all")
-    parser.add_argument("--max-items", type=int, default=0, help="use only so many pictures; 0: all")
-    parser.add_argument("--row-lr", type=float, default=ROW_LR["hybrid"])
+    parser.add_argument("--epochs", type=positive_float, default=6.0, help="of each training")
+    parser.add_argument("--workers", type=positive_int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--seeds", type=count, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--max-tags", type=count, default=0, help="keep only so many of the most frequent tags; 0: all")
+    parser.add_argument("--max-items", type=count, default=0, help="use only so many pictures; 0: all")
+    parser.add_argument("--row-lr", type=positive_float, default=ROW_LR["hybrid"])
     parser.add_argument("--device", default="auto", choices=DEVICES)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON and table")
+    add_results(parser)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

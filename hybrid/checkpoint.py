@@ -26,7 +26,7 @@ from hybrid.whole_folder import whole_folder
 from launch.runs import checkpoint_folders
 from workers.config import HeadConfig
 from workers.disk import sync
-from workers.errors import MatrixMismatch, RunError
+from workers.errors import MatrixMismatch, RunError, TrunkDiverged
 from workers.matrix import TagMatrix
 from workers.matrix_io import open_rows, save_matrix
 
@@ -70,8 +70,10 @@ def save_checkpoint(
         tell: told how many bytes of the matrix's rows are written, of how many.
 
     Raises:
+        TrunkDiverged: a weight of the trunk is not finite: nobody could go on from there.
         RunError: the files cannot be written (no space, no permission).
     """
+    check_finite(trunk, step)
     place = folder / f"step-{step:09d}"
     try:
         with whole_folder(place) as fresh:
@@ -88,6 +90,16 @@ def save_checkpoint(
     for old in checkpoint_folders(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return place
+
+
+def check_finite(trunk: nn.Module, step: int) -> None:
+    """Raise TrunkDiverged if a parameter is not finite. Buffers may hold infinities, as masks do."""
+    for name, parameter in trunk.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise TrunkDiverged(
+                f"the trunk's weight {name} is not finite after step {step:,}: the training diverged, and this step is "
+                "not saved. What was saved before can be resumed or evaluated; a fresh run may need a smaller --lr."
+            )
 
 
 def open_checkpoint(path: Path) -> "Checkpoint":
@@ -114,7 +126,7 @@ def open_checkpoint(path: Path) -> "Checkpoint":
     return Checkpoint(path, state)
 
 
-def latest_checkpoint(folder: Path) -> "Checkpoint | None":
+def newest_whole_checkpoint(folder: Path) -> "Checkpoint | None":
     """The newest whole checkpoint under a run's `checkpoints` folder; damaged ones are passed over with a warning."""
     for path in reversed(checkpoint_folders(folder)):
         try:

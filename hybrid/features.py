@@ -14,7 +14,18 @@ from hybrid.data.loader import batches
 from hybrid.data.view import View
 from hybrid.trunks import prepare_images
 
-BATCH_SIZE = 256
+_MOST_PICTURES, _MOST_PIXELS = 256, 1 << 23
+"""Of a batch: small pictures are no faster in larger ones; of large ones, a trunk's first maps take half a GiB."""
+
+
+def batch_size_of(side: int) -> int:
+    """How many stored pictures of so many pixels a side go through a trunk at once; at least one.
+
+    Example:
+        >>> batch_size_of(64), batch_size_of(688)
+        (256, 17)
+    """
+    return max(1, min(_MOST_PICTURES, _MOST_PIXELS // side**2))
 
 
 def resized(images_BCHW: Tensor, image_size: int) -> Tensor:
@@ -52,7 +63,7 @@ def item_features(
         The items whose pictures could be read, in the order given, and their features `[I, dim]`, even if I is 0.
     """
     found_items, found_features, done = [], [], 0
-    for batch_items, images in batches(view, items, BATCH_SIZE, processes):
+    for batch_items, images in batches(view, items, batch_size_of(view.images.size), processes):
         features = image_features(trunk, torch.from_numpy(images).to(device), image_size, precision)
         found_items.append(batch_items)
         found_features.append(features.cpu().numpy())

@@ -7,7 +7,6 @@ import inspect
 import os
 import weakref
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -249,8 +248,7 @@ class WideHead(HeadQueries, nn.Module):
         Raises:
             RunError: it cannot be written; an earlier save is as it was.
         """
-        draws = Draws(positives=self.positives, seed=self.seed, step=self.step)
-        save_head(Path(folder), self.matrix, self.config, draws)
+        save_head(Path(folder), self.matrix, self.config, Draws.of(self))
 
     @classmethod
     def load(
@@ -265,6 +263,8 @@ class WideHead(HeadQueries, nn.Module):
     ) -> "WideHead":
         """A head with the rows, optimizer state and settings of `save`; its draws go on, too, where they were.
 
+        `row_lr` and `num_negatives` are those that the head had then, `config` is what it was made with.
+
         Raises:
             MatrixMismatch: there is no saved head, or it is incomplete or of another format; names the folder or file.
         """
@@ -275,6 +275,8 @@ class WideHead(HeadQueries, nn.Module):
         own = OwnWorkers(load_matrix(place, config), workers, config, transport, log_dir)
         head._start(own, config, positives=draws.positives, seed=draws.seed)
         head.step = draws.step
+        head.num_negatives = config.negatives if draws.num_negatives is None else draws.num_negatives
+        head.row_lr = config.row_lr if draws.row_lr is None else draws.row_lr
         return head
 
     def __reduce__(self) -> NoReturn:  # what copying and pickling ask for
@@ -291,9 +293,7 @@ class WideHead(HeadQueries, nn.Module):
     def __enter__(self) -> "WideHead":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

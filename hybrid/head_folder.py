@@ -1,11 +1,13 @@
-"""A wide head on disk: its matrix, with what its draws depend on."""
+"""A wide head on disk: its matrix, with what its next steps depend on."""
 
 # FOLDER/matrix/           see workers/matrix_io.py; replaced as a whole by every save
-# FOLDER/matrix/draws.json positives, seed and step
+# FOLDER/matrix/draws.json what `Draws` holds
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 from hybrid.whole_folder import whole_folder
 from workers.config import HeadConfig
@@ -22,11 +24,20 @@ _MATRIX, _DRAWS = "matrix", "draws.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
-    """What decides, beside the configuration, which tags a head draws next."""
+    """What decides, beside the configuration, which tags a head draws next, and how fast their rows learn."""
 
     positives: int = DEFAULT_POSITIVES
     seed: int = 0
     step: int = 0
+    num_negatives: int | None = None
+    """None: as the configuration says; so, too, where a folder is older than this field."""
+    row_lr: float | None = None
+    """As `num_negatives`."""
+
+    @classmethod
+    def of(cls, head: Any) -> "Draws":
+        """What a head has under these names."""
+        return cls(**{field.name: getattr(head, field.name) for field in fields(cls)})
 
 
 def save_head(folder: Path, matrix: TagMatrix, config: HeadConfig, draws: Draws) -> None:
@@ -38,7 +49,8 @@ def save_head(folder: Path, matrix: TagMatrix, config: HeadConfig, draws: Draws)
     try:
         with whole_folder(folder / _MATRIX) as fresh:
             save_matrix(matrix, fresh, config)
-            write_whole(fresh / _DRAWS, json.dumps(asdict(draws)) + "\n")
+            of_numpy = methodcaller("item")  # a `row_lr` that somebody computed
+            write_whole(fresh / _DRAWS, json.dumps(asdict(draws), default=of_numpy) + "\n")
     except OSError as e:
         raise RunError(f"cannot save the head in {folder}: {e}") from e
 

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hybrid.checkpoint import Checkpoint, latest_checkpoint
+from hybrid.checkpoint import Checkpoint, newest_whole_checkpoint
 from hybrid.data.images import BadImage, decode_square
 from hybrid.data.prepare import prepare, stored_size
 from hybrid.data.view import View
 from hybrid.data.vocabulary import TagVocabulary
 from hybrid.device import choose_device, choose_precision
 from hybrid.evaluation import MAP_BOUNDS
-from hybrid.features import BATCH_SIZE, image_features
+from hybrid.features import batch_size_of, image_features
 from hybrid.image_index import ImageIndex
 from hybrid.measured import NotStored, save_measured
 from hybrid.neighbours import ScoredTag, nearest_tags
@@ -39,15 +39,17 @@ from workers.tag_weights import inverse_frequency_weights
 logger = logging.getLogger(__name__)
 
 
-def load(run: str | Path = "last", device: str = "auto") -> "LoadedRun":
+def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
     """A run by its directory, by its name under `runs/`, or the one started last.
 
     Args:
         run: the run.
-        device: where the trunk computes, `auto`, `cpu` or `cuda`; wherever it was trained.
+        device: where the trunk computes, `auto`, `cpu` or `cuda`, wherever it was trained; None means the CPU for a run
+            that was told to train there, and `auto` for any other.
 
     Raises:
         RunError: there is no such run, or it has no whole checkpoint yet.
+        ConfigError: there is no such device.
 
     Example:
         run = hybrid.load("last")
@@ -62,18 +64,28 @@ def load(run: str | Path = "last", device: str = "auto") -> "LoadedRun":
 class LoadedRun:
     """What a run learnt, at its newest checkpoint; parts are loaded when they are first used."""
 
-    def __init__(self, directory: RunDirectory, device: str = "auto") -> None:
+    def __init__(self, directory: RunDirectory, device: str | None = None) -> None:
         self.directory = directory
         self.config = directory.config()
-        self.device = choose_device(device)
-        self.precision = choose_precision(self.config.trunk.precision, self.device)
-        checkpoint = latest_checkpoint(directory.checkpoints)
+        if device is not None:
+            self.device = choose_device(device)
+        checkpoint = newest_whole_checkpoint(directory.checkpoints)
         if checkpoint is None:
             advice = f"Train on: hybrid train --resume {directory.path}"
             raise RunError(f"{directory.path} has no whole checkpoint yet. {advice}")
         self.checkpoint: Checkpoint = checkpoint
         self.rows: SavedMatrix = open_rows(checkpoint.matrix_folder)
         self._trunk_tensors = checkpoint.trunk_tensors()  # now: a run that goes on removes old checkpoints
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the trunk computes; a run that was kept off a card is not asked on it."""
+        return choose_device("cpu" if self.config.trunk.device == "cpu" else "auto")
+
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """Of the trunk on `device`."""
+        return choose_precision(self.config.trunk.precision, self.device)
 
     @cached_property
     def vocabulary(self) -> TagVocabulary:
@@ -132,7 +144,7 @@ class LoadedRun:
         """What is added to `row . features` to rank tags by log p(tag | image), or by the bare score (`lift`)."""
         weight_N = None
         if self.config.train.tag_loss_weight == "inverse-frequency":
-            weight_N = inverse_frequency_weights(self.rows.counts_N, len(self.view.train_items))
+            weight_N = inverse_frequency_weights(self.rows.counts_N, self.directory.num_train())
         return score_bias_N(self.rows, self.config.head, score, weight_N)
 
     def evaluate(
@@ -229,8 +241,9 @@ class LoadedRun:
         """The k best tags of each picture that `read_picture` read."""
         if not pictures:
             return []
-        size, parts = self.config.data.image_size, range(0, len(pictures), BATCH_SIZE)
-        pixels = (torch.from_numpy(np.stack(pictures[i : i + BATCH_SIZE])).to(self.device) for i in parts)
+        size, batch_size = self.config.data.image_size, batch_size_of(len(pictures[0]))
+        parts = (pictures[i : i + batch_size] for i in range(0, len(pictures), batch_size))
+        pixels = (torch.from_numpy(np.stack(part)).to(self.device) for part in parts)
         features = torch.cat([image_features(self.trunk, part, size, self.precision) for part in pixels])
         if score == "probability":
             features = features / self.temperature

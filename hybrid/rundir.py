@@ -100,6 +100,18 @@ class RunDirectory:
         if before is not None and Path(before).name != name:
             raise self._of_other_data(source)
 
+    def num_train(self) -> int:
+        """Items that the run learns from, as they were counted when its data were prepared.
+
+        Raises:
+            RunError: nothing tells.
+        """
+        told = self._prepared("num_train") or ""
+        if not told.isdecimal():
+            advice = f"It is written by: hybrid train --resume {shlex.quote(str(self.path))}"
+            raise RunError(f"{self.prepared_file} does not say how many items the run learns from. {advice}")
+        return int(told)
+
     def _prepared(self, key: str) -> str | None:
         """What `prepared.json` says; None where the run was not prepared yet."""
         try:

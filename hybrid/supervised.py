@@ -13,6 +13,7 @@ from hybrid.data.prepare import any_view, prepare
 from hybrid.data.view import checked_head_folder
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
+from launch.config import TrunkConfig
 from launch.runs import checkpoint_folders
 from workers.assignment import Assignment
 from workers.cores import available_cores, of_text, pinned
@@ -55,8 +56,8 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
 def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) -> None:
     """Train a run to the end of its budget, then show what it learned; or until the launcher asks to stop.
 
-    Before it waits for its assignment it loads what takes long. While it trains it keeps to the cores that it is told,
-    if any; for the rest, when the workers rest, it uses all.
+    Before it waits for its assignment it loads what takes long, and refuses what it could not train. While it trains it
+    keeps to the cores that it is told, if any; for the rest, when the workers rest, it uses all.
     """
     # Who ends a service, a job or a machine signals every process: it is for the launcher to ask for a save. These are
     # the signals that it counts as a wish to stop; processes that read pictures inherit that they are ignored.
@@ -64,6 +65,7 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
         signal.signal(number, signal.SIG_IGN)
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
         _load_libraries()
+        _check(RunDirectory(directory).config().trunk)
         assignment = Assignment.receive(assignment_fd)
         if assignment is None:  # the data could not be prepared, the run was stopped, or its launcher killed
             _leave(link)
@@ -122,6 +124,15 @@ def _load_libraries() -> None:
 
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     stream_key(0, 0, 0, POSITIVES)
+
+
+def _check(config: TrunkConfig) -> None:
+    """Raise ConfigError for a device that is not there, or a trunk that cannot be found: data may take long to come."""
+    from hybrid.device import choose_device
+    from hybrid.trunks import find_factory
+
+    choose_device(config.device)
+    find_factory(config.factory)
 
 
 @contextlib.contextmanager

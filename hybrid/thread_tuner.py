@@ -1,6 +1,7 @@
 """The number of CPU threads with which the steps of a trunk on the CPU are shortest."""
 
 import itertools
+import math
 import statistics
 import time
 from collections import deque
@@ -12,6 +13,9 @@ from workers.cores import available_cores
 
 _ROUNDS = 3
 """Timed steps of each candidate in a trial; they take turns, so that a drift of the machine hits all alike."""
+_MOST_UNJUDGED = 40
+"""Steps on smaller batches after which a trial ends with what it has timed: where batches vary in size, the largest may
+come once, and a candidate would stay for good without being judged."""
 _GAIN = 0.95
 """Another number of threads than the present one is taken if its median step is so much shorter: less is noise."""
 _WATCHED_STEPS = 9
@@ -57,7 +61,8 @@ class ThreadTuner:
     cores that are left to them lie idle. How often they collide is known by measurement only, and it changes with the
     number of workers, of negatives, and with other programs: a trial is repeated when steps have become much longer,
     half a minute after that or after the start, and then ever more rarely, down to every five minutes. It costs no
-    step, only the difference between candidates, one of which is not tried again once it took far longer.
+    step, only the difference between candidates, one of which is not tried again once it took far longer. Full batches
+    alone are timed; a trial that meets too few of them ends early, and changes nothing if a candidate was not timed.
 
     Args:
         candidates: numbers of threads, from `thread_candidates`.
@@ -77,9 +82,10 @@ class ThreadTuner:
         """What the latest trial found; before the first one, the last candidate."""
         self._told: int | None = None
         self._trial: deque[tuple[int, bool]] = deque()
+        self._num_unjudged = 0
         self._step_s: dict[int, list[float]] = {}
         self._watched: deque[float] = deque(maxlen=_WATCHED_STEPS)
-        self._expected_s, self._period_s = 0.0, _FIRST_PERIOD_S
+        self._expected_s, self._period_s = math.inf, _FIRST_PERIOD_S
         self._trial_start_s = self._settled_s = self._start_s = time.perf_counter()
         if len(self._candidates) > 1:
             self._try_all()
@@ -97,7 +103,10 @@ class ThreadTuner:
             is_full: whether the batch had its full size; others say nothing.
         """
         now_s = time.perf_counter()
-        if not is_full or len(self._candidates) == 1:
+        if len(self._candidates) == 1:
+            return
+        if not is_full:
+            self._pass_over(now_s)
             return
         step_s = now_s - self._start_s + load_s
         if not self._trial:
@@ -110,7 +119,14 @@ class ThreadTuner:
         if not self._trial:
             self._settle(now_s)
 
+    def _pass_over(self, now_s: float) -> None:
+        self._num_unjudged += 1
+        if self._trial and self._num_unjudged >= _MOST_UNJUDGED:
+            self._trial.clear()
+            self._settle(now_s)
+
     def _try_all(self) -> None:
+        self._num_unjudged = 0
         self._step_s = {threads: [] for threads in self._candidates}
         self._trial_start_s = time.perf_counter()
         for _, threads in itertools.product(range(_ROUNDS), self._candidates):
@@ -123,12 +139,15 @@ class ThreadTuner:
         self._trial = deque(turn for turn in self._trial if turn[0] in hopeful and len(hopeful) > 1)
 
     def _settle(self, now_s: float) -> None:
+        self._settled_s = now_s
+        self._watched.clear()
+        if not all(self._step_s.values()):  # a candidate without a timed step may be the fastest: all stays as it was
+            return
         median_s = {threads: statistics.median(step_s) for threads, step_s in self._step_s.items()}
         fastest = min(median_s, key=lambda threads: median_s[threads])
         if self._told is None or median_s[fastest] < _GAIN * median_s[self.threads]:
             self.threads = fastest
-        self._expected_s, self._settled_s = median_s[self.threads], now_s
-        self._watched.clear()
+        self._expected_s = median_s[self.threads]
         if self.threads != self._told:
             self._told = self.threads
             figures = ", ".join(f"{threads}: {1000 * s:.0f} ms" for threads, s in median_s.items())

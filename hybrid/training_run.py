@@ -133,9 +133,9 @@ class TrainingRun:
         if trainer.fraction >= 1:
             self._note("the budget is spent: nothing more is learned. To go on, resume with more --minutes or --epochs")
             return True
-        router.wait_ready(1, WORKERS_START_S + self.head.matrix.fill_limit_s)
-        ready = [w.index for w in router.workers() if w.state == "ready"]
-        self._note(warm_up_report(self.head.matrix.worker_stats_WS[ready]))
+        router.wait_ready(1, WORKERS_START_S + self.head.matrix.fill_limit_s, self._should_not_wait)
+        if ready := [w.index for w in router.workers() if w.state == "ready"]:
+            self._note(warm_up_report(self.head.matrix.worker_stats_WS[ready]))
         threads = "measured first" if trainer.threads else torch.get_num_threads()
         self._note(f"trunk on {describe(trainer.device)}, {trainer.precision}, CPU threads: {threads}")
         while trainer.fraction < 1 and not self._should_stop():
@@ -225,6 +225,11 @@ class TrainingRun:
             self.pace.failed()
             minutes = self.config.train.checkpoint_minutes
             self._note(f"{e}. Training goes on, and tries again in {minutes:g} minutes: make room until then.")
+
+    def _should_not_wait(self) -> bool:
+        """Whether to give up waiting for workers; says that we wait."""
+        self.supervision.progress("workers", "waiting for workers, which load kernels or compile them")
+        return self._should_stop()
 
     def _should_stop(self) -> bool:
         return self.supervision.stop_asked

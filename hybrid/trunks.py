@@ -93,12 +93,7 @@ def build_trunk(config: TrunkConfig, image_size: int) -> nn.Module:
     Raises:
         ConfigError: the name is not known, or `module:factory` cannot be imported or does not build an `nn.Module`.
     """
-    factory = _factory(config.factory)
-    try:
-        inspect.signature(factory).bind(dim=config.dim, image_size=image_size)
-    except TypeError as e:
-        raise ConfigError(f"trunk.factory = {config.factory!r} is called with dim and image_size: {e}.") from e
-    trunk = factory(dim=config.dim, image_size=image_size)
+    trunk = find_factory(config.factory)(dim=config.dim, image_size=image_size)
     if not isinstance(trunk, nn.Module):
         raise ConfigError(
             f"trunk.factory = {config.factory!r} built a {type(trunk).__name__}, expected a torch.nn.Module."
@@ -145,7 +140,12 @@ def _projection(num_in: int, num_out: int, stride: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(num_in, num_out, 1, bias=False), nn.BatchNorm2d(num_out))
 
 
-def _factory(name: str) -> Callable[..., nn.Module]:
+def find_factory(name: str) -> Callable[..., nn.Module]:
+    """What `build_trunk` calls.
+
+    Raises:
+        ConfigError: it is not known, cannot be imported, or cannot be called with dim and image_size.
+    """
     if name in TRUNKS:
         return TRUNKS[name]
     module_name, _, attribute = name.partition(":")
@@ -163,4 +163,8 @@ def _factory(name: str) -> Callable[..., nn.Module]:
         raise ConfigError(
             f"trunk.factory = {name!r} is a {type(factory).__name__}, expected a function of dim and image_size."
         )
+    try:
+        inspect.signature(factory).bind(dim=0, image_size=0)
+    except TypeError as e:
+        raise ConfigError(f"trunk.factory = {name!r} is called with dim and image_size: {e}.") from e
     return factory

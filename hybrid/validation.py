@@ -8,6 +8,7 @@ from hybrid.data.view import View
 from hybrid.evaluation import evaluate
 from hybrid.features import item_features
 from hybrid.metrics_log import MetricsLog
+from hybrid.ranking import WatchedRows
 from hybrid.score_bias import score_bias_N
 from hybrid.trainer import Trainer
 from hybrid.truths import select_truths
@@ -66,10 +67,10 @@ class Validation:
         )
         if not len(items):
             return None
-        matrix, head = trainer.head.matrix, trainer.head.config
+        matrix, head, router = trainer.head.matrix, trainer.head.config, trainer.head.router
         return evaluate(
             features_ID,
-            matrix,
+            WatchedRows(matrix, lambda done, total: router.service()),  # a worker that is scaled away is let go
             score_bias_N(matrix, head, "probability", trainer.pipeline.pos_weights),
             select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items),
             view.vocabulary.counts,

@@ -3,12 +3,11 @@
 import ctypes
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.disk import sync
+from workers.disk import make_folder, sync
 
 _UNFINISHED, _REPLACED = ".unfinished-", ".replaced-"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
@@ -33,10 +32,9 @@ def whole_folder(place: Path) -> Iterator[Path]:
     _settle_replaced(place.parent)
     for left_behind in place.parent.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(left_behind, ignore_errors=True)
-    fresh = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
+    fresh = make_folder(place.parent, _UNFINISHED)
     try:
         yield fresh
-        fresh.chmod(0o755)
         sync(fresh)
         _take_name(fresh, place)
         sync(place.parent)

@@ -9,6 +9,8 @@ from launch.snapshot import Snapshot
 
 _INTERVAL_S = 5.0
 _LEAST_SHOWN = 0.001
+_SILENT_S = 10.0
+"""A trunk says what it does twice a second: after such a silence the figures are old."""
 
 
 class PlainView:
@@ -66,7 +68,9 @@ def describe(status: Mapping[str, Any]) -> str:
 
 def describe_at_length(status: Mapping[str, Any]) -> str:
     """Several lines about a run that goes on: where, what, each worker, the last remarks."""
-    lines = [f"{status['run']}, for {duration(status['elapsed_s'])}", describe(status)]
+    silent_s = status["silent_s"]
+    silence = f"; heard last {duration(silent_s)} ago" if silent_s >= _SILENT_S else ""
+    lines = [f"{status['run']}, for {duration(status['elapsed_s'])}{silence}", describe(status)]
     if phase_fraction := status.get("phase_fraction"):
         lines.append(f"  trunk: {_phases(phase_fraction)}")
     for worker in status["workers"]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from launch.interruption import StoppedBeforeStart
 from launch.runs import LIVE_STATES, RunRecord, write_record
 from launch.snapshot import Snapshot
 from workers.errors import RunError
@@ -35,16 +36,15 @@ class Recorder:
         write_record(self._directory, self._record)
 
     @contextlib.contextmanager
-    def until_the_end(self, stopping: type[Exception], was_stopped: Callable[[], bool]) -> Iterator[None]:
+    def until_the_end(self, was_stopped: Callable[[], bool]) -> Iterator[None]:
         """Record how what runs inside ends; if that cannot be written, whatever ended it is raised all the same.
 
         Args:
-            stopping: raised when the run ends early, in order, because it was asked to.
             was_stopped: whether a run that ended in order had been asked to.
         """
         try:
             yield
-        except stopping as interruption:
+        except StoppedBeforeStart as interruption:
             self._enter_after(interruption, "stopped")
             raise
         except BaseException as error:

@@ -68,13 +68,7 @@ def resolve(file: Path | None = None, named: Mapping[str, Any] | None = None, se
         ConfigError: an unknown key (names the nearest), a value of the wrong type or range, or a setting that the
             source of the data does not take.
     """
-    given = _given(file, named, sets)
-    config = _compose(given)
-    _check_applies(config, set().union(*given[1:]))
-    kind, _, path = config.data.source.partition(":")
-    if kind == "folder" and not Path(path).is_dir():  # found out now, before a run directory is made for it
-        raise ConfigError(f"data.source = {config.data.source!r}, but there is no such folder.")
-    return config
+    return _compose_fresh([], _given(file, named, sets))
 
 
 def resolve_resumed(
@@ -86,15 +80,17 @@ def resolve_resumed(
     Tracing (`profile_steps`) was asked of one launch only: it has to be given again.
 
     Raises:
-        ConfigError: a given setting differs from the run's own and cannot change any more.
+        ConfigError: a given setting differs from the run's own and cannot change any more; without a checkpoint as
+            `resolve`.
         RunError: the run has no configuration.
     """
     if not (directory / CONFIG_FILE).is_file():
         raise RunError(f"{directory} has no {CONFIG_FILE}: there is nothing to go on with.")
     own = {key: value for key, value in read_toml(directory / CONFIG_FILE).items() if key not in _OF_ONE_LAUNCH}
-    before, after = _compose([own]), _compose([own, *_given(file, named, sets)])
+    given = _given(file, named, sets)
     if latest_checkpoint(directory) is None:
-        return after
+        return _compose_fresh([own], given)
+    before, after = _compose([own]), _compose([own, *given])
     values = flatten(dataclasses.asdict(before))
     for key, value in flatten(dataclasses.asdict(after)).items():
         if value != values[key] and key not in CHANGEABLE_ON_RESUME:
@@ -184,6 +180,21 @@ def _given(file: Path | None, named: Mapping[str, Any] | None, sets: Iterable[st
     return [read_toml(file) if file else {}, dict(named or {}), parse_sets(sets)]
 
 
+def _compose_fresh(own: list[Flat], given: list[Flat]) -> RunConfig:
+    """Settings from which nothing was learned yet: the run's own, if there is one, then a file, options, `--set`.
+
+    What its source alone took is not the run's own any more once another kind of source is given.
+    """
+    before, kind = (_kind_of(_compose(layers)) for layers in (own, [*own, *given]))
+    left = {key for key, (wanted, _) in _OF_ONE_SOURCE.items() if wanted == before != kind}
+    config = _compose([*({key: value for key, value in layer.items() if key not in left} for layer in own), *given])
+    _check_applies(config, set().union(*given[1:]))
+    path = config.data.source.partition(":")[2]
+    if kind == "folder" and not Path(path).is_dir():  # found out now, before a run directory is made for it
+        raise ConfigError(f"data.source = {config.data.source!r}, but there is no such folder.")
+    return config
+
+
 def _compose(layers: Iterable[Flat]) -> RunConfig:
     merged: Flat = {}
     for layer in layers:
@@ -194,9 +205,13 @@ def _compose(layers: Iterable[Flat]) -> RunConfig:
     return from_plain(RunConfig, _nest(merged))
 
 
+def _kind_of(config: RunConfig) -> str:
+    return config.data.source.partition(":")[0]
+
+
 def _check_applies(config: RunConfig, asked: Set[str]) -> None:
     """Refuse what the source would ignore; a file may hold the default, as the config.toml of every run does."""
-    kind = config.data.source.partition(":")[0]
+    kind = _kind_of(config)
     values, defaults = (flatten(dataclasses.asdict(one)) for one in (config, RunConfig()))
     for key, (wanted, flag) in _OF_ONE_SOURCE.items():
         if kind != wanted and (key in asked or values[key] != defaults[key]):

@@ -32,7 +32,7 @@ def print_end(console: Console, directory: Path, record: RunRecord, state: str) 
         console.print()
         console.print(metrics_table(name, table))
         if table.get("step") not in (None, newest):
-            told = f"Measured at step {table['step']:,}; `hybrid evaluate` measures step {newest:,}."
+            told = f"Measured at step {table['step']:,}; `hybrid evaluate` measures the last checkpoint ({newest:,})."
             console.print(told, soft_wrap=True, markup=False, highlight=False)
     found = [directory / name for name in (_FILES if state == "finished" else _LOGS) if (directory / name).exists()]
     for path in found:

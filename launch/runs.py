@@ -1,11 +1,11 @@
 """Run directories: made at once or not at all, locked while a launcher lives, found again by name or as `last`."""
 
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from typing import Any, Self
 import tomli_w
 
 from launch.config import RunConfig
-from workers.disk import write_whole
+from workers.disk import make_folder, write_whole
 from workers.errors import RunError
 from workers.settings import nearest, to_plain
 
@@ -30,6 +30,8 @@ _CHECKPOINT = re.compile(r"step-\d{9,}")
 LIVE_STATES = ("preparing", "training")
 _LOCK_TRIES = 5
 _LOCK_PAUSE_S = 0.05
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+"""What a rename says of a name that something has: a folder with files in it, or what is no folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,35 +97,36 @@ def create_run(config: RunConfig, directory: Path | None, now: float | None = No
     """Make a run directory that holds its configuration; it appears whole, by one rename.
 
     Args:
-        directory: where; None means `runs/DATE-NAME` under the working directory.
+        directory: where, links followed; None means `runs/DATE-NAME` under the working directory.
         now: the date in the name, in seconds since 1970.
 
     Raises:
         RunError: the directory is there already, not empty, or cannot be made.
     """
-    stamp = time.strftime("%Y-%m-%d-%H%M%S", time.localtime(now))
-    target = Path(directory or Path(RUNS_FOLDER) / f"{stamp}-{data_name(config.data.source)}").absolute()
+    if directory is not None:
+        target = Path(os.path.realpath(directory))
+        places = [target]
+    else:
+        stamp = time.strftime("%Y-%m-%d-%H%M%S", time.localtime(now))
+        target = Path(RUNS_FOLDER, f"{stamp}-{data_name(config.data.source)}").absolute()
+        places = [target, *(target.with_name(f"{target.name}-{n}") for n in range(2, 100))]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+        fresh = make_folder(target.parent, ".new-")
     except OSError as error:
         raise RunError(
             f"cannot make a run directory in {target.parent}: {error}. Choose another with --run-dir."
         ) from error
     try:
-        fresh.chmod(0o755)
         (fresh / "log").mkdir()
         write_config(fresh, config)
-        for name in [target.name, *(f"{target.name}-{n}" for n in range(2, 100) if directory is None)]:
-            place = target.with_name(name)
-            try:
-                fresh.rename(place)
+        for place in places:
+            if _take_name(fresh, place):
                 return place
-            except OSError:  # it exists: a directory with files in it is never replaced by a rename
-                continue
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    raise RunError(f"{target} exists. Choose another --run-dir, or go on with it: --resume {target}.")
+    way_on = f", or go on with it: --resume {target}." if (target / CONFIG_FILE).is_file() else "."
+    raise RunError(f"{target} exists. Choose another --run-dir{way_on}")
 
 
 def write_config(directory: Path, config: RunConfig) -> None:
@@ -240,6 +243,19 @@ def latest_checkpoint(directory: Path) -> Path | None:
 def step_of(checkpoint: Path | None) -> int:
     """The step that a checkpoint's name tells, after which a run goes on; 0 without a checkpoint."""
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
+
+
+def _take_name(fresh: Path, place: Path) -> bool:
+    """Whether the folder got the name; a directory with files in it is never replaced by a rename."""
+    try:
+        fresh.rename(place)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise RunError(
+            f"cannot make a run directory at {place}: {error.strerror}. Choose another with --run-dir."
+        ) from error
+    return True
 
 
 def _has_matrix(checkpoint: Path) -> bool:

@@ -61,6 +61,8 @@ class Snapshot:
     workers_lost: int = 0
     """Workers that died and were replaced."""
     started_s: float = field(default_factory=time.monotonic)
+    heard_s: float = field(default_factory=time.monotonic)
+    """When whoever prepares or trains said something last; what is shown is as old."""
 
     def take(self, message: dict[str, Any]) -> None:
         """Learn from a valid link message."""
@@ -76,6 +78,10 @@ class Snapshot:
         elif kind == "done":
             self.outputs = message["outputs"]
 
+    def hear(self) -> None:
+        """Whoever prepares or trains is there."""
+        self.heard_s = time.monotonic()
+
     def show(self, phase: str, text: str, done: int = 0, total: int = 0) -> None:
         """Say what goes on now; `total` 0 means that the length is not known."""
         self.phase, self.text, self.done, self.total = phase, text, done, total
@@ -90,6 +96,11 @@ class Snapshot:
         """Seconds since this launch began."""
         return time.monotonic() - self.started_s
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since whoever prepares or trains said something."""
+        return time.monotonic() - self.heard_s
+
     def plain(self) -> dict[str, Any]:
         """The state as plain values, for `hybrid status --json`."""
         step = {name: value for name, value in self.step.items() if name not in ("kind", "workers")}
@@ -97,6 +108,7 @@ class Snapshot:
             "run": self.run,
             "state": self.state,
             "elapsed_s": round(self.elapsed_s, 1),
+            "silent_s": round(self.silent_s, 1),
             "phase": self.phase,
             "text": self.text,
             "done": self.done,

@@ -1,14 +1,15 @@
 """The supervisor of one run: owns shared memory, run directory and the lifetimes of all its processes."""
 
 import contextlib
-import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import zmq
 
+from launch.background import Background
 from launch.checkpoint_cost import checkpoint_remark
 from launch.config import RunConfig
 from launch.control import ControlServer
@@ -33,7 +34,7 @@ from workers.pool import WorkerPool
 from workers.ring import Ring
 
 _TICK_MS = 100
-_STOP_SILENCE_S = 300.0  # a trunk that is stopping says what it does; silence this long means that it hangs
+_SILENCE_S = 300.0  # whoever works says what it does: silence this long means that it hangs
 _POOL_CLOSE_S = 10.0
 
 
@@ -64,8 +65,8 @@ class Supervisor:
         self._signals = StopSignals()
         self._start_up = StartUp()
         self._placement: Placement | None = None
-        self._stop_sent_s: float | None = None
-        self._heard_s = time.monotonic()
+        self._is_stop_sent = False
+        self._is_silence_told = False
         self._link: Link | None = None
         self._waiting: TrunkProcess | None = None
         self._pool: WorkerPool | None = None
@@ -87,7 +88,7 @@ class Supervisor:
             self.view.start()
             stack.callback(lambda: self.view.stop(self.snapshot))
             self._recorder = Recorder(self.directory, self.snapshot, endpoints.control)
-            stack.enter_context(self._recorder.until_the_end(StoppedBeforeStart, self._was_stopped))
+            stack.enter_context(self._recorder.until_the_end(self._was_stopped))
             trunk = TrunkProcess(self.directory, endpoints, place_run(self.config, read_topology()).threads)
             stack.callback(trunk.close)
             self._waiting = trunk
@@ -109,12 +110,11 @@ class Supervisor:
     def _train(self, endpoints: Endpoints, trunk: TrunkProcess, stack: contextlib.ExitStack) -> None:
         prepared = Prepared.read(self.directory)
         checkpoint = latest_checkpoint(self.directory) if self.resume else None
-        self._placement = placement = place_run(self.config, read_topology())
+        matrix = self._make_matrix(prepared, checkpoint)
+        stack.callback(matrix.close)
+        self._placement = placement = place_run(self.config, read_topology())  # workers may have been scaled meanwhile
         for remark in placement.remarks:
             self._note(remark)
-        with pinned(placement.memory):
-            matrix = self._make_matrix(prepared, checkpoint)
-        stack.callback(matrix.close)
         ring = self._make_ring(stack)
         profile = open_profile(self.directory, self.config.profile_steps, step_of(checkpoint))
         if profile is not None:
@@ -147,9 +147,22 @@ class Supervisor:
         self._watch(trunk, can_finish=True)
 
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
+        """In a thread: a large one takes minutes, in which people ask, look and lose patience."""
         self.snapshot.show("matrix", f"making the tag matrix, {prepared.num_tags:,} x {self.config.trunk.dim}")
         self.view.update(self.snapshot, force=True)
-        matrix = make_matrix(self.config, prepared, checkpoint, self._see_load)
+        config, cores = self.config, place_run(self.config, read_topology()).memory
+        see_load = partial(self.snapshot.show, "matrix", "reading the tag matrix")
+
+        def make() -> TagMatrix:
+            with pinned(cores):
+                return make_matrix(config, prepared, checkpoint, see_load)
+
+        work = Background(make, "tag matrix")
+        while not work.is_done(_TICK_MS / 1000):
+            self._serve()
+            if self._signals.asked:
+                raise StoppedBeforeStart
+        matrix = work.result()
         self._start_up.reach("tag matrix")
         self._note(f"{prepared.num_train:,} training images, {prepared.num_tags:,} tags; {matrix.huge_pages}")
         if remark := checkpoint_remark(matrix.nbytes, 60 * self.config.train.checkpoint_minutes):
@@ -157,13 +170,6 @@ class Supervisor:
         if checkpoint is not None:
             self._note(f"resuming from {checkpoint.name}")
         return matrix
-
-    def _see_load(self, done: int, total: int) -> None:
-        """More of a saved matrix is there: a large one takes minutes, in which people ask, look and lose patience."""
-        self.snapshot.show("matrix", "reading the tag matrix", done, total)
-        self._serve()
-        if self._signals.asked:
-            raise StoppedBeforeStart
 
     def _make_ring(self, stack: contextlib.ExitStack) -> Ring | None:
         ring = open_ring(self.config)
@@ -181,7 +187,7 @@ class Supervisor:
         poller = zmq.Poller()
         poller.register(self._control.socket, zmq.POLLIN)
         poller.register(process.link.socket, zmq.POLLIN)
-        self._heard_s = time.monotonic()
+        self.snapshot.hear()
         code = None
         try:
             while code is None:
@@ -199,7 +205,7 @@ class Supervisor:
         assert self._control is not None, "opened first of all"
         self._control.serve()
         for message in self._link.receive() if self._link is not None else ():
-            self._heard_s = time.monotonic()
+            self._is_silence_told = False
             self._take(message)
         if self._pool is not None:
             self._tell_losses(self._pool.poll())
@@ -208,6 +214,7 @@ class Supervisor:
             self._waiting.check()
 
     def _take(self, message: Message) -> None:
+        self.snapshot.hear()
         if message["kind"] == "note":
             self._note(message["text"])
         elif message["kind"] == "kill" and self._pool is not None:
@@ -227,24 +234,31 @@ class Supervisor:
 
     def _was_stopped(self) -> bool:
         """Whether a wish to stop came before the trunk was done."""
-        return self._stop_sent_s is not None and not self.snapshot.outputs
+        return self._is_stop_sent and not self.snapshot.outputs
 
     def _obey_stop(self, process: DeepProcess, *, can_finish: bool) -> None:
         """Pass a wish to stop on, once; end by force what does not obey, or what the user will not wait for."""
         if self._signals.impatient:
             process.child.close(terminate_s=0.0)
             raise Interrupted("interrupted twice: all processes were killed")
-        if self._signals.asked and self._stop_sent_s is None:
+        if self._signals.asked and not self._is_stop_sent:
             if not can_finish:
                 raise StoppedBeforeStart
             self.snapshot.state = "stopping"
-            self._stop_sent_s = self._heard_s = time.monotonic()
+            self._is_stop_sent = True
+            self.snapshot.hear()
             if self._link is not None:
                 self._link.send("stop")
-        if self._stop_sent_s is not None and time.monotonic() - self._heard_s > _STOP_SILENCE_S:
-            raise RunError(
-                f"the trunk sent nothing for {_STOP_SILENCE_S:g} s after it was asked to stop, and was killed."
-            )
+        if self.snapshot.silent_s > _SILENCE_S:
+            self._judge_silence(process.child.log.stem)
+
+    def _judge_silence(self, name: str) -> None:
+        said = f"{name} said nothing for {_SILENCE_S:g} s"
+        if self._is_stop_sent:
+            raise RunError(f"{said} after it was asked to stop, and was killed.")
+        if not self._is_silence_told:
+            self._is_silence_told = True
+            self._note(f"{said}: it may hang. Ctrl-C twice ends the run, and --resume takes it up again")
 
     def _note(self, text: str) -> None:
         self.snapshot.note(text)

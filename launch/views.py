@@ -54,8 +54,8 @@ class DetachedView:
     Whoever reads slowly sees fewer states, since a later one takes the place of one that was not drawn yet. Notes wait
     for their turn, as many as there is room for.
 
-    Concurrency: only the thread calls the other view. It draws shallow copies of snapshots: what these hold is replaced
-    or grows at its end, so that nothing that is drawn changes meanwhile.
+    Concurrency: only the thread calls the other view. It draws shallow copies of snapshots: what these hold is
+    replaced, but for the lists of notes and losses, of which a drawing may see one more or one less.
     """
 
     def __init__(self, view: View) -> None:

@@ -5,21 +5,27 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 
-from benchmarks import gpu_only_report, head_report, worker_quality
+from benchmarks import dense_peer, gpu_only_report, head_report, worker_quality
 from benchmarks.curve_settings import CurveSettings
+from benchmarks.engine_work import PRIVATE
 from benchmarks.environment import clean
+from benchmarks.gates import NOT_MEASURED
 from benchmarks.markdown import markdown_table
 from benchmarks.paused_budget import PausedBudget
-from benchmarks.process_memory import PeakMemory, process_tree, pss_bytes
-from benchmarks.record import Record, read_record
+from benchmarks.process_memory import PeakMemory, PeakUnknown, process_tree, pss_bytes
+from benchmarks.progress import Progress
+from benchmarks.record import Record, check_folder, read_record, shown_command
+from benchmarks.suite_options import SuiteOptions
 from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.head import WideHead
-from workers.errors import ConfigError, DataError
+from workers.errors import ConfigError, DataError, RunError
 
 
 def test_synthetic_batches_fit_a_head():
@@ -106,6 +112,42 @@ def test_a_peak_counts_children_that_came_later_and_what_is_still_held():
         child.communicate(b"\n", timeout=30)
 
 
+class ProcWithout:
+    """/proc of a kernel that keeps something to itself: files of that name, or lines that begin so, are not there."""
+
+    def __init__(self, monkeypatch, hidden):
+        real_read, real_write = Path.read_text, Path.write_text
+
+        def read(path, *args, **kwargs):
+            if path.name == hidden:
+                raise FileNotFoundError(path)
+            lines = real_read(path, *args, **kwargs).splitlines(keepends=True)
+            return "".join(line for line in lines if not line.startswith(hidden))
+
+        def write(path, *args, **kwargs):
+            if path.name == hidden:
+                raise PermissionError(13, "Permission denied")
+            return real_write(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "read_text", read)
+        monkeypatch.setattr(Path, "write_text", write)
+
+
+@pytest.mark.parametrize("hidden", ["smaps_rollup", "Pss:", "VmHWM", "clear_refs"])
+def test_a_peak_that_the_kernel_does_not_tell_is_no_peak_of_nothing(hidden, monkeypatch):
+    ProcWithout(monkeypatch, hidden)
+    with pytest.raises(PeakUnknown, match=f"process {os.getpid()} .*{hidden.removesuffix(':')}"):
+        PeakMemory().read()
+
+
+def test_a_kernel_that_tells_no_peaks_leaves_the_gate_of_memory_unmeasured(monkeypatch):
+    ProcWithout(monkeypatch, "smaps_rollup")
+    (measured,) = dense_peer.measure_memory(PRIVATE, SuiteOptions(max_tags=300), Progress())
+    verdict, why = measured.verdict()
+    assert (measured.name, verdict) == (dense_peer.MEMORY, NOT_MEASURED) and "smaps_rollup" in why
+    assert not measured.is_defect
+
+
 def test_forced_blas_variables_are_removed():
     assert clean({"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "1", "PATH": "x"}) == {"PATH": "x"}
 
@@ -164,6 +206,30 @@ def test_a_records_command_says_all_but_where_its_results_go(given, monkeypatch)
     arguments = ["/usr/bin/python3", "-m", "benchmarks.suite", "kernels", *given, "--rounds", "9"]
     monkeypatch.setattr("sys.orig_argv", arguments)
     assert Record("name", "A title", {}).content["command"] == "python3 -m benchmarks.suite kernels --rounds 9"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shown"),
+    [
+        ("python -m benchmarks.start", ".venv/bin/python -m benchmarks.start"),
+        ("python3.12 -m benchmarks.suite full", ".venv/bin/python -m benchmarks.suite full"),
+        ("pytest tests/python3 -x", "pytest tests/python3 -x"),
+    ],
+)
+def test_a_command_is_shown_as_it_works_in_a_clone(recorded, shown):
+    assert shown_command({"command": recorded}) == shown
+
+
+def test_a_folder_that_takes_no_results_is_told_before_and_after(tmp_path):
+    check_folder(tmp_path / "new" / "one")
+    assert list((tmp_path / "new" / "one").iterdir()) == [], "nothing is left there"
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file/results takes no results"):
+        check_folder(tmp_path / "file" / "results")
+    with pytest.raises(RunError, match="file/results"):
+        Record("name", "A title", {}).write(tmp_path / "file" / "results")
+    with full_disk(1000), pytest.raises(RunError, match=r"takes no results .*nothing was measured"):
+        check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"format": 99}'])

@@ -23,14 +23,14 @@ from hybrid.checkpoint import (
     RANDOM,
     STATE,
     TRUNK,
-    latest_checkpoint,
+    newest_whole_checkpoint,
     open_checkpoint,
     save_checkpoint,
 )
 from hybrid.trainer import make_optimizer
 from launch.config import TrainConfig
 from workers.config import HeadConfig
-from workers.errors import RunError
+from workers.errors import RunError, TrunkDiverged
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows
 
@@ -104,12 +104,23 @@ def test_the_matrix_comes_back_with_its_state(tmp_path, training):
     loaded.close()
 
 
+def test_a_trunk_that_diverged_is_not_saved_over_one_that_did_not(tmp_path, training):
+    training.save(tmp_path, 3)
+    training.trunk.register_buffer("mask", torch.full((2,), -torch.inf))
+    training.save(tmp_path, 4)
+    with torch.no_grad():
+        training.trunk[3].weight[1, 2] = torch.nan
+    with pytest.raises(TrunkDiverged, match=r"weight 3\.weight is not finite after step 5"):
+        training.save(tmp_path, 5)
+    assert newest_whole_checkpoint(tmp_path).step == 4
+
+
 def test_only_the_newest_are_kept_and_the_last_is_found(tmp_path, training):
-    assert latest_checkpoint(tmp_path) is None
+    assert newest_whole_checkpoint(tmp_path) is None
     for step in (9, 10, 100, 2000):
         training.save(tmp_path, step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000100", "step-000002000"] and KEPT == 2
-    assert latest_checkpoint(tmp_path).step == 2000
+    assert newest_whole_checkpoint(tmp_path).step == 2000
 
 
 def test_a_copy_that_somebody_keeps_is_neither_a_checkpoint_nor_removed(tmp_path, training):
@@ -118,7 +129,7 @@ def test_a_copy_that_somebody_keeps_is_neither_a_checkpoint_nor_removed(tmp_path
     shutil.copytree(tmp_path / "step-000000005", kept)
     for step in (6, 7):
         training.save(tmp_path, step)
-    assert latest_checkpoint(tmp_path).step == 7
+    assert newest_whole_checkpoint(tmp_path).step == 7
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000006", "step-000000007", kept.name]
 
 
@@ -153,7 +164,7 @@ def test_damaged_files_are_named_and_passed_over(tmp_path, training, name, how):
     damage(newest / name, how)
     with pytest.raises(RunError, match=rf"step-000000002/{name}.*(missing|damaged).*Remove"):
         open_checkpoint(newest)
-    assert latest_checkpoint(tmp_path).step == 1
+    assert newest_whole_checkpoint(tmp_path).step == 1
 
 
 @pytest.mark.parametrize("name", ["rows-00000.npy", "tag_state.npy", "meta.json"])
@@ -163,7 +174,7 @@ def test_a_matrix_that_was_cut_is_named_and_passed_over(tmp_path, training, name
     damage(newest / MATRIX / name, "truncated")
     with pytest.raises(RunError, match=rf"step-000000002/matrix/{name}.*Remove"):
         open_checkpoint(newest)
-    assert latest_checkpoint(tmp_path).step == 1
+    assert newest_whole_checkpoint(tmp_path).step == 1
 
 
 def test_the_writer_of_a_checkpoint_tells_how_far_it_is(tmp_path, training):
@@ -244,9 +255,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_whichever_file_meets_it(tmp_pa
     with full_disk(room_bytes), pytest.raises(RunError, match="cannot write a checkpoint of step 2"):
         training.save(tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
-    assert latest_checkpoint(tmp_path).step == 1
+    assert newest_whole_checkpoint(tmp_path).step == 1
     training.save(tmp_path, 3)
-    assert latest_checkpoint(tmp_path).step == 3
+    assert newest_whole_checkpoint(tmp_path).step == 3
 
 
 SAVER = """
@@ -276,7 +287,7 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         saver.kill()
         saver.wait()
         saver.stdout.close()
-    found = latest_checkpoint(tmp_path)
+    found = newest_whole_checkpoint(tmp_path)
     assert found is not None and found.step >= last
     assert open_rows(found.matrix_folder).num_tags == 10
     training = Training()
@@ -323,7 +334,7 @@ def test_a_kill_before_any_call_leaves_the_old_checkpoint_or_the_new_one(tmp_pat
     assert int(done.stdout) >= 8, "so many calls are worth a kill"
     steps = []
     for run in sorted(tmp_path.iterdir(), key=lambda path: int(path.name)):
-        found = latest_checkpoint(run / "checkpoints")
+        found = newest_whole_checkpoint(run / "checkpoints")
         assert launch.runs.latest_checkpoint(run) == found.path
         steps.append(found.step)
         training.save(run / "checkpoints", 4)

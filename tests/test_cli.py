@@ -299,7 +299,7 @@ def test_status_says_if_measures_are_of_an_earlier_step(run):
     assert "Measured at step" not in invoke("status", str(run)).output
     (run / "checkpoints" / "step-000000031" / "matrix").mkdir(parents=True)
     told = invoke("status", str(run)).output
-    assert "Measured at step 20; `hybrid evaluate` measures step 31." in told
+    assert "Measured at step 20; `hybrid evaluate` measures the last checkpoint (31)." in told
 
 
 def test_status_of_a_failed_run_tells_where_its_logs_are(run):

@@ -194,6 +194,33 @@ def test_a_run_that_saved_nothing_may_start_again_with_any_settings(tmp_path):
     assert (config.train.lr, config.trunk.dim) == (0.001, 64)
 
 
+def test_a_run_that_saved_nothing_is_checked_as_a_fresh_one(tmp_path):
+    write_config(tmp_path, resolve(named={"train.minutes": 2.0}))
+    hold_out = r"data\.hold_out_fraction = 0\.\d \(--hold-out\) applies to data of a folder alone"
+    for value in (0.4, DataConfig().hold_out_fraction):
+        with pytest.raises(ConfigError, match=hold_out):
+            resolve_resumed(tmp_path, named={"data.hold_out_fraction": value})
+    with pytest.raises(ConfigError, match=hold_out):
+        resolve_resumed(tmp_path, toml(tmp_path, "[data]\nhold_out_fraction = 0.4\n"))
+    with pytest.raises(ConfigError, match=r"absent', but there is no such folder"):
+        resolve_resumed(tmp_path, named={"data.source": f"folder:{tmp_path / 'absent'}"})
+    assert resolve_resumed(tmp_path).data.source == "emoji"
+    write_config(tmp_path, RunConfig(data=DataConfig(hold_out_fraction=0.4)))  # edited by hand
+    with pytest.raises(ConfigError, match=hold_out):
+        resolve_resumed(tmp_path)
+
+
+def test_a_run_that_saved_nothing_may_turn_to_data_of_another_kind(tmp_path):
+    (tmp_path / "photos").mkdir()
+    photos = f"folder:{tmp_path / 'photos'}"
+    write_config(tmp_path, resolve(named={"data.source": photos, "data.hold_out_fraction": 0.4, "train.seed": 3}))
+    assert resolve_resumed(tmp_path, named={"train.seed": 4}).data.hold_out_fraction == 0.4
+    config = resolve_resumed(tmp_path, named={"data.source": "emoji", "data.hold_out_design": "twemoji"})
+    assert config.data == DataConfig(hold_out_design="twemoji") and config.train.seed == 3
+    write_config(tmp_path, config)
+    assert resolve_resumed(tmp_path, named={"data.source": photos}).data == DataConfig(source=photos)
+
+
 def test_a_resumed_run_traces_only_if_it_is_asked_again(tmp_path):
     write_config(tmp_path, resolve(named={"profile_steps": 100}))
     assert resolve_resumed(tmp_path).profile_steps == 0

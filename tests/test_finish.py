@@ -143,6 +143,28 @@ def test_a_run_that_is_stopped_before_its_first_step_saves_nothing(monkeypatch, 
     assert any("nothing is saved" in text for _, text in run.supervision.told) is not is_saved
 
 
+def test_a_wish_to_stop_ends_the_wait_for_workers(monkeypatch):
+    """Kernels that are compiled take half a minute, and a large matrix takes longer to fill."""
+    run = TrainingRun.__new__(TrainingRun)
+    run.supervision = Launcher()
+
+    def wait_ready(num_workers, limit_s, give_up):
+        while not give_up():
+            run.supervision.poll()
+
+    run.head = SimpleNamespace(
+        router=SimpleNamespace(wait_ready=wait_ready, workers=list),
+        matrix=SimpleNamespace(fill_limit_s=0.0, worker_stats_WS=np.zeros((1, 16))),
+    )
+    run.trainer = SimpleNamespace(
+        progress=SimpleNamespace(step=0), fraction=0.0, threads=None, device=torch.device("cpu"), precision="float32"
+    )
+    run.reporter = SimpleNamespace(flush=lambda: None)
+    assert run.train() is False
+    assert [kind for kind, _ in run.supervision.told] == ["workers"] * 3 + ["note"] * 2
+    assert "nothing is saved" in run.supervision.told[-1][1]
+
+
 def test_workers_and_launcher_are_heard_while_a_checkpoint_is_written():
     """A worker that is scaled away meanwhile is let go, instead of being killed and taken for lost."""
     run, served = TrainingRun.__new__(TrainingRun), []

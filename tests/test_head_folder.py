@@ -1,5 +1,7 @@
 """Wide heads on disk: they go on where they were, and a save is whole or not there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_head import COUNTS, TAGS, N, make_features, make_head, parameters_of
@@ -30,6 +32,25 @@ def test_saved_and_loaded_heads_go_on_alike(tmp_path):
             losses = [one(make_features(seed=9), TAGS).item() for one in (first, second)]
             assert losses[0] == losses[1]
             assert parameters_of(second) == parameters_of(first)
+
+
+def test_what_was_set_on_a_head_comes_along(tmp_path):
+    with make_head() as first:
+        first.row_lr, first.num_negatives = np.float32(0.25), 3
+        first.save(tmp_path)
+        with WideHead.load(tmp_path, workers=1) as second:
+            assert (second.row_lr, second.num_negatives) == (0.25, 3) and second.config == first.config
+            losses = [one(make_features(), TAGS).item() for one in (first, second)]
+            assert losses[0] == losses[1]
+            assert parameters_of(second) == parameters_of(first)
+
+
+def test_a_folder_from_before_they_were_noted_loads_with_those_of_the_configuration(head, tmp_path):
+    head.save(tmp_path)
+    (tmp_path / "matrix" / "draws.json").write_text('{"positives": 4, "seed": 5, "step": 6}')
+    with WideHead.load(tmp_path, workers=1) as again:
+        assert (again.positives, again.seed, again.step) == (4, 5, 6)
+        assert (again.row_lr, again.num_negatives) == (head.config.row_lr, head.config.negatives)
 
 
 def test_a_head_that_was_not_saved_whole_is_not_loaded(head, tmp_path):
@@ -67,7 +88,7 @@ def test_a_save_replaces_the_one_before_at_once_or_not_at_all_and_nothing_beside
 def test_damaged_draws_are_named_and_given_ones_count(head, tmp_path, content):
     head.step = 7
     head.save(tmp_path)
-    assert read_draws(tmp_path, positives=None, seed=99) == Draws(positives=head.positives, seed=99, step=7)
+    assert read_draws(tmp_path, positives=None, seed=99) == replace(Draws.of(head), seed=99, step=7)
     (tmp_path / "matrix" / "draws.json").write_text(content)
     with pytest.raises(MatrixMismatch, match=r"draws\.json"):
         read_draws(tmp_path, positives=None, seed=None)

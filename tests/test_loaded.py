@@ -152,18 +152,43 @@ def test_results_say_what_ranked_the_tags(run, score):
     assert {table["score"] for table in run.results().values()} == {score}
 
 
-def test_loss_weights_enter_the_correction(run):
+@pytest.fixture
+def weighted(run, tmp_path):
+    """A copy of the run, trained with weights on its tags' losses, whose data are elsewhere by now."""
+    copy = RunDirectory(tmp_path / "weighted")
+    shutil.copytree(run.path, copy.path)
+    change(
+        copy,
+        train=TrainConfig(tag_loss_weight="inverse-frequency"),
+        data=DataConfig(source="folder:/nowhere", image_size=16),
+    )
+    copy.prepared_file.write_text(json.dumps({"num_train": len(hybrid.load(run.path).view.train_items)}))
+    return copy
+
+
+def change(run, **tables):
+    """Settings of a run, replaced by table."""
+    run.config_file.write_text(tomli_w.dumps(to_plain(replace(run.config(), **tables))))
+
+
+def test_loss_weights_enter_the_correction(run, weighted):
     plain = hybrid.load(run.path)
-    weighted = hybrid.load(run.path)
-    weighted.config = replace(plain.config, train=TrainConfig(tag_loss_weight="inverse-frequency"))
     counts, total = plain.vocabulary.counts[1:], len(plain.view.train_items)
     expected = plain.score_bias_N()[1:] - np.log(np.log(total / counts))
-    assert weighted.score_bias_N()[1:] == pytest.approx(expected, abs=1e-5)
+    assert hybrid.load(weighted.path).score_bias_N()[1:] == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_tag_that_every_picture_carries_has_a_finite_score(run):
-    loaded = hybrid.load(run.path)
-    loaded.config = replace(loaded.config, train=TrainConfig(tag_loss_weight="inverse-frequency"))
+@pytest.mark.parametrize("content", [None, "{", '{"fingerprint": "a"}', '{"num_train": -3}'])
+def test_loss_weights_without_the_number_of_items_are_a_typed_error(weighted, content):
+    weighted.prepared_file.unlink()
+    if content is not None:
+        weighted.prepared_file.write_text(content)
+    with pytest.raises(RunError, match=r"prepared\.json does not say how many items .*hybrid train --resume"):
+        hybrid.load(weighted.path).score_bias_N()
+
+
+def test_a_tag_that_every_picture_carries_has_a_finite_score(run, weighted):
+    loaded = hybrid.load(weighted.path)
     found = loaded.annotate(run.path.parent / "photos" / "00.png", k=10)
     assert found[0].tag == "plain" and len(found) == 5 and np.isfinite([tag.score for tag in found]).all()
 
@@ -175,6 +200,53 @@ def test_neighbours(run):
     assert [other.score for other in found] == sorted((other.score for other in found), reverse=True)
     with pytest.raises(DataError, match="Did you mean 'green'"):
         loaded.neighbours("greenn")
+
+
+class Card:
+    """A card of which torch can say that it is there, but whose use fails, as of one that is too old or full."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+        for name in ("get_device_capability", "_lazy_init"):
+            monkeypatch.setattr(f"torch.cuda.{name}", self.fail)
+
+    def fail(self, *arguments):
+        self.asked.append(arguments)
+        raise RuntimeError("CUDA error: out of memory")
+
+
+def test_a_run_that_was_kept_off_the_card_is_asked_on_the_cpu(run, monkeypatch):
+    card = Card(monkeypatch)
+    loaded = hybrid.load(run.path)
+    assert loaded.annotate(run.path.parent / "photos" / "00.png", 2) and loaded.evaluate()
+    assert loaded.device == torch.device("cpu") and not card.asked
+
+
+@pytest.mark.parametrize("trained_on", ["auto", "cuda"])
+def test_any_other_run_is_asked_wherever_there_is_a_device(run, tmp_path, monkeypatch, trained_on):
+    copy = RunDirectory(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    change(copy, trunk=TrunkConfig(dim=8, device=trained_on, precision="auto"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    loaded = hybrid.load(copy.path)
+    assert loaded.device == torch.device("cpu") and loaded.annotate(run.path.parent / "photos" / "00.png", 2)
+    card = Card(monkeypatch)
+    loaded = hybrid.load(copy.path)
+    assert loaded.search("red", 3).hits and loaded.neighbours("red", 3)
+    assert not card.asked, "what needs no trunk starts no device"
+    assert loaded.device == torch.device("cuda")
+    with pytest.raises(RuntimeError, match="CUDA"):
+        loaded.annotate(run.path.parent / "photos" / "00.png")
+
+
+def test_a_device_that_is_given_counts(run, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        hybrid.load(run.path, "cuda")
+    Card(monkeypatch)
+    assert [hybrid.load(run.path, device).device.type for device in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
 
 
 def test_a_run_without_checkpoint_is_a_typed_error(tmp_path):
@@ -330,7 +402,7 @@ def test_the_bare_score_is_measured_as_annotation_ranks_by_it(run, tmp_path, mon
 
 
 def test_many_pictures_go_through_the_trunk_in_parts(run, monkeypatch):
-    monkeypatch.setattr("hybrid.loaded.BATCH_SIZE", 2)
+    monkeypatch.setattr("hybrid.loaded.batch_size_of", lambda side: 2)
     loaded, sizes = hybrid.load(run.path), []
     loaded.trunk.register_forward_hook(lambda trunk, inputs, output: sizes.append(len(output)))
     pictures = sorted((run.path.parent / "photos").glob("*.png"))[:5]

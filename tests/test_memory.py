@@ -17,6 +17,7 @@ from workers.errors import MatrixMismatch
 from workers.host_memory import available_bytes
 from workers.memory import ALIGNMENT_BYTES, HEADER_BYTES, HUGE_PAGE_BYTES, ArraySpec, SharedArrays
 
+ROOT = Path(__file__).resolve().parents[1]
 SPEC = {
     "small": ArraySpec("<f4", (3, 5)),
     "empty": ArraySpec("<i4", (0,)),
@@ -84,6 +85,20 @@ def test_arrays_outlive_close():
     del arrays
     gc.collect()
     assert view.sum() == 27
+
+
+def test_arrays_can_be_used_until_the_very_end_of_a_process():
+    program = """
+import atexit
+atexit.register(lambda: print(view.sum()))  # called after everything that is registered later
+from workers.memory import ArraySpec, SharedArrays
+arrays = SharedArrays.create({"numbers": ArraySpec("<i8", (4,))})
+view = arrays["numbers"]
+view[:] = 9
+arrays.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "36\n"), done.stderr
 
 
 def test_the_descriptor_goes_with_arrays_that_nobody_closed():

@@ -84,6 +84,10 @@ def test_bisection_encloses_the_truth_however_wrong_the_guess(truth):
     assert not 900 <= truth < 1100 or len(tried) <= 5
 
 
+def test_bisection_ends_where_no_number_is_left_between():
+    assert bisect(lambda num_tags: num_tags <= 1003, 1000, 1e-9) == (1003, 1004)
+
+
 @pytest.mark.parametrize("answer", [True, False])
 def test_bisection_gives_up_on_trials_that_always_say_the_same(answer):
     with pytest.raises(RunError, match="a hundred times away"):
@@ -97,22 +101,13 @@ def test_trials_fit_below_the_limit_and_are_full_above_it(kind):
     shape = StepShape(dim=64, batch_size=8, positives=T, tags_per_example=T)
     most = largest_num_tags(kind, shape, limit, of=lambda need: need.total)
     for share, outcome in ((0.7, FITS), (1.3, FULL)):
-        settings = TrialSettings(
-            kind=kind,
-            num_tags=int(share * most),
-            dim=64,
-            batch_size=8,
-            positives=T,
-            tags_per_example=T,
-            limit_bytes=limit,
-        )
+        settings = TrialSettings(kind=kind, num_tags=int(share * most), shape=shape, limit_bytes=limit)
         assert run_trial_in_process(settings) == outcome
 
 
 def test_a_trial_that_fails_for_another_reason_is_an_error():
-    settings = TrialSettings(
-        kind="dense", num_tags=100, dim=-1, batch_size=8, positives=T, tags_per_example=T, limit_bytes=1 << 30
-    )
+    shape = StepShape(dim=-1, batch_size=8, positives=T, tags_per_example=T)
+    settings = TrialSettings(kind="dense", num_tags=100, shape=shape, limit_bytes=1 << 30)
     with pytest.raises(RunError, match="RuntimeError"):
         run_trial_in_process(settings)
 

@@ -85,6 +85,28 @@ def test_killing_nobody_is_harmless(pool: WorkerPool) -> None:
     assert pool.poll() == [] and _names(pool) == ["worker-0-1"]
 
 
+def test_scaling_up_by_more_than_can_be_started_leaves_as_many_as_before(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, started = subprocess.Popen, []
+
+    def fail_at_the_third(*arguments: object, **named: object) -> object:
+        if len(started) == 2:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(start(*arguments, **named))  # type: ignore[call-overload]
+        return started[-1]
+
+    before = _names(pool)
+    with monkeypatch.context() as crowded:
+        crowded.setattr(subprocess, "Popen", fail_at_the_third)
+        with pytest.raises(WorkerLost, match=r"worker \d cannot be started"):
+            pool.scale(len(before) + 3)
+    assert [worker.name for worker in pool.workers if not worker.is_leaving] == before
+    for process in started:
+        process.wait(LIMIT_S)
+    assert pool.poll() == [] and _names(pool) == before
+
+
 def test_scale_up_takes_free_places_and_scale_down_names_the_last(pool: WorkerPool) -> None:
     assert pool.scale(3) == []
     assert _names(pool) == ["worker-0-1", "worker-1-1", "worker-2-1"]

@@ -11,7 +11,7 @@ from benchmarks.generated_parts import PARTS, fill, outside_parts
 from benchmarks.measurement import Measurement
 from benchmarks.record import RESULTS, Record, digest_of, machine_of, read_record
 from benchmarks.report import DOCUMENTS, README, REPORT, report_of
-from benchmarks.result_pages import page_of, read_records, write_pages
+from benchmarks.result_pages import folders_apart, page_of, read_records, write_pages
 from benchmarks.result_plots import write_plots
 from benchmarks.verdict_table import tally
 from benchmarks.verdicts import newest_verdicts
@@ -157,9 +157,14 @@ def test_a_part_that_cannot_be_made_is_an_error(part, says):
         fill(f"<!-- benchmark: {part} -->\nold\n<!-- end -->", {})
 
 
-def test_pages_beside_the_results_are_made_from_them(records):
-    for name, record in records.items():
-        assert page_of(name, record) == (RESULTS / f"{name}.md").read_text(), AGAIN
+@pytest.mark.parametrize("folder", [RESULTS, *folders_apart(RESULTS)], ids=lambda path: path.name)
+def test_pages_beside_the_results_are_made_from_them(folder):
+    for name, record in read_records(folder).items():
+        assert page_of(name, record, folder) == (folder / f"{name}.md").read_text(), AGAIN
+
+
+def test_pages_name_the_interpreter_of_a_clone(records):
+    assert all("\n`.venv/bin/python -m" in page_of(n, r) for n, r in records.items())
 
 
 def test_every_page_has_a_maker(records, tmp_path):
@@ -233,6 +238,27 @@ def test_pages_of_measurements_are_made_again_and_own_pages_stay(folder):
     (folder / "own.md").unlink()
     with pytest.raises(DataError, match="own"):
         write_pages(folder)
+
+
+def test_pages_of_another_machine_stand_beside_its_results(folder):
+    apart = folder / "another"
+    Record("scaling", "On another machine", {}).write(apart)
+    (apart / "scaling.json").write_text((folder / "scaling.json").read_text())
+    write_pages(folder)
+    assert (apart / "scaling.md").read_text() == (folder / "scaling.md").read_text()
+
+
+def test_the_page_of_a_suite_judges_by_the_gates_of_today_and_keeps_the_words_of_its_record(folder):
+    record = read_record(folder / "scaling.json")
+    assert "in the record" not in page_of("scaling", record, folder)
+    first, _, third = record["results"]
+    first |= {"gate": 9.0, "ambition": 99.0, "verdict": SHORT, "reason": "21% of the way", "what": "as it was called"}
+    third |= {"gate": 9.0}
+    page = page_of("scaling", record, folder)
+    what = GATES["two_workers"].what
+    assert f"| {what} | 1.9x | 1.9 to 1.9 | ≥ 1.5 | ≥ 1.85 | ok: reaches the ambition |" in page
+    assert f"- {what} (in the record: as it was called)" in page and page.count("in the record:") == 1
+    assert "| ≤ 2 | ≤ 1.4 | NOT MEASURED: busy machine |" in page
 
 
 def test_the_newest_result_judges_a_gate(folder):

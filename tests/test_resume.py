@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from scripted_trunk import processes_of, wait_until
 from shapes import hybrid, start_hybrid, train_options, write_shapes
 
-from hybrid.checkpoint import OPTIMIZER, TRUNK, latest_checkpoint
+from hybrid.checkpoint import OPTIMIZER, TRUNK, newest_whole_checkpoint
 from workers.matrix_io import open_rows
 
 NUM_IMAGES, EPOCHS, LIMIT_S = 90, 60, 300.0
@@ -38,7 +38,7 @@ def straight(folder):
     run = folder / "runs" / "straight"
     result = hybrid(folder, *options(folder, run))
     assert result.returncode == 0, result.stderr
-    return latest_checkpoint(run / "checkpoints")
+    return newest_whole_checkpoint(run / "checkpoints")
 
 
 def step_of(folder, run):
@@ -51,7 +51,7 @@ def end_early(folder, run, victim):
     launcher = start_hybrid(folder, *options(folder, run))
     try:
         wait_until(lambda: (run / "run.json").is_file() and step_of(folder, run) >= 3, "some steps", LIMIT_S)
-        wait_until(lambda: latest_checkpoint(run / "checkpoints"), "a checkpoint", LIMIT_S)
+        wait_until(lambda: newest_whole_checkpoint(run / "checkpoints"), "a checkpoint", LIMIT_S)
         if victim is None:
             assert hybrid(folder, "stop", str(run)).returncode == 0
         else:
@@ -69,11 +69,11 @@ def end_early(folder, run, victim):
 def test_a_run_that_was_resumed_ends_bit_for_bit_as_one_in_one_go(folder, straight, victim):
     run = folder / "runs" / f"victim-{victim}".replace(" ", "-")
     end_early(folder, run, victim)
-    before = latest_checkpoint(run / "checkpoints")
+    before = newest_whole_checkpoint(run / "checkpoints")
     result = hybrid(folder, "train", "--resume", str(run))
     assert result.returncode == 0, result.stderr
 
-    after = latest_checkpoint(run / "checkpoints")
+    after = newest_whole_checkpoint(run / "checkpoints")
     assert 0 < before.step < after.step == straight.step
     for name in (TRUNK, OPTIMIZER):
         resumed, undisturbed = load_file(after.path / name), load_file(straight.path / name)

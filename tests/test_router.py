@@ -393,6 +393,23 @@ def test_trunk_that_was_busy_or_stopped_kills_nobody(stage: Stage) -> None:
     assert stage.register.killed == []
 
 
+def test_a_pause_of_the_whole_machine_does_not_count_against_a_wait(stage: Stage) -> None:
+    worker, pauses_s = stage.worker(), [3600.0, 3600.0]
+    ticket = stage.router.submit([make_chunk()])
+    wait = stage.router._line.wait
+
+    def pause_or_wait(limit_ms: int) -> None:
+        if pauses_s:
+            stage.clock.now_s += pauses_s.pop()
+        else:
+            stage.answer_next(worker)
+        wait(limit_ms)
+
+    stage.router._line.wait = pause_or_wait
+    assert len(stage.router.collect(ticket, LIMIT_S)) == 1 and not pauses_s
+    assert stage.register.killed == []
+
+
 def test_drained_worker_gets_no_more_chunks(stage: Stage) -> None:
     leaving, other = stage.worker(0), stage.worker(1)
     ticket = stage.router.submit([make_chunk(0)])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import step_scaling
+from benchmarks import gpu_only, step_scaling
 from benchmarks.record import read_record
 from benchmarks.result_pages import page_of
 from benchmarks.step_scaling import NUM_ITEMS, made_up_items, measure
@@ -53,6 +53,17 @@ def test_defaults_are_such_that_a_cpu_is_done_in_minutes(monkeypatch):
     monkeypatch.setattr("sys.argv", ["step_scaling", "--device", "cpu", "--batch-size", "7"])
     options = step_scaling._options()
     assert max(options.tags) <= 100_000 and options.trunk == "cnn-small" and options.batch_size == 7
+
+
+def test_workers_by_default_are_those_beside_the_device_that_was_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr("launch.config.available_cores", lambda: 16)
+    monkeypatch.setattr("launch.config.has_accelerator", lambda: True)
+    argv = ["--device", "cpu", "--results", str(tmp_path)]
+    for program, workers in ((step_scaling, [4]), (gpu_only, [1, 4])):
+        monkeypatch.setattr("sys.argv", [program.NAME, *argv])
+        assert program._options().workers == workers
+        monkeypatch.setattr("sys.argv", [program.NAME, *argv, "--workers", "7"])
+        assert program._options().workers == [7]
 
 
 def test_a_layer_that_is_too_large_for_the_card_is_a_result(monkeypatch):

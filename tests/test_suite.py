@@ -20,6 +20,7 @@ from benchmarks.record import RESULTS
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.verdict_table import print_verdicts
 from workers import memory
+from workers.errors import RunError
 from workers.memory import ArraySpec, SharedArrays
 
 
@@ -60,6 +61,29 @@ def test_only_a_missed_gate_or_a_failure_of_ours_fails_the_run(scripted, tmp_pat
     printed = capsys.readouterr().out
     assert measured.what.split()[0] in printed
     assert ("Our own side failed: the engine is broken" in printed) == measured.is_defect
+
+
+def test_nothing_is_measured_for_a_folder_that_takes_no_results(scripted, tmp_path):
+    scripted()
+    sys.modules["benchmarks.scripted"].measure = lambda *_: pytest.fail("it was measured in vain")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="takes no results"):
+        suite.run(["scripted"], SuiteOptions(), tmp_path / "file" / "results")
+
+
+def test_what_cannot_be_written_any_more_is_printed_all_the_same(scripted, tmp_path, capsys):
+    folder = tmp_path / "results"
+
+    def measure(options, progress):
+        folder.rmdir()
+        folder.touch()
+        return [made_up("two_workers", [1.6] * 9)]
+
+    scripted()
+    sys.modules["benchmarks.scripted"].measure = measure
+    assert suite.run(["scripted"], SuiteOptions(), folder) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "what it is" in printed and "1.6x" in printed and "Results of scripted were not written: cannot" in printed
 
 
 def test_a_gate_that_its_suite_forgets_is_shown():

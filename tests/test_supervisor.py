@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,9 @@ import launch.child
 import launch.deep_process
 import launch.supervisor
 from launch.config import RunConfig, TrunkConfig
+from launch.interruption import StoppedBeforeStart
 from launch.placement import Placement
+from launch.plain import describe_at_length
 from launch.runs import create_run, is_alive, read_record
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
@@ -167,6 +170,48 @@ def test_the_trunk_gets_the_threads_that_are_left_when_workers_were_scaled_befor
     monkeypatch.setattr(launch.supervisor, "place_run", lambda config, topology: Placement(threads=config.workers + 2))
     supervisor.run()
     assert "threads 3, 4, resume None" in log_of(supervisor.directory)
+
+
+def slow_matrix(monkeypatch, on_serve):
+    """Makes the matrix only when `on_serve(supervisor)`, called whenever the launcher serves meanwhile, says True."""
+    make, serve, may_go = launch.supervisor.make_matrix, Supervisor._serve, threading.Event()
+
+    def make_late(*arguments):
+        assert may_go.wait(60.0), "nobody was served while the matrix was made"
+        return make(*arguments)
+
+    def serve_and_look(supervisor):
+        serve(supervisor)
+        if supervisor.snapshot.phase == "matrix" and on_serve(supervisor):
+            may_go.set()
+
+    monkeypatch.setattr(launch.supervisor, "make_matrix", make_late)
+    monkeypatch.setattr(Supervisor, "_serve", serve_and_look)
+
+
+def test_people_are_answered_while_the_matrix_is_made(tmp_path, monkeypatch):
+    def scale(supervisor):
+        return supervisor._answer_scale({"workers": 2})["workers"] == 2
+
+    supervisor = make_supervisor(tmp_path, monkeypatch, steps=2)
+    slow_matrix(monkeypatch, scale)
+    monkeypatch.setattr(launch.supervisor, "place_run", lambda config, topology: Placement(threads=config.workers + 2))
+    supervisor.run()
+    assert "threads 3, 4, resume None" in log_of(supervisor.directory)
+    assert_nothing_is_left_but_this(tmp_path)
+
+
+def test_a_wish_to_stop_ends_a_run_whose_matrix_is_being_made(tmp_path, monkeypatch):
+    def stop(supervisor):
+        supervisor._answer_stop({})
+        return False
+
+    supervisor = make_supervisor(tmp_path, monkeypatch)
+    slow_matrix(monkeypatch, stop)
+    with pytest.raises(StoppedBeforeStart):
+        supervisor.run()
+    assert read_record(supervisor.directory).state == "stopped"
+    assert_nothing_is_left_but_this(tmp_path)
 
 
 def test_a_failed_preparation_is_told_in_its_own_words(tmp_path):
@@ -380,7 +425,7 @@ def test_a_number_of_workers_that_is_refused_is_not_shown_as_wanted(tmp_path, mo
 
 def test_a_stopping_trunk_that_falls_silent_is_ended(tmp_path, monkeypatch):
     supervisor = make_supervisor(tmp_path, monkeypatch, end="hang", steps=1)
-    monkeypatch.setattr(launch.supervisor, "_STOP_SILENCE_S", 2.0)
+    monkeypatch.setattr(launch.supervisor, "_SILENCE_S", 2.0)
     take = supervisor._take
 
     def ask_at_the_first_step(message):
@@ -388,16 +433,37 @@ def test_a_stopping_trunk_that_falls_silent_is_ended(tmp_path, monkeypatch):
         supervisor._signals.asked |= message["kind"] == "step"
 
     monkeypatch.setattr(supervisor, "_take", ask_at_the_first_step)
-    with pytest.raises(RunError, match="sent nothing for"):
+    with pytest.raises(RunError, match="said nothing for 2 s after it was asked to stop"):
         supervisor.run()
     assert supervisor.snapshot.step, "the trunk was at work when it fell silent"
     assert_nothing_is_left_but_this(tmp_path)
 
 
+def test_a_trunk_that_falls_silent_is_told_once_and_its_figures_are_called_old(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, end="hang", steps=1)
+    monkeypatch.setattr(launch.supervisor, "_SILENCE_S", 1.0)
+    judge, answers = supervisor._judge_silence, []
+
+    def judge_and_ask(name):
+        if supervisor.snapshot.step:  # from here on it hangs
+            judge(name)
+            answers.append(supervisor._answer_status({})["status"])
+            supervisor._signals.asked = len(answers) >= 3
+
+    monkeypatch.setattr(supervisor, "_judge_silence", judge_and_ask)
+    with pytest.raises(RunError, match="said nothing for 1 s after"):
+        supervisor.run()
+    assert [note for note in supervisor.snapshot.notes if note.startswith("trunk said")] == [
+        "trunk said nothing for 1 s: it may hang. Ctrl-C twice ends the run, and --resume takes it up again"
+    ]
+    assert all(answer["silent_s"] >= 1.0 for answer in answers)
+    assert "; heard last 0:12 ago\n" in describe_at_length({**answers[0], "silent_s": 12.0})
+
+
 def test_a_wish_to_stop_that_comes_when_all_is_done_does_not_make_a_run_stopped(tmp_path, monkeypatch):
     supervisor = make_supervisor(tmp_path, monkeypatch)
     assert not supervisor._was_stopped()
-    supervisor._stop_sent_s = 1.0
+    supervisor._is_stop_sent = True
     assert supervisor._was_stopped()
     supervisor.snapshot.take({"kind": "done", "outputs": {"metrics": "metrics.jsonl"}})
     assert not supervisor._was_stopped()

@@ -83,6 +83,45 @@ def test_steps_on_smaller_batches_say_nothing(monkeypatch):
     assert tuner.threads == 1 and machine.told
 
 
+def test_a_trial_that_meets_no_more_full_batches_is_given_up(monkeypatch):
+    """Where batches vary in size, the first one may be the largest of all."""
+    machine = Machine(monkeypatch, {1: 9.0, 2: 1.0})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    machine.step(tuner)
+    for _ in range(200):
+        machine.step(tuner, is_full=False)
+    assert machine.used.count(1) <= 41 and set(machine.used[41:]) == {2}
+    assert tuner.threads == 2 and not machine.told, "nothing was measured"
+    while not machine.told and len(machine.used) < 10_000:  # a later trial, after a rest, meets enough of them
+        machine.step(tuner)
+    assert tuner.threads == 2 and machine.told
+
+
+@pytest.mark.parametrize("every", [2, 5, 10])
+def test_the_fastest_is_found_where_a_few_batches_are_full(monkeypatch, every):
+    machine = Machine(monkeypatch, {1: 0.1, 2: 0.2, 3: 0.3} if every < 10 else {1: 0.1, 2: 0.2})
+    tuner = ThreadTuner(list(machine.seconds), machine.told.append)
+    for i in range(3000):
+        machine.step(tuner, is_full=i % every == 0)
+    assert tuner.threads == 1 and machine.told
+    assert set(machine.used[100:200]) == {1}, "a trial ends"
+
+
+def test_a_trial_that_is_given_up_keeps_what_an_earlier_one_found(monkeypatch):
+    machine = Machine(monkeypatch, {1: 1.0, 2: 3.0})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    for _ in range(20):
+        machine.step(tuner)
+    while machine.used[-1] == 1 and len(machine.used) < 10_000:  # until the next trial has come to two threads
+        machine.step(tuner)
+    assert machine.used[-1] == 2
+    for _ in range(200):
+        machine.step(tuner, is_full=False)
+    assert set(machine.used[-150:]) == {1} and len(machine.told) == 1
+    machine.seconds[1] = 100.0
+    machine.step_until(tuner, threads=2, at_most=100)
+
+
 def test_a_machine_that_becomes_busy_is_measured_again_and_so_is_one_that_becomes_free(monkeypatch):
     machine = Machine(monkeypatch, {1: 2.0, 2: 1.0})
     tuner = ThreadTuner([1, 2], machine.told.append)

@@ -68,3 +68,19 @@ def test_features_of_nothing_have_the_length_of_features(stage):
         found, features_ID = item_features(trainer.trunk, stage.view, items, **settings)
         assert found.tolist() == items.tolist() and features_ID.shape == (len(items), D)
         assert features_ID.dtype == np.float32
+
+
+def test_large_pictures_go_through_the_trunk_few_at_a_time(stage, monkeypatch):
+    side, sizes = stage.view.images.size, []
+    monkeypatch.setattr("hybrid.features._MOST_PIXELS", 2 * side**2)
+    stage.trainer.trunk.register_forward_hook(lambda trunk, inputs, output: sizes.append(len(output)))
+    found, _ = item_features(
+        stage.trainer.trunk,
+        stage.view,
+        np.arange(6),
+        image_size=16,
+        dim=D,
+        device=stage.trainer.device,
+        precision=torch.float32,
+    )
+    assert sizes == [2, 2, 2] and found.tolist() == list(range(6))

@@ -31,3 +31,7 @@ class MatrixMismatch(HybridError):
 
 class RunError(HybridError):
     """A run directory is missing, incomplete, or busy."""
+
+
+class TrunkDiverged(HybridError):
+    """The trunk's weights are not finite any more; the message names one, and what to go on from."""

@@ -147,15 +147,17 @@ class Flights:
             ticket.num_missing -= 1
 
     def requeue(self, worker: str, flight_ids: Iterable[int]) -> int:
-        """Put the chunks of a lost worker first in the backlog, in their order; returns how many."""
+        """Put the chunks of a lost worker first in the backlog, in their order; returns how many will be sent again."""
         held = {number: flight for number in flight_ids if (flight := self.held_by(worker, number)) is not None}
+        num_hopeless = 0
         for flight_id, flight in reversed(held.items()):
             flight.worker = None
             self._backlog.appendleft(flight_id)
             if flight.num_sends >= _MAX_SENDS:
+                num_hopeless += 1
                 what = f"chunk {flight.chunk.chunk} of step {flight.chunk.step}"
                 self.land(flight_id, WorkerLost(f"{what} was sent to {_MAX_SENDS} workers and each was lost with it."))
-        return len(held)
+        return len(held) - num_hopeless
 
     def give_up(self, ticket: Ticket) -> None:
         """Forget what is left of a ticket; late answers are ignored."""

@@ -109,7 +109,7 @@ class SharedArrays:
         ):  # or else the kernel kills us, or somebody, in the middle
             raise MemoryError(
                 f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
-                "use fewer tags or a smaller dim"
+                "use fewer tags, a smaller dim, or bfloat16 rows"
             )
         descriptor, is_file = _anonymous_file()
         try:
@@ -179,7 +179,8 @@ class _Mapping:
 
     def __init__(self, address: int, num_bytes: int, reserved: int, reserved_bytes: int) -> None:
         self.__array_interface__ = {"data": (address, False), "shape": (num_bytes,), "typestr": "|u1", "version": 3}
-        weakref.finalize(self, _libc.munmap, reserved, reserved_bytes)
+        unmap = weakref.finalize(self, _libc.munmap, reserved, reserved_bytes)
+        unmap.atexit = False  # at the end of the process arrays may still be in use; the kernel unmaps all
 
 
 def _layout(spec: Mapping[str, ArraySpec]) -> tuple[dict[str, Any], int]:

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from workers.errors import WorkerLost
@@ -133,7 +133,7 @@ class WorkerPool:
 
         Raises:
             ConfigError: the number is out of bounds, or so many more have no place before those that leave have left.
-            WorkerLost: a process cannot be started (no memory, too many processes).
+            WorkerLost: a process cannot be started (no memory, too many processes); there are as many as before.
         """
         check(1 <= num_workers <= MAX_WORKERS, "workers", num_workers, f"between 1 and {MAX_WORKERS}")
         staying = [worker for worker in self.workers if not worker.is_leaving]
@@ -147,15 +147,19 @@ class WorkerPool:
             try:
                 self._spawn(index)
             except OSError as error:
+                self._let_go([worker for worker in self.workers if worker.index in free[:missing]])
                 raise WorkerLost(f"worker {index} cannot be started: {error}.") from error
-            self._empty_places.discard(index)
         self._empty_places.clear()
         leaving = staying[num_workers:]
+        self._let_go(leaving)
+        return [worker.name for worker in leaving]
+
+    def _let_go(self, leaving: Iterable[PooledWorker]) -> None:
+        """Whoever has its kernels finishes what it holds, as the router tells it; whoever has not ends at once."""
         for worker in leaving:
             worker.leaves_before_s = time.monotonic() + _LEAVE_LIMIT_S
             if worker.is_starting(self._matrix):
                 worker.process.terminate()
-        return [worker.name for worker in leaving]
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End all workers: by SIGTERM, and after the limit by SIGKILL. Safe to call twice."""

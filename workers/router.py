@@ -73,20 +73,21 @@ class Router:
         self._peers = Peers()
         self._leaving: set[str] = set()  # told to drain before they said HELLO
         self._serviced_s = self._membership_polled_s = time.monotonic()
+        self._excused_s = 0.0
         self._line = TrunkLine(endpoint)
         self._exchange = Exchange(self._line, ring)
         self.endpoint = self._line.endpoint
 
     # What a trunk calls.
 
-    def wait_ready(self, num_workers: int, timeout_s: float) -> None:
-        """Wait until so many workers can take chunks.
+    def wait_ready(self, num_workers: int, timeout_s: float, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Wait until so many workers can take chunks, or until `give_up`, asked again and again, says so.
 
         Raises:
             WorkerLost: they cannot within the limit, or die again and again.
         """
-        in_state = self._peers.in_state
-        self._serve_until(lambda: len(in_state(State.READY)) >= num_workers, timeout_s, f"{num_workers} ready workers")
+        in_state, wanted = self._peers.in_state, f"{num_workers} ready workers"
+        self._serve_until(lambda: len(in_state(State.READY)) >= num_workers or give_up(), timeout_s, wanted)
 
     def wait_joined(self, num_workers: int, timeout_s: float) -> None:
         """Wait until so many workers were welcomed: from there on they load or compile kernels by themselves.
@@ -179,12 +180,12 @@ class Router:
     # Time.
 
     def _serve_until(self, is_done: Callable[[], bool], limit_s: float, wanted: str) -> None:
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + limit_s - self._excused_s
         while True:
             self.service()
             if is_done():
                 return
-            left_s = deadline - time.monotonic()
+            left_s = deadline + self._excused_s - time.monotonic()
             if left_s <= 0:
                 states = ", ".join(f"{w.name} {w.state}" for w in self.workers()) or "none"
                 raise WorkerLost(
@@ -193,10 +194,11 @@ class Router:
             self._line.wait(min(_TICK_MS, int(left_s * 1000) + 1))
 
     def _excuse_absence(self, now_s: float) -> None:
-        """Silence counts only while we listen: a trunk that was busy, or stopped, kills nobody on its return."""
+        """Time counts only while we listen: a trunk that was busy, or stopped, blames nobody on its return."""
         gap_s = now_s - self._serviced_s
         self._serviced_s = now_s
         if gap_s > _ABSENCE_S:
+            self._excused_s += gap_s
             self._peers.skip(gap_s)
 
     # Sending.

@@ -16,10 +16,10 @@ from benchmarks.rivals.forms import ALL_LOGITS, STEPPED_CHUNKS
 from benchmarks.rivals.same_start import LEARNING_RATE
 from benchmarks.rivals.start_tensors import fill_rows, random_features
 from benchmarks.rivals.tuned_memory import LARGEST_KEPT_BYTES, tune_memory
+from benchmarks.row_adagrad import RowAdagrad
 
 CHUNK_TAGS = 4096
 _BATCHES = 8
-_EPSILON = 1e-10
 
 
 def prepare(settings: dict[str, Any]) -> Prepared:
@@ -91,8 +91,8 @@ class SteppedChunks:
     all rows exists, and the state is one number per row. It is ELMO's way (arXiv 2510.11168)."""
 
     def __init__(self, num_tags: int, dim: int) -> None:
-        self.rows_ND = fill_rows(torch.empty(num_tags, dim))
-        self.bias_N, self.row_acc_N, self.bias_acc_N = torch.zeros(3, num_tags)
+        self.rows_ND, self.bias_N = fill_rows(torch.empty(num_tags, dim)), torch.zeros(num_tags)
+        self.optimizer = RowAdagrad(self.rows_ND, self.bias_N)
 
     @torch.inference_mode()
     def __call__(self, features_BD: Tensor, pos_BP: Tensor) -> Tensor:
@@ -103,11 +103,7 @@ class SteppedChunks:
             grads_Bn = torch.addmm(bias_n, features_BD, rows_nD.T).sigmoid_()
             grads_Bn -= _targets(pos_BP, start, len(rows_nD))
             feature_grad_BD.addmm_(grads_Bn, rows_nD)
-            row_grads_nD, bias_grads_n = grads_Bn.T @ features_BD, grads_Bn.sum(0)
-            row_acc_n = self.row_acc_N[tags].add_(row_grads_nD.square().mean(1))
-            bias_acc_n = self.bias_acc_N[tags].addcmul_(bias_grads_n, bias_grads_n)
-            rows_nD.addcdiv_(row_grads_nD, row_acc_n.add(_EPSILON).sqrt_()[:, None], value=-LEARNING_RATE)
-            bias_n.addcdiv_(bias_grads_n, bias_acc_n.add(_EPSILON).sqrt_(), value=-LEARNING_RATE)
+            self.optimizer.step_range(tags, grads_Bn.T @ features_BD, grads_Bn.sum(0), LEARNING_RATE)
         return feature_grad_BD
 
 

@@ -135,10 +135,11 @@ def split_items(
         is_held_out = group == group_names.index(rule.hold_out_design)
         extra = {rule.hold_out_design: train[is_held_out[train]]}
         train, valid, test = (part[~is_held_out[part]] for part in (train, valid, test))
-    held_out = {"": valid, " ": test, **extra}
-    few = {name: _few_of_each(part, keys, names) for name, part in held_out.items()}
-    num_spare = sum(map(len, held_out.values())) - sum(map(len, few.values()))
-    return Splits(train=train, valid=few.pop(""), test=few.pop(" "), extra=few, num_spare=num_spare)
+    num_held_out = len(valid) + len(test) + sum(map(len, extra.values()))
+    valid, test = (_few_of_each(part, keys, names) for part in (valid, test))
+    extra = {name: _few_of_each(part, keys, names) for name, part in extra.items()}
+    num_spare = num_held_out - len(valid) - len(test) - sum(map(len, extra.values()))
+    return Splits(train=train, valid=valid, test=test, extra=extra, num_spare=num_spare)
 
 
 def _few_of_each(items: np.ndarray, keys: list[str], names: list[str]) -> np.ndarray:

@@ -1,0 +1,23 @@
+"""The page in Markdown that is made from a record."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import read_record, shown_command, surroundings
+from workers.disk import write_whole
+
+Record = Mapping[str, Any]
+
+
+def page_text(record: Record, *parts: str) -> str:
+    """The title, the parts, where and when it was measured, by which command."""
+    title, command = f"# {record['title']}", f"`{shown_command(record)}`"
+    return "\n\n".join([title, *parts, surroundings(record), command]) + "\n"
+
+
+def write_page(path: Path, text_of: Callable[[Record], str]) -> Path:
+    """Write the page beside the JSON, from which `text_of` makes it; returns its path."""
+    page = path.with_suffix(".md")
+    write_whole(page, text_of(read_record(path)))
+    return page
