@@ -13,7 +13,6 @@ from benchmarks.record import RESULTS, machine_of, read_record, shown_command
 from benchmarks.rival_verdicts import is_hybrid, verdicts
 from benchmarks.step_scaling_report import TRUNK_ALONE, steps_table
 from benchmarks.verdict_table import tally, verdicts_markdown
-from benchmarks.verdicts import judged_again
 
 Records = Mapping[str, Mapping[str, Any]]
 CARD = RESULTS / "h100"
@@ -104,7 +103,7 @@ def card_memory_part(_: Records) -> str:
 def card_host_part(_: Records) -> str:
     """The wide engine on that machine's cores: gates, and more workers."""
     records = [card_record(name) for name in ("kernels", "scaling")]
-    found = {result["name"]: judged_again(result) for record in records for result in record["results"]}
+    found = {result["name"]: result for record in records for result in record["results"]}
     judged = [found[name] for name in GATES if name in found]
     rows = judged + [result for name, result in found.items() if name.startswith(("workers_", BARE_ROW))]
     commands = " ".join(map(_command, records))

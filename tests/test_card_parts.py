@@ -69,7 +69,7 @@ def test_a_loss_is_called_one_and_the_wait_is_that_of_the_hybrid(folder):
     (folder / "gpu_only.json").write_text(json.dumps(record))
     text = card_curves_part({})
     assert "P@5 is 0.100 against 0.400 (dense BCE in chunks): the hybrid is **behind**" in text and "25% of the" in text
-    assert "`python3 -m benchmarks.gpu_only --tags 0 --seconds 20" in CARD_PARTS["card_contenders"]({})
+    assert "`.venv/bin/python -m benchmarks.gpu_only --tags 0 --seconds 20" in CARD_PARTS["card_contenders"]({})
 
 
 @pytest.mark.parametrize("name", CARD_PARTS)
