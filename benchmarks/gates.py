@@ -24,7 +24,7 @@ class Gate:
     is_quick: bool = False
     """Whether `make bench-quick` measures it too."""
     least: float | None = None
-    """What no value can be below, since one contestant does all that the other does, and more."""
+    """What no value can be below, since one contestant runs the very code of the other, and more."""
 
     def holds(self, value: float) -> bool:
         """Whether a value is on the right side of the gate."""
