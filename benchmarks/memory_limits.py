@@ -62,7 +62,6 @@ def measure(kind: str, shape: StepShape, limit_bytes: int, step: float) -> dict[
         return outcome == FITS
 
     low, high = bisect(fits, predicted, step)
-    found = (low + high) // 2
     need = NEEDS[kind](predicted, shape)
     return {
         "contender": kind,
@@ -72,7 +71,7 @@ def measure(kind: str, shape: StepShape, limit_bytes: int, step: float) -> dict[
         "predicted_bytes": to_plain(need),
         "fits_num_tags": low,
         "full_num_tags": high,
-        "error": predicted / found - 1,
+        "error": predicted / ((low + high) // 2) - 1,
         "on_cards": on_cards(kind),
         "samples": trials,
     }
@@ -134,7 +133,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dim", type=positive_int, default=256)
     parser.add_argument("--batch-size", type=positive_int, default=32)
     parser.add_argument("--tags-per-example", type=positive_int, default=20)
-    parser.add_argument("--step", type=positive_float, default=0.1, help=so_close)
+    parser.add_argument("--step", type=positive_float, default=0.02, help=so_close)
     parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=KINDS)
     add_results(parser)
     return parser.parse_args()

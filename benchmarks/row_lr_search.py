@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.command_line import add_results, count, positive_float, run_program
 from benchmarks.curve_process import run_in_process
-from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings
+from benchmarks.curve_settings import ALL_KINDS, DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.markdown import markdown_table, print_pages
@@ -149,7 +149,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--tags", type=count, nargs="+", default=[10_000, 100_000, 0], help="sizes of vocabulary; 0: all"
     )
-    parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--contenders", nargs="+", default=list(KINDS), choices=ALL_KINDS)
     parser.add_argument(
         "--seconds", type=positive_float, default=40.0, help="training time of each trial (40: about an hour)"
     )

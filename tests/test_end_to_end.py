@@ -169,6 +169,7 @@ def test_search_neighbours_and_evaluate_print_one_object_each(finished, folder):
     assert unknown.returncode == 1 and json.loads(unknown.stdout)["suggestions"][0] == "yellow"
 
 
+@pytest.mark.slow
 def test_a_launcher_killed_outright_leaves_nothing_behind(started, tmp_path):
     launcher = started()
     wait_for_step(tmp_path, 1)

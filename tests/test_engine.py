@@ -202,7 +202,7 @@ def test_extreme_scores_are_exact(config):
     assert_equal(both, same_writes=False)
 
 
-@pytest.mark.parametrize("dim", [4, 36])
+@pytest.mark.parametrize("dim", [pytest.param(4, marks=pytest.mark.slow), 36])
 def test_dims_that_are_no_multiple_of_a_vector(config, dim):
     matrix = make_matrix(config, dim=dim)
     assert_equal(run_both(matrix, config, make_chunk(random_features(dim=dim), POSITIVES, TRUTH)))

@@ -14,7 +14,7 @@ from shapes import hybrid, start_hybrid, train_options, write_shapes
 from hybrid.checkpoint import OPTIMIZER, TRUNK, newest_whole_checkpoint
 from workers.matrix_io import open_rows
 
-NUM_IMAGES, EPOCHS, LIMIT_S = 90, 60, 300.0
+NUM_IMAGES, EPOCHS, LIMIT_S = 90, 35, 300.0
 TRUNK_PROCESS, LAUNCHER = " -m hybrid train ", " -m launch train "
 """Parts of their command lines."""
 
