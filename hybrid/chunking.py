@@ -2,6 +2,8 @@
 
 # Shapes: B examples, D dim.
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,7 @@ import numpy.typing as npt
 from hybrid.tag_batch import ItemNumbers, TagBatch, read_tags
 from workers.counters import POSITIVES, stream_key
 from workers.engine import Chunk
-from workers.errors import ChunkError, DataError
+from workers.errors import ChunkError, ConfigError, DataError
 from workers.matrix import TagMatrix
 from workers.positives import draw_positives
 from workers.settings import check
@@ -35,6 +37,17 @@ class ChunkRules:
     update: bool
     pos_weights: npt.NDArray[np.float32] | None
     """`[N]` weight of each tag's positive terms, or None for 1."""
+
+    def __post_init__(self) -> None:
+        """NumPy's numbers become Python's: whoever sets an attribute of a head takes them from arrays.
+
+        Raises:
+            ConfigError: one is no number of its kind; how large it may be is checked with the chunks.
+        """
+        for name in ("step", "num_negatives"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        check(_is_finite(self.row_lr), "row_lr", self.row_lr, "a finite number")
+        object.__setattr__(self, "row_lr", float(self.row_lr))
 
     def cut(self, features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, first_chunk: int) -> list[Chunk]:
         """Chunks of consecutive examples, numbered from `first_chunk`; the number seeds what a chunk draws."""
@@ -74,6 +87,20 @@ class ChunkRules:
             return *drawn, {"items_B": part.items_B, "true_ids": None, "true_offsets": None}
         drawn = draw_positives(part.offsets, part.ids, np.arange(len(part)), self.num_positives, key)
         return *drawn, {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name} = {value!r}, but it must be a whole number.") from None
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False
 
 
 def read_batch(tags: object, shape: Sequence[int], num_tags: int, dim: int) -> TagBatch | ItemNumbers:

@@ -279,6 +279,18 @@ def test_bad_input_is_refused_whole_and_the_head_lives_on(head, tags, features, 
     assert np.isfinite(head(make_features(), TAGS).item())
 
 
+def test_numbers_of_numpy_may_be_set_and_what_is_none_is_refused_before_anything_is_sent(head):
+    for name, number in {"step": np.int64(4), "num_negatives": np.int32(8), "row_lr": np.float32(0.02)}.items():
+        setattr(head, name, number)
+    assert np.isfinite(head(make_features(), TAGS).item())
+    for name, bad in (("num_negatives", 8.0), ("num_negatives", "8"), ("row_lr", np.nan), ("row_lr", None)):
+        good = getattr(head, name)
+        setattr(head, name, bad)
+        with changes_nothing(head), pytest.raises(ConfigError, match=f"{name} = {bad!r}, but it must be a"):
+            head(make_features(), TAGS)
+        setattr(head, name, good)
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "told"),
     [

@@ -142,9 +142,13 @@ def test_accelerators_are_found_by_their_drivers_if_torch_is_built_for_them(
 ):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     write(tmp_path, "nvidia/proc/driver/nvidia/gpus/0000:01:00.0/information", "")
+    write(tmp_path, "windows/dev/dxg", "")
+    assert not has_accelerator(tmp_path / "windows", build), "of whatever maker"
+    write(tmp_path, "windows/usr/lib/wsl/lib/libcuda.so.1", "")
     write(tmp_path, "amd/sys/module/amdgpu/version", "")
     assert not has_accelerator(tmp_path, build)
     assert has_accelerator(tmp_path / "nvidia", build) == with_nvidia
+    assert has_accelerator(tmp_path / "windows", build) == with_nvidia
     assert has_accelerator(tmp_path / "amd", build) == with_amd
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert not has_accelerator(tmp_path / "nvidia", build) and not has_accelerator(tmp_path / "amd", build)

@@ -10,11 +10,13 @@ from workers.control_groups import ROOT
 def has_accelerator(root: Path = ROOT, build: str | None = None) -> bool:
     """Whether a driver runs for cards that the installed torch is built for; only torch knows whether it can use them.
 
-    AMD's driver alone says nothing, since processors with graphics have it, too. No card is there for torch if
-    `CUDA_VISIBLE_DEVICES` names none.
+    AMD's driver alone says nothing, since processors with graphics have it, too. Windows lends Linux NVIDIA's driver as
+    a library beside a device that any card has. No card is there for torch if `CUDA_VISIBLE_DEVICES` names none.
+
+    Source: NVIDIA, "CUDA on WSL User Guide".
 
     Args:
-        root: where /proc and /sys are found.
+        root: where /proc, /sys, /dev and /usr are found.
         build: what torch is built for, see `torch_build`; None looks.
     """
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
@@ -22,7 +24,10 @@ def has_accelerator(root: Path = ROOT, build: str | None = None) -> bool:
     build = torch_build() if build is None else build
     if build.startswith("rocm"):
         return (root / "sys/module/amdgpu").exists()
-    return build != "cpu" and any((root / "proc/driver/nvidia/gpus").glob("*"))
+    if build == "cpu":
+        return False
+    is_lent = (root / "dev/dxg").exists() and (root / "usr/lib/wsl/lib/libcuda.so.1").exists()
+    return is_lent or any((root / "proc/driver/nvidia/gpus").glob("*"))
 
 
 def torch_build() -> str:
