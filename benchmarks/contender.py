@@ -126,7 +126,7 @@ def _workers_head(settings: CurveSettings, items: TaggedItems) -> Iterator[WideH
         item_tags=items.item_tags,
         seed=settings.seed,
     )
-    own = OwnWorkers(matrix, settings.workers, config.head, config.transport, None)
+    own = OwnWorkers(lambda: matrix, settings.workers, config.head, config.transport, None)
     positives, seed = config.train.positives, settings.seed
     with (
         closing(own),

@@ -53,6 +53,7 @@ SAMPLED = (
     "largest sum of Pss over all processes of the training, file pages of the data included, in samples 20 ms apart: "
     "arrays of a step that live shorter may be missed, or not."
 )
+NOT_COMPARED = "one side is not in this run"
 AGAINST = "hybrids' mean against it, P@5 / mAP"
 _MIB = 1 << 20
 _LINES = ("-", "--", "-.", ":")
@@ -82,7 +83,8 @@ def report_text(record: Result, elsewhere: Elsewhere | None = None) -> str:
         table = markdown_table(header, [_row(result, results) for result in results])
         parts.append(f"## {num_tags:,} tags (popularity: P@5 {popularity:.3f})\n\n{table}")
     lost = losses(record)
-    listed = "\n".join(f"- {line}" for line in lost) or "- nowhere in these runs"
+    both = any(map(is_hybrid, record["results"])) and not all(map(is_hybrid, record["results"]))
+    listed = "\n".join(f"- {line}" for line in lost) or f"- {'nowhere in these runs' if both else NOT_COMPARED}"
     parts.append(f"## Where the hybrid loses in this run\n\n{listed}")
     first = record["results"][0]
     parts.append(
@@ -106,7 +108,7 @@ def _verdict_section(record: Result, elsewhere: Elsewhere | None) -> str:
             cells = [f"{ours:.3f} ({our_name})", f"{theirs:.3f} ({their_name})", f"{100 * (ours - theirs):+.1f}"]
             rows.append([f"{num_tags:,} tags, {verdict.measure}", *cells, f"**{verdict.word}**"])
     if not rows:
-        return "## The hybrid against the best rival\n\nNot measured: one side is missing."
+        return f"## The hybrid against the best rival\n\nNot measured: {NOT_COMPARED}."
     seconds = max(result["points"][-1]["seconds"] for result in record["results"])
     table = markdown_table(["", "hybrid", "best rival", "points", "the hybrid is"], rows)
     apart = ", ".join(f"{level:g} of {measure}" for measure, level in LEVEL.items())

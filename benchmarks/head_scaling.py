@@ -13,7 +13,8 @@ from benchmarks.markdown import print_pages
 from benchmarks.page import write_page
 from benchmarks.record import Record
 from benchmarks.synthetic_tags import SyntheticTags
-from hybrid.head import COLLECT_TIMEOUT_S, WideHead
+from hybrid.head import WideHead
+from hybrid.head_tickets import COLLECT_TIMEOUT_S
 from launch.config import TrainConfig
 
 NAME = "head_scaling"

@@ -3,7 +3,6 @@
 # Shapes: B examples, D dim.
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,10 @@ import numpy.typing as npt
 from hybrid.tag_batch import ItemNumbers, TagBatch, read_tags
 from workers.counters import POSITIVES, stream_key
 from workers.engine import Chunk
-from workers.errors import ChunkError, ConfigError, DataError
+from workers.errors import ChunkError, DataError
 from workers.matrix import TagMatrix
 from workers.positives import draw_positives
-from workers.settings import check
+from workers.settings import check, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class ChunkRules:
             ConfigError: one is no number of its kind; how large it may be is checked with the chunks.
         """
         for name in ("step", "num_negatives"):
-            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         check(_is_finite(self.row_lr), "row_lr", self.row_lr, "a finite number")
         object.__setattr__(self, "row_lr", float(self.row_lr))
 
@@ -87,13 +86,6 @@ class ChunkRules:
             return *drawn, {"items_B": part.items_B, "true_ids": None, "true_offsets": None}
         drawn = draw_positives(part.offsets, part.ids, np.arange(len(part)), self.num_positives, key)
         return *drawn, {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}
-
-
-def _whole(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ConfigError(f"{name} = {value!r}, but it must be a whole number.") from None
 
 
 def _is_finite(value: Any) -> bool:

@@ -47,12 +47,13 @@ def _parse(asked: str) -> torch.device:
     return device
 
 
-def choose_precision(asked: str, device: torch.device) -> torch.dtype:
-    """bfloat16 under `auto` where the device multiplies it natively, else float32.
+def choose_precision(asked: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """bfloat16 under `auto` where the device multiplies it natively, else float32; a name or torch's own constant.
 
     Raises:
         ConfigError: no such precision.
     """
+    asked = str(asked).removeprefix("torch.")
     if asked != "auto":
         check_choice("trunk.precision", asked, PRECISIONS)
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[asked]

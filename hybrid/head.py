@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,27 +16,27 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.chunk_numbers import ChunkNumbers
-from hybrid.chunking import ChunkRules, check_batch, checked_weights, read_batch
+from hybrid.chunking import read_batch
 from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_draws, save_head
 from hybrid.head_queries import HeadQueries
-from hybrid.head_result import HeadResult
+from hybrid.head_tickets import HeadTickets
 from hybrid.loss_of_workers import mean_loss
-from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone, close_in_owner
+from hybrid.own_workers import OwnWorkers, close_in_owner
 from hybrid.ranking import check_float_tensor
+from hybrid.sole_use import SoleUse, in_turn
 from hybrid.tag_counts import checked_counts
+from hybrid.uncompiled import uncompiled
 from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
-from workers.errors import ConfigError, WorkerLost
+from workers.errors import ConfigError
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows
 from workers.membership import Membership
 from workers.ring import Ring
-from workers.router import Router, Ticket
-from workers.settings import check
-
-COLLECT_TIMEOUT_S = 120.0
+from workers.router import Router
+from workers.settings import check, whole_number
 
 
-class WideHead(HeadQueries, nn.Module):
+class WideHead(HeadQueries, HeadTickets, nn.Module):
     """An output layer with a loss over very many tags, trained by CPU workers.
 
     Calling it ships the features to the workers, which draw negatives, update the rows that matter, and return the loss
@@ -44,8 +45,15 @@ class WideHead(HeadQueries, nn.Module):
     Rows are updated inside the call, and only if the head is in training mode and grad mode is on. Under `eval()` or
     `torch.no_grad()` the call returns the loss and changes nothing. A frozen trunk still trains rows. Rows learn from
     the unscaled loss with their own learning rate: a factor on the loss (GradScaler, gradient accumulation) reaches the
-    trunk alone. The rows are not torch parameters: optimizers and `state_dict` do not see them; use `save` and `load`.
-    A new head returns as soon as its workers have joined; the first call waits until one has loaded its kernels.
+    trunk alone. The rows are not torch parameters: optimizers and `state_dict` do not see them; use `save` and `load`,
+    and save before `close`, which ends the block of `with` on an exception, too.
+
+    Every call teaches: under `torch.utils.checkpoint`, which calls again on the way back, the rows would learn twice,
+    so checkpoint the trunk alone. `torch.compile` leaves the call as it is. A loss under `eval()` is an estimate: each
+    call draws negatives of its own.
+
+    A new head returns as soon as its workers have joined; the first call waits until one has loaded its kernels. It is
+    for one process: a fork cannot use it. Threads take turns. Wrap it in a module of yours, do not inherit from it.
 
     Args:
         num_tags: N, rows of the tag matrix.
@@ -55,7 +63,7 @@ class WideHead(HeadQueries, nn.Module):
         tag_counts: `[N]` occurrences of each tag in the training data. They shape the negatives (count ** alpha), start
             each bias at "no information", and leave tags with count 0 out of rankings. Without them all tags are alike.
         positives: true tags drawn per example and call; an example with fewer uses all of them.
-        seed: of initial rows and of all draws.
+        seed: of initial rows and of all draws; `torch.manual_seed` does not reach them. Give two heads two seeds.
         transport: `ring`, features and gradients pass through shared memory, or `zmq`, through sockets.
         log_dir: a folder for the workers' logs; None keeps only the last words of one that crashes, for a warning.
 
@@ -75,9 +83,6 @@ class WideHead(HeadQueries, nn.Module):
         (torch.Size([4, 8]), torch.Size([4, 5]))
     """
 
-    _own: OwnWorkers | None = None
-    _was_ready = False
-
     def __init__(
         self,
         num_tags: int,
@@ -93,9 +98,16 @@ class WideHead(HeadQueries, nn.Module):
         **settings: Any,
     ) -> None:
         config = changed(config or HeadConfig(), settings, _ARGUMENTS)
-        counts = checked_counts(tag_counts)
-        matrix = TagMatrix.create(num_tags, dim, config=config, counts=counts, seed=seed, in_background=True)
-        own = OwnWorkers(matrix, workers, config, transport, log_dir)
+        fresh = partial(
+            TagMatrix.create,
+            whole_number("num_tags", num_tags),
+            whole_number("dim", dim),
+            config=config,
+            counts=checked_counts(tag_counts),
+            seed=whole_number("seed", seed),
+            in_background=True,
+        )
+        own = OwnWorkers(fresh, workers, config, transport, log_dir)
         self._start(own, config, positives=positives, seed=seed)
 
     def _start(self, own: OwnWorkers, config: HeadConfig, *, positives: int, seed: int) -> None:
@@ -119,6 +131,8 @@ class WideHead(HeadQueries, nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
+        self._sole_use = SoleUse()
+        positives, seed = whole_number("positives", positives), whole_number("seed", seed)
         check(positives >= 1, "positives", positives, "at least 1")
         check(0 <= seed < 2**63, "seed", seed, "between 0 and 2**63 - 1")
         self.config = config
@@ -146,6 +160,8 @@ class WideHead(HeadQueries, nn.Module):
         head._join(matrix, endpoint, membership, config, ring, positives=positives, seed=seed)
         return head
 
+    @uncompiled
+    @in_turn
     def forward(self, features_BD: Tensor, tags: Any, pos_weights: npt.NDArray[np.float32] | None = None) -> Tensor:
         """Mean loss of the examples, as a scalar tensor whose backward pass gives the workers' feature gradient.
 
@@ -171,64 +187,7 @@ class WideHead(HeadQueries, nn.Module):
         self.step += update
         return mean_loss(features_BD, result, teaches=update)
 
-    def submit(
-        self,
-        features_BD: npt.NDArray[np.float32],
-        tags: Any,
-        *,
-        update: bool,
-        pos_weights: npt.NDArray[np.float32] | None = None,
-        first_chunk: int = 0,
-    ) -> Ticket:
-        """Ship examples in chunks of `config.chunk_size` without waiting.
-
-        Args:
-            features_BD: float32 `[B, D]`; must not change until the ticket is collected.
-            tags: as for `forward`.
-            update: whether rows learn.
-            pos_weights: as for `forward`.
-            first_chunk: number of the first chunk within this step; it seeds the draws, so micro-batches differ.
-
-        Raises:
-            DataError, ChunkError, ConfigError: as `forward`; nothing was sent.
-            WorkerLost: as `forward`; nothing is in flight.
-        """
-        batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)
-        if self.is_closed:
-            raise WorkerLost("this head was closed: it has no workers any more.")
-        if self._own is not None:
-            check_alone()  # again: a process group may have come after the head
-        check_batch(features_BD, batch, num_items=self.matrix.num_items)
-        rules = ChunkRules(
-            self.matrix,
-            seed=self.seed,
-            step=self.step,
-            size=self.config.chunk_size,
-            num_positives=self.positives,
-            num_negatives=self.num_negatives,
-            row_lr=self.row_lr,
-            update=update,
-            pos_weights=checked_weights(pos_weights, self.num_tags),
-        )
-        return self.router.submit(rules.cut(features_BD, batch, first_chunk))
-
-    def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
-        """Wait for a ticket's replies, the first time for a ready worker too; in the order of the examples.
-
-        Raises:
-            ChunkError: a worker refused a chunk.
-            WorkerLost: replies are missing after `timeout_s` and the time that the chunks' arithmetic may take.
-        """
-        try:
-            if self._own is not None and not self._was_ready:
-                self.router.wait_ready(1, WORKERS_START_S + self.matrix.fill_limit_s)  # the first call
-                self._was_ready = True
-            self.router.collect(ticket, timeout_s)
-        except BaseException:  # Ctrl-C while kernels are compiled, say: nobody will collect it again
-            self.router.give_up(ticket)
-            raise
-        return HeadResult.of(ticket, self.dim)
-
+    @in_turn
     def scale(self, workers: int) -> None:
         """Change the number of worker processes; nothing in flight is lost.
 
@@ -272,7 +231,7 @@ class WideHead(HeadQueries, nn.Module):
         config = open_rows(place).config
         draws = read_draws(Path(folder), positives=positives, seed=seed)
         head = cls.__new__(cls)
-        own = OwnWorkers(load_matrix(place, config), workers, config, transport, log_dir)
+        own = OwnWorkers(partial(load_matrix, place, config), workers, config, transport, log_dir)
         head._start(own, config, positives=draws.positives, seed=draws.seed)
         head.step = draws.step
         head.num_negatives = config.negatives if draws.num_negatives is None else draws.num_negatives
@@ -283,11 +242,16 @@ class WideHead(HeadQueries, nn.Module):
         raise TypeError("a WideHead is not copied or pickled: copy the trunk alone; save and load copy the rows.")
 
     def close(self) -> None:
-        """Stop the workers and give the shared memory back; safe to call twice."""
+        """Stop the workers and give the shared memory back, rows that were not saved with it; safe to call twice.
+
+        In a fork of this process it lets go of the copy alone. Forks, a DataLoader's workers say, keep the memory as
+        long as they live.
+        """
         self.is_closed = True
-        self.router.close()
-        if self._own is not None:
-            self._own.close()
+        if self._sole_use.is_ours:
+            self.router.close()
+            if self._own is not None:
+                self._own.close()
         self.matrix.close()
 
     def __enter__(self) -> "WideHead":

@@ -10,6 +10,7 @@ from torch import Tensor
 from hybrid.ranking import Ranker, check_float_tensor
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import Integers, integers
+from hybrid.uncompiled import uncompiled
 from workers.config import HeadConfig
 from workers.errors import DataError
 from workers.matrix import TagMatrix
@@ -22,6 +23,7 @@ class HeadQueries:
     matrix: TagMatrix
     config: HeadConfig
 
+    @uncompiled
     def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
         """The k best tags of each example, exactly, over all rows, in float32 also under autocast.
 

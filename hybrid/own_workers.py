@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import make_ring
 from workers.router import Router
+from workers.settings import whole_number
 
 WORKERS_START_S = 300.0
 """Until workers are ready: the first start on a machine compiles kernels."""
@@ -23,10 +25,10 @@ _MOST_BY_DEFAULT = 8
 
 
 class OwnWorkers:
-    """Starts workers on a matrix, which is theirs from here on: whatever fails, and after `close`, nothing is left.
+    """Starts workers on a matrix, which is theirs: whatever fails, and after `close`, nothing is left.
 
     Args:
-        matrix: closed with the workers.
+        make_matrix: called once it is clear that a head may be made here; what it gives is closed with the workers.
         num_workers: None takes one per core that this process may use, 8 at most.
         config: of the head; chunks of its size fit the ring.
         transport: `ring` or `zmq`.
@@ -34,17 +36,23 @@ class OwnWorkers:
 
     Raises:
         ConfigError: a setting breaks its rule, or this process is one of several that train together.
+        DataError, MemoryError, MatrixMismatch: of `make_matrix`.
     """
 
     def __init__(
-        self, matrix: TagMatrix, num_workers: int | None, config: HeadConfig, transport: str, log_dir: Path | None
+        self,
+        make_matrix: Callable[[], TagMatrix],
+        num_workers: int | None,
+        config: HeadConfig,
+        transport: str,
+        log_dir: Path | None,
     ) -> None:
-        self.matrix = matrix
+        check_alone()
         default = min(available_cores(), _MOST_BY_DEFAULT)
-        self.num_workers = default if num_workers is None else num_workers
+        self.num_workers = default if num_workers is None else whole_number("workers", num_workers)
+        matrix = self.matrix = make_matrix()
         with contextlib.ExitStack() as undo:
             undo.callback(matrix.close)
-            check_alone()
             self.ring = make_ring(transport, config.chunk_size, matrix.dim)
             if self.ring is not None:
                 undo.callback(self.ring.close)

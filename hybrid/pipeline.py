@@ -83,6 +83,8 @@ class Pipeline:
         pos_weights: npt.NDArray[np.float32] | None = None,
         spans: DeviceSpans | None = None,
     ) -> None:
+        rule = "a torch.dtype, or None for that of the caller's autocast"
+        check(precision is None or isinstance(precision, torch.dtype), "precision", precision, rule)
         self.trunk, self.head, self.timer, self.spans = trunk, head, timer or PhaseTimer(), spans
         self.precision, self.pos_weights = precision, pos_weights
         self.chunk_s: tuple[float, ...] = ()
@@ -110,11 +112,9 @@ class Pipeline:
             The mean loss.
 
         Raises:
-            ConfigError: the head is in evaluation mode, grad mode is off, or a number is not above 0.
+            ConfigError: a number is not above 0, or see `accumulate`.
             DataError, ChunkError, WorkerLost: as `accumulate`.
         """
-        check(self.head.training, "head.training", self.head.training, "True: call head.train()")
-        check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
         check(microbatches >= 1, "microbatches", microbatches, "at least 1")
         check(loss_scale > 0, "loss_scale", loss_scale, "above 0")
         parts = cut_batch(images, tags, self.head.num_tags, microbatches)
@@ -140,8 +140,12 @@ class Pipeline:
             The mean loss.
 
         Raises:
+            ConfigError: there are no micro-batches, the head is in evaluation mode, or grad mode is off.
             DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
         """
+        check(len(microbatches) >= 1, "micro-batches", len(microbatches), "at least 1")
+        check(self.head.training, "head.training", self.head.training, "True: call head.train()")
+        check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
         tickets: list[Ticket] = []
         try:
             return self._accumulate(microbatches, loss_scale, tickets)
@@ -227,8 +231,13 @@ def cut_batch(images: Tensor, tags: Any, num_tags: int, parts: int) -> list[Micr
     """Parts of two examples at least, as BatchNorm has no variance of a single one; a batch of one is one part.
 
     Raises:
-        DataError: there are no images, or see `read_tags`.
+        DataError: images are no tensor, or none; or see `read_tags`.
     """
+    if not isinstance(images, Tensor | np.ndarray):
+        raise DataError(
+            f"images are a {type(images).__name__}; expected one tensor with an example in each row. For a trunk "
+            "that takes several, put them into one tensor, or use the head without a Pipeline."
+        )
     if not len(images):
         raise DataError("a batch has no examples; expected one at least: leave empty batches out.")
     batch = read_tags(tags, num_tags, len(images), "images")

@@ -76,7 +76,7 @@ class Trainer:
         prepare: maps a batch of images, already on the device, to the trunk's input; None passes them on.
         device: `auto` (the card that the trunk is on, else CUDA if there is one), `cpu`, `cuda`, or one of several,
             `cuda:1`.
-        precision: `auto`, `float32` or `bfloat16`.
+        precision: `auto`, `float32` or `bfloat16`, or a torch.dtype.
         num_items: items in an epoch; needed for a budget in epochs.
         pos_weights: `[N]` weight of each tag's positive terms, or None.
         progress: of a training that goes on; None starts one.
@@ -105,7 +105,7 @@ class Trainer:
         num_items: int,
         prepare: Callable[[Tensor], Tensor] | None = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: str | torch.dtype = "auto",
         pos_weights: npt.NDArray[np.float32] | None = None,
         progress: Progress | None = None,
         tell: Callable[[str], None] = logger.info,

@@ -49,11 +49,14 @@ def test_a_precision_that_is_asked_for_is_taken(monkeypatch):
     monkeypatch.setattr(device, "cpu_multiplies_bfloat16", lambda: False)
     assert choose_precision("bfloat16", torch.device("cpu")) is torch.bfloat16
     assert choose_precision("float32", torch.device("cpu")) is torch.float32
+    assert choose_precision(torch.bfloat16, torch.device("cpu")) is torch.bfloat16
 
 
 def test_a_precision_that_there_is_not_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"trunk\.precision.*float16"):
         choose_precision("float16", torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"trunk\.precision.*float16"):
+        choose_precision(torch.float16, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("asked", ["gpu", "mps", "cuda:x", ""])

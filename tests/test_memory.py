@@ -212,8 +212,26 @@ def test_refused_huge_pages_are_said_and_not_fatal(monkeypatch):
 
 def test_more_memory_than_there_is():
     """Found before the first page is touched: afterwards the kernel would kill this process, or another."""
-    with pytest.raises(MemoryError, match="available"):
+    held = SharedArrays.create({"mine": ArraySpec("<f4", (1 << 24,))})
+    with pytest.raises(MemoryError, match=r"available: .* 0\.\d\d GiB are held by this process"):
         SharedArrays.create({"huge": ArraySpec("<f4", (1 << 44,))})
+    held.close()
+
+
+def test_memory_that_only_a_reference_cycle_holds_is_freed_before_it_is_missed(monkeypatch):
+    class Owner:
+        def __init__(self):
+            self.me, self.arrays = self, SharedArrays.create(SPEC)
+
+    monkeypatch.setattr(memory, "_held", {})
+    gc.collect()
+    gc.disable()
+    try:
+        Owner()
+        monkeypatch.setattr(memory, "available_bytes", lambda: 0 if memory._held else 1 << 40)
+        SharedArrays.create(SPEC).close()
+    finally:
+        gc.enable()
 
 
 V2 = {"max": "9000", "current": "5000", "stat": "anon 1\nactive_file 300\ninactive_file 200\n"}

@@ -225,6 +225,15 @@ def test_worker_drained_instead_of_welcomed_leaves(new_trunk: Trunk) -> None:
     assert worker.process.wait(LIMIT_S) == 0
 
 
+def test_signals_that_a_batch_system_sends_to_a_whole_job_are_not_the_workers(new_trunk: Trunk) -> None:
+    assert new_trunk.hear().kind == "HELLO"
+    (worker,) = new_trunk.pool.workers
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(worker.pid, number)
+    new_trunk.welcome()
+    assert new_trunk.hear().kind != "BYE" and worker.process.poll() is None
+
+
 def test_worker_that_is_terminated_before_it_was_welcomed_says_bye(new_trunk: Trunk) -> None:
     assert new_trunk.hear().kind == "HELLO"
     (worker,) = new_trunk.pool.workers

@@ -16,6 +16,8 @@ def main() -> None:
     """Map the inherited matrix, then serve until the trunk or the owner ends it."""
     options = _parse()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, which ends its workers in order
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # a batch system's words to its whole job: the owner's to answer
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
     watch_owner(options.lifeline_fd, functools.partial(_leave_as_orphan, options.endpoint), options.owner_pid)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.name} %(levelname)s %(name)s: %(message)s")

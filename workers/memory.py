@@ -7,6 +7,7 @@ vectors and huge pages.
 
 import ctypes
 import errno
+import gc
 import json
 import logging
 import math
@@ -103,14 +104,8 @@ class SharedArrays:
         packed = json.dumps(header).encode()
         if _PREFIX.size + len(packed) > HEADER_BYTES:
             raise ValueError(f"the description of {len(spec)} arrays takes {len(packed)} bytes, more than one page")
-        available = available_bytes()
-        if (
-            reserve and available is not None and num_bytes > available
-        ):  # or else the kernel kills us, or somebody, in the middle
-            raise MemoryError(
-                f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
-                "use fewer tags, a smaller dim, or bfloat16 rows"
-            )
+        if reserve:
+            _check_available(num_bytes)  # or else the kernel kills us, or somebody, in the middle
         descriptor, is_file = _anonymous_file()
         try:
             os.ftruncate(descriptor.number, num_bytes)
@@ -174,13 +169,37 @@ class SharedArrays:
         self._descriptor.close()
 
 
+def _check_available(num_bytes: int) -> None:
+    available = available_bytes()
+    if available is not None and num_bytes > available:
+        gc.collect()  # heads that nobody closed may lie in reference cycles: shared memory does not count for Python
+        available = available_bytes()
+    if available is not None and num_bytes > available:
+        held = sum(_held.values())
+        of_ours = f" {held / 2**30:.2f} GiB are held by this process: close what is not needed." if held else ""
+        raise MemoryError(
+            f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
+            f"use fewer tags, a smaller dim, or bfloat16 rows.{of_ours}"
+        )
+
+
+_held: dict[int, int] = {}
+"""Address -> bytes of each mapping of this process."""
+
+
 class _Mapping:
     """Mapped memory as something NumPy can wrap; unmapped when the last array on it is collected, never under one."""
 
     def __init__(self, address: int, num_bytes: int, reserved: int, reserved_bytes: int) -> None:
         self.__array_interface__ = {"data": (address, False), "shape": (num_bytes,), "typestr": "|u1", "version": 3}
-        unmap = weakref.finalize(self, _libc.munmap, reserved, reserved_bytes)
+        _held[address] = num_bytes
+        unmap = weakref.finalize(self, _unmap, address, reserved, reserved_bytes)
         unmap.atexit = False  # at the end of the process arrays may still be in use; the kernel unmaps all
+
+
+def _unmap(address: int, reserved: int, reserved_bytes: int) -> None:
+    _held.pop(address, None)
+    _libc.munmap(reserved, reserved_bytes)
 
 
 def _layout(spec: Mapping[str, ArraySpec]) -> tuple[dict[str, Any], int]:

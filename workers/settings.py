@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import operator
 import types
 import typing
 from collections.abc import Mapping
@@ -61,11 +62,24 @@ def check(holds: bool, field: str, value: Any, rule: str) -> None:
         raise ConfigError(f"{field} = {value!r}, but it must be {rule}.")
 
 
-def check_choice(field: str, value: str, choices: typing.Iterable[str]) -> None:
+def whole_number(field: str, value: Any) -> int:
+    """A whole number of Python's or NumPy's as an int.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{field} = {value!r}, but it must be a whole number.") from None
+
+
+def check_choice(field: str, value: Any, choices: typing.Iterable[str]) -> None:
     """Raise ConfigError unless `value` is one of `choices`."""
     choices = list(choices)
     if value not in choices:
-        raise ConfigError(f"{field} = {value!r}, but it must be one of {', '.join(choices)}{nearest(value, choices)}")
+        guess = nearest(value, choices) if isinstance(value, str) else ""
+        raise ConfigError(f"{field} = {value!r}, but it must be one of {', '.join(choices)}{guess}")
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:

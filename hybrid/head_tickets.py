@@ -1,0 +1,98 @@
+"""Shipping examples to workers, and collecting what they return, in two steps."""
+
+# Shapes: B examples, D dim.
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.chunking import ChunkRules, check_batch, checked_weights, read_batch
+from hybrid.head_result import HeadResult
+from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone
+from hybrid.sole_use import SoleUse, in_turn
+from workers.config import HeadConfig
+from workers.errors import WorkerLost
+from workers.matrix import TagMatrix
+from workers.router import Router, Ticket
+
+COLLECT_TIMEOUT_S = 120.0
+
+
+class HeadTickets:
+    """Part of `WideHead`, which has the workers and says what is drawn."""
+
+    matrix: TagMatrix
+    config: HeadConfig
+    router: Router
+    num_tags: int
+    dim: int
+    positives: int
+    seed: int
+    step: int
+    num_negatives: int
+    row_lr: float
+    is_closed: bool
+    _sole_use: SoleUse
+    _own: OwnWorkers | None = None
+    _was_ready = False
+
+    @in_turn
+    def submit(
+        self,
+        features_BD: npt.NDArray[np.float32],
+        tags: Any,
+        *,
+        update: bool,
+        pos_weights: npt.NDArray[np.float32] | None = None,
+        first_chunk: int = 0,
+    ) -> Ticket:
+        """Ship examples in chunks of `config.chunk_size` without waiting.
+
+        Args:
+            features_BD: float32 `[B, D]`; must not change until the ticket is collected.
+            tags: as for `forward`.
+            update: whether rows learn.
+            pos_weights: as for `forward`.
+            first_chunk: number of the first chunk within this step; it seeds the draws, so micro-batches differ.
+
+        Raises:
+            DataError, ChunkError, ConfigError: as `forward`; nothing was sent.
+            WorkerLost: as `forward`; nothing is in flight.
+        """
+        batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)
+        if self.is_closed:
+            raise WorkerLost("this head was closed: it has no workers any more.")
+        if self._own is not None:
+            check_alone()  # again: a process group may have come after the head
+        check_batch(features_BD, batch, num_items=self.matrix.num_items)
+        rules = ChunkRules(
+            self.matrix,
+            seed=self.seed,
+            step=self.step,
+            size=self.config.chunk_size,
+            num_positives=self.positives,
+            num_negatives=self.num_negatives,
+            row_lr=self.row_lr,
+            update=update,
+            pos_weights=checked_weights(pos_weights, self.num_tags),
+        )
+        return self.router.submit(rules.cut(features_BD, batch, first_chunk))
+
+    @in_turn
+    def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
+        """Wait for a ticket's replies, the first time for a ready worker too; in the order of the examples.
+
+        Raises:
+            ChunkError: a worker refused a chunk.
+            WorkerLost: replies are missing after `timeout_s` and the time that the chunks' arithmetic may take.
+        """
+        try:
+            if self._own is not None and not self._was_ready:
+                self.router.wait_ready(1, WORKERS_START_S + self.matrix.fill_limit_s)  # the first call
+                self._was_ready = True
+            self.router.collect(ticket, timeout_s)
+        except BaseException:  # Ctrl-C while kernels are compiled, say: nobody will collect it again
+            self.router.give_up(ticket)
+            raise
+        return HeadResult.of(ticket, self.dim)

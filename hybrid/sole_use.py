@@ -1,0 +1,57 @@
+"""Who may use what belongs to one process: that process alone, one thread at a time."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from workers.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class SoleUse:
+    """A lock that a fork of the process cannot take: it has copies of sockets and workers that are its parent's.
+
+    Raises:
+        ConfigError: on entering it in another process than it was made in.
+    """
+
+    def __init__(self) -> None:
+        self._pid, self._lock = os.getpid(), threading.RLock()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the process that made it."""
+        return os.getpid() == self._pid
+
+    def __enter__(self) -> None:
+        if not self.is_ours:
+            raise ConfigError(
+                f"this head belongs to process {self._pid}, and this is process {os.getpid()}, a fork of it: only the "
+                "process that made a head can use it. A DataLoader's workers should return what the head needs."
+            )
+        self._lock.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+
+class _HasSoleUse(Protocol):
+    _sole_use: SoleUse
+
+
+S = TypeVar("S", bound=_HasSoleUse)
+
+
+def in_turn(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """A method that holds the object's `_sole_use` while it runs."""
+
+    @functools.wraps(method)
+    def in_turn(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._sole_use:
+            return method(self, *args, **kwargs)
+
+    return in_turn

@@ -1,0 +1,161 @@
+"""A wide head in programs of others: forks, threads, torch.compile, packages of the same name, other ways to count."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hybrid.own_workers
+from hybrid import Pipeline, TagBatch, WideHead
+from hybrid.ranking import full_float32
+from workers.errors import ConfigError, DataError
+from workers.matrix import TagMatrix
+
+N, D = 40, 8
+TAGS = [[3], [7, 8], [39], [0]]
+
+
+@pytest.fixture(scope="module")
+def head():
+    num_tags = np.array([0, N - 1]).max() + 1
+    with WideHead(num_tags=num_tags, dim=np.int32(D), workers=np.int64(1), seed=np.int64(3)) as head:
+        yield head
+
+
+def features():
+    return torch.randn(len(TAGS), D, generator=torch.Generator().manual_seed(0))
+
+
+def in_fork(function):
+    """What became of a function in a fork of this process: its exit status, -9 if it took longer than a minute."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(60)
+            status = function()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_numbers_of_numpy_make_a_head(head):
+    assert (head.num_tags, head.dim, head.seed) == (N, D, 3) and type(head.seed) is int
+    for wrong in ({"num_tags": 40.0}, {"dim": "8"}, {"workers": 1.5}, {"positives": 2.0}, {"seed": None}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = .* whole number"):
+            WideHead(**{"num_tags": N, "dim": D, "workers": 1, **wrong})
+
+
+@pytest.mark.parametrize("call", ["forward", "scale"])
+def test_a_fork_is_told_that_the_head_is_not_its_own(head, call):
+    def refused():
+        try:
+            head(features(), TAGS) if call == "forward" else head.scale(2)
+        except ConfigError as e:
+            return 0 if f"belongs to process {os.getppid()}" in str(e) else 2
+        return 3
+
+    assert in_fork(refused) == 0
+    assert np.isfinite(head(features(), TAGS).item())
+
+
+def test_a_fork_that_closes_its_copy_leaves_the_head_as_it_is():
+    with WideHead(N, D, workers=1) as head:
+
+        def closed():
+            head.close()
+            return 0
+
+        assert in_fork(closed) == 0
+        head.scale(2)  # the second worker joins at the endpoint
+        assert np.isfinite(head(features(), TAGS).item())
+        head.router.wait_ready(2, 60)
+
+
+def test_threads_take_turns(head):
+    step = head.step
+    with ThreadPoolExecutor(4) as threads:
+        losses = list(threads.map(lambda _: head(features(), TAGS).item(), range(40)))
+    assert np.isfinite(losses).all() and head.step == step + 40
+
+
+def test_a_compiled_model_with_the_head_in_it_computes_the_same(head):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.head = nn.Linear(D, D), head
+
+        def forward(self, images, tags):
+            return 2 * self.head(self.trunk(images).relu(), tags)
+
+    model = Model()
+    head.eval()
+    try:
+        images, gradients, losses = features(), [], []
+        for call in (model, torch.compile(model, backend="aot_eager")):
+            model.zero_grad()
+            head._still = type(head._still)(head.config.chunk_size)  # the same negatives for both
+            loss = call(images, TAGS)
+            loss.backward()
+            losses.append(loss.item())
+            gradients.append(model.trunk.weight.grad.clone())
+    finally:
+        head.train()
+    assert losses[0] == losses[1] and torch.allclose(*gradients) and gradients[0].abs().sum() > 0
+    assert torch.compile(head.topk, backend="aot_eager")(features(), 3)[0].equal(head.topk(features(), 3)[0])
+
+
+def test_two_arrays_are_the_tags_of_two_examples_where_they_are_no_pair():
+    two = torch.tensor([3]), torch.tensor([1, 5])
+    assert TagBatch.of(two, N, 2).ids.tolist() == [3, 1, 5]
+    pair = np.array([5, 7]), np.array([0, 1, 2])
+    assert TagBatch.of(pair, N, 2).ids.tolist() == [5, 7], "a pair comes first"
+    with pytest.raises(DataError, match="offsets"):
+        TagBatch.of(two, N, 3)
+
+
+def test_no_matrix_is_made_where_several_processes_train(monkeypatch):
+    def refuse():
+        raise ConfigError("several")
+
+    monkeypatch.setattr(hybrid.own_workers, "check_alone", refuse)
+    monkeypatch.setattr(TagMatrix, "create", lambda *_, **__: pytest.fail("memory was taken"))
+    with pytest.raises(ConfigError, match="several"):
+        WideHead(N, D, workers=1)
+
+
+def test_ranking_allows_no_faster_products_and_gives_back_what_others_allow():
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with full_float32():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_a_pipeline_names_what_it_cannot_cut(head):
+    pipeline = Pipeline(nn.Linear(D, D), head)
+    with pytest.raises(DataError, match="images are a dict; expected one tensor"):
+        pipeline.backward({"input_ids": features(), "attention_mask": features()}, TAGS)
+    with pytest.raises(ConfigError, match="micro-batches = 0"):
+        pipeline.accumulate([])
+    with pytest.raises(ConfigError, match=r"precision = 'bfloat16'.*torch\.dtype"):
+        Pipeline(nn.Linear(D, D), head, precision="bfloat16")
+
+
+@pytest.mark.parametrize("name", ["workers.py", "launch/__init__.py"])
+def test_a_module_of_the_same_name_in_the_way_is_named(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    ran = subprocess.run(
+        [sys.executable, "-c", "import hybrid"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1 and f"Python finds {tmp_path / name}: rename" in ran.stderr
