@@ -184,7 +184,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--num-tags", type=positive_int, default=1_000_000)
     parser.add_argument("--dim", type=positive_int, default=256)
     parser.add_argument("--workers", type=positive_int, default=default_num_workers())
-    parser.add_argument("--rounds", type=positive_int, default=5)
+    parser.add_argument("--rounds", type=positive_int, default=9)
     add_results(parser)
     options = parser.parse_args()
     if options.num_tags < BATCH:
