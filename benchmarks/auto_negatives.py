@@ -86,10 +86,11 @@ def measured(directory: Path) -> dict[str, Any]:
 
 
 def _command(negatives: str, seed: int, options: argparse.Namespace, directory: Path) -> list[str]:
+    is_auto = negatives.startswith(AUTO)
     given: dict[str, object] = {
         "trunk": "benchmarks.waiting_trunk:waiting_cnn_small",
         "trunk-threads": 1,  # or else it would take two, and leave no core to the workers
-        "negatives": AUTO if negatives.startswith(AUTO) else negatives,
+        "negatives": AUTO if is_auto else negatives,
         "workers": options.workers,
         "minutes": options.minutes,
         "seed": seed,
@@ -97,8 +98,9 @@ def _command(negatives: str, seed: int, options: argparse.Namespace, directory: 
         "max-items": options.max_items,
         "run-dir": directory,
     }
-    first = negatives.removeprefix(AUTO).removeprefix(" from ") if negatives.startswith(AUTO) else ""
-    start = ["--set", f"head.negatives={first}"] if first else []
+    first = negatives.removeprefix(AUTO).removeprefix(" from ") if is_auto else ""
+    settings = {"head.negatives": first, "train.max_negatives": options.max_negatives if is_auto else None}
+    start = [text for name, value in settings.items() if value for text in ("--set", f"{name}={value}")]
     named = [text for name, value in given.items() for text in (f"--{name}", str(value))]
     return [sys.executable, "-m", "launch", "train", *named, *start]
 
@@ -109,6 +111,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=positive_float, default=5.0, help="of each training")
     parser.add_argument("--seeds", type=count, nargs="+", default=[0, 1, 2])
     parser.add_argument("--negatives", type=positive_int, nargs="+", default=fixed, help="fixed numbers, beside auto")
+    parser.add_argument("--max-negatives", type=positive_int, help="bound of auto; default: that of a run")
     parser.add_argument("--workers", type=positive_int, default=1, help=a_core)
     parser.add_argument("--max-tags", type=count, default=0, help="keep only so many of the most frequent tags; 0: all")
     parser.add_argument("--max-items", type=count, default=0, help="use only so many pictures; 0: all")

@@ -18,8 +18,8 @@ from workers.errors import DataError
 Records = Mapping[str, Mapping[str, Any]]
 _PART = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MIB = 1 << 20
-_DIM = "D = 256"
-_GATES, _BREAK = "docs/benchmarks.md#the-speed-that-the-wide-engine-is-to-reach", "\n\n"
+_DIM, _BREAK = "D = 256", "\n\n"
+_GATES, _START = "docs/benchmarks.md#the-speed-that-the-wide-engine-is-to-reach", "benchmarks/results/start.md"
 EDGE = 0.12
 """Of a gate: between whole runs of nearly the same code most figures moved by less, with the state of the machine's
 memory; a few by a fifth."""
@@ -75,10 +75,10 @@ def tally_part(records: Records) -> str:
         for result in results
         if (forms := missed_forms(result, records))
     ]
-    unmeasured = [f"- not measured: {r['what']}: {r['reason']}" for r in results if r["verdict"] == NOT_MEASURED]
     parts = [
         " ".join([tally(results), *_on_the_edge(results), *_bare_row(records)]),
-        "\n".join(missed + unmeasured),
+        "\n".join(missed + _unmeasured(results)),
+        f"No gate, but wanted. {_starts(records)} ([table]({_START}))." if "start" in records else "",
         f"On a second machine: {slow_memory_part(records).partition(_BREAK)[0]} [Which, and all of them]({_GATES}).",
     ]
     return "\n\n".join(filter(None, parts))
@@ -94,11 +94,18 @@ def _missed(results: Iterable[Mapping[str, Any]], records: Records) -> list[str]
     ]
 
 
+def _unmeasured(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    unmeasured = [r for r in results if r["verdict"] == NOT_MEASURED]
+    medians = ["" if r["value"] is None else f" (median {r['value']:.3g}{r['unit']})" for r in unmeasured]
+    return [f"- not measured: {r['what']}: {r['reason']}{m}" for r, m in zip(unmeasured, medians, strict=True)]
+
+
 def slow_memory_part(_: Records) -> str:
     """The gates on a machine with slower memory, whose results lie apart: they are no newer verdicts on the first."""
     records = {path.stem: read_record(path) for path in sorted(SLOW_MEMORY.glob("*.json"))}
     results = newest_verdicts(records.values())
-    return _BREAK.join([" ".join([tally(results), *_bare_row(records)]), "\n".join(_missed(results, records))])
+    lines = _missed(results, records) + _unmeasured(results)
+    return _BREAK.join([" ".join([tally(results), *_bare_row(records)]), "\n".join(lines)])
 
 
 def _on_the_edge(results: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -239,6 +246,10 @@ def cards_part(records: Records) -> str:
 
 def start_part(records: Records) -> str:
     """How long until the first step."""
+    return f"{_starts(records)} (`make bench-start`, [its table](../{_START}))."
+
+
+def _starts(records: Records) -> str:
     record = records["start"]
     size = f"{record['settings']['num_tags']:,} tags of dim {record['settings']['dim']}"
     told = []
@@ -247,8 +258,7 @@ def start_part(records: Records) -> str:
         told.append(f"{form} {seconds:.1f} s ({start.verdict_on(seconds)})")
     return (
         f"From the birth of a process to its first step at {size}, kernels and data cached, {machine_of(record)}: "
-        f"{', '.join(told)}; wanted are {start.WANTED_S:g} s at most (`make bench-start`, "
-        "[its table](../benchmarks/results/start.md))."
+        f"{', '.join(told)}; wanted are {start.WANTED_S:g} s at most"
     )
 
 

@@ -115,6 +115,7 @@ def surroundings(record: Mapping[str, Any]) -> str:
     machine, software = record["machine"], record["software"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
     commit = (software["commit"] or "no commit")[:10] + (" with changes" if software["is_modified"] else "")
+    commit += " (noted afterwards)" if "commit_is" in software else ""
     details = "".join(f", {name} {value}" for name, value in machine.get("cpu_details", {}).items())
     return (
         f"{machine['cpu']}{details}, {machine['cores']} cores{gpu}; "

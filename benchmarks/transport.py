@@ -47,6 +47,17 @@ def measurements(turns: Turns, facts: Mapping[str, Any]) -> list[Measurement]:
             )
             for name in others
         ),
+        *(
+            Measurement.ratio(
+                f"{name}_over_{DEFAULT_TRANSPORT}",
+                turns,
+                name,
+                DEFAULT_TRANSPORT,
+                f"engine and {name}: time over that of engine and {DEFAULT_TRANSPORT}, the default",
+                facts,
+            )
+            for name in others
+        ),
         Measurement.ratio(
             f"{GATE}_alone",
             turns,

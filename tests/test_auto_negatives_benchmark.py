@@ -10,7 +10,9 @@ from benchmarks.auto_negatives_report import MEASURES, by_negatives, report_text
 from benchmarks.record import Record, read_record
 from workers.errors import RunError
 
-OPTIONS = argparse.Namespace(minutes=0.1, seeds=[0, 1], negatives=[64, 1024], workers=1, max_tags=0, max_items=0)
+OPTIONS = argparse.Namespace(
+    minutes=0.1, seeds=[0, 1], negatives=[64, 1024], workers=1, max_tags=0, max_items=0, max_negatives=None
+)
 
 
 def result(negatives, seed, p_at_5, path):
@@ -68,6 +70,9 @@ def test_auto_starts_from_the_default_or_from_what_its_name_says(contender, nega
     command = auto_negatives._command(contender, 1, OPTIONS, Path("/nowhere"))
     assert command[command.index("--seed") + 1] == "1" and command[command.index("--negatives") + 1] == negatives
     assert (command[-2:] if "--set" in command else []) == start
+    options = argparse.Namespace(**{**vars(OPTIONS), "max_negatives": 99})
+    is_bound = "train.max_negatives=99" in auto_negatives._command(contender, 1, options, Path("/nowhere"))
+    assert is_bound == (negatives == "auto")
 
 
 def test_a_run_that_fails_is_an_error(monkeypatch):
