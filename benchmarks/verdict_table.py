@@ -1,5 +1,6 @@
 """The table at the end of every suite: value, spread, gate, ambition, verdict."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ _HOW = (
     "Rounds in which the machine had other things to do do not count."
 )
 _RENAMED = "Figures are called as their gates are today; the record of these has other words:"
+_AHEAD = re.compile(r", \d+ rows ahead")
+"""How far it fetches ahead each start finds anew."""
 _FILE_WIDTH = 160
 _WORDS = {OK: "reached", SHORT: "missed", NOT_MEASURED: "not measured"}
 _STYLE = {OK: "green", SHORT: "bold red", NOT_MEASURED: "bold yellow", NO_GATE: "dim"}
@@ -53,7 +56,17 @@ def verdict_page(record: Mapping[str, Any], judged: Sequence[Mapping[str, Any]])
         if today["what"] != then["what"]
     ]
     notes = ["\n".join([_RENAMED, "", *renamed])] if renamed else []
+    ceilings = dict.fromkeys(filter(None, map(_ceiling_of, record["results"])))
+    notes += [f"The ceiling is {'; or '.join(ceilings)}."] if ceilings else []
     return page_text(record, verdicts_markdown(judged), *notes, _HOW)
+
+
+def _ceiling_of(result: Mapping[str, Any]) -> str | None:
+    """The program that rewrote bare rows beside it, and how it was built; None: there was none."""
+    samples = result.get("samples")
+    facts = samples.get("facts") if isinstance(samples, Mapping) else None
+    program = facts.get("ceiling") if facts else None
+    return _AHEAD.split(program)[0] if program else None
 
 
 def tally(results: Iterable[Mapping[str, Any]]) -> str:

@@ -58,7 +58,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
     Args:
         num_tags: N, rows of the tag matrix.
         dim: D, length of the features.
-        workers: number of worker processes; None takes one per core that this process may use, 8 at most.
+        workers: number of worker processes; None takes two to eight: beside a GPU one per core but one, of those that
+            this process may use, else one for every four cores.
         config: objective, negatives, row optimizer; see `HeadConfig`. Its fields may also be given by name.
         tag_counts: `[N]` occurrences of each tag in the training data. They shape the negatives (count ** alpha), start
             each bias at "no information", and leave tags with count 0 out of rankings. Without them all tags are alike.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from launch.config import default_num_workers
 from workers.config import HeadConfig
-from workers.cores import available_cores
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ConfigError
 from workers.matrix import TagMatrix
@@ -21,7 +21,6 @@ WORKERS_START_S = 300.0
 """Until workers are ready: the first start on a machine compiles kernels."""
 _JOIN_LIMIT_S = 120.0
 """Workers join in about a second. They load kernels, or compile them, while the caller goes on."""
-_MOST_BY_DEFAULT = 8
 
 
 class OwnWorkers:
@@ -29,7 +28,7 @@ class OwnWorkers:
 
     Args:
         make_matrix: called once it is clear that a head may be made here; what it gives is closed with the workers.
-        num_workers: None takes one per core that this process may use, 8 at most.
+        num_workers: None takes as many as `hybrid train` does, see `launch.config.default_num_workers`.
         config: of the head; chunks of its size fit the ring.
         transport: `ring` or `zmq`.
         log_dir: for the workers' logs, or None.
@@ -48,8 +47,7 @@ class OwnWorkers:
         log_dir: Path | None,
     ) -> None:
         check_alone()
-        default = min(available_cores(), _MOST_BY_DEFAULT)
-        self.num_workers = default if num_workers is None else whole_number("workers", num_workers)
+        self.num_workers = default_num_workers() if num_workers is None else whole_number("workers", num_workers)
         matrix = self.matrix = make_matrix()
         with contextlib.ExitStack() as undo:
             undo.callback(matrix.close)

@@ -159,3 +159,9 @@ def test_a_module_of_the_same_name_in_the_way_is_named(tmp_path, name):
         [sys.executable, "-c", "import hybrid"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 1 and f"Python finds {tmp_path / name}: rename" in ran.stderr
+
+
+def test_there_are_as_many_workers_as_a_run_has_by_default(monkeypatch):
+    monkeypatch.setattr(hybrid.own_workers, "default_num_workers", lambda: 1)
+    with WideHead(N, D) as head:
+        assert len(head._own.pool.workers) == 1
