@@ -40,7 +40,18 @@ def card_steps_part(_: Records) -> str:
         f"last column with the most tags. The hybrid's trunk waited for workers {min(waited):.0f} to "
         f"{max(waited):.0f}% of a step."
     )
-    return f"{text}\n\n{markdown_table(header, rows)}"
+    return "\n\n".join(filter(None, [text, markdown_table(header, rows), _lost_steps(by_size, names[1])]))
+
+
+def _lost_steps(by_size: Mapping[int, Mapping[str, Any]], ours: str) -> str:
+    """By size, which layers had the shorter step in the median; empty if none had."""
+    lost = []
+    for num_tags, steps in by_size.items():
+        rivals = [name for name in steps if name != TRUNK_ALONE and not name.startswith("hybrid")]
+        faster = [name for name in rivals if ours in steps and steps[name]["step_ms"] < steps[ours]["step_ms"]]
+        if faster:
+            lost.append(f"at {num_tags:,} tags to {' and '.join(faster)}")
+    return f"The hybrid's step **loses** {'; '.join(lost)}." if lost else ""
 
 
 def card_curves_part(_: Records) -> str:

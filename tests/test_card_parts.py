@@ -58,6 +58,11 @@ def test_of_several_hybrids_the_default_one_is_told_and_of_a_layer_that_it_does_
     assert "| trunk alone | 10 | 20 | 3.0 |" in text and "| hybrid, 8 workers | 15 | 25 | 3.0 |" in text
     assert "15 workers" not in text and "| 10% of the classes | 10 | does not fit |  |" in text
     assert "waited for workers 2 to 3% of a step" in text, "0.5 ms of 15 and of 25"
+    sampled_wins = "torch sampled, 20 + 4,096 draws"
+    assert (
+        f"**loses** at 1,000 tags to {sampled_wins} and 10% of the classes; at 1,000,000 tags to {sampled_wins}."
+        in text
+    )
     apart = [line.split(" | ")[-1].strip(" |") for line in card_memory_part({}).splitlines()[2:]]
     assert apart[0] == apart[-2] == "+0%" and apart[1] == apart[-1] == "+100%"
 
