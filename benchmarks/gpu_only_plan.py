@@ -9,7 +9,8 @@ from benchmarks.curve_process import check_curves
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.tuned_rates import TunedRate, searched_rates, tuned_rate
 from hybrid.device import choose_device
-from launch.config import TrainConfig, TrunkConfig, default_num_workers
+from launch.config import TrainConfig, TrunkConfig
+from workers.default_workers import default_num_workers
 
 START_S, MEASUREMENT_S = 20.0, 3.0
 """About what a curve takes beside its training: processes, data and warm-up; each measurement."""

@@ -21,7 +21,8 @@ from benchmarks.page import page_text, write_page
 from benchmarks.record import Record
 from benchmarks.tuned_rates import NEAR, SEARCH_NAME, score
 from hybrid.device import choose_device
-from launch.config import DEVICES, default_num_workers
+from launch.config import DEVICES
+from workers.default_workers import default_num_workers
 from workers.errors import RunError
 from workers.settings import to_plain
 

@@ -24,7 +24,7 @@ from benchmarks.markdown import markdown_table, print_pages
 from benchmarks.page import page_text, write_page
 from benchmarks.record import RESULTS, Record, read_record
 from benchmarks.spread import Spread, spread_of
-from launch.config import default_num_workers
+from workers.default_workers import default_num_workers
 from workers.errors import RunError
 
 NAME = "start"

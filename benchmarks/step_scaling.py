@@ -25,7 +25,8 @@ from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.device import choose_device, describe
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trainer import Trainer
-from launch.config import DEVICES, DataConfig, TrainConfig, TrunkConfig, default_num_workers
+from launch.config import DEVICES, DataConfig, TrainConfig, TrunkConfig
+from workers.default_workers import default_num_workers
 
 NAME = "step_scaling"
 NUM_ITEMS, WARM_UP_STEPS = 4096, 5

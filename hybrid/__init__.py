@@ -1,9 +1,9 @@
 """Train networks whose last layer has millions of rows: the trunk on the GPU, the tag matrix on the CPU."""
 
 import importlib
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hybrid.neighbouring_packages import check_workers
 
 if TYPE_CHECKING:
     from hybrid.head import WideHead
@@ -25,20 +25,7 @@ _HOMES = {
 }
 
 
-def _check_neighbours() -> None:
-    """Raise ImportError if Python finds another `workers` or `launch` than those beside this package."""
-    home = Path(__file__).resolve().parent.parent
-    for name in ("workers", "launch"):
-        spec = importlib.util.find_spec(name)
-        found = spec.origin if spec is not None else None
-        if found is None or Path(found).resolve().parent != home / name:
-            raise ImportError(
-                f"hybrid needs the package {name!r} that was installed with it, {home / name}, but Python finds "
-                f"{found or 'none'}: rename that, or take its folder from the front of sys.path."
-            )
-
-
-_check_neighbours()
+check_workers()  # before a module of that name is loaded, which fails in words that nobody understands
 
 
 def __getattr__(name: str) -> Any:

@@ -91,7 +91,7 @@ class ChunkRules:
 def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
-    except TypeError:
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # of texts, arrays, huge numbers, tensors
         return False
 
 

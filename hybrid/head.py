@@ -49,11 +49,13 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
     and save before `close`, which ends the block of `with` on an exception, too.
 
     Every call teaches: under `torch.utils.checkpoint`, which calls again on the way back, the rows would learn twice,
-    so checkpoint the trunk alone. `torch.compile` leaves the call as it is. A loss under `eval()` is an estimate: each
-    call draws negatives of its own.
+    so checkpoint the trunk alone. `torch.compile` ends its graph at the call. A loss under `eval()` is an estimate:
+    each call draws negatives of its own.
 
     A new head returns as soon as its workers have joined; the first call waits until one has loaded its kernels. It is
-    for one process: a fork cannot use it. Threads take turns. Wrap it in a module of yours, do not inherit from it.
+    for one process: a fork cannot use it. Wrap it in a module of yours, do not inherit from it.
+
+    **Concurrency**: threads of the process take turns, whole steps of a `Pipeline` too; `close` waits for its turn.
 
     Args:
         num_tags: N, rows of the tag matrix.
@@ -132,7 +134,7 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        self._sole_use = SoleUse()
+        self.sole_use = SoleUse()
         positives, seed = whole_number("positives", positives), whole_number("seed", seed)
         check(positives >= 1, "positives", positives, "at least 1")
         check(0 <= seed < 2**63, "seed", seed, "between 0 and 2**63 - 1")
@@ -175,7 +177,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         Raises:
             DataError: features are no float tensor, a tag id is out of range, or both are not equally many.
             ChunkError: features are not finite, or not `[B, dim]`.
-            ConfigError: `pos_weights` is not `[N]`, or this process has become one of several that train together.
+            ConfigError: `pos_weights` is not `[N]`; `step`, `num_negatives` or `row_lr` was set to no number; this
+                process is a fork of the one that made the head, or has become one of several that train together.
             WorkerLost: no worker answered in time, or the head was closed.
         """
         check_float_tensor(features_BD)
@@ -248,11 +251,13 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         In a fork of this process it lets go of the copy alone. Forks, a DataLoader's workers say, keep the memory as
         long as they live.
         """
+        if self.sole_use.is_ours:
+            with self.sole_use:
+                self.is_closed = True
+                self.router.close()
+                if self._own is not None:
+                    self._own.close()
         self.is_closed = True
-        if self._sole_use.is_ours:
-            self.router.close()
-            if self._own is not None:
-                self._own.close()
         self.matrix.close()
 
     def __enter__(self) -> "WideHead":

@@ -27,7 +27,8 @@ class HeadQueries:
     def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
         """The k best tags of each example, exactly, over all rows, in float32 also under autocast.
 
-        Each call reads all rows: gather the features of many examples, and ask once.
+        If you allow torch to multiply float32 less exactly (TF32), tags that are close may change places. Each call
+        reads all rows: gather the features of many examples, and ask once.
 
         Args:
             features_BD: `[B, D]`.

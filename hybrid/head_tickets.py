@@ -33,7 +33,7 @@ class HeadTickets:
     num_negatives: int
     row_lr: float
     is_closed: bool
-    _sole_use: SoleUse
+    sole_use: SoleUse
     _own: OwnWorkers | None = None
     _was_ready = False
 
@@ -85,6 +85,7 @@ class HeadTickets:
 
         Raises:
             ChunkError: a worker refused a chunk.
+            ConfigError: this process is a fork of the one that made the head.
             WorkerLost: replies are missing after `timeout_s` and the time that the chunks' arithmetic may take.
         """
         try:

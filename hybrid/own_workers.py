@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from launch.config import default_num_workers
 from workers.config import HeadConfig
+from workers.default_workers import default_num_workers
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ConfigError
 from workers.matrix import TagMatrix
@@ -28,7 +28,7 @@ class OwnWorkers:
 
     Args:
         make_matrix: called once it is clear that a head may be made here; what it gives is closed with the workers.
-        num_workers: None takes as many as `hybrid train` does, see `launch.config.default_num_workers`.
+        num_workers: None takes as many as `hybrid train` does, see `workers.default_workers`.
         config: of the head; chunks of its size fit the ring.
         transport: `ring` or `zmq`.
         log_dir: for the workers' logs, or None.

@@ -147,12 +147,13 @@ class Pipeline:
         check(self.head.training, "head.training", self.head.training, "True: call head.train()")
         check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
         tickets: list[Ticket] = []
-        try:
-            return self._accumulate(microbatches, loss_scale, tickets)
-        except BaseException:
-            for ticket in tickets:
-                self.head.router.give_up(ticket)
-            raise
+        with self.head.sole_use:
+            try:
+                return self._accumulate(microbatches, loss_scale, tickets)
+            except BaseException:
+                for ticket in tickets:
+                    self.head.router.give_up(ticket)
+                raise
 
     def _accumulate(self, microbatches: Sequence[MicroBatch], loss_scale: float, tickets: list[Ticket]) -> float:
         """See `accumulate`; notes each ticket in `tickets`."""

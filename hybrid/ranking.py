@@ -2,8 +2,7 @@
 
 # Shapes: B items, D dim, N tags, n tags of one block, k ranks, g groups of a block, m members of a group.
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -152,21 +151,10 @@ class Ranker:
         return [best.result(features_BD.device) for best in found]
 
     def _products(self, features_BD: Tensor, start: int, stop: int) -> Tensor:
-        """float32, whatever else the caller allows: in bfloat16 or TF32 tags that are close would change places."""
+        """float32, whatever the caller's autocast says: in bfloat16 tags that are close would change places."""
         rows_nD = torch.from_numpy(np.array(self.rows.rows(start, stop), np.float32, order="C")).to(self.device)
-        with torch.autocast(self.device.type, enabled=False), full_float32():
+        with torch.autocast(self.device.type, enabled=False):
             return features_BD @ rows_nD.T
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Products of float32 as such, though `torch.set_float32_matmul_precision` allows less elsewhere."""
-    allowed = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(allowed)
 
 
 class _Best:

@@ -6,10 +6,14 @@ import threading
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from workers.errors import ConfigError
+from workers.errors import ConfigError, WorkerLost
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+_LIMIT_S = 600.0
+"""Longer than a thread that holds it waits for anything: workers that start, and then for replies."""
 
 
 class SoleUse:
@@ -17,6 +21,9 @@ class SoleUse:
 
     Raises:
         ConfigError: on entering it in another process than it was made in.
+        WorkerLost: on entering it, another thread has held it for `_LIMIT_S`.
+
+    **Concurrency**: any number of threads; one that holds it may enter it again.
     """
 
     def __init__(self) -> None:
@@ -33,25 +40,26 @@ class SoleUse:
                 f"this head belongs to process {self._pid}, and this is process {os.getpid()}, a fork of it: only the "
                 "process that made a head can use it. A DataLoader's workers should return what the head needs."
             )
-        self._lock.acquire()
+        if not self._lock.acquire(timeout=_LIMIT_S):
+            raise WorkerLost(f"another thread has been using this head for {_LIMIT_S:.0f} s.")
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
 
 
 class _HasSoleUse(Protocol):
-    _sole_use: SoleUse
+    sole_use: SoleUse
 
 
 S = TypeVar("S", bound=_HasSoleUse)
 
 
 def in_turn(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """A method that holds the object's `_sole_use` while it runs."""
+    """A method that holds the object's `sole_use` while it runs."""
 
     @functools.wraps(method)
     def in_turn(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._sole_use:
+        with self.sole_use:
             return method(self, *args, **kwargs)
 
     return in_turn

@@ -47,8 +47,7 @@ class TagBatch:
         Args:
             tags: a list of id lists, one for each example; a CSR pair (ids, offsets): a tuple of two arrays; a flat
                 array or tensor of integers: one tag for each example; or a class of this file. A tuple of two lists is
-                the tags of two examples, and so is one of two arrays that are no pair, if `num_examples` says 2. A
-                DataLoader makes lists of tuples: collate to a `TagBatch` in its workers.
+                the tags of two examples. A DataLoader makes lists of tuples: collate to a `TagBatch` in its workers.
             num_tags: N.
             num_examples: B, if it is known: tells the tags of two examples from a pair that became a list.
 
@@ -62,8 +61,12 @@ class TagBatch:
             return tags
         if isinstance(tags, tuple) and len(tags) == 2 and all(hasattr(part, "dtype") for part in tags):
             ids, offsets = integers(tags[0], "ids"), integers(tags[1], "offsets")
-            if num_examples != len(tags) or _are_csr(ids, offsets):
-                return cls._from_csr(ids, offsets, num_tags)
+            if num_examples == len(tags) and not _cuts(offsets, ids):
+                raise DataError(
+                    "tags are a tuple of two arrays, which is a pair (ids, offsets), but the second does not cut the "
+                    "first into examples. If they are the tags of two examples, pass a list: list(tags)."
+                )
+            return cls._from_csr(ids, offsets, num_tags)
         if isinstance(tags, np.ndarray | torch.Tensor) and tags.ndim == 1:
             ids = integers(tags, "one tag for each example")
             return cls._sorted(ids, np.arange(len(ids) + 1), num_tags)

@@ -76,7 +76,7 @@ class Trainer:
         prepare: maps a batch of images, already on the device, to the trunk's input; None passes them on.
         device: `auto` (the card that the trunk is on, else CUDA if there is one), `cpu`, `cuda`, or one of several,
             `cuda:1`.
-        precision: `auto`, `float32` or `bfloat16`, or a torch.dtype.
+        precision: `auto`, `float32` or `bfloat16`, or torch's constant for one of these.
         num_items: items in an epoch; needed for a budget in epochs.
         pos_weights: `[N]` weight of each tag's positive terms, or None.
         progress: of a training that goes on; None starts one.

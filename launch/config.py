@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
-from workers.accelerator import has_accelerator
 from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
-from workers.cores import available_cores
+from workers.default_workers import default_num_workers
 from workers.settings import check, check_choice, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -17,18 +16,6 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
 DEFAULT_MINUTES = 7.5
 """With data preparation, measurement and gallery, a default run then takes less than ten minutes."""
-
-
-def default_num_workers(device: str = "auto") -> int:
-    """Two to eight, of the cores that may be used: all but one beside an accelerator, else the quarter that a trunk on
-    the CPU can spare.
-
-    Args:
-        device: of the trunk, one of `DEVICES`; `auto` is taken for what `has_accelerator` finds, without asking torch.
-    """
-    cores = available_cores()
-    is_beside = device == "cuda" or (device == "auto" and has_accelerator())
-    return max(2, min(cores - 1 if is_beside else cores // 4, 8))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig, default_num_workers
+from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig
 from launch.resolve import (
     CHANGEABLE_ON_RESUME,
     flatten,
@@ -21,6 +21,7 @@ from launch.resolve import (
 from launch.runs import write_config
 from launch.train_options import OPTIONS, given_settings
 from workers.config import HeadConfig
+from workers.default_workers import default_num_workers
 from workers.errors import ConfigError, RunError
 from workers.settings import nearest
 
@@ -291,7 +292,7 @@ def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
     for cores, beside_gpu, on_cpu in ((1, 2, 2), (2, 2, 2), (4, 3, 2), (9, 8, 2), (16, 8, 4), (64, 8, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
         for has_accelerator, workers in ((True, beside_gpu), (False, on_cpu)):
-            monkeypatch.setattr("launch.config.has_accelerator", lambda found=has_accelerator: found)
+            monkeypatch.setattr("workers.default_workers.has_accelerator", lambda found=has_accelerator: found)
             assert default_num_workers() == RunConfig().workers == workers
             assert RunConfig(trunk=TrunkConfig(device="cpu")).workers == on_cpu
             assert RunConfig(trunk=TrunkConfig(device="cuda")).workers == beside_gpu

@@ -7,12 +7,13 @@ import sys
 import pytest
 import torch
 
-from launch.config import RunConfig, TrunkConfig, default_num_workers
+from launch.config import RunConfig, TrunkConfig
 from launch.placement import place, place_run
 from launch.topology import Cpu, Topology, read_topology
 from launch.trunk_threads import plan_threads
 from workers.accelerator import has_accelerator
 from workers.cores import as_text, available_cores, cpu_quota, of_text, pin, pinned
+from workers.default_workers import default_num_workers
 
 QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
 ALL_SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256]
@@ -181,8 +182,8 @@ def test_threads_of_the_trunk(cores, workers, device, asked, threads):
 @pytest.mark.parametrize("cores", ALL_SIZES)
 @pytest.mark.parametrize("has_accelerator", [False, True])
 def test_defaults_never_oversubscribe_where_cores_allow(monkeypatch, cores, has_accelerator):
-    monkeypatch.setattr("launch.config.available_cores", lambda: cores)
-    monkeypatch.setattr("launch.config.has_accelerator", lambda: has_accelerator)
+    monkeypatch.setattr("workers.default_workers.available_cores", lambda: cores)
+    monkeypatch.setattr("workers.default_workers.has_accelerator", lambda: has_accelerator)
     workers = default_num_workers()
     threads = plan_threads(cores, workers, "cuda" if has_accelerator else "auto", asked=0)
     assert workers >= 2 and threads >= 1

@@ -34,6 +34,7 @@ POISON_BYTE = 0xFF  # NaN as a float, -1 as an integer: a value that was never w
 
 _COLLAPSED_BYTES = 32 * HUGE_PAGE_BYTES  # by one thread, one after the other
 _MAX_THREADS = 8
+_WORTH_TELLING = 10 << 20
 _MAGIC, _VERSION = b"HYBRIDSM", 1
 _PREFIX = struct.Struct("<8sII")
 _MADV_COLLAPSE, _MAP_FIXED, _MAP_FAILED = 25, 0x10, ctypes.c_void_p(-1).value
@@ -116,6 +117,7 @@ class SharedArrays:
             if reserve or is_file:
                 os.posix_fallocate(descriptor.number, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
             if reserve:
+                _held[buffer.ctypes.data] = num_bytes
                 buffer[HEADER_BYTES:] = POISON_BYTE
             buffer[: _PREFIX.size + len(packed)] = np.frombuffer(
                 _PREFIX.pack(_MAGIC, _VERSION, len(packed)) + packed, np.uint8
@@ -176,15 +178,15 @@ def _check_available(num_bytes: int) -> None:
         available = available_bytes()
     if available is not None and num_bytes > available:
         held = sum(_held.values())
-        of_ours = f" {held / 2**30:.2f} GiB are held by this process: close what is not needed." if held else ""
+        told = f" {held / 2**30:.2f} GiB are held by this process: close what is not needed."
         raise MemoryError(
             f"shared memory of {num_bytes / 2**30:.2f} GiB is wanted, {available / 2**30:.2f} GiB are available: "
-            f"use fewer tags, a smaller dim, or bfloat16 rows.{of_ours}"
+            f"use fewer tags, a smaller dim, or bfloat16 rows.{told if held >= _WORTH_TELLING else ''}"
         )
 
 
 _held: dict[int, int] = {}
-"""Address -> bytes of each mapping of this process."""
+"""Address -> bytes of each mapping that this process has reserved memory for."""
 
 
 class _Mapping:
@@ -192,7 +194,6 @@ class _Mapping:
 
     def __init__(self, address: int, num_bytes: int, reserved: int, reserved_bytes: int) -> None:
         self.__array_interface__ = {"data": (address, False), "shape": (num_bytes,), "typestr": "|u1", "version": 3}
-        _held[address] = num_bytes
         unmap = weakref.finalize(self, _unmap, address, reserved, reserved_bytes)
         unmap.atexit = False  # at the end of the process arrays may still be in use; the kernel unmaps all
 

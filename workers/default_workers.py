@@ -1,0 +1,16 @@
+"""How many workers there are where nobody says it."""
+
+from workers.accelerator import has_accelerator
+from workers.cores import available_cores
+
+
+def default_num_workers(device: str = "auto") -> int:
+    """Two to eight, of the cores that may be used: all but one beside an accelerator, else the quarter that a trunk on
+    the CPU can spare.
+
+    Args:
+        device: of the trunk, `auto`, `cpu` or `cuda`; `auto` is what `has_accelerator` finds, without asking torch.
+    """
+    cores = available_cores()
+    is_beside = device == "cuda" or (device == "auto" and has_accelerator())
+    return max(2, min(cores - 1 if is_beside else cores // 4, 8))
