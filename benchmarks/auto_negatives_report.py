@@ -36,10 +36,11 @@ def report_text(record: Result) -> str:
     header = ["negatives", *MEASURES, "examples/s", "waited", "negatives at the end", "shadow filled"]
     settings = record["settings"]
     seeds = len(settings["seeds"])
+    bound = f" Auto drew {settings['max_negatives']:,} at most." if settings.get("max_negatives") else ""
     averaged = f"mean over {seeds} seeds (smallest to largest)" if seeds > 1 else "one seed"
     text = (
         f"Validation pictures, after {settings['minutes']:g} minutes of training each; {averaged}. "
-        f"{settings['workers']} worker(s); the trunk on one thread."
+        f"{settings['workers']} worker(s); the trunk on one thread.{bound}"
     )
     return page_text(record, markdown_table(header, rows), text)
 
