@@ -206,8 +206,9 @@ def test_a_stopped_run_goes_on_at_the_same_step_but_not_with_other_data(started,
     assert result.returncode == 0 and "the budget is spent" in result.stderr + result.stdout
     assert last_state(run) == after
 
-    added, vocabulary = folder / "shapes" / "zz.txt", (run / "vocabulary.tsv").read_bytes()
-    added.write_text("one more")
+    first, vocabulary = next((folder / "shapes").glob("*.png")), (run / "vocabulary.tsv").read_bytes()
+    added = first.with_suffix(".json")
+    added.write_text('{"tags": ["one more"]}')
     try:
         refused = hybrid(tmp_path, "train", "--resume", "last", "--epochs", str(epochs + 1))
     finally:
