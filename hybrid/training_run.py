@@ -34,7 +34,7 @@ from hybrid.trunks import build_trunk, prepare_images
 from hybrid.validation import Validation
 from launch.config import RunConfig
 from workers.cores import available_cores
-from workers.errors import DataError, RunError
+from workers.errors import DataError, HybridError, RunError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.phase_clock import warm_up_report
 from workers.ring import Ring
@@ -58,6 +58,9 @@ class TrainingRun:
         window: which steps to trace; None traces nothing.
         cores: that trunk and workers may use together, whatever this process is bound to; None: those it is bound to.
     """
+
+    _before_batch: tuple[int, int | None] = (0, None)
+    """`step` and `last_item` of the progress before the present batch: where its step fails, it was not trained on."""
 
     def __init__(
         self,
@@ -128,6 +131,10 @@ class TrainingRun:
 
         Returns:
             Whether the budget was spent.
+
+        Raises:
+            DataError: no picture can be read, or what reads them has died.
+            WorkerLost: no worker answers. After both the steps before are saved, as the message says.
         """
         trainer, router, first_step = self.trainer, self.head.router, self.trainer.progress.step
         if trainer.fraction >= 1:
@@ -138,6 +145,22 @@ class TrainingRun:
             self._note(warm_up_report(self.head.matrix.worker_stats_WS[ready]))
         threads = "measured first" if trainer.threads else torch.get_num_threads()
         self._note(f"trunk on {describe(trainer.device)}, {trainer.precision}, CPU threads: {threads}")
+        try:
+            self._learn()
+        except (DataError, WorkerLost) as e:
+            if trainer.progress.step == first_step:
+                raise
+            raise type(e)(f"{e} {self._save_after_failure()}") from e
+        self.reporter.flush()
+        if trainer.progress.step > first_step:
+            save_at_last(self.save, router.service, self.supervision)
+        else:  # an untrained checkpoint would make this run the `last` one, before those that learned something
+            self._note("stopped before a step: nothing new was learned, so nothing is saved")
+        return trainer.fraction >= 1
+
+    def _learn(self) -> None:
+        """Epoch after epoch, until the budget is spent or the launcher asks to stop."""
+        trainer = self.trainer
         while trainer.fraction < 1 and not self._should_stop():
             with contextlib.closing(prefetched(self._epoch())) as epoch:
                 trainer.fit(self._followed(epoch), self._after_step, self._should_stop)
@@ -148,15 +171,26 @@ class TrainingRun:
                     )
                 trainer.progress.epoch += 1
                 trainer.progress.num_examples_of_epoch, trainer.progress.last_item = 0, None
-        self.reporter.flush()
-        if trainer.progress.step > first_step:
-            save_at_last(self.save, router.service, self.supervision)
-        else:  # an untrained checkpoint would make this run the `last` one, before those that learned something
-            self._note("stopped before a step: nothing new was learned, so nothing is saved")
-        return trainer.fraction >= 1
+
+    def _save_after_failure(self) -> str:
+        """Save once what was learned until a step that failed; returns what came of it, for people.
+
+        The trunk's weights are those of the last whole step, whose batch was the last that counts. The step that failed
+        may have moved statistics of BatchNorm, and rows; chunks that were given up may still be computed while rows are
+        written: like any that Hogwild reads, a row of theirs is as old or as new as it happens to be.
+        """
+        progress = self.trainer.progress
+        step, last_item = self._before_batch
+        if progress.step == step:
+            progress.last_item = last_item
+        try:
+            self.save()
+        except HybridError as e:
+            return f"What was learned since the last checkpoint is lost: {e}"
+        return f"What was learned up to step {progress.step:,} is saved."
 
     def save(self) -> None:
-        """Write a checkpoint; nothing is in flight between steps."""
+        """Write a checkpoint; between steps nothing is in flight, see `_save_after_failure` for others."""
         self.supervision.progress("save", "saving a checkpoint")
         progress, start_s = self.trainer.progress, time.monotonic()
         save_checkpoint(
@@ -198,7 +232,9 @@ class TrainingRun:
     def _followed(self, epoch: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches, each noted when the trainer asks for it: it is trained on before anything is saved."""
         for images, tags in epoch:
-            self.trainer.progress.last_item = int(tags.items_B[-1])
+            progress = self.trainer.progress
+            self._before_batch = progress.step, progress.last_item
+            progress.last_item = int(tags.items_B[-1])
             yield images, tags
 
     def _note(self, text: str) -> None:

@@ -1,0 +1,176 @@
+"""A run whose pictures or workers fail keeps what it learned before."""
+
+import contextlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hybrid.checkpoint import newest_whole_checkpoint
+from hybrid.checkpoint_pace import CheckpointPace
+from hybrid.head import WideHead
+from hybrid.tag_batch import TagBatch
+from hybrid.trainer import Progress, Trainer
+from hybrid.training_run import TrainingRun
+from launch.config import DataConfig, RunConfig, TrainConfig
+from workers.config import HeadConfig
+from workers.endpoint import make_endpoint, remove_endpoint
+from workers.errors import DataError, RunError, WorkerLost
+from workers.matrix import TagMatrix
+from workers.matrix_io import open_rows
+from workers.pool import WorkerPool
+
+NUM_TAGS, D, SIDE, NUM_ITEMS, BATCH = 12, 8, 8, 16, 4
+HEAD = HeadConfig(negatives=4)
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """A matrix with the true tags of all items, as the launcher makes it, an endpoint and a worker."""
+    truth = TagBatch.of([[i % NUM_TAGS] for i in range(NUM_ITEMS)], NUM_TAGS)
+    matrix = TagMatrix.create(NUM_TAGS, D, config=HEAD, item_offsets=truth.offsets, item_tags=truth.ids)
+    with contextlib.ExitStack() as stack:
+        stack.callback(matrix.close)
+        endpoint = make_endpoint()
+        stack.callback(remove_endpoint, endpoint)
+        pool = WorkerPool(matrix, endpoint, 1)
+        stack.callback(pool.close)
+        head = WideHead.attached(matrix, endpoint, pool, HEAD, positives=1, seed=0)
+        stack.callback(head.close)
+        yield head
+
+
+class Launcher:
+    """The trunk's side of a link that nobody is at the other end of."""
+
+    def __init__(self):
+        self.stop_asked, self.notes = False, []
+
+    def tell(self, kind, text="", **fields):
+        if kind == "note":
+            self.notes.append(text)
+
+    def progress(self, phase, text, done=0, total=0):
+        pass
+
+
+@pytest.fixture
+def run(workers, tmp_path, monkeypatch):
+    """A run of three epochs of four batches each."""
+    pictures = np.random.default_rng(0).integers(0, 256, (NUM_ITEMS, SIDE, SIDE, 3), np.uint8)
+
+    def batches(view, order, batch_size, processes):
+        for start in range(0, len(order), batch_size):
+            yield order[start : start + batch_size], pictures[order[start : start + batch_size]]
+
+    monkeypatch.setattr("hybrid.training_run.batches", batches)
+    return make_run(workers, tmp_path)
+
+
+def make_run(head, folder, progress=None):
+    run = TrainingRun.__new__(TrainingRun)
+    config = TrainConfig(batch_size=BATCH, epochs=3.0, augment=False, checkpoint_minutes=60.0)
+    run.head, run.supervision, run.config = head, Launcher(), RunConfig(train=config, data=DataConfig(image_size=SIDE))
+    run.run = SimpleNamespace(checkpoints=folder / "checkpoints")
+    run.view = SimpleNamespace(train_items=np.arange(NUM_ITEMS))
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, D), nn.BatchNorm1d(D))
+    run.trainer = Trainer(
+        trunk, head, config, num_items=NUM_ITEMS, device="cpu", precision="float32", progress=progress or Progress()
+    )
+    head.step = run.trainer.progress.step
+    run.reporter = SimpleNamespace(add=lambda report: None, flush=lambda: None)
+    run.validation = SimpleNamespace(after_step=lambda: None)
+    run.pace = CheckpointPace(num_bytes=0, most_s=3600.0)
+    return run
+
+
+def fail_at(monkeypatch, run, at, error):
+    """The call number `at` of the head's `collect` fails: the second micro-batch of a step is an odd one."""
+    collect, calls = run.head.collect, []
+
+    def failing(ticket, *limits):
+        calls.append(ticket)
+        if len(calls) - 1 == at:
+            raise error
+        return collect(ticket, *limits)
+
+    monkeypatch.setattr(run.head, "collect", failing)
+
+
+def seen_by(run):
+    """The items of the batches that a run asks for from now on."""
+    items, followed = [], run._followed
+
+    def noting(epoch):
+        for images, tags in followed(epoch):
+            items.append(tags.items_B.tolist())
+            yield images, tags
+
+    run._followed = noting
+    return items
+
+
+def test_workers_that_do_not_answer_cost_the_step_alone(run, workers, tmp_path, monkeypatch):
+    """The batch of the step that failed is the first that the resumed run learns from."""
+    fail_at(monkeypatch, run, at=11, error=WorkerLost("no answer."))  # in the middle of step 6, the second of epoch 1
+    asked = seen_by(run)
+    with pytest.raises(WorkerLost, match=r"no answer\. What was learned up to step 5 is saved\.$"):
+        run.train()
+    monkeypatch.undo()
+    saved = newest_whole_checkpoint(tmp_path / "checkpoints")
+    progress = Progress(**saved.progress)
+    assert (saved.step, progress.step, progress.epoch, progress.num_examples) == (5, 5, 1, 20)
+    assert progress.last_item == asked[4][-1]
+    assert len(asked) == 6
+    resumed = make_run(workers, tmp_path, progress)
+    monkeypatch.setattr("hybrid.training_run.batches", lambda view, order, *rest: iter([(order[:BATCH], PIXELS)]))
+    ((_, tags),) = resumed._epoch()
+    assert tags.items_B.tolist() == asked[5]
+
+
+PIXELS = np.zeros((BATCH, SIDE, SIDE, 3), np.uint8)
+
+
+def test_a_first_step_of_an_epoch_that_fails_begins_the_epoch_again(run, tmp_path, monkeypatch):
+    fail_at(monkeypatch, run, at=8, error=WorkerLost("no answer."))
+    with pytest.raises(WorkerLost, match="What was learned up to step 4 is saved"):
+        run.train()
+    progress = Progress(**newest_whole_checkpoint(tmp_path / "checkpoints").progress)
+    assert (progress.step, progress.epoch, progress.num_examples_of_epoch, progress.last_item) == (4, 1, 0, None)
+
+
+def test_pictures_that_cannot_be_read_any_more_cost_nothing_that_was_learned(run, tmp_path, monkeypatch):
+    def batches(view, order, batch_size, processes):
+        asked.append(order[:BATCH].tolist())
+        yield order[:BATCH], PIXELS
+        raise DataError("reading pictures failed: a process was killed.")
+
+    asked = []
+    monkeypatch.setattr("hybrid.training_run.batches", batches)
+    with pytest.raises(DataError, match=r"a process was killed\. What was learned up to step 1 is saved\."):
+        run.train()
+    saved = newest_whole_checkpoint(tmp_path / "checkpoints")
+    assert saved.step == 1 and saved.progress["last_item"] == asked[0][-1]
+    rows = open_rows(saved.matrix_folder)
+    np.testing.assert_array_equal(rows.rows(0, NUM_TAGS), run.head.matrix.rows_ND)
+    trunk = saved.trunk_tensors()
+    assert all(torch.equal(trunk[name], tensor) for name, tensor in run.trainer.trunk.state_dict().items())
+
+
+def test_a_failure_before_the_first_step_saves_nothing(run, tmp_path, monkeypatch):
+    fail_at(monkeypatch, run, at=1, error=WorkerLost("no answer."))
+    with pytest.raises(WorkerLost, match=r"^no answer\.$"):
+        run.train()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_what_cannot_be_saved_after_a_failure_is_said_and_the_failure_stays(run, tmp_path, monkeypatch):
+    def fail(run):
+        raise RunError("no space left.")
+
+    fail_at(monkeypatch, run, at=3, error=WorkerLost("no answer."))
+    monkeypatch.setattr(TrainingRun, "save", fail)
+    with pytest.raises(WorkerLost, match=r"no answer\. What was learned since .* is lost: no space left\.$"):
+        run.train()
