@@ -61,6 +61,8 @@ class TrainingRun:
 
     _before_batch: tuple[int, int | None] = (0, None)
     """`step` and `last_item` of the progress before the present batch: where its step fails, it was not trained on."""
+    _saved: tuple[int, bool] | None = None
+    """Step of the newest checkpoint of this process, and whether it says that the budget is spent."""
 
     def __init__(
         self,
@@ -153,7 +155,8 @@ class TrainingRun:
             raise type(e)(f"{e} {self._save_after_failure()}") from e
         self.reporter.flush()
         if trainer.progress.step > first_step:
-            save_at_last(self.save, router.service, self.supervision)
+            if not self._is_saved():
+                save_at_last(self.save, router.service, self.supervision)
         else:  # an untrained checkpoint would make this run the `last` one, before those that learned something
             self._note("stopped before a step: nothing new was learned, so nothing is saved")
         return trainer.fraction >= 1
@@ -184,7 +187,8 @@ class TrainingRun:
         if progress.step == step:
             progress.last_item = last_item
         try:
-            self.save()
+            if not self._is_saved():
+                self.save()
         except HybridError as e:
             return f"What was learned since the last checkpoint is lost: {e}"
         return f"What was learned up to step {progress.step:,} is saved."
@@ -193,6 +197,8 @@ class TrainingRun:
         """Write a checkpoint; between steps nothing is in flight, see `_save_after_failure` for others."""
         self.supervision.progress("save", "saving a checkpoint")
         progress, start_s = self.trainer.progress, time.monotonic()
+        is_spent = self.trainer.fraction >= 1  # asked before the clock is read for good: what is saved says so, too
+        progress.used_s = self.trainer.budget.used_s
         save_checkpoint(
             self.run.checkpoints,
             step=progress.step,
@@ -204,7 +210,12 @@ class TrainingRun:
             device=self.trainer.device,
             tell=self._while_saving,
         )
+        self._saved = progress.step, is_spent
         self.pace.saved(time.monotonic() - start_s)
+
+    def _is_saved(self) -> bool:
+        """Whether the newest checkpoint says all that one would now: not if the budget ran out while it was written."""
+        return self._saved == (self.trainer.progress.step, self.trainer.fraction >= 1)
 
     def _while_saving(self, done: int, total: int) -> None:
         """A large matrix takes minutes, in which workers that are scaled away wait to be let go."""

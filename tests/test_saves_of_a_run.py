@@ -1,4 +1,4 @@
-"""A run whose pictures or workers fail keeps what it learned before."""
+"""What a run saves: what it learned before workers or pictures failed, and its last step once."""
 
 import contextlib
 from types import SimpleNamespace
@@ -174,3 +174,45 @@ def test_what_cannot_be_saved_after_a_failure_is_said_and_the_failure_stays(run,
     monkeypatch.setattr(TrainingRun, "save", fail)
     with pytest.raises(WorkerLost, match=r"no answer\. What was learned since .* is lost: no space left\.$"):
         run.train()
+
+
+def count_saves(monkeypatch):
+    """Every step is saved; the list takes what each checkpoint says of its progress."""
+    saves = []
+    monkeypatch.setattr("hybrid.training_run.save_checkpoint", lambda *place, progress, **parts: saves.append(progress))
+    monkeypatch.setattr(CheckpointPace, "is_due", lambda pace: True)
+    return saves
+
+
+@pytest.mark.parametrize("is_failure", [False, True])
+def test_a_step_that_was_saved_is_not_saved_again(run, monkeypatch, is_failure):
+    """A wish to stop, or a failure of the next step, finds nothing new to write."""
+    saves = count_saves(monkeypatch)
+    if is_failure:
+        fail_at(monkeypatch, run, at=5, error=WorkerLost("no answer."))
+        with pytest.raises(WorkerLost, match="up to step 2 is saved"):
+            run.train()
+    else:
+        monkeypatch.setattr(run.pace, "saved", lambda seconds: setattr(run.supervision, "stop_asked", len(saves) == 2))
+        assert run.train() is False
+    assert [progress["step"] for progress in saves] == [1, 2]
+
+
+@pytest.mark.parametrize("is_periodic", [False, True])
+def test_the_last_checkpoint_of_a_spent_budget_says_so(run, monkeypatch, is_periodic):
+    """Also if it is spent after the step: while validation pictures are measured, or a checkpoint is written."""
+    saves, budget = count_saves(monkeypatch), run.trainer.budget
+    monkeypatch.setattr(CheckpointPace, "is_due", lambda pace: is_periodic)
+    budget.total_examples, budget.total_s = None, 3600.0
+
+    def spend():
+        if run.trainer.progress.step == 2:
+            budget._earlier_s = 7200.0
+
+    if is_periodic:
+        monkeypatch.setattr(run.pace, "saved", lambda seconds: spend())
+    else:
+        run.validation.after_step = spend
+    assert run.train() is True
+    assert [progress["step"] for progress in saves] == ([1, 2, 2] if is_periodic else [2])
+    assert [progress["used_s"] >= 3600 for progress in saves] == [False] * (len(saves) - 1) + [True]
