@@ -172,7 +172,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
             features_BD: `[B, D]`, any float type, any device.
             tags: the true tags of each example: a list of id lists, a CSR pair (ids, offsets) as a tuple of two
                 arrays, a flat array or tensor with one tag for each example, or a class of `hybrid.tag_batch`.
-            pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1.
+            pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1. Give `topk` the
+                same ones.
 
         Raises:
             DataError: features are no float tensor, a tag id is out of range, or both are not equally many.

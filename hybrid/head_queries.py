@@ -4,9 +4,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hybrid.chunking import checked_weights
 from hybrid.ranking import Ranker, check_float_tensor
 from hybrid.score_bias import score_bias_N
 from hybrid.tag_batch import Integers, integers
@@ -24,7 +27,14 @@ class HeadQueries:
     config: HeadConfig
 
     @uncompiled
-    def topk(self, features_BD: Tensor, k: int, *, score: str = "probability") -> tuple[Tensor, Tensor]:
+    def topk(
+        self,
+        features_BD: Tensor,
+        k: int,
+        *,
+        score: str = "probability",
+        pos_weights: npt.NDArray[np.float32] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The k best tags of each example, exactly, over all rows, in float32 also under autocast.
 
         If you allow torch to multiply float32 less exactly (TF32), tags that are close may change places. Each call
@@ -34,18 +44,22 @@ class HeadQueries:
             features_BD: `[B, D]`.
             k: results per example, at least 1.
             score: `probability` ranks by log p(tag | example), `lift` by the bare score, which favours rare tags.
+            pos_weights: `[N]`, those that the rows learned with, if any: tags of great weight score too high, and
+                `probability` takes that off again.
 
         Returns:
             ids int64 `[B, k]` and scores float32 `[B, k]`, best first, on the features' device. Where fewer tags can be
             ranked (those that `tag_counts` says were never seen cannot), -1 and -inf.
 
         Raises:
-            ConfigError: `k` or `score` is none of these.
+            ConfigError: `k` or `score` is none of these, or `pos_weights` is not `[N]`.
             MatrixMismatch: features are not `[B, D]`.
             DataError: features are no float tensor, or not finite.
         """
         check_float_tensor(features_BD)
-        ranker = Ranker(self.matrix, score_bias_N(self.matrix, self.config, score), features_BD.device)
+        weights_N = checked_weights(pos_weights, self.matrix.num_tags)
+        bias_N = score_bias_N(self.matrix, self.config, score, weights_N)
+        ranker = Ranker(self.matrix, bias_N, features_BD.device)
         return ranker.topk(features_BD.detach(), k)
 
     def rows(self, ids: Integers | Sequence[int]) -> Tensor:

@@ -57,7 +57,7 @@ class Pipeline:
         head: the wide head, in training mode.
         precision: dtype of autocast; float32 turns autocast off, None leaves it as the caller has it.
         timer: receives the phases `forward`, `ship`, `wait`, `backward`.
-        pos_weights: `[N]` weight of each tag's positive terms, or None.
+        pos_weights: `[N]` weight of each tag's positive terms, as `WideHead.forward` takes them, or None.
         spans: receives the phases `forward` and `backward` as a CUDA device sees them, or None.
 
     Example:

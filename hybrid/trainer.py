@@ -78,7 +78,7 @@ class Trainer:
             `cuda:1`.
         precision: `auto`, `float32` or `bfloat16`, or torch's constant for one of these.
         num_items: items in an epoch; needed for a budget in epochs.
-        pos_weights: `[N]` weight of each tag's positive terms, or None.
+        pos_weights: `[N]` weight of each tag's positive terms, as `WideHead.forward` takes them, or None.
         progress: of a training that goes on; None starts one.
         tell: takes remarks for people; they are logged if nobody else wants them.
         trace: gets the phases of each step; None traces nothing.

@@ -423,6 +423,26 @@ def test_topk_is_exact_and_leaves_tags_out_that_were_never_seen(score):
         assert (counts[ids.numpy()] > 0).all()
 
 
+@pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
+def test_topk_takes_off_the_weights_that_the_rows_learned_with(objective):
+    """At the optimum of weighted positives a score is log(c p) - log q - log w, of sampled softmax log(c p)."""
+    rng = np.random.default_rng(0)
+    p_N, weights_N = rng.dirichlet(np.ones(N)), rng.uniform(0.1, 10.0, N).astype(np.float32)
+    with make_head(objective=objective, workers=1) as head:
+        optimum_N = np.log(weights_N * p_N)
+        if objective == "negative-sampling":
+            optimum_N -= head.matrix.log_q_N + np.log(SETTINGS["negative_weight"])
+        head.matrix.rows_ND[:], head.matrix.bias_N[:] = 0.0, optimum_N
+        ids, scores = head.topk(make_features(1), N, pos_weights=weights_N)
+        np.testing.assert_array_equal(ids[0].numpy(), np.argsort(-p_N))
+        np.testing.assert_allclose(scores[0].numpy(), np.log(np.sort(p_N)[::-1]), rtol=1e-4)
+        assert not torch.equal(head.topk(make_features(1), N)[0], ids)
+        lifts = [head.topk(make_features(1), N, score="lift", pos_weights=w)[0] for w in (None, weights_N)]
+        assert torch.equal(*lifts)
+        with pytest.raises(ConfigError, match="pos_weights"):
+            head.topk(make_features(1), 3, pos_weights=weights_N[1:])
+
+
 def test_topk_of_lift_and_probability_differ_and_other_scores_are_refused(head):
     by_probability, by_lift = (head.topk(make_features(), N, score=score)[0] for score in ("probability", "lift"))
     assert not torch.equal(by_probability, by_lift)
