@@ -91,13 +91,20 @@ def build_trunk(config: TrunkConfig, image_size: int) -> nn.Module:
     not hide modules of Python's own.
 
     Raises:
-        ConfigError: the name is not known, or `module:factory` cannot be imported or does not build an `nn.Module`.
+        ConfigError: the name is not known, or `module:factory` cannot be imported or does not build an `nn.Module`, or
+            builds one with a state that a checkpoint cannot hold.
     """
     trunk = find_factory(config.factory)(dim=config.dim, image_size=image_size)
     if not isinstance(trunk, nn.Module):
         raise ConfigError(
             f"trunk.factory = {config.factory!r} built a {type(trunk).__name__}, expected a torch.nn.Module."
         )
+    for name, value in trunk.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"trunk.factory = {config.factory!r}: {name} in the trunk's state_dict is a {type(value).__name__}, "
+                "but checkpoints hold tensors alone. Keep it as a buffer, or let get_extra_state return a tensor."
+            )
     return trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

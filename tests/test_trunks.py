@@ -19,6 +19,11 @@ def linear(dim, image_size):
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * image_size**2, dim))
 def no_module(dim, image_size):
     return "a network"
+class Counting(torch.nn.Linear):
+    def get_extra_state(self):
+        return {"batches": 3}
+def extra(dim, image_size):
+    return torch.nn.Sequential(torch.nn.Flatten(), Counting(3 * image_size**2, dim))
 def broken(dim, image_size):
     raise ValueError("no such width")
 def other_arguments(width):
@@ -96,6 +101,7 @@ def test_a_factory_in_the_working_directory_is_found_after_all_other_modules(tmp
         ("my_trunks:missing", "missing"),
         ("my_trunks:SIDE", "is a int, expected a function"),
         ("my_trunks:no_module", "built a str, expected a torch.nn.Module"),
+        ("my_trunks:extra", r"1\._extra_state in the trunk.s state_dict is a dict, but checkpoints hold tensors"),
         (":linear", "module:factory"),
         ("my_trunks:", "module:factory"),
     ],
