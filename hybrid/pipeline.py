@@ -113,7 +113,8 @@ class Pipeline:
 
         Raises:
             ConfigError: a number is not above 0, or see `accumulate`.
-            DataError, ChunkError, WorkerLost: as `accumulate`.
+            DataError: images are no tensor, or none; or as `accumulate`.
+            ChunkError, WorkerLost: as `accumulate`.
         """
         check(microbatches >= 1, "microbatches", microbatches, "at least 1")
         check(loss_scale > 0, "loss_scale", loss_scale, "above 0")
@@ -234,10 +235,11 @@ def cut_batch(images: Tensor, tags: Any, num_tags: int, parts: int) -> list[Micr
     Raises:
         DataError: images are no tensor, or none; or see `read_tags`.
     """
-    if not isinstance(images, Tensor | np.ndarray):
+    if not isinstance(images, Tensor):
         raise DataError(
-            f"images are a {type(images).__name__}; expected one tensor with an example in each row. For a trunk "
-            "that takes several, put them into one tensor, or use the head without a Pipeline."
+            f"images are a {type(images).__name__}; expected one tensor with an example in each row: "
+            "torch.as_tensor makes one of an array. For a trunk that takes several, put them into one, or use the head "
+            "without a Pipeline."
         )
     if not len(images):
         raise DataError("a batch has no examples; expected one at least: leave empty batches out.")

@@ -13,7 +13,7 @@ import hybrid.pipeline
 from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
-from workers.errors import ChunkError, ConfigError
+from workers.errors import ChunkError, ConfigError, DataError
 
 N, D, SIDE = 60, 8, 6
 SIZES = ([12], [6, 6], [6, 3, 3], [7, 4, 1], [5, 5, 1, 1])
@@ -326,3 +326,8 @@ def test_numbers_that_train_nothing_are_refused(still_head, changes, told):
 def test_backward_without_grad_mode_is_refused(still_head):
     with torch.no_grad(), pytest.raises(ConfigError, match="grad mode"):
         Pipeline(plain_trunk(), still_head).backward(torch.randn(2, 3, SIDE, SIDE), [[1], [2]])
+
+
+def test_images_that_are_a_numpy_array_are_refused_with_advice(still_head):
+    with pytest.raises(DataError, match=r"images are a ndarray; expected one tensor .* torch\.as_tensor makes one"):
+        Pipeline(plain_trunk(), still_head).backward(np.zeros((2, 3, SIDE, SIDE), np.float32), [[1], [2]])
