@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.true_tags import TrueTags
+from hybrid.row_rate import RowRate
 from workers.config import HeadConfig
 from workers.fresh_rows import fill_rows
 from workers.objectives import initial_bias_N
@@ -52,7 +53,7 @@ class Setting:
         return np.where(np.asarray(self.counts_N) > 0, score_bias_N, -np.inf).astype(np.float32)
 
 
-class RivalHead(nn.Module):
+class RivalHead(RowRate, nn.Module):
     """Stands where `WideHead` stands in a `Trainer`: it has the attributes that a Trainer uses.
 
     Its rows are no parameters: like the workers' they learn inside `learn`.

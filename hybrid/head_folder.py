@@ -36,8 +36,8 @@ class Draws:
 
     @classmethod
     def of(cls, head: Any) -> "Draws":
-        """What a head has under these names."""
-        return cls(**{field.name: getattr(head, field.name) for field in fields(cls)})
+        """What a head has under these names; where a `Trainer` has its `row_lr` just now is not kept."""
+        return cls(**{field.name: getattr(head, field.name) for field in fields(cls)} | {"row_lr": head.peak_row_lr})
 
 
 def save_head(folder: Path, matrix: TagMatrix, config: HeadConfig, draws: Draws) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hybrid.chunking import ChunkRules, check_batch, checked_weights, read_batch
 from hybrid.head_result import HeadResult
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone
+from hybrid.row_rate import RowRate
 from hybrid.sole_use import SoleUse, in_turn
 from workers.config import HeadConfig
 from workers.errors import WorkerLost
@@ -19,7 +20,7 @@ from workers.router import Router, Ticket
 COLLECT_TIMEOUT_S = 120.0
 
 
-class HeadTickets:
+class HeadTickets(RowRate):
     """Part of `WideHead`, which has the workers and says what is drawn."""
 
     matrix: TagMatrix
@@ -31,7 +32,6 @@ class HeadTickets:
     seed: int
     step: int
     num_negatives: int
-    row_lr: float
     is_closed: bool
     sole_use: SoleUse
     _own: OwnWorkers | None = None

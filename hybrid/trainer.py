@@ -68,7 +68,7 @@ class Trainer:
 
     Args:
         trunk: any module that maps prepared images to features `[B, D]`.
-        head: the wide head; its rows learn with `head.config.row_lr`, on the trunk's schedule.
+        head: the wide head; its rows learn with `head.row_lr`, as it was set or loaded, on the trunk's schedule.
         config: of it `microbatches`, `auto_negatives` with its target and bounds, `epochs` or `minutes`, `lr`,
             `weight_decay`, `warmup_fraction` and `clip_norm` are used. The rest is for `hybrid train` alone: batches
             are as large as they are given (the largest so far counts as full), `positives` and the seed of draws belong
@@ -139,7 +139,7 @@ class Trainer:
     ) -> None:
         """Train until the budget is spent, or `should_stop` says so after a step.
 
-        Afterwards `head.row_lr` is `head.config.row_lr` again; `step` leaves it where the schedule is.
+        Afterwards `head.row_lr` is what it was before; `step` leaves it where the schedule is.
 
         Args:
             batches: (images, tags) pairs. A DataLoader, a list, all that can be read again, is read in round after
@@ -164,7 +164,7 @@ class Trainer:
                     self._end_round(first_step)
                     source, first_step = iter(batches), self.progress.step
         finally:
-            self.head.row_lr = self.head.config.row_lr  # the schedule ends near 0: a loop after it would teach no row
+            self.head.row_lr_factor = 1.0  # the schedule ends near 0: a loop after it would teach no row
 
     def _end_round(self, first_step: int) -> None:
         if self.progress.step == first_step:
@@ -254,7 +254,7 @@ class Trainer:
     def _set_learning_rates(self, factor: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor
-        self.head.row_lr = self.head.config.row_lr * factor
+        self.head.row_lr_factor = factor
 
     def _advance(self, num_examples: int) -> None:
         self.progress.step += 1

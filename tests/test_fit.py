@@ -1,5 +1,6 @@
 """`Trainer.fit`: schedules, budgets, rounds, and what it leaves behind."""
 
+import contextlib
 import itertools
 import math
 from types import SimpleNamespace
@@ -114,6 +115,34 @@ def test_rows_learn_at_their_own_rate_again_after_fit(head):
     trainer, rates = make_trainer(head), []
     trainer.fit([make_batch()], lambda report: rates.append(head.row_lr))
     assert rates[-1] < 0.1 * ROW_LR and head.row_lr == ROW_LR
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_the_schedule_starts_from_the_rate_that_was_set_on_the_head_or_saved_with_it(head, tmp_path, is_loaded):
+    """Also where it was saved in the middle of a schedule, and however often it trains."""
+    head.row_lr = 4 * ROW_LR
+    if is_loaded:
+        make_trainer(head).step(*make_batch())
+        assert head.row_lr == 0.0, "the first step of a warm-up"
+        head.save(tmp_path)
+    with WideHead.load(tmp_path, workers=1) if is_loaded else contextlib.nullcontext(head) as tuned:
+        trainer, reports = make_trainer(tuned, num_items=40), []
+        for _ in range(2):
+            trainer.fit(iter(4 * [make_batch()]), reports.append)
+            assert tuned.row_lr == 4 * ROW_LR
+        assert len(reports) == 8 and max(report.row_lr for report in reports) == 4 * ROW_LR
+        assert tuned.config.row_lr == ROW_LR
+    head.row_lr = ROW_LR
+
+
+def test_a_rate_that_is_set_between_steps_is_the_new_peak(head):
+    trainer = make_trainer(head, warmup_fraction=0.0)
+    trainer.step(*make_batch())
+    head.row_lr = 3 * ROW_LR
+    assert head.row_lr == 3 * ROW_LR
+    report = trainer.step(*make_batch())
+    assert report.row_lr == pytest.approx(3 * ROW_LR * 0.5 * (1 + math.cos(math.pi / 8)))
+    head.row_lr = ROW_LR
 
 
 def test_rows_learn_at_their_own_rate_again_after_an_error(head):
