@@ -223,7 +223,10 @@ def _show(tables: Callable[[], list[Any]], plain: Any, json_output: bool) -> Non
 
         console = Console()
         for table in tables():
-            console.print(Text(table) if isinstance(table, str) else table)  # a path is no markup, whatever it holds
+            if isinstance(table, str):
+                console.print(Text(table), soft_wrap=True)  # a path is no markup, whatever it holds, and one piece
+            else:
+                console.print(table)
 
 
 def _flat(tables: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from workers.errors import ConfigError, DataError
 
 
 def test_paths_are_printed_as_they_are(capsys):
-    lines = ["Written: cats [v2].html", "Written: [/x].png"]
+    lines = ["Written: cats [v2].html", "Written: [/x].png", f"Prepared in /{'long name/' * 30}view"]
     _show(lambda: lines, {}, json_output=False)
     assert capsys.readouterr().out.splitlines() == lines
 
