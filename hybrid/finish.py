@@ -65,13 +65,15 @@ def finish_run(
     save_measured(run, tables, index, step)
     for name, table in tables.items():
         metrics.write(step, name, table)
+    if tables:
+        shown = {name: table for name, table in tables.items() if name != "valid"} or tables
+        further = {name: table for name, table in shown.items() if name != "test"}
+        supervision.tell("metrics", table={**shown.get("test", {}), **further})
     if not len(index.items_I):
-        supervision.tell("note", text="no held-out pictures: nothing to measure or to show")
+        why = "no test pictures: nothing to show" if tables else "no held-out pictures: nothing to measure or to show"
+        supervision.tell("note", text=why)
         supervision.tell("done", outputs=_files(run))
         return
-    shown = {name: table for name, table in tables.items() if name != "valid"}
-    further = {name: table for name, table in shown.items() if name != "test"}
-    supervision.tell("metrics", table={**shown.get("test", {}), **further})
     supervision.progress("gallery", "drawing the gallery")
     _draw_gallery(run, config, view, index, head.matrix, tables)
     supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})

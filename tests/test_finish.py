@@ -8,7 +8,9 @@ import torch
 
 from hybrid import finish
 from hybrid.checkpoint_pace import CheckpointPace
+from hybrid.image_index import ImageIndex
 from hybrid.last_save import save_at_last
+from hybrid.rundir import RunDirectory
 from hybrid.training_run import TrainingRun
 from workers.errors import RunError
 
@@ -53,6 +55,34 @@ def test_a_wish_to_stop_ends_the_measuring_and_writes_nothing(tmp_path, monkeypa
     assert measured == [0]
     assert launcher.told[-1] == ("note", "stopped before everything was measured")
     assert "done" not in {kind for kind, _ in launcher.told}
+
+
+@pytest.mark.parametrize("is_validated", [True, False])
+def test_without_test_pictures_the_measures_on_validation_pictures_are_told(tmp_path, monkeypatch, is_validated):
+    """But there is no gallery, as no picture can be searched."""
+    tables = {"valid": {"P@5": 0.5, "popularity": {"P@5": 0.1}}} if is_validated else {}
+    index = ImageIndex(np.empty(0, np.int64), np.empty((0, 8), np.float32), "fingerprint", 3)
+    monkeypatch.setattr(finish, "measure_splits", lambda *arguments, **named: (tables, index))
+    monkeypatch.setattr(finish, "score_bias_N", lambda *arguments: None)
+    monkeypatch.setattr(finish, "save_measured", lambda *arguments: True)
+    trainer = SimpleNamespace(
+        head=SimpleNamespace(matrix=None, config=None),
+        trunk=None,
+        device="cpu",
+        precision=torch.float32,
+        progress=SimpleNamespace(step=3),
+    )
+    config = SimpleNamespace(data=SimpleNamespace(image_size=16, loader_processes=0))
+    metrics, told = SimpleNamespace(write=lambda *line: None), {}
+    launcher = SimpleNamespace(tell=lambda kind, **fields: told.update({kind: fields}))
+    threads = torch.get_num_threads()
+    try:
+        finish.finish_run(RunDirectory(tmp_path), config, None, trainer, None, launcher, metrics)
+    finally:
+        torch.set_num_threads(threads)
+    assert told.get("metrics") == ({"table": tables} if is_validated else None)
+    assert ("nothing to measure" in told["note"]["text"]) is not is_validated
+    assert set(told["done"]["outputs"]) == {"checkpoint", "metrics", "tensorboard"}
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_and_tried_again_later(monkeypatch):
