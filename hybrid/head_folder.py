@@ -9,7 +9,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-from hybrid.whole_folder import whole_folder
+from hybrid.whole_folder import where_whole, whole_folder
 from workers.config import HeadConfig
 from workers.disk import write_whole
 from workers.errors import ConfigError, MatrixMismatch, RunError
@@ -61,7 +61,7 @@ def matrix_folder(folder: Path) -> Path:
     Raises:
         MatrixMismatch: nothing of a matrix is there.
     """
-    inner = folder / _MATRIX
+    inner = where_whole(folder / _MATRIX)
     place = inner if inner.is_dir() else folder
     if not any(place.glob("*.npy")) and not (place / "meta.json").exists():
         why = "nothing was saved in this folder" if folder.is_dir() else "there is no such folder"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.whole_folder import whole_folder
+from hybrid.whole_folder import where_whole, whole_folder
 from workers.disk import sync
 from workers.errors import RunError
 
@@ -52,6 +52,7 @@ class ImageIndex:
             RunError: it is missing, unfinished or damaged.
         """
         advice = "It is made at the end of training, or by `hybrid evaluate`."
+        folder = where_whole(folder)
         if not (folder / "index.json").exists():
             raise RunError(f"there is no index of images in {folder} yet. {advice}")
         try:

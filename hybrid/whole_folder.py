@@ -23,7 +23,7 @@ def whole_folder(place: Path) -> Iterator[Path]:
     when it was killed is removed first; so a place has one writer. The folder around it is made if it is missing.
 
     On a file system that cannot exchange two names the folder that was there before is `.replaced-NAME` for an instant.
-    After a kill in that instant the next writer gives it its name back.
+    After a kill in that instant the next writer gives it its name back; until then `where_whole` finds it.
 
     Raises:
         OSError: it cannot be made or renamed; `place` is as it was.
@@ -43,13 +43,27 @@ def whole_folder(place: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def where_whole(place: Path) -> Path:
+    """Where a reader finds what `whole_folder` wrote: at `place`, or where a writer that was killed has left it.
+
+    **Concurrency**: nothing is renamed, for that would be in the way of a writer that lives. Beside one the folder may
+    be gone in the next instant, as any that is replaced; files that are open or mapped stay.
+    """
+    aside = _aside(place)
+    return aside if not place.exists() and aside.is_dir() else place
+
+
 def _take_name(fresh: Path, place: Path) -> None:
     """Afterwards a folder that had the name before is under the fresh one's, or under `.replaced-NAME`, or gone."""
     if not place.exists():
         fresh.rename(place)
     elif not _exchange(fresh, place):  # this file system cannot: for an instant neither has the name
-        place.rename(place.with_name(f"{_REPLACED}{place.name}"))
+        place.rename(_aside(place))
         fresh.rename(place)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f"{_REPLACED}{place.name}")
 
 
 def _settle_replaced(parent: Path) -> None:

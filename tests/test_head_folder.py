@@ -53,6 +53,14 @@ def test_a_folder_from_before_they_were_noted_loads_with_those_of_the_configurat
         assert (again.row_lr, again.num_negatives) == (head.config.row_lr, head.config.negatives)
 
 
+def test_a_head_whose_writer_was_killed_between_two_names_is_loaded(head, tmp_path):
+    """On a file system that cannot exchange names what was there before is put aside for an instant."""
+    head.save(tmp_path)
+    (tmp_path / "matrix").rename(tmp_path / ".replaced-matrix")
+    with WideHead.load(tmp_path, workers=1) as again:
+        assert parameters_of(again) == parameters_of(head) and again.seed == head.seed
+
+
 def test_a_head_that_was_not_saved_whole_is_not_loaded(head, tmp_path):
     with pytest.raises(MatrixMismatch, match=f"no saved head at {tmp_path / 'none'}: there is no such folder"):
         WideHead.load(tmp_path / "none")

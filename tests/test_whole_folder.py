@@ -6,9 +6,11 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
-from hybrid.whole_folder import whole_folder
+from hybrid.image_index import ImageIndex
+from hybrid.whole_folder import where_whole, whole_folder
 
 
 def write(place, text):
@@ -82,6 +84,26 @@ def test_a_writer_beside_it_gives_it_its_name_back_too(killed):
     """As the next checkpoint, whose name has another step."""
     write(killed.with_name("other"), "three")
     assert sorted(content(killed.parent)) == ["other", "place"] and content(killed) == ["one"]
+
+
+def test_a_reader_finds_it_before_there_is_a_next_writer(killed):
+    """Without renaming: a writer that lives, and is just between its renames, must find the name free."""
+    assert content(where_whole(killed)) == ["one"] and not killed.exists()
+    write(killed, "two")
+    assert where_whole(killed) == killed and content(killed) == ["two"]
+
+
+@pytest.mark.parametrize("names", [[], ["place"], ["place", ".replaced-place"]])
+def test_a_reader_looks_nowhere_else_otherwise(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert where_whole(tmp_path / "place") == tmp_path / "place"
+
+
+def test_an_index_of_pictures_that_was_put_aside_is_loaded(tmp_path):
+    ImageIndex(np.arange(2), np.ones((2, 4), np.float32), "data", 3).save(tmp_path / "index")
+    (tmp_path / "index").rename(tmp_path / ".replaced-index")
+    assert ImageIndex.load(tmp_path / "index").items_I.tolist() == [0, 1]
 
 
 def test_what_was_replaced_goes_when_its_writer_was_killed_before_it_could_remove_it(tmp_path):
