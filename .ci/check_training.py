@@ -5,7 +5,6 @@ import sys
 import numpy as np
 
 from hybrid.evaluation import evaluate
-from hybrid.features import item_features
 from hybrid.loaded import load
 from hybrid.metrics_log import read_metrics
 from hybrid.truths import select_truths
@@ -30,15 +29,7 @@ def main(directory: str) -> None:
 def measure_training_items(run):
     """The table of measures on some training items."""
     view = run.view
-    items, features = item_features(
-        run.trunk,
-        view,
-        np.asarray(view.train_items)[:MAX_ITEMS],
-        image_size=run.config.data.image_size,
-        dim=run.rows.dim,
-        device=run.device,
-        precision=run.precision,
-    )
+    items, features = run.features.of_items(view, np.asarray(view.train_items)[:MAX_ITEMS], run.rows.dim)
     truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
     counts = view.vocabulary.counts
     return evaluate(features, run.rows, run.score_bias_N(), truths, counts, len(view.train_items), run.device)

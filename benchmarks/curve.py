@@ -24,7 +24,7 @@ from hybrid.data.prepare import prepare
 from hybrid.data.view import View
 from hybrid.device import describe
 from hybrid.evaluation import evaluate
-from hybrid.features import item_features
+from hybrid.features import FeatureMaker
 from hybrid.order import epoch_order
 from hybrid.prefetch import prefetched
 from hybrid.ranking import LiveRows
@@ -128,15 +128,8 @@ class Curve:
         if not self._points:
             self._memory = self._peak.read()
         trainer, view = self.trainer, self.view
-        items, features_ID = item_features(
-            trainer.trunk,
-            view,
-            np.asarray(view.valid_items),
-            image_size=self._config.data.image_size,
-            dim=trainer.head.dim,
-            device=trainer.device,
-            precision=trainer.precision,
-        )
+        features = FeatureMaker(trainer.trunk, self._config.data.image_size, trainer.device, trainer.precision)
+        items, features_ID = features.of_items(view, np.asarray(view.valid_items), trainer.head.dim)
         rows_ND, score_bias_N = self._ranking()
         truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
         self._table = evaluate(

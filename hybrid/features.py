@@ -1,8 +1,9 @@
 """Features of stored pictures, computed in batches by a trunk that does not learn."""
 
-# Shapes: I items, D dim.
+# Shapes: B pictures, I items, D dim.
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -36,39 +37,56 @@ def resized(images_BCHW: Tensor, image_size: int) -> Tensor:
     return smaller.contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def image_features(trunk: nn.Module, images_BHWC: Tensor, image_size: int, precision: torch.dtype) -> Tensor:
-    """Features float32 `[B, D]` of stored uint8 pictures on the trunk's device, which is left in evaluation mode."""
-    trunk.eval()
-    images = resized(prepare_images(images_BHWC), image_size)
-    with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
-        return trunk(images).float()
+@dataclass(frozen=True, slots=True)
+class FeatureMaker:
+    """A trunk with all that decides which features it makes of stored pictures."""
 
+    trunk: nn.Module
+    """On `device`; left in evaluation mode."""
+    image_size: int
+    """Side of its input, in pixels."""
+    device: torch.device
+    precision: torch.dtype
+    """Of autocast; float32 turns it off."""
+    processes: int = 0
+    """That decode pictures, see `DataConfig.loader_processes`."""
 
-def item_features(
-    trunk: nn.Module,
-    view: View,
-    items: npt.NDArray[np.int64],
-    *,
-    image_size: int,
-    dim: int,
-    device: torch.device,
-    precision: torch.dtype,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    processes: int = 0,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Features of items of a data set.
+    @torch.no_grad()
+    def of_pictures(self, images_BHWC: Tensor) -> Tensor:
+        """Features float32 `[B, D]`, on the trunk's device, of stored uint8 pictures."""
+        self.trunk.eval()
+        images = resized(prepare_images(images_BHWC.to(self.device)), self.image_size)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            return self.trunk(images).float()
 
-    Returns:
-        The items whose pictures could be read, in the order given, and their features `[I, dim]`, even if I is 0.
-    """
-    found_items, found_features, done = [], [], 0
-    for batch_items, images in batches(view, items, batch_size_of(view.images.size), processes):
-        features = image_features(trunk, torch.from_numpy(images).to(device), image_size, precision)
-        found_items.append(batch_items)
-        found_features.append(features.cpu().numpy())
-        done += len(batch_items)
-        progress(done, len(items))
-    if not found_items:
-        return np.empty(0, np.int64), np.empty((0, dim), np.float32)
-    return np.concatenate(found_items), np.concatenate(found_features)
+    def of_items(
+        self,
+        view: View,
+        items: npt.NDArray[np.int64],
+        dim: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Features of items of a data set.
+
+        Args:
+            view: the data set.
+            items: numbers of items.
+            dim: D, of the features.
+            progress: told how many items are done, of how many.
+
+        Returns:
+            The items whose pictures could be read, in the order given, and their features `[I, dim]`, even if I is 0.
+
+        Raises:
+            DataError: what reads pictures has died.
+        """
+        found_items, found_features, done = [], [], 0
+        for batch_items, images in batches(view, items, batch_size_of(view.images.size), self.processes):
+            features = self.of_pictures(torch.from_numpy(images))
+            found_items.append(batch_items)
+            found_features.append(features.cpu().numpy())
+            done += len(batch_items)
+            progress(done, len(items))
+        if not found_items:
+            return np.empty(0, np.int64), np.empty((0, dim), np.float32)
+        return np.concatenate(found_items), np.concatenate(found_features)

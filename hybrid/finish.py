@@ -1,16 +1,16 @@
 """The last part of a run: what was learned is measured, indexed and shown."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from hybrid.data.view import View
+from hybrid.features import FeatureMaker
 from hybrid.gallery import choose_queries, write_gallery
 from hybrid.image_index import ImageIndex
 from hybrid.measured import save_measured
 from hybrid.metrics_log import MetricsLog, read_metrics
-from hybrid.ranking import Rows
 from hybrid.rundir import RunDirectory
 from hybrid.score_bias import score_bias_N
 from hybrid.split_tables import measure_splits
@@ -23,19 +23,28 @@ from workers.disk import write_whole
 EXAMPLE_PIXELS = 256
 
 
-def finish_run(
-    run: RunDirectory,
-    config: RunConfig,
-    view: View,
-    trainer: Trainer,
-    loss_weight_N: np.ndarray | None,
-    supervision: Supervision,
-    metrics: MetricsLog,
-) -> None:
+class Training(Protocol):
+    """What is needed of a `TrainingRun`."""
+
+    run: RunDirectory
+    config: RunConfig
+    view: View
+    supervision: Supervision
+    trainer: Trainer
+    features: FeatureMaker
+    metrics: MetricsLog
+
+    @property
+    def loss_weight_N(self) -> np.ndarray | None: ...
+
+
+def finish_run(training: Training) -> None:
     """Evaluate the held-out items, save the index of their pictures, write the gallery; report all to the launcher.
 
     A wish to stop ends it where it is: the training is saved, and `--resume` comes back to this part.
     """
+    run, view, supervision = training.run, training.view, training.supervision
+    head, step = training.trainer.head, training.trainer.progress.step
 
     def show(text: str, done: int, total: int) -> None:
         supervision.progress("evaluate", text, done, total)
@@ -44,19 +53,14 @@ def finish_run(
             raise _Stopped
 
     torch.set_num_threads(available_cores())  # the workers rest
-    head, step = trainer.head, trainer.progress.step
     try:
         tables, index = measure_splits(
-            trainer.trunk,
+            training.features,
             head.matrix,
-            score_bias_N(head.matrix, head.config, "probability", loss_weight_N),
+            score_bias_N(head.matrix, head.config, "probability", training.loss_weight_N),
             view,
             score="probability",
             step=step,
-            image_size=config.data.image_size,
-            device=trainer.device,
-            precision=trainer.precision,
-            processes=config.data.loader_processes,
             progress=show,
         )
     except _Stopped:
@@ -64,7 +68,7 @@ def finish_run(
         return
     save_measured(run, tables, index, step)
     for name, table in tables.items():
-        metrics.write(step, name, table)
+        training.metrics.write(step, name, table)
     if tables:
         shown = {name: table for name, table in tables.items() if name != "valid"} or tables
         further = {name: table for name, table in shown.items() if name != "test"}
@@ -75,27 +79,21 @@ def finish_run(
         supervision.tell("done", outputs=_files(run))
         return
     supervision.progress("gallery", "drawing the gallery")
-    _draw_gallery(run, config, view, index, head.matrix, tables)
+    write_gallery(
+        run.gallery,
+        name=run.path.name,
+        config=training.config,
+        pictures=view,
+        index=index,
+        rows=head.matrix,
+        tables=tables,
+        lines=read_metrics(run.metrics_file),
+    )
     supervision.tell("done", outputs={"gallery": str(run.gallery), **_files(run), **_examples(run, view, index)})
 
 
 class _Stopped(Exception):
     """The launcher asked for it."""
-
-
-def _draw_gallery(
-    run: RunDirectory, config: RunConfig, view: View, index: ImageIndex, rows: Rows, tables: dict[str, dict[str, Any]]
-) -> None:
-    write_gallery(
-        run.gallery,
-        name=run.path.name,
-        config=config,
-        pictures=view,
-        index=index,
-        rows=rows,
-        tables=tables,
-        lines=read_metrics(run.metrics_file),
-    )
 
 
 def _files(run: RunDirectory) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from hybrid.data.view import View
 from hybrid.data.vocabulary import TagVocabulary
 from hybrid.device import choose_device, choose_precision
 from hybrid.evaluation import MAP_BOUNDS
-from hybrid.features import batch_size_of, image_features
+from hybrid.features import FeatureMaker, batch_size_of
 from hybrid.image_index import ImageIndex
 from hybrid.measured import NotStored, save_measured
 from hybrid.neighbours import ScoredTag, nearest_tags
@@ -104,6 +104,12 @@ class LoadedRun:
         return trunk.to(self.device).eval()
 
     @cached_property
+    def features(self) -> FeatureMaker:
+        """What makes features of pictures with the trunk."""
+        data = self.config.data
+        return FeatureMaker(self.trunk, data.image_size, self.device, self.precision, data.loader_processes)
+
+    @cached_property
     def view(self) -> View:
         """The data set; prepared again if its cache is gone.
 
@@ -170,16 +176,12 @@ class LoadedRun:
             NotStored: the run cannot be written; it carries the tables.
         """
         tables, index = measure_splits(
-            self.trunk,
+            self.features,
             self.rows,
             self.score_bias_N(score),
             self.view,
             score=score,
             step=self.checkpoint.step,
-            image_size=self.config.data.image_size,
-            device=self.device,
-            precision=self.precision,
-            processes=self.config.data.loader_processes,
             map_bounds=map_bounds,
             progress=progress,
         )
@@ -241,10 +243,9 @@ class LoadedRun:
         """The k best tags of each picture that `read_picture` read."""
         if not pictures:
             return []
-        size, batch_size = self.config.data.image_size, batch_size_of(len(pictures[0]))
+        batch_size = batch_size_of(len(pictures[0]))
         parts = (pictures[i : i + batch_size] for i in range(0, len(pictures), batch_size))
-        pixels = (torch.from_numpy(np.stack(part)).to(self.device) for part in parts)
-        features = torch.cat([image_features(self.trunk, part, size, self.precision) for part in pixels])
+        features = torch.cat([self.features.of_pictures(torch.from_numpy(np.stack(part))) for part in parts])
         if score == "probability":
             features = features / self.temperature
         ids_Bk, scores_Bk = Ranker(self.rows, self.score_bias_N(score), self.device).topk(features, k)

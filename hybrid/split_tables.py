@@ -7,13 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from hybrid.data.view import View
 from hybrid.evaluation import MAP_BOUNDS, evaluate
-from hybrid.features import item_features
+from hybrid.features import FeatureMaker
 from hybrid.image_index import ImageIndex
 from hybrid.ranking import Ranker, Rows, WatchedRows
 from hybrid.temperature import NEUTRAL, choose_temperature
@@ -21,17 +19,13 @@ from hybrid.truths import select_truths
 
 
 def measure_splits(
-    trunk: nn.Module,
+    features: FeatureMaker,
     rows: Rows,
     score_bias_N: NDArray[np.float32],
     view: View,
     *,
     score: str,
     step: int,
-    image_size: int,
-    device: torch.device,
-    precision: torch.dtype,
-    processes: int,
     map_bounds: tuple[int, int] = MAP_BOUNDS,
     progress: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> tuple[dict[str, dict[str, Any]], ImageIndex]:
@@ -40,43 +34,38 @@ def measure_splits(
     The validation items, which come first, choose the temperature for all, if tags are ranked by probability.
 
     Args:
-        trunk: makes the features; in evaluation mode afterwards.
+        features: makes them.
         rows: the tag matrix.
         score_bias_N: what ranks tags, see `evaluate`.
         view: the data set.
         score: what `score_bias_N` makes of scores, noted in the tables.
         step: of the training that trunk and rows come from, noted in the index.
-        image_size: side of the trunk's input.
-        device, precision: of the trunk.
-        processes: number of processes that decode pictures, see `DataConfig.loader_processes`.
         map_bounds: see `evaluate`.
         progress: told what is going on, how much is done, of how much.
 
     Returns:
         What `evaluate` returns, and `score`, by name of the split, and the index of all test pictures.
     """
-    features_of = partial(
-        item_features,
-        trunk,
-        view,
-        image_size=image_size,
-        dim=rows.dim,
-        device=device,
-        precision=precision,
-        processes=processes,
-    )
     counts_N, num_train_items = view.vocabulary.counts, len(view.train_items)
     temperature = NEUTRAL
     tables: dict[str, dict[str, Any]] = {}
     tested: list[tuple[NDArray, NDArray]] = [(np.empty(0, np.int64), np.empty((0, rows.dim), np.float32))]
-    for name, items, features_ID in _readable_splits(view, features_of, progress):
+    for name, items, features_ID in _readable_splits(view, features, rows.dim, progress):
         about = f"ranking {rows.num_tags:,} tags for {len(items):,} {name} pictures"
         watched = WatchedRows(rows, partial(progress, about))
         truths = select_truths(view.item_offsets, view.item_tags, view.num_unseen_tags, items)
         if name == "valid" and score == "probability":  # the bare score is ranked as it is, here and by `annotate`
-            temperature = choose_temperature(Ranker(watched, score_bias_N, device), features_ID, truths)
+            temperature = choose_temperature(Ranker(watched, score_bias_N, features.device), features_ID, truths)
         tables[name] = evaluate(
-            features_ID, watched, score_bias_N, truths, counts_N, num_train_items, device, map_bounds, temperature
+            features_ID,
+            watched,
+            score_bias_N,
+            truths,
+            counts_N,
+            num_train_items,
+            features.device,
+            map_bounds,
+            temperature,
         ) | {"score": score, "step": step}
         if name != "valid":
             tested.append((items, features_ID))
@@ -85,12 +74,10 @@ def measure_splits(
 
 
 def _readable_splits(
-    view: View,
-    features_of: Callable[..., tuple[NDArray[np.int64], NDArray[np.float32]]],
-    progress: Callable[[str, int, int], None],
+    view: View, features: FeatureMaker, dim: int, progress: Callable[[str, int, int], None]
 ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float32]]]:
     """Name, items and features of each held-out split, as far as its pictures can be read; validation comes first."""
     for name, wanted in {"valid": view.valid_items, "test": view.test_items, **view.extra_test}.items():
-        items, features_ID = features_of(np.asarray(wanted), progress=partial(progress, f"{name} pictures"))
+        items, features_ID = features.of_items(view, np.asarray(wanted), dim, partial(progress, f"{name} pictures"))
         if len(items):
             yield name, items, features_ID

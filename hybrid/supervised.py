@@ -99,15 +99,7 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
                 finish_run,  # late: it loads what draws figures, which the first step need not await
             )
 
-            finish_run(
-                training.run,
-                training.config,
-                training.view,
-                training.trainer,
-                training.loss_weight_N,
-                supervision,
-                training.metrics,
-            )
+            finish_run(training)
 
 
 def _leave(link: str) -> NoReturn:

@@ -16,7 +16,7 @@ from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
 from hybrid.data.view import View
 from hybrid.device import choose_device, describe
-from hybrid.features import resized
+from hybrid.features import FeatureMaker, resized
 from hybrid.head import WideHead
 from hybrid.last_save import save_at_last
 from hybrid.metrics_log import MetricsLog
@@ -91,7 +91,11 @@ class TrainingRun:
         self.trainer = self._make_trainer(resume, None if window is None else TrunkTrace(window))
         self.metrics = MetricsLog(run.metrics_file, run.tensorboard, self.trainer.progress.step, self._note)
         self.reporter = Reporter(self.trainer, self.head.router, supervision, self.metrics)
-        self.validation = Validation(self.trainer, self.view, self.config, self.metrics, self._note)
+        data = self.config.data
+        self.features = FeatureMaker(
+            self.trainer.trunk, data.image_size, self.trainer.device, self.trainer.precision, data.loader_processes
+        )
+        self.validation = Validation(self.trainer, self.features, self.view, self.metrics, self._note)
         self.pace = CheckpointPace(matrix.nbytes, 60 * train.checkpoint_minutes)
 
     def _make_trainer(self, resume: Path | None, trace: TrunkTrace | None) -> Trainer:

@@ -6,13 +6,12 @@ import numpy as np
 
 from hybrid.data.view import View
 from hybrid.evaluation import evaluate
-from hybrid.features import item_features
+from hybrid.features import FeatureMaker
 from hybrid.metrics_log import MetricsLog
 from hybrid.ranking import WatchedRows
 from hybrid.score_bias import score_bias_N
 from hybrid.trainer import Trainer
 from hybrid.truths import select_truths
-from launch.config import RunConfig
 
 TIMES = 6
 """Measurements in a run, evenly over its budget."""
@@ -24,17 +23,22 @@ class Validation:
     """Measures a slice of the validation items whenever another part of the budget is used.
 
     Args:
-        trainer: whose trunk and rows are measured.
+        trainer: whose rows are measured.
+        features: makes them with its trunk.
         view: the data.
-        config: of the run.
         metrics: gets the tables.
         tell: takes remarks for people.
     """
 
     def __init__(
-        self, trainer: Trainer, view: View, config: RunConfig, metrics: MetricsLog, tell: Callable[[str], None]
+        self,
+        trainer: Trainer,
+        features: FeatureMaker,
+        view: View,
+        metrics: MetricsLog,
+        tell: Callable[[str], None],
     ) -> None:
-        self._trainer, self._view, self._config, self._metrics, self._tell = trainer, view, config, metrics, tell
+        self._trainer, self._features, self._view, self._metrics, self._tell = trainer, features, view, metrics, tell
         items = np.asarray(view.valid_items)
         self._items = (
             items[np.linspace(0, len(items) - 1, min(MAX_ITEMS, len(items))).astype(int)] if len(items) else items
@@ -55,16 +59,7 @@ class Validation:
     def measure(self) -> dict[str, object] | None:
         """The table of measures on the chosen validation items; None if no picture of theirs can be read."""
         trainer, view = self._trainer, self._view
-        items, features_ID = item_features(
-            trainer.trunk,
-            view,
-            self._items,
-            image_size=self._config.data.image_size,
-            dim=trainer.head.dim,
-            device=trainer.device,
-            precision=trainer.precision,
-            processes=self._config.data.loader_processes,
-        )
+        items, features_ID = self._features.of_items(view, self._items, trainer.head.dim)
         if not len(items):
             return None
         matrix, head, router = trainer.head.matrix, trainer.head.config, trainer.head.router

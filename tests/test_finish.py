@@ -33,6 +33,19 @@ class Launcher:
         self.told.append((kind, fields.get("text", "")))
 
 
+def trained(run, launcher):
+    """A training at its end."""
+    return SimpleNamespace(
+        run=run,
+        view=None,
+        supervision=launcher,
+        trainer=SimpleNamespace(head=SimpleNamespace(matrix=None, config=None), progress=SimpleNamespace(step=3)),
+        features=None,
+        loss_weight_N=None,
+        metrics=SimpleNamespace(write=lambda *line: None),
+    )
+
+
 def test_a_wish_to_stop_ends_the_measuring_and_writes_nothing(tmp_path, monkeypatch):
     measured = []
 
@@ -43,13 +56,9 @@ def test_a_wish_to_stop_ends_the_measuring_and_writes_nothing(tmp_path, monkeypa
 
     monkeypatch.setattr(finish, "measure_splits", measure)
     monkeypatch.setattr(finish, "score_bias_N", lambda *arguments: None)
-    head = SimpleNamespace(matrix=None, config=None)
-    progress = SimpleNamespace(step=3)
-    trainer = SimpleNamespace(head=head, trunk=None, device="cpu", precision=torch.float32, progress=progress)
-    config = SimpleNamespace(data=SimpleNamespace(image_size=16, loader_processes=0))
     launcher, threads = Launcher(), torch.get_num_threads()
     try:
-        finish.finish_run(None, config, None, trainer, None, launcher, None)
+        finish.finish_run(trained(None, launcher))
     finally:
         torch.set_num_threads(threads)
     assert measured == [0]
@@ -65,19 +74,10 @@ def test_without_test_pictures_the_measures_on_validation_pictures_are_told(tmp_
     monkeypatch.setattr(finish, "measure_splits", lambda *arguments, **named: (tables, index))
     monkeypatch.setattr(finish, "score_bias_N", lambda *arguments: None)
     monkeypatch.setattr(finish, "save_measured", lambda *arguments: True)
-    trainer = SimpleNamespace(
-        head=SimpleNamespace(matrix=None, config=None),
-        trunk=None,
-        device="cpu",
-        precision=torch.float32,
-        progress=SimpleNamespace(step=3),
-    )
-    config = SimpleNamespace(data=SimpleNamespace(image_size=16, loader_processes=0))
-    metrics, told = SimpleNamespace(write=lambda *line: None), {}
+    told, threads = {}, torch.get_num_threads()
     launcher = SimpleNamespace(tell=lambda kind, **fields: told.update({kind: fields}))
-    threads = torch.get_num_threads()
     try:
-        finish.finish_run(RunDirectory(tmp_path), config, None, trainer, None, launcher, metrics)
+        finish.finish_run(trained(RunDirectory(tmp_path), launcher))
     finally:
         torch.set_num_threads(threads)
     assert told.get("metrics") == ({"table": tables} if is_validated else None)

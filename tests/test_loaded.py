@@ -17,7 +17,7 @@ from PIL import Image
 import hybrid
 from hybrid.checkpoint import save_checkpoint
 from hybrid.data.prepare import prepare
-from hybrid.features import item_features
+from hybrid.features import FeatureMaker
 from hybrid.image_index import ImageIndex
 from hybrid.measured import NotStored, save_measured
 from hybrid.rundir import RunDirectory
@@ -60,7 +60,7 @@ def run(tmp_path_factory):
     parts = {"trunk": trunk, "optimizer": optimizer, "matrix": matrix, "head": config.head}
     save_checkpoint(directory.checkpoints, step=1, progress={}, device=cpu, **parts)
     matrix.close()
-    found = item_features(trunk, view, view.test_items, image_size=16, dim=8, device=cpu, precision=torch.float32)
+    found = FeatureMaker(trunk, 16, cpu, torch.float32).of_items(view, view.test_items, 8)
     ImageIndex(*found, view.fingerprint, step=1).save(directory.index)
     return directory
 

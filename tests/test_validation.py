@@ -4,12 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from tiny_data import write_photos
 
 from hybrid.data.prepare import prepare
 from hybrid.evaluation import MEASURES
-from hybrid.features import item_features
+from hybrid.features import FeatureMaker
 from hybrid.head import WideHead
 from hybrid.metrics_log import MetricsLog, read_metrics
 from hybrid.trainer import Progress, Trainer
@@ -35,10 +34,17 @@ def stage(tmp_path, monkeypatch):
     ):
         trunk = build_trunk(config.trunk, data.image_size)
         trainer = Trainer(trunk, head, config.train, num_items=60, device="cpu", precision="float32")
-        validation = Validation(trainer, view, config, metrics, told.append)
+        features = FeatureMaker(trunk, data.image_size, trainer.device, trainer.precision)
+        validation = Validation(trainer, features, view, metrics, told.append)
         photos = [tmp_path / "photos" / name for name in names]
         yield SimpleNamespace(
-            view=view, trainer=trainer, validation=validation, photos=photos, told=told, file=tmp_path / "metrics.jsonl"
+            view=view,
+            trainer=trainer,
+            features=features,
+            validation=validation,
+            photos=photos,
+            told=told,
+            file=tmp_path / "metrics.jsonl",
         )
 
 
@@ -62,10 +68,8 @@ def test_a_measurement_without_a_readable_picture_is_skipped_and_the_next_one_is
 
 
 def test_features_of_nothing_have_the_length_of_features(stage):
-    trainer = stage.trainer
-    settings = {"image_size": 16, "dim": D, "device": trainer.device, "precision": torch.float32}
     for items in (np.arange(0), np.arange(3)):
-        found, features_ID = item_features(trainer.trunk, stage.view, items, **settings)
+        found, features_ID = stage.features.of_items(stage.view, items, D)
         assert found.tolist() == items.tolist() and features_ID.shape == (len(items), D)
         assert features_ID.dtype == np.float32
 
@@ -74,13 +78,5 @@ def test_large_pictures_go_through_the_trunk_few_at_a_time(stage, monkeypatch):
     side, sizes = stage.view.images.size, []
     monkeypatch.setattr("hybrid.features._MOST_PIXELS", 2 * side**2)
     stage.trainer.trunk.register_forward_hook(lambda trunk, inputs, output: sizes.append(len(output)))
-    found, _ = item_features(
-        stage.trainer.trunk,
-        stage.view,
-        np.arange(6),
-        image_size=16,
-        dim=D,
-        device=stage.trainer.device,
-        precision=torch.float32,
-    )
+    found, _ = stage.features.of_items(stage.view, np.arange(6), D)
     assert sizes == [2, 2, 2] and found.tolist() == list(range(6))
