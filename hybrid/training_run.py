@@ -232,7 +232,10 @@ class TrainingRun:
         self.head.close()
 
     def _epoch(self) -> Iterator[Batch]:
-        """The rest of the current epoch, ready for the trunk; runs ahead of it in a thread."""
+        """The rest of the current epoch, ready for the trunk; runs ahead of it in a thread.
+
+        That is so on the host: a card copies and augments in turn with the trunk's passes, on the same stream.
+        """
         done, train = dataclasses.replace(self.trainer.progress), self.config.train
         order = epoch_order(np.asarray(self.view.train_items), train.seed, done.epoch, done.last_item)
         if self.trainer.device.type == "cpu":
