@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from launch.config import RunConfig
-from launch.runs import find_run
+from launch.runs import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    GALLERY_FILE,
+    METRICS_FILE,
+    PREPARED_FILE,
+    RESULTS_FILE,
+    find_run,
+)
 from workers.disk import write_whole
 from workers.errors import RunError
 from workers.json_text import to_json
@@ -24,7 +32,7 @@ class RunDirectory:
     @property
     def config_file(self) -> Path:
         """Resolved settings, TOML."""
-        return self.path / "config.toml"
+        return self.path / CONFIG_FILE
 
     @property
     def vocabulary(self) -> Path:
@@ -34,7 +42,7 @@ class RunDirectory:
     @property
     def metrics_file(self) -> Path:
         """Numbers over time, a JSON object per line."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_FILE
 
     @property
     def tensorboard(self) -> Path:
@@ -43,7 +51,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def index(self) -> Path:
@@ -53,7 +61,7 @@ class RunDirectory:
     @property
     def results_file(self) -> Path:
         """The last evaluation's tables by name of the split, JSON."""
-        return self.path / "results.json"
+        return self.path / RESULTS_FILE
 
     @property
     def evaluation_lock(self) -> Path:
@@ -62,7 +70,7 @@ class RunDirectory:
 
     @property
     def gallery(self) -> Path:
-        return self.path / "gallery.html"
+        return self.path / GALLERY_FILE
 
     @property
     def temperature_file(self) -> Path:
@@ -77,7 +85,7 @@ class RunDirectory:
     @property
     def prepared_file(self) -> Path:
         """What the launcher must know of the data, JSON."""
-        return self.path / "prepared.json"
+        return self.path / PREPARED_FILE
 
     def check_data(self, source: str, fingerprint: str) -> None:
         """Refuse other data than the run was prepared with: its rows would stand for other tags.

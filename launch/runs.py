@@ -24,6 +24,9 @@ from workers.settings import nearest, to_plain
 RUNS_FOLDER = "runs"
 CONFIG_FILE = "config.toml"
 RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
+PREPARED_FILE, RESULTS_FILE = "prepared.json", "results.json"
+METRICS_FILE, GALLERY_FILE = "metrics.jsonl", "gallery.html"
 _LOCK_FILE = "launcher.lock"
 _FORMAT = 1
 _CHECKPOINT = re.compile(r"step-\d{9,}")
@@ -237,7 +240,7 @@ def checkpoint_folders(checkpoints: Path) -> list[Path]:
 
 def latest_checkpoint(directory: Path) -> Path | None:
     """The newest checkpoint of a run, damaged or not."""
-    return next((path for path in reversed(checkpoint_folders(directory / "checkpoints")) if _has_matrix(path)), None)
+    return next((path for path in reversed(checkpoint_folders(directory / CHECKPOINTS)) if _has_matrix(path)), None)
 
 
 def step_of(checkpoint: Path | None) -> int:
