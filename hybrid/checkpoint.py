@@ -26,9 +26,10 @@ from hybrid.whole_folder import whole_folder
 from launch.runs import checkpoint_folders
 from workers.config import HeadConfig
 from workers.disk import sync
-from workers.errors import MatrixMismatch, RunError, TrunkDiverged
+from workers.errors import HybridError, MatrixMismatch, RunError, TrunkDiverged
 from workers.matrix import TagMatrix
 from workers.matrix_io import open_rows, save_matrix
+from workers.unreadable import unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +68,11 @@ def save_checkpoint(
         step: the trunk's optimizer step; no chunk may be in flight.
         progress: plain values (JSON) that the caller gets back from `Checkpoint.progress`.
         device: of the trunk; the random generator of a card is kept, too: dropout draws from it.
-        tell: told how many bytes of the matrix's rows are written, of how many.
+        tell: told how many bytes of the matrix are written, of how many.
 
     Raises:
         TrunkDiverged: a weight of the trunk is not finite: nobody could go on from there.
-        RunError: the files cannot be written (no space, no permission).
+        RunError: the files cannot be written (no space, no permission, no memory for a copy of a piece).
     """
     check_finite(trunk, step)
     place = folder / f"step-{step:09d}"
@@ -85,7 +86,7 @@ def save_checkpoint(
             seals = {name: _seal(fresh / name) for name in (TRUNK, OPTIMIZER, RANDOM)}
             state = {"format": FORMAT, "step": step, "progress": dict(progress), "optimizer": plain, "files": seals}
             _write_synced(fresh / STATE, json.dumps(state, indent=1).encode())
-    except (OSError, SafetensorError) as e:
+    except (OSError, SafetensorError, MemoryError) as e:
         raise RunError(f"cannot write a checkpoint of step {step} in {folder}: {e}") from e
     for old in checkpoint_folders(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
@@ -107,12 +108,13 @@ def open_checkpoint(path: Path) -> "Checkpoint":
 
     Raises:
         RunError: names what is missing, cut short or changed.
+        UnreadableFile: the system does not let a file be read, which may be whole.
     """
     state_file = path / STATE
     try:
         state = json.loads(state_file.read_bytes())
     except (OSError, ValueError) as e:
-        raise RunError(f"{state_file} cannot be read: {e}. {_ADVICE}") from e
+        raise _refusal(state_file, e) from e
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise RunError(f"{state_file} is not a checkpoint of format {FORMAT}. {_ADVICE}")
     if missing := {"step", "progress", "optimizer", "files"} - state.keys():
@@ -127,7 +129,11 @@ def open_checkpoint(path: Path) -> "Checkpoint":
 
 
 def newest_whole_checkpoint(folder: Path) -> "Checkpoint | None":
-    """The newest whole checkpoint under a run's `checkpoints` folder; damaged ones are passed over with a warning."""
+    """The newest whole checkpoint under a run's `checkpoints` folder; damaged ones are passed over with a warning.
+
+    Raises:
+        UnreadableFile: the system does not let a file be read, which may be whole.
+    """
     for path in reversed(checkpoint_folders(folder)):
         try:
             return open_checkpoint(path)
@@ -231,7 +237,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as e:
-        raise RunError(f"{path} cannot be read: {e}. {_ADVICE}") from e
+        raise _refusal(path, e) from e
+
+
+def _refusal(path: Path, error: Exception) -> HybridError:
+    why = unreadable(path, error) if isinstance(error, OSError) else None
+    return why or RunError(f"{path} cannot be read: {error}. {_ADVICE}")
 
 
 def _seal(path: Path) -> dict[str, Any]:
@@ -244,7 +255,10 @@ def _check_seal(path: Path, expected: Mapping[str, Any] | None) -> None:
         raise RunError(f"{path} is missing. {_ADVICE}")
     if expected is None:
         raise RunError(f"{path} is not named in {STATE}. {_ADVICE}")
-    found = _seal(path)
+    try:
+        found = _seal(path)
+    except OSError as e:
+        raise _refusal(path, e) from e
     if found["bytes"] != expected.get("bytes"):
         raise RunError(f"{path} is damaged: it has {found['bytes']} bytes, expected {expected.get('bytes')}. {_ADVICE}")
     if found != expected:

@@ -1,7 +1,9 @@
 """Checkpoints: exact round trips, damage of every kind, and kills while one is written."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,7 +32,7 @@ from hybrid.checkpoint import (
 from hybrid.trainer import make_optimizer
 from launch.config import TrainConfig
 from workers.config import HeadConfig
-from workers.errors import RunError, TrunkDiverged
+from workers.errors import RunError, TrunkDiverged, UnreadableFile
 from workers.matrix import TagMatrix
 from workers.matrix_io import load_matrix, open_rows
 
@@ -190,7 +192,8 @@ def test_the_writer_of_a_checkpoint_tells_how_far_it_is(tmp_path, training):
         device=CPU,
         tell=lambda done, total: told.append((done, total)),
     )
-    assert told == [(training.matrix.rows_NS.nbytes,) * 2]
+    sizes = [training.matrix.arrays[name].nbytes for name in ("rows_NS", "tag_state_N4", "counts_N")]
+    assert told == [(sum(sizes[: i + 1]), sum(sizes)) for i in range(3)]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 99}', b'{"format": 1, "step": 3}'])
@@ -199,6 +202,22 @@ def test_a_damaged_state_is_a_typed_error(tmp_path, training, content):
     (place / STATE).write_bytes(content)
     with pytest.raises(RunError, match=STATE):
         open_checkpoint(place)
+
+
+@pytest.mark.parametrize("name", [STATE, TRUNK, f"{MATRIX}/meta.json", f"{MATRIX}/counts.npy"])
+def test_a_file_that_the_system_keeps_from_us_is_not_called_damaged(tmp_path, training, monkeypatch, name):
+    """Else the run would go on from an older checkpoint, and its user might remove a whole one."""
+    place = training.save(tmp_path)
+
+    def refuse(event, arguments):
+        if event == "open" and is_refusing and str(arguments[0]) == str(place / name):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    is_refusing = True
+    sys.addaudithook(refuse)
+    with pytest.raises(UnreadableFile, match=rf"{re.escape(str(place / name))} cannot be read.*may be whole.*ulimit"):
+        newest_whole_checkpoint(tmp_path)
+    is_refusing = False
 
 
 def test_a_missing_matrix_is_a_typed_error(tmp_path, training):

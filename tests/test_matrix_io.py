@@ -1,5 +1,7 @@
 """Matrices on disk: everything comes back, and damage is named."""
 
+import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
@@ -140,9 +142,22 @@ def test_a_file_without_a_checksum(saved):
         open_rows(saved[1])
 
 
-def test_another_objective(saved):
-    with pytest.raises(MatrixMismatch, match="sampled-softmax"):
-        load_matrix(saved[1], make_config(objective="sampled-softmax"))
+@pytest.mark.parametrize(
+    ("name", "other"), [("objective", "sampled-softmax"), ("alpha", 0.5), ("negative_weight", 7.0)]
+)
+def test_settings_that_change_what_a_bias_means_must_be_the_saved_ones(saved, name, other):
+    with pytest.raises(MatrixMismatch, match=f"saved with {name} .* to be loaded with {other!r}"):
+        load_matrix(saved[1], dataclasses.replace(CONFIG, **{name: other}))
+
+
+def test_a_save_tells_of_each_piece_of_each_array(tmp_path, monkeypatch):
+    """Rows, state and counts: whoever waits hears from a slow disk, and no array is copied whole."""
+    monkeypatch.setattr(matrix_io, "SHARD_BYTES", 16 * 8 * 4 + 128)
+    matrix, told = make_matrix(CONFIG), []
+    save_matrix(matrix, tmp_path / "matrix", CONFIG, lambda done, total: told.append((done, total)))
+    done, total = [0, *(d for d, _ in told)], 60 * (8 * 4 + 16 + 8)
+    assert [b - a for a, b in itertools.pairwise(done)] == [512, 512, 512, 384, 512, 448, 480]
+    assert {of for _, of in told} == {done[-1]} == {total}
 
 
 def test_pickles_are_not_read(saved):

@@ -33,5 +33,9 @@ class RunError(HybridError):
     """A run directory is missing, incomplete, or busy."""
 
 
+class UnreadableFile(HybridError):
+    """The system does not let a file be read (permission, too many open files, a failing disk): it may be whole."""
+
+
 class TrunkDiverged(HybridError):
     """The trunk's weights are not finite any more; the message names one, and what to go on from."""

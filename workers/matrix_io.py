@@ -6,7 +6,7 @@
     meta.json            written last: format version, sizes, the head's configuration, bytes and SHA-256 of each array
 
 All files are synced; whoever calls renames the folder once it is complete. A matrix may be saved while workers write
-to it: each block of rows is copied first, so that file and checksum agree.
+to it: each piece is copied first, so that file and checksum agree.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from workers.matrix import BIAS, LOG_Q, TagMatrix
 from workers.memory import ArraySpec
 from workers.rows import pack, stored_form, unpack
 from workers.settings import from_plain, to_plain
+from workers.unreadable import unreadable
 
 FORMAT_VERSION = 1
 SHARD_BYTES = 256 << 20
@@ -31,24 +32,31 @@ Tell = Callable[[int, int], None]
 """Takes how much is done, and of how much."""
 _META = "meta.json"
 _NPY_HEADER_BYTES = 128
+_MEANING = "objective", "alpha", "negative_weight"
+"""Settings on which it depends what a bias and a score say (`objectives.log_probability_correction_N`)."""
 
 
 def save_matrix(matrix: TagMatrix, folder: str | Path, config: HeadConfig, tell: Tell | None = None) -> None:
     """Write rows, biases, optimizer state and counts into a folder, which is made if it is missing.
 
-    `tell`, if given, is told after each shard how many bytes of rows are written, of how many.
+    `tell`, if given, is told after each 256 MiB how many bytes of all arrays are on the disk, of how many.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    rows_per_shard = _rows_per_shard(matrix.rows_NS)
-    for number, start in enumerate(range(0, matrix.num_tags, rows_per_shard)):
-        name = f"rows-{number:05d}.npy"
-        files[name] = _write_array(folder / name, matrix.rows_NS[start : start + rows_per_shard])
-        if tell is not None:
-            tell(matrix.rows_NS[: start + rows_per_shard].nbytes, matrix.rows_NS.nbytes)
-    files["tag_state.npy"] = _write_array(folder / "tag_state.npy", matrix.tag_state_N4)
-    files["counts.npy"] = _write_array(folder / "counts.npy", matrix.counts_N)
+    rows_per_shard = _rows_per_piece(matrix.rows_NS)
+    arrays = {
+        f"rows-{number:05d}.npy": matrix.rows_NS[start : start + rows_per_shard]
+        for number, start in enumerate(range(0, matrix.num_tags, rows_per_shard))
+    }
+    arrays |= {"tag_state.npy": matrix.tag_state_N4, "counts.npy": matrix.counts_N}
+    files, done, total = {}, 0, sum(array.nbytes for array in arrays.values())
+    for name, array in arrays.items():
+        digest = hashlib.sha256()
+        for num_bytes in _write_array(folder / name, array, digest):
+            done += num_bytes
+            if tell is not None:
+                tell(done, total)
+        files[name] = {"bytes": (folder / name).stat().st_size, "sha256": digest.hexdigest()}
     meta = {
         "format_version": FORMAT_VERSION,
         "num_tags": matrix.num_tags,
@@ -75,23 +83,26 @@ def load_matrix(
 
     Args:
         folder: of `save_matrix`.
-        config: of the run that goes on; its objective must be the saved one, its alpha makes the sampler. Rows saved
-            in another form than it says are converted; to bfloat16 by rounding to the nearest.
+        config: of the run that goes on; its objective, alpha and negative weight must be the saved ones. Rows saved in
+            another form than it says are converted; to bfloat16 by rounding to the nearest.
         item_offsets: true tags of the data set, as in `TagMatrix.create`.
         item_tags: the same.
         tell: told after each file of rows how many bytes of rows are there, of how many; what it raises ends the load.
 
     Raises:
         MatrixMismatch: names the file that is missing, cut off, changed, or of another objective.
+        UnreadableFile: the system does not let one be read.
         DataError: true tags do not fit, or the saved dim does not suit the rows that `config` wants.
         MemoryError: the machine cannot hold the matrix.
     """
     saved = open_rows(folder)
-    if saved.config.objective != config.objective:
-        raise MatrixMismatch(
-            f"{saved.folder / _META}: saved with objective {saved.config.objective!r}, to be loaded with "
-            f"{config.objective!r}, where biases mean something else. Use the saved objective."
-        )
+    for name in _MEANING:
+        before, now = getattr(saved.config, name), getattr(config, name)
+        if before != now:
+            raise MatrixMismatch(
+                f"{saved.folder / _META}: saved with {name} {before!r}, to be loaded with {now!r}, where biases mean "
+                f"something else. Set {name} to what it was."
+            )
     matrix = TagMatrix.allocate(
         saved.num_tags,
         saved.dim,
@@ -120,6 +131,7 @@ def open_rows(folder: str | Path) -> "SavedMatrix":
 
     Raises:
         MatrixMismatch: names the file that is missing, cut off or not of this format.
+        UnreadableFile: the system does not let one be read.
     """
     return SavedMatrix(Path(folder))
 
@@ -193,7 +205,8 @@ class SavedMatrix:
         try:
             meta = json.loads(path.read_text())
         except (OSError, ValueError) as e:
-            raise MatrixMismatch(f"{path} cannot be read ({e}); was the matrix saved completely?") from e
+            why = isinstance(e, OSError) and unreadable(path, e)
+            raise why or MatrixMismatch(f"{path} cannot be read ({e}); was the matrix saved completely?") from e
         version = meta.get("format_version") if isinstance(meta, dict) else None
         if version != FORMAT_VERSION:
             raise MatrixMismatch(f"{path} has format version {version!r}; this program reads {FORMAT_VERSION}")
@@ -208,19 +221,25 @@ class SavedMatrix:
                 raise MatrixMismatch(f"{path} has {num_bytes} bytes, expected {expected_bytes}: it is cut off")
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as e:
-            raise MatrixMismatch(f"{path} cannot be read: {e}") from e
+            why = isinstance(e, OSError) and unreadable(path, e)
+            raise why or MatrixMismatch(f"{path} cannot be read: {e}") from e
         if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
             raise MatrixMismatch(f"{path} holds {array.dtype} {array.shape}, expected {spec.dtype} {spec.shape}")
         return np.asarray(array)
 
 
-def _rows_per_shard(rows_NS: np.ndarray) -> int:
-    return (SHARD_BYTES - _NPY_HEADER_BYTES) // (rows_NS.itemsize * rows_NS.shape[1])
+def _rows_per_piece(array: np.ndarray) -> int:
+    return (SHARD_BYTES - _NPY_HEADER_BYTES) // array[0].nbytes
 
 
-def _write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
-    array = array.copy()  # workers may be writing to it
+def _write_array(path: Path, array: np.ndarray, digest: "hashlib._Hash") -> Iterator[int]:
+    """Write a file of NumPy's format; yields the bytes of each piece once it is on the disk and in the digest."""
     with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-    sync(path)
-    return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(array.data).hexdigest()}
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        for start in range(0, len(array), rows := _rows_per_piece(array)):
+            piece = array[start : start + rows].copy()  # workers may be writing to it
+            digest.update(piece.data)
+            file.write(piece.data)
+            file.flush()
+            sync(path)
+            yield piece.nbytes
