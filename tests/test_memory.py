@@ -37,6 +37,12 @@ def test_arrays_are_aligned_and_do_not_overlap():
         assert (arrays[name] == list(SPEC).index(name)).all()
 
 
+def test_fresh_memory_is_zero(monkeypatch):
+    monkeypatch.setattr(memory, "poisons", False)
+    arrays = SharedArrays.create(SPEC)
+    assert not any(arrays[name].any() for name in SPEC)
+
+
 def test_poison_is_seen():
     arrays = SharedArrays.create(SPEC)
     assert np.isnan(arrays["small"]).all()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from worker_system import LIMIT_S, private_endpoint, small_matrix, until, wait_for_exit
 
+from workers import crash_loops
 from workers.errors import ConfigError, WorkerLost
 from workers.lifeline import TERMINATED_STATUS
 from workers.matrix import MAX_WORKERS, TagMatrix
@@ -223,6 +224,24 @@ def test_crash_loop_ends_with_the_last_words(matrix: TagMatrix) -> None:
             _poll_until_lost(pool, 1000)
         with pytest.raises(WorkerLost):
             pool.poll()
+    finally:
+        pool.close()
+
+
+def test_a_place_whose_workers_die_at_once_is_not_filled_again_and_again(
+    matrix: TagMatrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that others work beside: the run goes on, and the place waits."""
+    monkeypatch.setattr(crash_loops, "_FIRST_PAUSE_S", 3600.0)
+    monkeypatch.setattr(crash_loops, "_LONGEST_PAUSE_S", 3600.0)
+    pool = WorkerPool(matrix, "carrier-pigeon://loft", 1)
+    try:
+        for death in range(1, 7):
+            matrix.worker_stats_WS[1, SERVED] += 1  # by somebody else
+            assert _poll_until_lost(pool, 1) == [f"worker-0-{death}"]
+        assert pool.poll() == [] and pool.workers == []
+        pool.scale(1)
+        assert _names(pool) == ["worker-0-7"], "whoever asks for workers gets them at once"
     finally:
         pool.close()
 

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 from worker_system import (
@@ -22,11 +23,12 @@ from worker_system import (
 
 from workers.chunk import Chunk
 from workers.chunk_messages import chunk_of, refusal_message
+from workers.codec import encode
 from workers.config import TRANSPORTS, HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError, WorkerLost
 from workers.matrix import TagMatrix
-from workers.protocol import Message
+from workers.protocol import VERSION, Message
 from workers.ring import Ring
 from workers.router import Router
 from workers.settings import from_plain
@@ -488,10 +490,22 @@ def test_worker_of_another_matrix_is_refused(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"name": "worker-9-1"}, {"index": 256}])
-def test_hello_that_lies_is_ignored(stage: Stage, changes: dict) -> None:
+def test_hello_that_lies_is_refused(stage: Stage, changes: dict) -> None:
     peer = stage.peer("worker-0-1")
     peer.hello(stage.matrix.fingerprint, **changes)
-    stage.until(lambda: stage.router.counters.messages_ignored == 1)
+    assert stage.hear(peer).fields["error"] == ProtocolError.__name__
+    assert stage.router.workers() == [] and stage.register.killed == []
+
+
+def test_hello_of_another_version_is_refused(stage: Stage) -> None:
+    """Else that worker would wait for its WELCOME for ever, and its place would stay empty."""
+    peer = stage.peer("worker-0-1")
+    header = encode(Message("HELLO", {"name": "worker-0-1", "index": 0, "matrix": "", "ring": None}))[0]
+    of_another = msgpack.packb([VERSION + 1, *msgpack.unpackb(header)[1:]])
+    peer.socket.send_multipart([of_another])
+    message = stage.hear(peer)
+    assert message.kind == "REFUSED" and message.fields["error"] == ProtocolError.__name__
+    assert "version" in message.fields["message"]
     assert stage.router.workers() == []
 
 

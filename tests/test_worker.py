@@ -254,13 +254,17 @@ def test_worker_that_is_terminated_while_it_serves_does_not_pass_for_one_that_le
     ("welcome", "last_words"),
     [
         (refusal_message(None, MatrixMismatch("matrix: another one")), "MatrixMismatch: matrix: another one"),
+        (refusal_message(None, ProtocolError("version: 4")), "ProtocolError: version: 4"),
+        ([msgpack.packb([99, "WELCOME", [], []])], "ProtocolError: "),
         (Message("WELCOME", {"head": {"negativs": 3}, "heartbeat_s": 1.0}), "unknown setting 'head.negativs'"),
         (Message("WELCOME", {"head": {"negatives": 0}, "heartbeat_s": 1.0}), "head.negatives = 0"),
     ],
 )
-def test_worker_that_cannot_serve_ends_and_says_why(new_trunk: Trunk, welcome: Message, last_words: str) -> None:
+def test_worker_that_cannot_serve_ends_and_says_why(
+    new_trunk: Trunk, welcome: Message | list[bytes], last_words: str
+) -> None:
     assert new_trunk.hear().kind == "HELLO"
     (worker,) = new_trunk.pool.workers
-    assert new_trunk.line.send(new_trunk.name, encode(welcome))
+    assert new_trunk.line.send(new_trunk.name, encode(welcome) if isinstance(welcome, Message) else welcome)
     assert worker.process.wait(LIMIT_S) == 1
     assert last_words in worker.log.last_words()

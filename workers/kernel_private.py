@@ -14,8 +14,8 @@ the chunk updates often are updated in private copies (`workers.hot_rows`).
 Concurrency: rows are read and written without locks (Hogwild); between an example's dots and its updates another
 worker may move a row, and the update then adds to what was there. An example whose gradient is not finite is found
 before its first write: rows stay finite, but earlier examples of a refused chunk remain applied. Accidental hits and
-positives of weight 0 are not written. Other rows are, though their gradient be exactly 0, as where a score is beyond
-87: among examples without repeats they are not looked for.
+positives of weight 0 are not written, unless they have a private copy. Other rows are, though their gradient be exactly
+0, as where a score is beyond 87: among examples without repeats they are not looked for.
 
 Legend: B examples, D dim, K negatives drawn per example, S slots (distinct tags) of one example, negatives first.
 """

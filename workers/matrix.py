@@ -167,7 +167,7 @@ class TagMatrix:
         item_offsets: np.ndarray | None = None,
         item_tags: np.ndarray | None = None,
     ) -> "TagMatrix":
-        """A matrix whose sampler and true tags are set while rows, biases and accumulators are still poison."""
+        """A matrix whose sampler and true tags are set while rows, biases and accumulators hold nothing yet."""
         if num_tags < 1:
             raise DataError(f"a matrix of {num_tags} tags: at least one is needed")
         counts_N = checked_counts_N(counts, num_tags)

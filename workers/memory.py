@@ -31,6 +31,8 @@ HEADER_BYTES = 4096
 ALIGNMENT_BYTES = 64
 HUGE_PAGE_BYTES = 2 << 20
 POISON_BYTE = 0xFF  # NaN as a float, -1 as an integer: a value that was never written is seen
+poisons = False
+"""Whether fresh memory is filled with it, as in tests: else it is zero. A pass over all of it, by one thread."""
 
 _COLLAPSED_BYTES = 32 * HUGE_PAGE_BYTES  # by one thread, one after the other
 _MAX_THREADS = 8
@@ -92,11 +94,11 @@ class SharedArrays:
 
     @classmethod
     def create(cls, spec: Mapping[str, ArraySpec], reserve: bool = True) -> "SharedArrays":
-        """Allocate the arrays, on huge pages where the kernel grants them, filled with poison.
+        """Allocate the arrays, on huge pages where the kernel grants them.
 
         Args:
             spec: type and shape of each array.
-            reserve: take all memory now. Otherwise a page is taken when it is first written, and nothing is filled.
+            reserve: take all memory now. Otherwise a page is taken when it is first written.
 
         Raises:
             MemoryError: the machine cannot hold them.
@@ -118,6 +120,7 @@ class SharedArrays:
                 os.posix_fallocate(descriptor.number, 0, num_bytes)  # an error here, not a SIGBUS in a kernel later
             if reserve:
                 _held[buffer.ctypes.data] = num_bytes
+            if reserve and poisons:
                 buffer[HEADER_BYTES:] = POISON_BYTE
             buffer[: _PREFIX.size + len(packed)] = np.frombuffer(
                 _PREFIX.pack(_MAGIC, _VERSION, len(packed)) + packed, np.uint8

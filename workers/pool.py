@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from workers.crash_loops import WINDOW_S, CrashLoops
 from workers.errors import WorkerLost
 from workers.lifeline import TERMINATED_STATUS, Lifeline
 from workers.matrix import MAX_WORKERS, TagMatrix
@@ -37,8 +38,6 @@ from workers.worker_stats import SERVED, WARM_UP_NS
 
 _LEAVE_LIMIT_S = 60.0
 _KILL_LIMIT_S = 10.0
-_FRUITLESS_WINDOW_S = 60.0
-_FRUITLESS_DEATHS = 4  # and one more per worker
 
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -82,9 +81,8 @@ class WorkerPool:
         self._lifeline = Lifeline()
         self._workers: dict[str, PooledWorker] = {}
         self._incarnations: collections.Counter[int] = collections.Counter()
-        self._fruitless_deaths: collections.deque[float] = collections.deque()
-        self._empty_places: set[int] = set()
-        self._num_served = self._count_served()
+        self._crash_loops = CrashLoops(MAX_WORKERS)
+        self._empty_places: dict[int, float] = {}  # and when the next attempt is due
         self._failure: WorkerLost | None = None
         try:
             self.scale(num_workers)
@@ -99,6 +97,8 @@ class WorkerPool:
 
     def poll(self) -> list[str]:
         """Reap and replace the dead; a place whose worker cannot be started now is tried again at the next call.
+
+        A place whose workers die again and again, while others serve, waits longer and longer for the next one.
 
         Returns:
             Names of workers that died: chunks that they held must be sent again.
@@ -115,7 +115,8 @@ class WorkerPool:
                 self._kill_if_late(worker)
             elif not self._bury(worker, status):
                 lost.append(worker.name)
-        for index in sorted(self._empty_places):
+        now_s = time.monotonic()
+        for index in sorted(index for index, due_s in self._empty_places.items() if now_s >= due_s):
             self._fill_place(index)
         return lost
 
@@ -224,38 +225,33 @@ class WorkerPool:
             return is_orderly and not worker.is_given_up
         said = f", and said:\n{last_words}" if last_words else ""
         _log.warning("worker %s (process %d) ended with status %d%s", worker.name, worker.pid, status, said)
-        self._check_hope(worker.name, status, last_words)
-        self._fill_place(worker.index)
+        self._check_hope(worker, status, last_words)
+        if pause_s := self._crash_loops.pause_s(worker.index):
+            _log.warning("it has served nothing, like those before it: its place waits %g s for the next", pause_s)
+            self._empty_places[worker.index] = time.monotonic() + pause_s
+        else:
+            self._fill_place(worker.index)
         return False
 
     def _fill_place(self, index: int) -> None:
         """Start a successor; where the machine cannot just now, the place waits for the next `poll`."""
         try:
             self._spawn(index)
-            self._empty_places.discard(index)
+            self._empty_places.pop(index, None)
         except OSError as error:
             if index not in self._empty_places:
                 _log.warning("worker %d cannot be started again now: %s", index, error)
-            self._empty_places.add(index)
+            self._empty_places[index] = 0.0
 
-    def _check_hope(self, name: str, status: int, last_words: str) -> None:
+    def _check_hope(self, worker: PooledWorker, status: int, last_words: str) -> None:
         """Replacing is hopeless if workers die one after the other and none of them has served a chunk meanwhile."""
-        now_s, num_served = time.monotonic(), self._count_served()
-        if num_served > self._num_served:
-            self._fruitless_deaths.clear()
-            self._num_served = num_served
-        self._fruitless_deaths.append(now_s)
-        while now_s - self._fruitless_deaths[0] > _FRUITLESS_WINDOW_S:
-            self._fruitless_deaths.popleft()
-        if len(self._fruitless_deaths) > _FRUITLESS_DEATHS + len(self._workers) + 1:
+        self._crash_loops.note_death(worker.index, self._matrix.worker_stats_WS[:, SERVED], time.monotonic())
+        if num_deaths := self._crash_loops.num_hopeless(len(self._workers)):
             self._failure = WorkerLost(
-                f"{len(self._fruitless_deaths)} workers died within {_FRUITLESS_WINDOW_S:.0f} s and served nothing. "
-                f"The last, {name}, ended with status {status} and said:\n{last_words or '(nothing)'}"
+                f"{num_deaths} workers died within {WINDOW_S:.0f} s and served nothing. "
+                f"The last, {worker.name}, ended with status {status} and said:\n{last_words or '(nothing)'}"
             )
             raise self._failure
-
-    def _count_served(self) -> int:
-        return int(self._matrix.worker_stats_WS[:, SERVED].sum())
 
     def _kill_if_late(self, worker: PooledWorker) -> None:
         now_s, num_served = time.monotonic(), int(self._matrix.worker_stats_WS[worker.index, SERVED])

@@ -12,8 +12,8 @@
     7                                   ◄────  DRAIN()     answer every chunk that you have, then leave
     8  BYE()                            ────►         no chunk is left here, nor is a berth touched any more
 
-A trunk refuses a worker of another matrix or ring by 5b in its own direction, with flight_id null. Nobody answers a
-REFUSED.
+A trunk refuses a worker of another matrix or ring, or whose first message it cannot read, by 5b in its own direction,
+with flight_id null. A worker that is refused, or cannot read what it hears, before 2 ends. Nobody answers a REFUSED.
 
 Frames of a message: a header, then one raw little-endian C-order frame for each array that the header does not place
 in shared memory. A header is a msgpack array: version, kind, the kind's fields in the order of `SCHEMA`, and a list of

@@ -12,13 +12,13 @@ from workers.chunk import Chunk, Reply
 from workers.chunk_messages import error_of, refusal_message
 from workers.codec import Frame, encode
 from workers.config import HeadConfig
-from workers.errors import ProtocolError, WorkerLost
+from workers.errors import MatrixMismatch, ProtocolError, WorkerLost
 from workers.exchange import Exchange
 from workers.flights import Ticket as Ticket
 from workers.greeting import mismatch
 from workers.lines import TrunkLine
 from workers.matrix import MAX_WORKERS, TagMatrix
-from workers.membership import Membership as Membership
+from workers.membership import Membership
 from workers.peers import Peer, Peers, State, WorkerStatus
 from workers.protocol import Message
 from workers.ring import Ring, check_reach
@@ -261,9 +261,11 @@ class Router:
             else:
                 peer.heard_s = now_s
                 self._take_from(peer, message, now_s)
-        except ProtocolError as error:
+        except (ProtocolError, MatrixMismatch) as error:
             self._ignore(name, str(error))
-            if peer is not None and peer.state is not State.LOST:
+            if peer is None:  # of another version, say
+                self._line.send(name, encode(refusal_message(None, error)))
+            elif peer.state is not State.LOST:
                 self._expel(peer, now_s, "broke the protocol")
 
     def _ignore(self, name: str, reason: str) -> None:
@@ -271,13 +273,11 @@ class Router:
         _log.warning("ignored a message of %.40r: %s", name, reason)
 
     def _greet(self, name: str, message: Message, now_s: float) -> None:
-        hello = message.fields
-        if hello["name"] != name or hello["index"] >= MAX_WORKERS:
-            self._ignore(name, f"HELLO with name {hello['name']!r}, index {hello['index']}")
-        elif (error := mismatch(hello, self._matrix, self._ring)) is not None:
-            self._ignore(name, str(error))
-            self._line.send(name, encode(refusal_message(None, error)))
-        elif name not in self._peers:
+        if (hello := message.fields)["name"] != name or hello["index"] >= MAX_WORKERS:
+            raise ProtocolError(f"name: {hello['name']!r}, index {hello['index']} from {name!r}.")
+        if (error := mismatch(hello, self._matrix, self._ring)) is not None:
+            raise error
+        if name not in self._peers:
             self._peers[name] = Peer(name, hello["index"], now_s, now_s, has_ring=hello["ring"] is not None)
             if name in self._leaving:
                 self._leaving.discard(name)

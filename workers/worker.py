@@ -54,6 +54,7 @@ def serve(
 
     Raises:
         MatrixMismatch: the trunk works with another matrix.
+        ProtocolError: the trunk speaks another version of the protocol, or takes no worker of this name or place.
     """
     trace = None if window is None else WorkerTrace(window, me.name, me.index)
     clock = PhaseClock(matrix.worker_stats_WS[me.index], trace)
@@ -85,6 +86,7 @@ def _start(talk: "_Talk", matrix: TagMatrix, me: WorkerIdentity) -> tuple[WideEn
         welcome = talk.hear({"WELCOME", "DRAIN"}, _WELCOME_PATIENCE_S, on_idle=lambda: None)  # 2
         if welcome.kind == "DRAIN":
             raise _LeavesEarly
+        talk.is_welcome = True
         engine = WideEngine(matrix, from_plain(HeadConfig, welcome.fields["head"], "head"), me.index)
         with talk.clock.warming_up():
             warm_up_in_turn(engine.warm_up)
@@ -132,6 +134,8 @@ class _Talk:
 
     def __init__(self, line: WorkerLine, ring: Ring | None, clock: PhaseClock) -> None:
         self.line, self.ring, self.clock = line, ring, clock
+        self.is_welcome = False
+        """Until then whatever cannot be read, or refuses us, ends this worker: it cannot serve such a trunk."""
 
     def say(self, kind: str, **fields: object) -> None:
         """Send a message without arrays."""
@@ -174,6 +178,8 @@ class _Talk:
             if message.kind not in ("WELCOME", "CHUNK", "DRAIN"):
                 raise ProtocolError(f"kind: {message.kind} goes from worker to trunk only.")
         except ProtocolError as error:
+            if not self.is_welcome:
+                raise
             _log.warning("refused a message: %s", error)
             self.send(refusal_message(flight_id_of(frames), error))
             return None
@@ -181,6 +187,6 @@ class _Talk:
 
     def _refused(self, message: Message) -> None:
         error = error_of(message)
-        if isinstance(error, MatrixMismatch):
+        if isinstance(error, MatrixMismatch) or not self.is_welcome:
             raise error
         _log.warning("the trunk refused a message: %s", error)
