@@ -11,6 +11,7 @@ and `worker_stats_WS` and `applied_W`, where each worker writes its own row alon
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ MAX_WORKERS = 256
 
 _LOOK_S = 0.005
 _FAILED = -1
+_BLOCK_TAGS = 1 << 20
 _FILL_BYTES_PER_S = 100e6  # less than a slow core draws
 
 
@@ -63,6 +65,11 @@ def matrix_spec(sizes: Sizes) -> dict[str, ArraySpec]:
         "applied_W": ArraySpec("<i8", (MAX_WORKERS,)),  # chunks that wrote; close together, since all are added up
         "is_filled": ArraySpec("<i8", (1,)),  # 1 when rows and their state are ready to be used
     }
+
+
+def _blocks(num_tags: int) -> Iterator[slice]:
+    """Of tags, so that what is computed of them takes little memory at a time."""
+    return (slice(start, start + _BLOCK_TAGS) for start in range(0, num_tags, _BLOCK_TAGS))
 
 
 class _SharedArray:
@@ -143,10 +150,11 @@ class TagMatrix:
                 is_filled_1[0] = _FAILED
 
         try:
-            if marginal_N is None:
-                marginal_N = matrix.counts_N / matrix.counts_N.sum()
             matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
-            matrix.tag_state_N4[:, BIAS] = objectives.initial_bias_N(config, marginal_N, matrix.log_q_N)
+            mass_N = matrix.counts_N if marginal_N is None else marginal_N
+            scale = matrix.counts_N.sum() if marginal_N is None else 1.0
+            for n in _blocks(num_tags):
+                matrix.bias_N[n] = objectives.initial_bias_N(config, mass_N[n] / scale, matrix.log_q_N[n])
             if in_background:
                 threading.Thread(target=fill_or_tell, name="fill-rows", daemon=True).start()
             else:
@@ -178,7 +186,8 @@ class TagMatrix:
         matrix = cls(SharedArrays.create(matrix_spec(sizes)))
         try:
             with np.errstate(divide="ignore"):
-                matrix.tag_state_N4[:, LOG_Q] = np.log(q_N)
+                for n in _blocks(num_tags):
+                    matrix.log_q_N[n] = np.log(q_N[n])
             matrix.sampler_groups_G4[:], matrix.sampler_members[:] = groups_G4, members
             matrix.counts_N[:], matrix.item_offsets[:], matrix.item_tags[:] = counts_N, offsets, tags
             matrix.worker_stats_WS[:] = matrix.applied_W[:] = matrix.arrays["is_filled"][:] = 0

@@ -39,14 +39,16 @@ def sampling_probabilities(counts_N: np.ndarray, alpha: float) -> np.ndarray:
     Raises:
         ValueError: no tag has a count above 0.
     """
-    counts_N = np.asarray(counts_N, np.float64)
-    weights_N = np.where(counts_N > 0, np.power(np.maximum(counts_N, 1.0), alpha), 0.0)
+    weights_N = np.maximum(counts_N, 1.0)  # from here on in place: with very many tags each such array is gigabytes
+    np.power(weights_N, alpha, out=weights_N)
+    weights_N[np.asarray(counts_N) <= 0] = 0.0
     total = weights_N.sum()
     if not (total > 0 and np.isfinite(total)):
         raise ValueError(
             f"counts of {len(counts_N)} tags have the weight {total}; at least one tag needs a count above 0"
         )
-    return weights_N / total
+    weights_N /= total
+    return weights_N
 
 
 def build_groups(counts_N: np.ndarray, q_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
