@@ -3,6 +3,7 @@
 What survives losses is said in `workers.flights`, and of shared memory in `workers.ring`.
 """
 
+import heapq
 from collections.abc import Sequence
 
 from workers.berths import Berths
@@ -17,7 +18,12 @@ from workers.protocol import Message
 from workers.ring import Ring
 from workers.router_counters import RouterCounters
 
-_MAX_IN_FLIGHT_PER_WORKER = 64
+_MAX_IN_FLIGHT_PER_WORKER = 64  # enough to last while the trunk is busy and hands out nothing
+
+
+def _load(peer: Peer) -> tuple[int, float, int, str]:
+    """Order in which workers are given chunks: of those with equally many the longest idle first; no two are equal."""
+    return len(peer.in_flight), peer.progress_s, peer.index, peer.name
 
 
 class Exchange:
@@ -45,14 +51,18 @@ class Exchange:
 
     def dispatch(self, takers: list[Peer], now_s: float, counters: RouterCounters) -> None:
         """Send what waits to the least loaded of these workers, as far as they can take it."""
-        while takers and (waiting := self._flights.first_waiting()) is not None:
+        if self._flights.first_waiting() is None:
+            return
+        least_loaded = [(_load(peer), peer) for peer in takers]
+        heapq.heapify(least_loaded)
+        while least_loaded and (waiting := self._flights.first_waiting()) is not None:
             flight_id, flight = waiting
-            peer = min(takers, key=lambda p: (len(p.in_flight), p.progress_s, p.index))  # of equals, the longest idle
-            is_full = len(peer.in_flight) >= _MAX_IN_FLIGHT_PER_WORKER
-            if is_full or not self._send(peer, flight_id, flight, now_s, counters):
-                takers.remove(peer)  # full; or unreachable, then it falls silent and is dealt with as such
+            (load, *_), peer = least_loaded[0]
+            if load >= _MAX_IN_FLIGHT_PER_WORKER or not self._send(peer, flight_id, flight, now_s, counters):
+                heapq.heappop(least_loaded)  # full; or unreachable, then it falls silent and is dealt with as such
             else:
                 self._flights.depart(peer.name)
+                heapq.heapreplace(least_loaded, (_load(peer), peer))
 
     def _send(self, peer: Peer, flight_id: int, flight: Flight, now_s: float, counters: RouterCounters) -> bool:
         message = flight.message
