@@ -11,10 +11,11 @@ from benchmarks.id_streams import POSITIVES, make_stream
 from benchmarks.turns import Sample
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
+from workers.flights import Ticket
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import Ring
-from workers.router import Router, Ticket
+from workers.router import Router
 
 IN_FLIGHT = 2
 _LIMIT_S = 120.0

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.tag_batch import ItemNumbers, TagBatch, read_tags
+from workers.chunk import Chunk
 from workers.counters import POSITIVES, stream_key
-from workers.engine import Chunk
 from workers.errors import ChunkError, DataError
 from workers.matrix import TagMatrix
 from workers.positives import draw_positives

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workers.router import Ticket
+from workers.flights import Ticket
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from hybrid.row_rate import RowRate
 from hybrid.sole_use import SoleUse, in_turn
 from workers.config import HeadConfig
 from workers.errors import WorkerLost
+from workers.flights import Ticket
 from workers.matrix import TagMatrix
-from workers.router import Router, Ticket
+from workers.router import Router
 
 COLLECT_TIMEOUT_S = 120.0
 

@@ -28,7 +28,7 @@ from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.tag_batch import read_tags
 from workers.errors import DataError
-from workers.router import Ticket
+from workers.flights import Ticket
 from workers.settings import check
 
 _ALMOST_S, _LOOK_S = 0.0003, 0.00002

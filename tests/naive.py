@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workers.config import HeadConfig
-from workers.matrix import BIAS, BIAS_ACC, LOG_Q, ROW_ACC, TagMatrix
+from workers.matrix import TagMatrix
+from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 
 MASK_64 = (1 << 64) - 1
 EPSILON = 1e-10

@@ -92,6 +92,18 @@ def test_the_launcher_computes_nothing():
     assert with_numpy <= NUMPY_IN_LAUNCH
 
 
+def test_the_deep_side_loads_no_kernels():
+    """The trunk ships chunks, workers compute them: the engine would cost each start of a trunk its import."""
+    reached, left = set(), names_of("hybrid")
+    while left:
+        name = left.pop()
+        if name not in reached:
+            reached.add(name)
+            left += [inner for inner in imports(name) if inner in modules()]
+    assert "workers.chunk" in reached
+    assert reached.isdisjoint({"workers.engine", "workers.kernel_private", "workers.kernel_shared"})
+
+
 def test_nobody_imports_benchmarks_or_tests():
     outside = [n for n in modules() if not n.startswith("benchmarks")]
     assert [(n, i) for n in outside for i in imports(n) if i.split(".")[0] in ("benchmarks", "tests")] == []

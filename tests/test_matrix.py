@@ -18,11 +18,12 @@ from wide_cases import make_config, make_matrix
 from workers.counters import FRESH_ROWS, stream_key
 from workers.errors import DataError, MatrixMismatch
 from workers.fresh_rows import _BLOCK_ROWS, fill_rows
-from workers.matrix import BIAS, BIAS_ACC, ROW_ACC, TagMatrix
+from workers.matrix import TagMatrix
 from workers.memory import SharedArrays
 from workers.objectives import UNSEEN_BIAS, log_probability_correction_N
 from workers.sampler import FIRST, SIZE
 from workers.tag_weights import inverse_frequency_weights
+from workers.tags import BIAS, BIAS_ACC, ROW_ACC
 
 COUNTS = np.array([40, 0, 10, 5, 45])
 MARGINAL = np.array([0.5, 0, 0.2, 0.1, 0.2])

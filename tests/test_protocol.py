@@ -14,8 +14,9 @@ from hypothesis.extra import numpy as hnp
 from worker_system import make_chunk, make_reply
 
 import workers
+from workers.array_codec import Room
 from workers.chunk_messages import chunk_message, chunk_of, error_of, refusal_message, reply_message, reply_of
-from workers.codec import Room, check_outgoing, decode, encode, encode_into, flight_id_of
+from workers.codec import check_outgoing, decode, encode, encode_into, flight_id_of
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError, RunError
 from workers.memory import POISON_BYTE
 from workers.protocol import MAX_HEADER_BYTES, MAX_INT, MAX_TEXT, SCHEMA, VERSION, Message, MessageKind

@@ -20,9 +20,10 @@ from worker_system import (
     worker_system,
 )
 
+from workers.array_codec import Room
 from workers.berths import Berths
 from workers.chunk_messages import chunk_message, reply_message
-from workers.codec import Room, encode_into
+from workers.codec import encode_into
 from workers.errors import ChunkError, ConfigError, MatrixMismatch
 from workers.pool import WorkerPool
 from workers.protocol import Message

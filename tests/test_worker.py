@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from worker_system import DIM, HEAD, LIMIT_S, NUM_TAGS, make_chunk, private_endpoint, small_matrix, small_ring
 
+from workers.array_codec import Frame
 from workers.berths import Berths
 from workers.chunk import Chunk
 from workers.chunk_messages import chunk_message, error_of, refusal_message, reply_of
-from workers.codec import Frame, check_outgoing, decode, encode
+from workers.codec import check_outgoing, decode, encode
 from workers.config import TRANSPORTS
 from workers.engine import WideEngine
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError

@@ -8,9 +8,10 @@ from typing import Any
 import naive
 import numpy as np
 
+from workers.chunk import Chunk, Reply
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES, stream_key
-from workers.engine import Chunk, Reply, WideEngine
+from workers.engine import WideEngine
 from workers.matrix import TagMatrix
 from workers.prepared_chunk import Lookup, PreparedChunk, look_up, lookup_memory
 from workers.scratch import Scratch

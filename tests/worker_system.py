@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import zmq
 
+from workers.array_codec import Room
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import reply_message
-from workers.codec import Room, check_outgoing, decode, encode_into
+from workers.codec import check_outgoing, decode, encode_into
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.matrix import TagMatrix

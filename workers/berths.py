@@ -7,7 +7,8 @@ berths of a worker that was lost but may still be running are kept under its nam
 import logging
 from collections.abc import Iterable
 
-from workers.codec import Frame, Room, encode_into
+from workers.array_codec import Frame, Room
+from workers.codec import encode_into
 from workers.protocol import Message
 from workers.ring import Ring
 

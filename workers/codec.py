@@ -7,9 +7,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from workers.array_codec import Frame as Frame
-from workers.array_codec import Room as Room
-from workers.array_codec import view_arrays
+from workers.array_codec import Frame, Room, view_arrays
 from workers.errors import ProtocolError
 from workers.protocol import (
     MAX_HEADER_BYTES,

@@ -22,8 +22,6 @@ from workers.scratch import Scratch
 from workers.tags import Tags
 from workers.worker_stats import EXAMPLES, NEGATIVES, SERVED, STALENESS
 
-__all__ = ["Chunk", "Reply", "WideEngine"]
-
 
 class WideEngine:
     """Serves chunks, one after the other, on a matrix that other engines may write at the same time.

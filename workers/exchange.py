@@ -6,10 +6,11 @@ What survives losses is said in `workers.flights`, and of shared memory in `work
 import heapq
 from collections.abc import Sequence
 
+from workers.array_codec import Frame
 from workers.berths import Berths
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import error_of, reply_of
-from workers.codec import Frame, decode, encode_into
+from workers.codec import decode, encode_into
 from workers.errors import HybridError, ProtocolError
 from workers.flights import Flight, Flights, Ticket
 from workers.lines import TrunkLine

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import zmq
 
-from workers.codec import Frame
+from workers.array_codec import Frame
 from workers.errors import ProtocolError
 from workers.protocol import MAX_FRAME_BYTES
 

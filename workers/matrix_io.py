@@ -20,10 +20,11 @@ import numpy as np
 from workers.config import HeadConfig
 from workers.disk import sync
 from workers.errors import ConfigError, DataError, MatrixMismatch
-from workers.matrix import BIAS, LOG_Q, TagMatrix
+from workers.matrix import TagMatrix
 from workers.memory import ArraySpec
 from workers.rows import pack, stored_form, unpack
 from workers.settings import from_plain, to_plain
+from workers.tags import BIAS, LOG_Q
 from workers.unreadable import unreadable
 
 FORMAT_VERSION = 1

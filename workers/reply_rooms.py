@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from workers.codec import Room
+from workers.array_codec import Room
 from workers.prepared_chunk import Answer
 
 

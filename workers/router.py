@@ -8,13 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from workers.array_codec import Frame
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import error_of, refusal_message
-from workers.codec import Frame, encode
+from workers.codec import encode
 from workers.config import HeadConfig
 from workers.errors import MatrixMismatch, ProtocolError, WorkerLost
 from workers.exchange import Exchange
-from workers.flights import Ticket as Ticket
+from workers.flights import Ticket
 from workers.greeting import mismatch
 from workers.lines import TrunkLine
 from workers.matrix import MAX_WORKERS, TagMatrix
@@ -25,8 +26,7 @@ from workers.ring import Ring, check_reach
 from workers.router_counters import RouterCounters
 from workers.settings import check, to_plain
 
-_MEMBERSHIP_POLL_S = 0.05
-_LATE_REPLIES_S, _ABSENCE_S = 0.2, 1.0
+_MEMBERSHIP_POLL_S, _LATE_REPLIES_S, _ABSENCE_S = 0.05, 0.2, 1.0
 _TICK_MS = 20
 
 _log = logging.getLogger(__name__)

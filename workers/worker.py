@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from workers.array_codec import Frame, Room
 from workers.chunk_messages import chunk_of, error_of, refusal_message, reply_message
-from workers.codec import Frame, Room, check_outgoing, decode, encode_into, flight_id_of
+from workers.codec import check_outgoing, decode, encode_into, flight_id_of
 from workers.config import HeadConfig
 from workers.engine import WideEngine
 from workers.errors import HybridError, MatrixMismatch, ProtocolError
