@@ -15,11 +15,12 @@ from workers.jit import JIT_ENABLED, kernel
 from workers.kernel_private import plan_chunk, run_private
 from workers.prepared_chunk import Answer, prepare_chunk
 from workers.rounding import rounding_noise
-from workers.rows import pack, vector_widths
+from workers.rows import pack
 from workers.scratch import Scratch
 from workers.sightings import SLOT_SIGHT, see
 from workers.tags import Tags
 from workers.vectors import values_from, zeros
+from workers.widths import vector_widths
 
 NUM_EXAMPLES = 3 * HOT_UPDATES
 POSITIVES = [[1, 2 + b % 9] for b in range(NUM_EXAMPLES)]

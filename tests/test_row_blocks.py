@@ -6,8 +6,9 @@ import pytest
 from workers import feature_blocks, row_blocks, vectors_uncompiled
 from workers.jit import JIT_ENABLED, kernel
 from workers.rounding import rounding_noise
-from workers.rows import BFLOAT16, FLOAT32, pack, unpack, vector_widths
+from workers.rows import BFLOAT16, FLOAT32, pack, unpack
 from workers.vectors import row_of, zeros
+from workers.widths import vector_widths
 
 BIASES = (np.float32(0.5), np.float32(-2), np.float32(0), np.float32(3))
 GRADS, MOVES, KEEP, STARTS = (

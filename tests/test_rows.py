@@ -8,17 +8,9 @@ from hypothesis.extra import numpy as arrays
 
 from workers.errors import DataError
 from workers.rounding import NOISE_WORDS, rounding_noise
-from workers.rows import (
-    BFLOAT16,
-    FLOAT32,
-    dim_of,
-    pack,
-    row_dtype_of,
-    stored_form,
-    unpack,
-    vector_widths,
-)
+from workers.rows import BFLOAT16, FLOAT32, dim_of, pack, row_dtype_of, stored_form, unpack
 from workers.vectors_uncompiled import high, low, put, zeros
+from workers.widths import vector_widths
 
 FINITE = strategies.floats(-(2.0**100), 2.0**100, width=32)
 

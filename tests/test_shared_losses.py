@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX
-from workers.objectives import BLOCK, loss_terms
+from workers.objectives import loss_terms
 from workers.shared_losses import complete_negatives, differentiate_negatives
 from workers.slots import MASKED
+from workers.widths import BLOCK
 
 F = np.float32
 OBJECTIVES = [NEGATIVE_SAMPLING, SAMPLED_SOFTMAX]

@@ -11,7 +11,6 @@ from wide_cases import written_down
 from workers import tiles
 from workers.jit import JIT_ENABLED, kernel
 from workers.prepared_chunk import Loss
-from workers.rows import vector_widths
 from workers.scratch import Scratch
 from workers.shared_plan import shared_plan
 from workers.shared_products import feature_gradients, row_gradients, score_rows, whole_blocks, whole_tiles
@@ -20,7 +19,7 @@ from workers.slots import MASKED
 from workers.tags import Tags
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
 from workers.vectors import values_from, zeros
-from workers.vectors_uncompiled import BLOCK
+from workers.widths import BLOCK, vector_widths
 
 F = np.float32
 _EIGHT, _SIXTEEN = 8, 16

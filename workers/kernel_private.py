@@ -40,11 +40,12 @@ from workers.private_plan import Plan, PlanMemory, PlanSize, fill_plan, make_pla
 from workers.row_blocks import add
 from workers.row_optimizers import RowUpdate, is_safe
 from workers.row_passes import bound_rows, move_four, move_rest, move_state, score_rows
-from workers.rows import dim_of, vector_widths
+from workers.rows import dim_of
 from workers.scratch import Scratch
 from workers.slots import MASKED
 from workers.tags import LOG_Q, Tags
 from workers.vectors import row_of, values_from, zeros
+from workers.widths import vector_widths
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 

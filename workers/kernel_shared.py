@@ -45,7 +45,7 @@ from workers.prepared_chunk import (
     lookup_memory,
 )
 from workers.row_optimizers import RowUpdate
-from workers.rows import dim_of, vector_widths
+from workers.rows import dim_of
 from workers.scratch import Scratch
 from workers.shared_losses import complete_negatives, differentiate_negatives
 from workers.shared_passes import add_features, add_positives
@@ -56,6 +56,7 @@ from workers.shared_writes import write_rows
 from workers.slots import mask_hits
 from workers.tags import Tags
 from workers.vectors import zeros
+from workers.widths import vector_widths
 
 _BAD_SCORE, _BAD_FEATURE_GRADIENT, _BAD_ROW_GRADIENT = -1, -2, -3
 _REFUSALS = {

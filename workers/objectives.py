@@ -26,7 +26,7 @@ from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
 from workers.tag_weights import weights_above_zero
 from workers.vectors import fma, load_front, store_front, total, zeros
-from workers.vectors_uncompiled import BLOCK
+from workers.widths import BLOCK
 
 UNSEEN_BIAS = -20.0
 """Start of the bias of a tag that has no training count: improbable, and still a number that can be learned from."""

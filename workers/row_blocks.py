@@ -1,7 +1,7 @@
 """Dots and updates of rows, four rows at a time: features and feature gradient are then loaded once for four rows.
 
 All take float32 features `f` and feature gradient `g` of length D, rows of either form (`workers.rows`), and `likes`,
-two vectors of the widths to compute with (`rows.vector_widths`): a wide one as far as it goes, and a narrow one for
+two vectors of the widths to compute with (`widths.vector_widths`): a wide one as far as it goes, and a narrow one for
 what is left. D and the widths are constants where these functions are inlined: a loop without a turn leaves no code.
 
     dot         s = bias + row . f

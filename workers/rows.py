@@ -20,7 +20,6 @@ from workers.vectors_uncompiled import HIGH_BITS
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
-_WIDTHS = (16, 8, 4, 2)
 _ROUND_HALF, _SIXTEEN, _ONE = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)
 
 
@@ -44,13 +43,6 @@ def dim_of(stored: np.ndarray) -> int:
 def row_dtype_of(stored: np.ndarray) -> str:
     """`float32` or `bfloat16`."""
     return FLOAT32 if stored.dtype == np.float32 else BFLOAT16
-
-
-def vector_widths(dim: int) -> tuple[int, int]:
-    """Widths of vectors that go through half a row: the widest that fits, and the widest that divides what is left."""
-    half = dim // 2
-    wide = next(width for width in _WIDTHS if width <= half)
-    return wide, next(width for width in _WIDTHS if width <= wide and half % wide % width == 0)
 
 
 def unpack(stored: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from workers.jit import inlined_kernel, kernel
 from workers.objectives import LARGEST, sigmoid_and_softplus
 from workers.slots import MASKED
 from workers.vectors import fma, load, store, total, values_from, zeros
-from workers.vectors_uncompiled import BLOCK
+from workers.widths import BLOCK
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 

@@ -29,7 +29,7 @@ from workers.slots import MASKED
 from workers.tags import BIAS, LOG_Q
 from workers.tiles import TILE_ROWS, add_tile, add_tile_fetching, put_transposed
 from workers.vectors import length, load, store, values_from, zeros
-from workers.vectors_uncompiled import BLOCK
+from workers.widths import BLOCK
 
 _HALF_BLOCK = BLOCK // 2
 _NEAR_BYTES = 256 << 20

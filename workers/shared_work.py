@@ -13,7 +13,7 @@ import numpy as np
 from workers.jit import inlined_kernel
 from workers.scratch import Scratch
 from workers.slots import FILTER_WORDS
-from workers.vectors_uncompiled import BLOCK
+from workers.widths import BLOCK
 
 DEPTH, COLUMNS = 128, 2 * BLOCK
 """Rows that the feature gradient takes at a time, and columns of a tile: both together are half of the first level of

@@ -17,7 +17,7 @@ from typing import Any
 
 from workers import tiles_uncompiled
 from workers.jit import JIT_ENABLED
-from workers.vectors_uncompiled import BLOCK
+from workers.widths import BLOCK
 
 if JIT_ENABLED:
     import numba

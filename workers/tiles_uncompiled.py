@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from workers.vectors_uncompiled import BLOCK
+from workers.widths import BLOCK
 
 TILE_ROWS = 8
 """Rows of a tile; compiled, `workers.tiles` says how many. Factors are read for all of them, also where the product has

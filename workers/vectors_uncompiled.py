@@ -5,9 +5,8 @@
 import numpy as np
 
 LOW_BITS, HIGH_BITS = np.uint32(0x0000FFFF), np.uint32(0xFFFF0000)
+"""The two columns in a word of a bfloat16 row, see `workers.rows`."""
 _SIXTEEN = np.uint32(16)
-BLOCK = 16
-"""Values of the widest vector: so many terms or examples are computed together."""
 
 
 def zeros(width):
