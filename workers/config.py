@@ -11,6 +11,8 @@ OBJECTIVES = ("negative-sampling", "sampled-softmax")
 NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = range(len(OBJECTIVES))
 """Numbers for the names, in their order."""
 ROW_OPTIMIZERS = ("adagrad", "sgd")
+ADAGRAD, SGD = range(len(ROW_OPTIMIZERS))
+"""The same for these."""
 ROW_FACTORS = {"float32": 4, "bfloat16": 8}
 """Forms of rows; the dim must be a multiple of this: both halves of a row are whole vectors."""
 TRANSPORTS = ("ring", "zmq")

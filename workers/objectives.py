@@ -21,7 +21,7 @@ import math
 import numpy as np
 
 from workers.arithmetic import exp_of_negative, greater, log1p_of_unit, magnitude
-from workers.config import NEGATIVE_SAMPLING, SAMPLED_SOFTMAX, HeadConfig
+from workers.config import NEGATIVE_SAMPLING, OBJECTIVES, SAMPLED_SOFTMAX, HeadConfig
 from workers.jit import finite_kernel, inlined_kernel, kernel
 from workers.slots import MASKED
 from workers.tag_weights import weights_above_zero
@@ -45,7 +45,7 @@ def initial_bias_N(config: HeadConfig, marginal_N: np.ndarray, log_q_N: np.ndarr
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         bias_N = np.log(np.asarray(marginal_N, np.float64))
-        if config.objective == "negative-sampling":
+        if config.objective == OBJECTIVES[NEGATIVE_SAMPLING]:
             bias_N -= np.asarray(log_q_N, np.float64) + math.log(config.negative_weight)
     return np.where(np.isfinite(bias_N), bias_N, UNSEEN_BIAS).astype(np.float32)
 
@@ -60,7 +60,7 @@ def log_probability_correction_N(
     which the bias started.
     """
     correction_N = np.zeros(len(counts_N), np.float64)
-    if config.objective == "negative-sampling":
+    if config.objective == OBJECTIVES[NEGATIVE_SAMPLING]:
         correction_N += np.asarray(log_q_N, np.float64) + math.log(config.negative_weight)
     if loss_weight_N is not None:
         correction_N -= np.log(weights_above_zero(loss_weight_N, counts_N))

@@ -15,6 +15,7 @@ from workers.config import OBJECTIVES, HeadConfig
 from workers.counters import ROUNDING, stream_key
 from workers.jit import inlined_kernel
 from workers.row_optimizers import RowUpdate, row_update
+from workers.rows import BFLOAT16
 from workers.scratch import Scratch
 
 _NO_KEY = np.uint64(0)
@@ -133,7 +134,7 @@ def prepare_chunk(
         scratch.kept("loss", chunk.num_negatives, lambda: _loss(config, chunk.num_negatives)),
         scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),
         chunk.update,
-        _rounding_key(chunk) if config.row_dtype == "bfloat16" else _NO_KEY,
+        _rounding_key(chunk) if config.row_dtype == BFLOAT16 else _NO_KEY,
     )
 
 

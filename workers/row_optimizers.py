@@ -21,12 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workers.config import HeadConfig
+from workers.config import ADAGRAD, ROW_OPTIMIZERS, SGD, HeadConfig
 from workers.errors import ChunkError
 from workers.jit import inlined_kernel
 
-SGD, ADAGRAD = 0, 1
-CODES = {"sgd": SGD, "adagrad": ADAGRAD}
 MAX_MOVE = np.float32(1e18)
 """A write that would move a row further than this is refused: the square of a row must stay finite."""
 
@@ -65,7 +63,7 @@ def row_update(config: HeadConfig, lr: float) -> RowUpdate:
             f"row_lr must be below {1 / config.weight_decay:g}."
         )
     return RowUpdate(
-        optimizer=CODES[config.row_optimizer],
+        optimizer=ROW_OPTIMIZERS.index(config.row_optimizer),
         lr=np.float32(lr),
         keep=np.float32(keep),
         max_norm=np.float32(config.max_norm),

@@ -18,7 +18,7 @@ from workers.config import ROW_FACTORS
 from workers.errors import DataError
 from workers.vectors_uncompiled import HIGH_BITS
 
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FLOAT32, BFLOAT16 = ROW_FACTORS  # its keys
 
 _ROUND_HALF, _SIXTEEN, _ONE = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)
 
