@@ -15,7 +15,8 @@ import pytest
 from workers import memory
 from workers.errors import MatrixMismatch
 from workers.host_memory import available_bytes
-from workers.memory import ALIGNMENT_BYTES, HEADER_BYTES, HUGE_PAGE_BYTES, ArraySpec, SharedArrays
+from workers.memory import HEADER_BYTES, ArraySpec, SharedArrays
+from workers.memory_units import HUGE_PAGE_BYTES, LINE_BYTES
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = {
@@ -31,7 +32,7 @@ def test_arrays_are_aligned_and_do_not_overlap():
     for name, spec in SPEC.items():
         address = arrays[name].ctypes.data
         assert arrays[name].shape == spec.shape
-        assert address % (HUGE_PAGE_BYTES if name == "large" else ALIGNMENT_BYTES) == 0
+        assert address % (HUGE_PAGE_BYTES if name == "large" else LINE_BYTES) == 0
         arrays[name][...] = list(SPEC).index(name)
     for name in SPEC:
         assert (arrays[name] == list(SPEC).index(name)).all()

@@ -3,7 +3,8 @@
 import numba
 import numpy as np
 
-from workers.scratch import HUGE_PAGE_BYTES, LINE_BYTES, Scratch, roomy
+from workers.memory_units import HUGE_PAGE_BYTES, LINE_BYTES
+from workers.scratch import Scratch, roomy
 
 
 def test_arrays_of_a_name_share_their_memory():

@@ -22,6 +22,7 @@ from benchmarks.verdict_table import print_verdicts
 from workers import memory
 from workers.errors import RunError
 from workers.memory import ArraySpec, SharedArrays
+from workers.memory_units import HUGE_PAGE_BYTES
 
 
 def made_up(name, values, **fields):
@@ -188,7 +189,7 @@ def test_the_program_runs_in_the_environment_of_contestants(tmp_path):
 def test_memory_on_ordinary_pages_is_told_below_the_table(scripted, tmp_path, capsys, monkeypatch):
     """They make two workers a fifth slower than huge ones would, and nobody sees why."""
     monkeypatch.setattr(memory, "_MADV_COLLAPSE", 12345)  # what the kernel does not know, it refuses
-    slow = SharedArrays.create({"large": ArraySpec("<f4", (memory.HUGE_PAGE_BYTES,))}).huge_pages
+    slow = SharedArrays.create({"large": ArraySpec("<f4", (HUGE_PAGE_BYTES,))}).huge_pages
     facts = {"1M": {"memory": slow}, "10M": {"memory": "5000 huge pages of 2 MiB"}}
     scripted(*(made_up(name, [1.0], samples={"facts": facts}) for name in "ab"))
     suite.run(["scripted"], SuiteOptions(), tmp_path)

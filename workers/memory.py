@@ -26,10 +26,9 @@ import numpy as np
 from workers.cores import available_cores
 from workers.errors import MatrixMismatch
 from workers.host_memory import available_bytes
+from workers.memory_units import HUGE_PAGE_BYTES, LINE_BYTES
 
 HEADER_BYTES = 4096
-ALIGNMENT_BYTES = 64
-HUGE_PAGE_BYTES = 2 << 20
 POISON_BYTE = 0xFF  # NaN as a float, -1 as an integer: a value that was never written is seen
 poisons = False
 """Whether fresh memory is filled with it, as in tests: else it is zero. A pass over all of it, by one thread."""
@@ -209,7 +208,7 @@ def _unmap(address: int, reserved: int, reserved_bytes: int) -> None:
 def _layout(spec: Mapping[str, ArraySpec]) -> tuple[dict[str, Any], int]:
     arrays, end = {}, HEADER_BYTES
     for name, array in spec.items():
-        alignment = HUGE_PAGE_BYTES if array.num_bytes >= HUGE_PAGE_BYTES else ALIGNMENT_BYTES
+        alignment = HUGE_PAGE_BYTES if array.num_bytes >= HUGE_PAGE_BYTES else LINE_BYTES
         offset = -(-end // alignment) * alignment
         arrays[name] = (np.dtype(array.dtype).str, list(array.shape), offset)
         end = offset + array.num_bytes

@@ -8,9 +8,10 @@ The intrinsics live at module level: kept in a closure they would defeat Numba's
 from typing import Any
 
 from workers.jit import JIT_ENABLED
+from workers.memory_units import LINE_BYTES
 
-LINE_FLOATS = 16
-"""float32 values in a cache line of 64 bytes."""
+LINE_FLOATS = LINE_BYTES // 4
+"""float32 values in a cache line."""
 AHEAD_ROWS = 16
 """Where rows are taken one after the other, each is asked for so many rows before its turn."""
 ALL_LEVELS, SECOND_LEVEL = 3, 2

@@ -47,7 +47,8 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 1 << 30
 MAX_TEXT = 8192
 MAX_INT = 2**63 - 1
-ALIGNMENT_BYTES = 64  # of arrays in shared memory
+ALIGNMENT_BYTES = 64
+"""Of arrays in a berth: part of the protocol, and so the same whatever the cache lines of a machine are."""
 
 _INT_OR_NONE = (int, type(None))
 _PLAIN = frozenset({int, float, bool, type(None)})

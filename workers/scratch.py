@@ -10,9 +10,9 @@ from typing import TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from workers.memory_units import HUGE_PAGE_BYTES, LINE_BYTES
+
 T = TypeVar("T")
-LINE_BYTES, HUGE_PAGE_BYTES = 64, 2 << 20
-"""Of a cache line and of a huge page."""
 
 
 def roomy(size: int) -> int:
