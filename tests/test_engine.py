@@ -270,6 +270,19 @@ def test_statistics_count_what_was_done(config):
     assert not np.delete(stats, 5, axis=0).any()
 
 
+def test_a_warm_up_that_fails_lets_go_of_its_matrix(monkeypatch):
+    config, warmed = make_config(), []
+
+    def fail(engine, chunk):
+        warmed.append(engine.matrix)
+        raise SystemExit  # of SIGTERM, say
+
+    monkeypatch.setattr(WideEngine, "apply", fail)
+    with pytest.raises(SystemExit):
+        WideEngine(make_matrix(config), config).warm_up()
+    assert [matrix.fd for matrix in warmed] == [-1]
+
+
 def test_rows_stay_finite_when_numbers_explode(config):
     """Scores beyond float32, gradients whose square is: refused, and never NaN or infinity in a row."""
     matrix = make_matrix(config)

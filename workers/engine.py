@@ -144,8 +144,10 @@ class WideEngine:
             update=True,
         )
         matrix = TagMatrix.create(1, self.matrix.dim, config=self.config)
-        WideEngine(matrix, self.config).apply(chunk)
-        matrix.close()
+        try:
+            WideEngine(matrix, self.config).apply(chunk)
+        finally:
+            matrix.close()
 
 
 @kernel
