@@ -10,7 +10,7 @@ from workers.chunk import NO_I4, NO_I8
 from workers.engine import WideEngine
 from workers.errors import ChunkError
 from workers.hot_rows import hot_rows, merge_hot, take_hot
-from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_PLACES, TABLE_SIZE, place_hot
+from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_BUCKETS, TABLE_SIZE, place_hot
 from workers.jit import JIT_ENABLED, kernel
 from workers.kernel_private import plan_chunk, run_private
 from workers.prepared_chunk import Answer, prepare_chunk
@@ -40,7 +40,7 @@ def place_all(counts, suspects, table, ids_H, places):
 
 def places_of(slot_ids):
     places, ids_H = np.array(slot_ids, np.int32), np.full(MAX_HOT, -7, np.int32)
-    counts, suspects = np.zeros(NUM_PLACES, np.uint32), np.empty(len(places), np.int32)
+    counts, suspects = np.zeros(NUM_BUCKETS, np.uint32), np.empty(len(places), np.int32)
     num_hot = place_all(counts, suspects, np.full(TABLE_SIZE, -1, np.int32), ids_H, places)
     return ids_H[:num_hot].tolist(), places.tolist()
 
@@ -134,9 +134,9 @@ def test_few_updates_are_not_hot():
 
 def test_tags_that_are_counted_together_keep_apart():
     """Their counts are added, so all may be copied; never one in the other's place."""
-    ids = [9, 9 + NUM_PLACES, 9 + 2 * NUM_PLACES] * HOT_UPDATES
+    ids = [9, 9 + NUM_BUCKETS, 9 + 2 * NUM_BUCKETS] * HOT_UPDATES
     hot, places = places_of(ids)
-    assert sorted(hot) == [9, 9 + NUM_PLACES, 9 + 2 * NUM_PLACES]
+    assert sorted(hot) == [9, 9 + NUM_BUCKETS, 9 + 2 * NUM_BUCKETS]
     assert [hot[-1 - place] for place in places] == ids
 
 

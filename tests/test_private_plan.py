@@ -9,7 +9,7 @@ from wide_cases import looked_up, make_chunk, make_config, random_features
 
 from workers.chunk import NO_I4, NO_I8
 from workers.config import OBJECTIVES
-from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_PLACES
+from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_BUCKETS
 from workers.jit import JIT_ENABLED
 from workers.matching import TAGS_AT_ONCE
 from workers.prepared_chunk import prepare_chunk
@@ -17,7 +17,7 @@ from workers.private_plan import make_plan, plan_memory, plan_size
 from workers.scratch import Scratch
 
 K = 6
-FEW_TAGS = [3, 5, 8, 9, 3 + NUM_PLACES, 5 + NUM_PLACES, 3 + 2 * NUM_PLACES, 77, 90, 91]
+FEW_TAGS = [3, 5, 8, 9, 3 + NUM_BUCKETS, 5 + NUM_BUCKETS, 3 + 2 * NUM_BUCKETS, 77, 90, 91]
 """Some are counted together without being the same."""
 MANY_TAGS = range(400)
 
@@ -100,8 +100,8 @@ def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_we
 
 
 def test_tags_that_are_counted_together_are_no_repeats():
-    neg_ids = [[3, 5, 3 + NUM_PLACES, 5 + NUM_PLACES, 8, 3 + 2 * NUM_PLACES]]
-    _, plan, _, _ = planned(neg_ids, [[9, 9 + NUM_PLACES]], [[9, 9 + NUM_PLACES]])
+    neg_ids = [[3, 5, 3 + NUM_BUCKETS, 5 + NUM_BUCKETS, 8, 3 + 2 * NUM_BUCKETS]]
+    _, plan, _, _ = planned(neg_ids, [[9, 9 + NUM_BUCKETS]], [[9, 9 + NUM_BUCKETS]])
     assert plan.is_simple_B.tolist() == [True]
 
 

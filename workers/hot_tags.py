@@ -1,8 +1,8 @@
 """The tags of hot rows (`workers.hot_rows`): those that a chunk updates often, found while it is planned.
 
-Who looks at all tags of a chunk (`workers.sightings`) notes a tag here when its count has grown by `HOT_UPDATES`. So
-one that is updated much more often is nearly always found: it is missed only if, at each multiple of `HOT_UPDATES`,
-another tag of its place happened to come.
+Updates are counted by buckets of tags, those with equal low bits (`workers.sightings`). At each `HOT_UPDATES`-th update
+of a bucket, the 32nd, 64th and so on, the tag that is then updated is noted here. So a tag that has 300 of a bucket's
+320 updates is missed only if all ten of these fall on the other 20.
 """
 
 # mypy: allow-untyped-defs
@@ -15,8 +15,8 @@ HOT_UPDATES = 32
 """A row with this many updates in a chunk is copied: three passes over it, instead of so many contended ones. A power
 of two."""
 MAX_HOT = 256
-NUM_PLACES = 4096
-"""Of the table that counts updates, see `workers.sightings`; a power of two. Tags that share a place are counted
+NUM_BUCKETS = 4096
+"""Of the table that counts updates, see `workers.sightings`; a power of two. Tags that share a bucket are counted
 together."""
 TABLE_SIZE = 1024
 """Of the table of tags found to be hot, at most a quarter full."""
@@ -40,20 +40,20 @@ def note_hot(table, ids_H, num_hot, tag):
         num_hot: so far.
         tag: at least 0.
     """
-    at = _find(table, ids_H, tag)
-    if table[at] < 0 and num_hot < MAX_HOT:
-        table[at], ids_H[num_hot] = num_hot, tag
+    bucket = _find(table, ids_H, tag)
+    if table[bucket] < 0 and num_hot < MAX_HOT:
+        table[bucket], ids_H[num_hot] = num_hot, tag
         num_hot += 1
     return num_hot
 
 
 @inlined_kernel
 def _find(table, ids_H, tag):
-    """Where a hot tag is in the table, or would be."""
-    at = (tag ^ (tag >> 10)) & (TABLE_SIZE - 1)
-    while table[at] >= 0 and ids_H[table[at]] != tag:
-        at = (at + 1) & (TABLE_SIZE - 1)
-    return at
+    """The bucket of the table where a hot tag is, or would be."""
+    bucket = (tag ^ (tag >> 10)) & (TABLE_SIZE - 1)
+    while table[bucket] >= 0 and ids_H[table[bucket]] != tag:
+        bucket = (bucket + 1) & (TABLE_SIZE - 1)
+    return bucket
 
 
 @inlined_kernel
@@ -61,7 +61,7 @@ def place_hot(counts, table, ids_H, num_hot, places):
     """Put the place of its copy where the tag of a hot row stood.
 
     Args:
-        counts: uint32 [NUM_PLACES], see `count_of`.
+        counts: uint32 [NUM_BUCKETS], see `count_of`.
         table: of `note_hot`, as are the next two.
         ids_H: int32.
         num_hot: how many.
@@ -75,8 +75,8 @@ def place_hot(counts, table, ids_H, num_hot, places):
         return
     for i in range(len(places)):
         tag = places[i]
-        if count_of(counts[np.uint64(tag & (NUM_PLACES - 1))]) < HOT_UPDATES:
+        if count_of(counts[np.uint64(tag & (NUM_BUCKETS - 1))]) < HOT_UPDATES:
             continue
-        at = _find(table, ids_H, tag)
-        if table[at] >= 0:
-            places[i] = -1 - table[at]
+        bucket = _find(table, ids_H, tag)
+        if table[bucket] >= 0:
+            places[i] = -1 - table[bucket]

@@ -16,7 +16,7 @@ import numpy as np
 
 from workers.accidental_hits import mask_true
 from workers.config import NEGATIVE_SAMPLING
-from workers.hot_tags import NUM_PLACES, TABLE_SIZE, place_hot
+from workers.hot_tags import NUM_BUCKETS, TABLE_SIZE, place_hot
 from workers.jit import inlined_kernel, kernel
 from workers.matching import TAGS_AT_ONCE, place_among
 from workers.prepared_chunk import Loss, Positives, PreparedChunk, Truth, true_range
@@ -41,7 +41,8 @@ class Plan(NamedTuple):
     """
 
     offsets_B2: np.ndarray
-    """int64, where each example's slots start; the last number stands twice or more, as if empty examples came last."""
+    """int64 [at least B + 2], where each example's slots start, then, more than once, where the last one's end: 0 5 9 9
+    for examples of 5 and 4 slots. So the last one has an example after it, too: an empty one."""
     num_negatives_B: np.ndarray
     """int32, slots of distinct negatives."""
     is_simple_B: np.ndarray
@@ -113,7 +114,7 @@ def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
     )
     tables = _Tables(
         slots=empty(int(table_size(S)), np.int64),
-        sightings=empty(NUM_PLACES, np.uint32),
+        sightings=empty(NUM_BUCKETS, np.uint32),
         suspects_S=empty(S, np.int32),
         hot=empty(TABLE_SIZE, np.int32),
     )

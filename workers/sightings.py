@@ -1,10 +1,10 @@
 """Which tags an example may have twice, and which a chunk updates often: a table of tags by their low bits.
 
-One look at a place of the table, which stays in the nearest cache, answers both for a tag. Tags of equal low bits share
-a place: it may claim that a tag was seen when another was, but misses none in less than a million looks at one place.
+One look at a bucket of the table, which stays in the nearest cache, answers both for a tag. Tags of equal low bits
+share a bucket: it may claim that a tag was seen when another was, but misses none in less than a million looks at it.
 Callers compare the tags themselves.
 
-A place holds, in uint32:
+A bucket holds, in uint32:
 
     bits 0 to 19     how many updates of the chunk its tags have, so far
     bit 20           whether it was last seen as a true tag, not as one of the example's slots
@@ -15,7 +15,7 @@ A place holds, in uint32:
 
 import numpy as np
 
-from workers.hot_tags import HOT_UPDATES, NUM_PLACES, count_of, note_hot
+from workers.hot_tags import HOT_UPDATES, NUM_BUCKETS, count_of, note_hot
 from workers.jit import inlined_kernel
 from workers.vectors import values_from
 
@@ -31,20 +31,20 @@ def _mark(b):
 
 
 @inlined_kernel
-def see_true(places, b, tags, first, last):
+def see_true(buckets, b, tags, first, last):
     """Note the true tags of example b."""
-    entries, mark = values_from(places, 0), _mark(b) | _TRUE
+    entries, mark = values_from(buckets, 0), _mark(b) | _TRUE
     for t in range(first, last):
-        at = np.uint64(tags[t] & (NUM_PLACES - 1))
-        entries[at] = np.uint32(count_of(entries[at]) | mark)
+        bucket = np.uint64(tags[t] & (NUM_BUCKETS - 1))
+        entries[bucket] = np.uint32(count_of(entries[bucket]) | mark)
 
 
 @inlined_kernel
-def see(places, b, tags, start, stop, sight, suspects, num_suspects, hot_table, hot_ids_H, num_hot):
+def see(buckets, b, tags, start, stop, sight, suspects, num_suspects, hot_table, hot_ids_H, num_hot):
     """Note tags[start:stop] of the slots of example b, and list those that it may have had before.
 
     Args:
-        places: uint32 [NUM_PLACES], 0 before the chunk's first example.
+        buckets: uint32 [NUM_BUCKETS], 0 before the chunk's first example.
         b: at least 0.
         tags: int32 behind a pointer.
         start: of those to note.
@@ -59,14 +59,14 @@ def see(places, b, tags, start, stop, sight, suspects, num_suspects, hot_table, 
     Returns:
         (num_suspects, num_hot)
     """
-    entries, listed, mark = values_from(places, 0), values_from(suspects, 0), _mark(b)
+    entries, listed, mark = values_from(buckets, 0), values_from(suspects, 0), _mark(b)
     for i in range(start, stop):
-        at = np.uint64(tags[i] & (NUM_PLACES - 1))
-        entry = np.int64(entries[at])
+        bucket = np.uint64(tags[i] & (NUM_BUCKETS - 1))
+        entry = np.int64(entries[bucket])
         listed[num_suspects] = i
         num_suspects += (entry ^ mark) < sight
         count = count_of(entry) + 1
-        entries[at] = np.uint32(mark | count)
-        if count & (HOT_UPDATES - 1) == 0:  # whose tag is then the hot one, if one of this place's tags is
+        entries[bucket] = np.uint32(mark | count)
+        if count & (HOT_UPDATES - 1) == 0:  # whose tag is then the hot one, if one of this bucket's tags is
             num_hot = note_hot(hot_table, hot_ids_H, num_hot, tags[i])
     return num_suspects, num_hot

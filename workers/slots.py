@@ -2,7 +2,7 @@
 
 A slot is found through a hash table with open addressing, whose entries are tag * 2**32 + slot, below 0 where there is
 none. Whether a tag is there already cannot be guessed, so nothing branches on it; only on tags that are in each other's
-place. Negatives come first: slots [0, num_negative_slots).
+bucket. Negatives come first: slots [0, num_negative_slots).
 
 Legend: B examples, K negatives drawn, S slots, X columns of scores, at least B.
 """
@@ -24,7 +24,7 @@ _LOW_32, _NONE = np.int64(0xFFFFFFFF), np.int64(-1)
 
 @inlined_kernel
 def table_size(count):
-    """Entries of a table for so many tags: a power of two, at least twice their number."""
+    """Buckets of a table for so many tags: a power of two, at least twice their number."""
     size = np.int64(16)
     while size < 2 * count:
         size *= 2
@@ -32,21 +32,21 @@ def table_size(count):
 
 
 @inlined_kernel
-def _place_of(table, mask, tag):
-    """Where the tag is in the table, or where it belongs; in a table of mask + 1 entries."""
-    place = np.int64((np.uint64(tag) * GOLDEN) >> _U32) & mask
-    while (table[place] >= 0) & ((table[place] >> 32) != tag):
-        place = (place + 1) & mask
-    return place
+def _bucket_of(table, mask, tag):
+    """Where the tag is in the table, or where it belongs; in a table of mask + 1 buckets."""
+    bucket = np.int64((np.uint64(tag) * GOLDEN) >> _U32) & mask
+    while (table[bucket] >= 0) & ((table[bucket] >> 32) != tag):
+        bucket = (bucket + 1) & mask
+    return bucket
 
 
 @inlined_kernel
 def _slot_of(table, mask, tag, next_slot):
     """The tag's slot; `next_slot`, which it then has, if it had none."""
-    place = _place_of(table, mask, tag)
-    entry = table[place]
+    bucket = _bucket_of(table, mask, tag)
+    entry = table[bucket]
     entry = entry if entry >= 0 else (np.int64(tag) << 32) | next_slot
-    table[place] = entry
+    table[bucket] = entry
     return entry & _LOW_32
 
 
@@ -87,7 +87,7 @@ def assign_slots(table, neg_ids_K, pos_ids, slot_ids_S, multiplicity_S, pos_slot
 
 @inlined_kernel
 def mask_hits(table, num_ids, starts_B, stops_B, true_tags, filter_words, slot_ids_S, multiplicity_S, scores_SX):
-    """Set the scores of accidental hits to MASKED; returns how many draws they were.
+    """Set the scores of accidental hits to MASKED; returns how many pairs of an example and a draw they were.
 
     An example may have hundreds of true tags, hardly any of which was drawn: a filter in L1, one bit for all tags that
     are alike in their low bits, turns nearly all of them away at a nanosecond each, and only the others ask the table.
@@ -114,7 +114,7 @@ def mask_hits(table, num_ids, starts_B, stops_B, true_tags, filter_words, slot_i
             tag = tags[t]
             if words[_word_of(tag)] & _bit_of(tag) == 0:
                 continue
-            entry = entries[_place_of(entries, mask, np.int64(tag))]
+            entry = entries[_bucket_of(entries, mask, np.int64(tag))]
             slot = entry & _LOW_32
             if entry >= 0 and slot < S and scores_SX[slot, b] != MASKED:
                 hits += np.int64(multiplicity_S[slot])
