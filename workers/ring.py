@@ -1,8 +1,11 @@
 """The ring: shared memory through which the arrays of chunks and replies pass on one host.
 
-A ring is a number of berths. A berth has a request part, where the trunk puts the arrays of a chunk, and a reply part,
-where the worker puts those of its answer. Headers go over ZeroMQ (`workers.protocol`) and are the doorbell. Which berth
-is whose, only the trunk knows (`workers.berths`).
+It is no ring buffer with a head and a tail, but a pool of buffers of one size, the berths: of the free ones, that used
+last is used next. The name is that of `--transport ring`, an option that saved runs hold.
+
+A berth has a request part, where the trunk puts the arrays of a chunk, and a reply part, where the worker puts those of
+its answer. Headers go over ZeroMQ (`workers.protocol`) and are the doorbell. Which berth is whose, only the trunk knows
+(`workers.berths`).
 
 Concurrency: nothing is locked. What survives stopped, killed and late workers: a berth is free, or one worker's from
 the CHUNK that names it until that worker answers this chunk, says BYE, or is known to be dead. Only the trunk writes
