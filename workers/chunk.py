@@ -59,7 +59,8 @@ class Reply:
     rows_written: int
     """Distinct rows with shared negatives; row writes with private ones."""
     accidental_hits: int
-    """Drawn negatives that were true, and masked."""
+    """Pairs of an example and a draw that is one of its true tags: masked. There may be more than `num_negatives`, as a
+    shared draw may be true for many examples."""
     staleness_chunks: int
     """Chunks that other workers applied to the rows between this one's first read and last write."""
     draw_ns: int

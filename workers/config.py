@@ -47,7 +47,10 @@ class HeadConfig:
     weight_decay: float = 0.0
     """Decoupled decay: a row that is written is first scaled by 1 - learning rate * this; biases are not."""
     max_norm: float = 0.0
-    """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none."""
+    """Upper bound on each row's L2 norm, enforced when a row is written; 0 means none.
+
+    Values of bfloat16 rows are rounded afterwards, at random: up to their last bit such a row may be longer.
+    """
     chunk_size: int = 32
     """Examples per chunk; does not depend on the number of workers."""
     init_scale: float = 0.05

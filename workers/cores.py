@@ -37,7 +37,8 @@ def cpu_quota(root: Path = ROOT) -> float | None:
 def pin(cores: Collection[int]) -> None:
     """Keep all threads of this process, and those that they start, to these logical CPUs; none given: change nothing.
 
-    Where the system refuses, as when a CPU was taken away meanwhile, a warning is logged and nothing changes.
+    Where the system refuses, as when a CPU was taken away meanwhile, a warning is logged, and only those threads are
+    kept there whose turn came before.
     """
     for thread in Path("/proc/self/task").iterdir() if cores else ():
         try:

@@ -8,6 +8,15 @@
     row gradient = C F + positives
     write each touched row once, with its merged gradient
 
+Two buffers change their meaning on the way; s, y and A are those of `workers.objectives`, m is an example's largest y:
+
+    after                      scores_KX                                scale_X
+                               negative sampling   sampled softmax      sampled softmax alone
+    score_rows, mask_hits      s - bias            s - bias             nothing yet
+    differentiate_negatives    dLoss/ds            e^(y - m)            e^m / A
+    add_positives              the same            the same             (e^m / A) times what its positives lose
+    complete_negatives         the same            dLoss/ds             the same
+
 The three products go by tiles of our own (`workers.shared_products`): the rows come from memory during the first. Rows
 of positives go through the caches after what the first two products share, not between them.
 

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable
 
 TERMINATED_STATUS = 128 + signal.SIGTERM
-"""Exit status of a worker that SIGTERM ended; 0 is that of one that has said BYE, as it does until it is ready."""
+"""Exit status of a worker that SIGTERM ended. One that said BYE ends with 0: it was drained, or SIGTERM came while it
+started, between HELLO and READY."""
 _PARENT_CHECK_S = 1.0
 
 

@@ -26,7 +26,7 @@ class SharedWork(NamedTuple):
     rows_KD: np.ndarray
     """Copies of the rows of negatives, the front of memory for whole tiles, as are the scores."""
     scores_KX: np.ndarray
-    """As memory without columns: a chunk has as many as its examples need."""
+    """`[K, X]` of a chunk. As memory it is flat: 4,096 x 32 values also serve a chunk of 8,192 x 16."""
     packed: np.ndarray
     """Features as products take them, see `workers.shared_products`."""
     stripe: np.ndarray

@@ -24,9 +24,13 @@ def inverse_frequency_weights(counts_N: np.ndarray, num_items: int) -> np.ndarra
 def weights_above_zero(weight_N: np.ndarray, counts_N: np.ndarray) -> np.ndarray:
     """The weights with 1/n in place of 0, n being the largest count: float64 `[N]`, whose logarithms are finite.
 
-    So 0, of a tag that every item carries, stands for less than any rarer tag weighs by inverse frequency
-    (log(n/c) > 1/n). The loss says nothing of such a tag, for no draw of it is ever a negative. What ranks it high is
-    that everything carries it: its bias starts with this weight, and its score has the same weight taken off again.
+    A tag weighs 0 because every item carries it. So the loss says nothing of it (as a positive it weighs 0, as a
+    negative it is always masked), and its bias stays where it starts. With z for its weight and p for its share of the
+    positive draws, negative sampling starts the bias and corrects the score, see `workers.objectives`, by
+
+        b = log(z p) - log q - log w,          b + log q + log w - log z = log p
+
+    So it ranks by log p for any z above 0. 1/n is less than any rarer tag weighs: log(n/c) > 1/n for a count c < n.
 
     Args:
         weight_N: of the loss, not negative.

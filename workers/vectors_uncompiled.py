@@ -68,7 +68,7 @@ def high(row, start, half, like):
 
 
 def put(row, start, half, low, high, noise, noise_start):
-    """Write both halves of a row of either form; to round, bfloat16 takes 16 random bits a value from noise[start:].
+    """Write both halves of a row of either form; bfloat16 is rounded by 16 random bits a value, of noise[noise_start:].
 
     The random bits are added below the last bit that is kept, and what then is below it is cut off: a value goes up
     with a probability that is its distance from the lower neighbour, so that its mean stays what it is.
