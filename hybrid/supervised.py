@@ -95,6 +95,7 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
             stack.enter_context(contextlib.closing(training))
             is_done = training.train()
         if is_done:
+            supervision.release_workers()
             from hybrid.finish import (
                 finish_run,  # late: it loads what draws figures, which the first step need not await
             )

@@ -15,6 +15,7 @@ from launch.config import RunConfig
 from launch.control import ControlServer
 from launch.deep_process import DeepProcess, PrepareProcess, TrunkProcess
 from launch.interruption import Interrupted, StoppedBeforeStart
+from launch.losses import Losses
 from launch.placement import Placement, place_run
 from launch.profile import open_profile
 from launch.recorder import Recorder
@@ -70,6 +71,7 @@ class Supervisor:
         self._link: Link | None = None
         self._waiting: TrunkProcess | None = None
         self._pool: WorkerPool | None = None
+        self._losses: Losses | None = None
         self._control: ControlServer | None = None
 
     def run(self) -> None:
@@ -78,7 +80,7 @@ class Supervisor:
         Raises:
             Interrupted: it was stopped before the first step, or ended by force.
             RunError: a process failed (the message holds the end of its log), or the system refuses what a run needs.
-            WorkerLost: workers die as fast as they are replaced.
+            WorkerLost: workers die as fast as they are replaced; the trunk was asked to save before.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._signals)
@@ -130,6 +132,7 @@ class Supervisor:
             window=window,
         )
         stack.callback(self._close_pool)
+        self._losses = Losses(self._pool, self.snapshot, self._note)
         self._recorder.enter("training")
         self.snapshot.show("start", "starting the trunk")
         trunk.assign(
@@ -144,7 +147,8 @@ class Supervisor:
             )
         )
         self._waiting = None
-        self._watch(trunk, can_finish=True)
+        with self._losses.told_first(self._was_stopped):
+            self._watch(trunk, can_finish=True)
 
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
         """In a thread: a large one takes minutes, in which people ask, look and lose patience."""
@@ -207,8 +211,8 @@ class Supervisor:
         for message in self._link.receive() if self._link is not None else ():
             self._is_silence_told = False
             self._take(message)
-        if self._pool is not None:
-            self._tell_losses(self._pool.poll())
+        if self._losses is not None:
+            self._losses.look(self._link)
         self.view.update(self.snapshot)
         if self._waiting is not None:
             self._waiting.check()
@@ -219,18 +223,13 @@ class Supervisor:
             self._note(message["text"])
         elif message["kind"] == "kill" and self._pool is not None:
             self._pool.kill(message["worker"])
+        elif message["kind"] == "trained" and self._losses is not None:
+            self._losses.release()
         else:
             if message["kind"] == "step" and not self.snapshot.step:
                 self._start_up.reach("trunk and workers")
                 self._note(self._start_up.report)
             self.snapshot.take(message)
-
-    def _tell_losses(self, lost: list[str]) -> None:
-        for name in lost:
-            self.snapshot.workers_lost += 1
-            self._note(f"{name} was lost; its chunks are sent again")
-            if self._link is not None:
-                self._link.send("lost", worker=name)
 
     def _was_stopped(self) -> bool:
         """Whether a wish to stop came before the trunk was done."""
@@ -254,7 +253,7 @@ class Supervisor:
 
     def _judge_silence(self, name: str) -> None:
         said = f"{name} said nothing for {_SILENCE_S:g} s"
-        if self._is_stop_sent:
+        if self._is_stop_sent or (self._losses is not None and self._losses.failure is not None):
             raise RunError(f"{said} after it was asked to stop, and was killed.")
         if not self._is_silence_told:
             self._is_silence_told = True

@@ -129,8 +129,9 @@ def _prepare(options: argparse.Namespace, script: dict[str, Any]) -> None:
 
 
 def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
-    """Send steps: `steps` of them, or until told to stop. `end` is finish, crash, kill (by SIGKILL), hang, or broken:
-    then it ends before it is told what to do.
+    """Send steps: `steps` of them, or until told to stop. `end` is finish, crash, kill (by SIGKILL), hang, forsaken:
+    then it has all steps when it hears that no worker comes any more; or broken: then it ends before it is told what to
+    do.
 
     With `router`, workers are served by the real router. What the launcher says is kept in heard.jsonl.
     """
@@ -148,7 +149,7 @@ def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
     print(f"threads {os.environ['OMP_NUM_THREADS']}, {assignment.threads}, resume {assignment.resume}", flush=True)
     print(f"keeps memory up to {os.environ['MALLOC_TRIM_THRESHOLD_']}", flush=True)
     trunk.link.send("note", text="the scripted trunk has started")
-    while not trunk.is_stopping and trunk.step < script.get("steps", 10**9):
+    while not trunk.is_stopping and not trunk.has_learned:
         trunk.make_step()
     end = script.get("end", "finish")
     print("2026-11-26 01:02:03,456 INFO hybrid.data.prepare: only news", flush=True)
@@ -158,6 +159,8 @@ def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
         os.kill(os.getpid(), 9)
     while end == "hang":
         trunk.link.receive(timeout_s=1.0)
+    while end == "forsaken" and not trunk.is_forsaken:
+        trunk.listen(1.0)
     trunk.finish()
 
 
@@ -165,14 +168,23 @@ class _Trunk:
     def __init__(self, options: argparse.Namespace, link: Any, assignment: Any, script: dict[str, Any]) -> None:
         from workers.matrix import TagMatrix
 
-        self.options, self.link, self.assignment = options, link, assignment
+        self.options, self.link, self.assignment, self.script = options, link, assignment, script
         self.matrix = TagMatrix.attach(assignment.matrix_fd)
-        self.is_stopping, self.step, self.lost = False, 0, []
+        self.is_told_to_stop = self.is_forsaken = False
+        self.step, self.lost = 0, []
         self.router = self._make_router() if script.get("router") else None
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.is_told_to_stop or (self.is_forsaken and not self.has_learned)
+
+    @property
+    def has_learned(self) -> bool:
+        return self.step >= self.script.get("steps", 10**9)
 
     def poll(self) -> list[str]:
         """Membership of the router, as the link tells it."""
-        self._listen(0.0)
+        self.listen(0.0)
         lost, self.lost = self.lost, []
         return lost
 
@@ -195,7 +207,7 @@ class _Trunk:
             lr=2e-3, row_lr=9e-3, in_flight=3, wait_fraction=0.021, negatives=1024, fraction=fraction,
             eta_s=400 - self.step, staleness_chunks=1.5, chunks_resent=0, workers=workers,
         )  # fmt: skip
-        self._listen(0.02)
+        self.listen(0.02)
 
     def finish(self) -> None:
         from workers.config import HeadConfig
@@ -207,6 +219,7 @@ class _Trunk:
         if self.is_stopping:  # then nothing is measured
             self.link.close()
             return
+        self.link.send("trained")
         popularity = {"P@5": 0.399, "mAP": 0.011, "distinct tags": 5}
         table = {"P@5": 0.713, "mAP": 0.187, "mAP bounds": [2, 50], "distinct tags": 1234, "items": 1467}
         self.link.send("metrics", table={"test": {**table, "popularity": popularity}})
@@ -223,12 +236,14 @@ class _Trunk:
         ring = None if self.assignment.ring_fd is None else Ring.attach(self.assignment.ring_fd)
         return Router(self.assignment.endpoint, head=HeadConfig(), matrix=self.matrix, membership=self, ring=ring)
 
-    def _listen(self, timeout_s: float) -> None:
+    def listen(self, timeout_s: float) -> None:
         for message in self.link.receive(timeout_s):
             with (self.options.directory / "heard.jsonl").open("a") as file:
                 file.write(json.dumps(message) + "\n")
             if message["kind"] == "stop":
-                self.is_stopping = True
+                self.is_told_to_stop = True
+            elif message["kind"] == "no_workers":
+                self.is_forsaken = True
             elif message["kind"] == "lost":
                 self.lost.append(message["worker"])
             elif message["kind"] == "drain" and self.router is not None:

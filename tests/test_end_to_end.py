@@ -1,5 +1,6 @@
 """Real runs of `hybrid` on drawn shapes: trunk, workers, launcher, and every way in which they end."""
 
+import contextlib
 import json
 import os
 import signal
@@ -262,6 +263,24 @@ def test_a_killed_trunk_ends_the_run_with_the_command_to_resume(started, tmp_pat
     after = last_state(run)
     assert_no_step_is_lost(run, after)
     assert after["step"] > saved["step"] and after["used_s"] > saved["used_s"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_workers_all_die_saves_what_it_learned(started, tmp_path):
+    launcher = started()
+    run = wait_for_step(tmp_path, 2)
+    while launcher.poll() is None:
+        for pid, command in processes_of(tmp_path).items():
+            if " -m workers " in command:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+    _, errors = launcher.communicate(timeout=LIMIT_S)
+    assert launcher.returncode == 1
+    assert "served nothing" in errors and "saved" in errors and "train --resume" in errors
+    progress = last_state(run)
+    assert progress["step"] >= 2
+    assert_no_step_is_lost(run, progress)
+    assert_nothing_is_left(tmp_path)
 
 
 @pytest.mark.slow

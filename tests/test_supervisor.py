@@ -24,11 +24,13 @@ from launch.plain import describe_at_length
 from launch.runs import create_run, is_alive, read_record
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
+from launch.train import FAILED_STATUS, _supervise
 from workers.cores import available_cores
 from workers.errors import ConfigError, RunError, WorkerLost
 
 TRAIN = ("train", "--workers", "1", "--dim", "8")
 FIRST_COMPILATION_S = 240.0
+UNNEEDED = "workers die as fast as they are replaced, but none is needed any more"
 
 
 @pytest.fixture
@@ -396,19 +398,102 @@ def make_supervisor(folder, monkeypatch, **script):
     return Supervisor(directory, config, resume=False, view=SilentView(), snapshot=Snapshot(run="run", source="emoji"))
 
 
+def fail_pool(monkeypatch, when):
+    """From when `when()` holds, workers have died again and again."""
+
+    def poll(pool):
+        if when():
+            raise WorkerLost("5 workers died")
+        return []
+
+    monkeypatch.setattr(launch.supervisor.WorkerPool, "poll", poll)
+
+
+def kinds_heard(supervisor):
+    return [message["kind"] for message in heard(supervisor.directory)]
+
+
 def test_workers_that_die_again_and_again_end_the_run(tmp_path, monkeypatch):
     supervisor = make_supervisor(tmp_path, monkeypatch)
-
-    def lose(pool):
-        raise WorkerLost("5 workers died")
-
-    monkeypatch.setattr(launch.supervisor.WorkerPool, "poll", lose)
+    fail_pool(monkeypatch, lambda: True)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(WorkerLost, match="5 workers died"):
         supervisor.run()
     assert signal.getsignal(signal.SIGINT) is before
     assert read_record(supervisor.directory).state == "failed"
     assert_nothing_is_left_but_this(tmp_path)
+
+
+def test_the_trunk_saves_what_it_learned_before_a_failure_of_the_workers_ends_the_run(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch)
+    fail_pool(monkeypatch, lambda: supervisor.snapshot.step)
+    status, told = _supervise(supervisor)
+    (saved,) = (supervisor.directory / "checkpoints").iterdir()
+    assert kinds_heard(supervisor) == ["no_workers"]
+    assert status == FAILED_STATUS and read_record(supervisor.directory).state == "failed"
+    assert told.startswith("\nError: 5 workers died\nAlso: what the trunk had learned by then is saved.\n\n")
+    assert f"To go on from {saved.name}:" in told and "train --resume" in told
+    assert_nothing_is_left_but_this(tmp_path)
+
+
+@pytest.mark.parametrize(("end", "words"), [("crash", "ValueError: the trunk broke"), ("kill", "by SIGKILL")])
+def test_a_trunk_that_cannot_save_once_the_workers_have_failed_is_told_beside_them(tmp_path, monkeypatch, end, words):
+    supervisor = make_supervisor(tmp_path, monkeypatch, end=end)
+    fail_pool(monkeypatch, lambda: supervisor.snapshot.step)
+    status, told = _supervise(supervisor)
+    assert status == FAILED_STATUS
+    assert told.startswith("\nError: 5 workers died\nAlso: trunk ") and words in told
+    assert "is saved" not in told
+
+
+def test_a_trunk_that_falls_silent_once_the_workers_have_failed_is_ended(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, end="hang")
+    monkeypatch.setattr(launch.supervisor, "_SILENCE_S", 2.0)
+    fail_pool(monkeypatch, lambda: supervisor.snapshot.step)
+    with pytest.raises(WorkerLost, match="5 workers died") as failure:
+        supervisor.run()
+    assert failure.value.__notes__ == ["trunk said nothing for 2 s after it was asked to stop, and was killed."]
+    assert_nothing_is_left_but_this(tmp_path)
+
+
+def test_a_failure_of_the_workers_while_the_trunk_saves_at_last_does_not_end_the_run(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, steps=1, end="forsaken")
+    fail_pool(monkeypatch, lambda: supervisor.snapshot.step)
+    supervisor.run()
+    assert kinds_heard(supervisor) == ["no_workers"]
+    assert read_record(supervisor.directory).state == "finished" and supervisor.snapshot.metrics
+    assert "nothing was left to learn: the run goes on without workers" in supervisor.snapshot.notes
+
+
+def test_a_failure_of_the_workers_while_the_trunk_measures_does_not_end_the_run(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, steps=1)
+    is_measuring, release = [], launch.supervisor.Losses.release
+
+    def release_and_note(losses):
+        release(losses)
+        is_measuring.append(True)
+
+    monkeypatch.setattr(launch.supervisor.Losses, "release", release_and_note)
+    fail_pool(monkeypatch, lambda: is_measuring)
+    supervisor.run()
+    assert kinds_heard(supervisor) == []
+    assert read_record(supervisor.directory).state == "finished" and supervisor.snapshot.metrics
+    assert supervisor.snapshot.notes.count(UNNEEDED) == 1
+
+
+def test_a_run_that_its_user_stops_ends_in_order_though_workers_fail_meanwhile(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch)
+    take = supervisor._take
+
+    def ask_at_the_first_step(message):
+        take(message)
+        supervisor._signals.asked |= message["kind"] == "step"
+
+    monkeypatch.setattr(supervisor, "_take", ask_at_the_first_step)
+    fail_pool(monkeypatch, lambda: supervisor._is_stop_sent)
+    supervisor.run()
+    assert kinds_heard(supervisor)[:1] == ["stop"]
+    assert read_record(supervisor.directory).state == "stopped"
 
 
 def test_a_number_of_workers_that_is_refused_is_not_shown_as_wanted(tmp_path, monkeypatch):

@@ -8,9 +8,11 @@ which lists the fields that must be there. More fields may follow.
       progress, step, note    ----------->     shows them
       metrics, done           ----------->     shows them at the end
       kill(worker)            ----------->     kills that worker, then answers `lost`
+      trained                 ----------->     needs no worker for what is left to do
                               <-----------     stop: finish the step, save, exit 0
                               <-----------     lost(worker): that worker is dead, send its chunks again
                               <-----------     drain(worker): let that worker finish and leave
+                              <-----------     no_workers: none will come any more; before `trained` this is a `stop`
 
 `send` never waits: what the socket does not take stays in a bounded outbox, where a newer `step` or `progress` replaces
 an older one, so that a slow or absent peer costs neither time nor memory. `stop`, `metrics` and the like are kept.
@@ -55,9 +57,11 @@ MESSAGES: dict[str, dict[str, type | tuple[type, ...]]] = {
     "note": {"text": str},
     "done": {"outputs": dict},
     "kill": {"worker": str},
+    "trained": {},
     "stop": {},
     "lost": {"worker": str},
     "drain": {"worker": str},
+    "no_workers": {},
 }
 """Kind of message -> the fields that it must have, with their types."""
 
