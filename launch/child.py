@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launch.runs import as_run_error
-from workers.errors import RunError
+from workers.errors import ConfigError, HybridError, RunError
 
 TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
 """Starts a verb of the deep side, which the launcher itself never imports. `-P`: what happens to lie in the working
@@ -28,6 +28,8 @@ _NEWS = re.compile(r"[\d-]+ [\d:,]+ INFO ")
 """The start of a log line that is only information."""
 _ERROR = "Error: "
 """The start of the last message of a process that ends with a known error."""
+WRONG_SETTING_STATUS = 2
+"""Exit status of a process that refuses a setting, as of `hybrid` itself."""
 _TERMINATE_S = 5.0
 _REAP_S = 10.0
 
@@ -98,6 +100,11 @@ class Child:
         tail = self.log_tail()
         said = f" {'It said' if code > 0 else 'The end of its log'}:\n\n{tail}\n" if tail else ""
         return f"{self.log.stem} {exit_reason(code)}.{said}\nThe whole log: {self.log}"
+
+    def error(self, code: int) -> HybridError:
+        """`failure` as an error of the launcher's own: a ConfigError where the process refused a setting, and said so."""
+        is_refusal = code == WRONG_SETTING_STATUS and self.log_tail().startswith(_ERROR)
+        return (ConfigError if is_refusal else RunError)(self.failure(code))
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

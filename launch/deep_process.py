@@ -107,7 +107,7 @@ class TrunkProcess(DeepProcess):
             raise RunError(f"the trunk cannot be told to begin: {error.strerror or error}.") from error
 
     def check(self) -> None:
-        """Raise RunError if it has ended, although it waits for its assignment."""
+        """Raise RunError, or ConfigError, if it has ended, although it waits for its assignment."""
         code = self.child.exit_code()
         if code is not None:
-            raise RunError(self.child.failure(code))
+            raise self.child.error(code)

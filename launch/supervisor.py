@@ -79,6 +79,7 @@ class Supervisor:
 
         Raises:
             Interrupted: it was stopped before the first step, or ended by force.
+            ConfigError: the deep side refuses a setting.
             RunError: a process failed (the message holds the end of its log), or the system refuses what a run needs.
             WorkerLost: workers die as fast as they are replaced; the trunk was asked to save before.
         """
@@ -200,7 +201,7 @@ class Supervisor:
                 self._serve()
                 self._obey_stop(process, can_finish=can_finish)
             if code != 0:
-                raise RunError(process.child.failure(code))
+                raise process.child.error(code)
         finally:
             self._link = None
             process.close()

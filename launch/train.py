@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
+from launch.child import WRONG_SETTING_STATUS
 from launch.config import RunConfig
 from launch.interruption import Interrupted
 from launch.logs import logging_to
@@ -21,7 +22,7 @@ from launch.runs import RunLock, write_config
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
 from launch.views import choose_console, choose_view
-from workers.errors import HybridError
+from workers.errors import ConfigError, HybridError
 from workers.json_text import to_json
 
 INTERRUPTED_STATUS = 130
@@ -73,7 +74,8 @@ def _supervise(supervisor: Supervisor) -> tuple[int, str]:
         return INTERRUPTED_STATUS, f"\n{interruption}.{_notes(interruption)}\n\n{way_on(supervisor.directory)}"
     except HybridError as error:
         way = way_on(supervisor.directory, is_broken=not supervisor.snapshot.step)
-        return FAILED_STATUS, f"\nError: {error}{_notes(error)}\n\n{way}"
+        status = WRONG_SETTING_STATUS if isinstance(error, ConfigError) else FAILED_STATUS
+        return status, f"\nError: {error}{_notes(error)}\n\n{way}"
     except Exception:  # noqa: BLE001 - a defect of ours: still say how to go on
         defect = f"{traceback.format_exc()}\nThis is a defect of the launcher."
         return FAILED_STATUS, f"\n{defect}\n\n{way_on(supervisor.directory)}"

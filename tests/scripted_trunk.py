@@ -130,8 +130,8 @@ def _prepare(options: argparse.Namespace, script: dict[str, Any]) -> None:
 
 def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
     """Send steps: `steps` of them, or until told to stop. `end` is finish, crash, kill (by SIGKILL), hang, forsaken:
-    then it has all steps when it hears that no worker comes any more; or broken: then it ends before it is told what to
-    do.
+    then it has all steps when it hears that no worker comes any more; or broken or refuse: then it ends before it is
+    told what to do.
 
     With `router`, workers are served by the real router. What the launcher says is kept in heard.jsonl.
     """
@@ -142,6 +142,9 @@ def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
     watch_owner(options.lifeline_fd, lambda: _leave(options.link))
     if script.get("end") == "broken":
         sys.exit("ImportError: torch is broken")
+    if script.get("end") == "refuse":
+        print("Error: trunk.device = 'cuda', but torch finds no CUDA device.", flush=True)
+        sys.exit(2)
     assignment = Assignment.receive(options.assignment_fd)
     if assignment is None:
         sys.exit("nobody assigns anything")

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from launch.child import TRUNK_COMMAND, Child, child_environment
-from workers.errors import RunError
+from workers.errors import ConfigError, RunError
 
 WARNINGS = (
     "2026-01-02 03:04:05,678 WARNING hybrid.data.prepare: left out: a.png\n2026-01-02 03:04:05,679 INFO x: news\n"
@@ -31,6 +31,19 @@ def test_an_error_is_told_without_what_came_before(ended):
     told = ended(f"{WARNINGS}Error: trunk.factory = 'vgg' is unknown.\nIt has two lines.\n").failure(1)
     assert told.startswith("trunk ended with exit status 1. It said:\n\nError: trunk.factory")
     assert "two lines" in told and "left out" not in told and "trunk.log" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (2, "Error: trunk.factory = 'vgg' is unknown.\n", ConfigError),
+        (1, "Error: the disk is full.\n", RunError),
+        (2, "python: can't open file\n", RunError),
+    ],
+)
+def test_a_process_that_refused_a_setting_is_told_from_one_that_failed(ended, status, text, kind):
+    error = ended(text).error(status)
+    assert type(error) is kind and text.strip() in str(error)
 
 
 def test_without_an_error_the_last_lines_are_told_but_no_news(ended):

@@ -319,7 +319,7 @@ def test_settings_that_cannot_work_end_in_one_clear_message(folder, tmp_path):
         if "data" in changes:
             changes = {"data": f"folder:{changes['data']}"}
         result = hybrid(tmp_path, *train_options(folder / "shapes", **changes))
-        assert result.returncode != 0
+        assert result.returncode == 2
         assert told in result.stderr, result.stderr
         assert "Traceback" not in result.stderr
     assert_nothing_is_left(tmp_path)

@@ -135,6 +135,13 @@ def test_a_trunk_that_cannot_even_load_ends_the_run_before_the_data_are_there(tm
     assert_nothing_is_left(tmp_path, only_run(tmp_path))
 
 
+def test_a_setting_that_the_trunk_refuses_ends_with_the_status_of_a_wrong_setting(tmp_path):
+    result = run_launcher(tmp_path, *TRAIN, end="refuse", prepare="hang")
+    assert result.returncode == 2
+    assert "It said:\n\nError: trunk.device = 'cuda', but torch finds no CUDA device." in result.stderr
+    assert_nothing_is_left(tmp_path, only_run(tmp_path))
+
+
 def test_a_trunk_that_cannot_be_told_to_begin_ends_the_run(tmp_path, monkeypatch):
     def refuse(assignment, connection):
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
