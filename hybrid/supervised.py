@@ -59,9 +59,10 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
     Before it waits for its assignment it loads what takes long, and refuses what it could not train. While it trains it
     keeps to the cores that it is told, if any; for the rest, when the workers rest, it uses all.
     """
-    # Who ends a service, a job or a machine signals every process: it is for the launcher to ask for a save. These are
-    # the signals that it counts as a wish to stop; processes that read pictures inherit that they are ignored.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # Who ends a service, a job or a machine signals every process, a batch system some time before: it is for the
+    # launcher to ask for a save. These are the signals that it counts as a wish to stop; processes that read pictures
+    # inherit that they are ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
         _load_libraries()

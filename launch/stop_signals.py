@@ -4,11 +4,12 @@ import signal
 from types import FrameType, TracebackType
 from typing import Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""The last two are what batch systems send some time before a job has to end. The trunk ignores them all."""
 
 
 class StopSignals:
-    """While it is entered, SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
+    """While it is entered, SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are counted instead of ending the process.
 
     A signal that was already ignored when the process started (SIGHUP under `nohup`) stays ignored.
     """

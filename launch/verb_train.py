@@ -23,7 +23,7 @@ Examples:
 
 Settings come from the defaults, then --config, then named options, then --set; the last one wins. All of them are
 written to config.toml in the run directory, which --config reads again. Ctrl-C finishes the step, saves and exits;
-a second Ctrl-C ends everything at once.
+a second Ctrl-C ends everything at once. SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop a run as the first one does.
 """
 
 

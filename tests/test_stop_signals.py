@@ -6,7 +6,7 @@ import pytest
 
 from launch.stop_signals import StopSignals
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_a_signal_that_is_ignored_stays_ignored(number):
 def test_a_second_ctrl_c_is_impatient_and_the_first_is_not_whoever_asked_before():
     with StopSignals() as signals:
         signals.asked = True  # as `hybrid stop` does
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in (*STOPPING[1:], signal.SIGINT):
             signal.raise_signal(number)
             assert not signals.impatient
         signal.raise_signal(signal.SIGINT)

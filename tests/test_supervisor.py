@@ -231,7 +231,7 @@ def test_a_failed_preparation_is_told_in_its_own_words(tmp_path):
     assert_nothing_is_left(tmp_path, only_run(tmp_path))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_one_signal_finishes_the_step_saves_and_exits_in_order(tmp_path, started, number):
     launcher = started(*TRAIN)
     run = training_run(tmp_path)

@@ -23,6 +23,7 @@ def test_the_trunk_leaves_what_asks_to_stop_to_its_launcher(tmp_path, monkeypatc
         raise Started
 
     monkeypatch.setattr(hybrid.supervised, "_supervised", supervised)
+    assert {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2} < set(launch.stop_signals._SIGNALS)
     before = {number: signal.signal(number, signal.default_int_handler) for number in launch.stop_signals._SIGNALS}
     try:
         with pytest.raises(Started):
@@ -34,7 +35,7 @@ def test_the_trunk_leaves_what_asks_to_stop_to_its_launcher(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_for_every_process_stops_the_run_in_order(tmp_path, number):
     write_shapes(tmp_path / "shapes", NUM_IMAGES)
     launcher = start_hybrid(tmp_path, *train_options(tmp_path / "shapes", epochs=5000))
