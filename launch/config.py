@@ -37,7 +37,8 @@ class DataConfig:
     max_items: int = 0
     """Use only so many items, chosen by a hash of their names; 0 uses all."""
     cache_dir: str = ""
-    """Where prepared data are kept; empty means $HYBRID_CACHE, else ~/.cache/hybrid."""
+    """Where prepared data are kept; empty means $HYBRID_CACHE, else ~/.cache/hybrid. Compiled kernels lie in
+    $HYBRID_CACHE where that is set, else in the same place."""
     loader_processes: int = -1
     """Decoding processes for sets too large for the decoded cache; -1 chooses by the cores."""
 

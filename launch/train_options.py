@@ -60,7 +60,7 @@ OPTIONS = (
         "--cache-dir",
         "data.cache_dir",
         str,
-        "Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid.",
+        "Where prepared data are kept; otherwise $HYBRID_CACHE or ~/.cache/hybrid. Kernels, too, unless that is set.",
     ),
     TrainOption(
         "--workers",

@@ -9,6 +9,7 @@ from launch.resolve import check_device, check_path, resolve, resolve_resumed
 from launch.run_argument import RUN
 from launch.runs import create_run
 from launch.train_options import given_settings, train_options
+from workers.cache_root import inherit_cache_root
 
 PROFILE_STEPS = 100
 """What `--profile` traces: seconds of most runs, and a file of some megabytes."""
@@ -80,6 +81,7 @@ def train(
         check_path("--run-dir", str(run_dir))
     directory = directory or create_run(settings, run_dir)
 
+    inherit_cache_root(settings.data.cache_dir)
     from launch.train import train as run_training  # late: it loads numpy and numba, which --help must not
 
     context.exit(run_training(directory, settings, resume=resume is not None, json_output=json_output))

@@ -1,11 +1,18 @@
 """The verbs that ask a trained model: `evaluate`, `annotate`, `search`, `neighbours`."""
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from launch.deep_verb import run_deep_verb
+from launch.resolve import read_toml
 from launch.run_argument import TRAINED_RUN
+from launch.runs import CONFIG_FILE
+from workers.cache_root import inherit_cache_root
+from workers.errors import ConfigError
 
 _MOST = 10_000
 """Answers to one question: a table of more takes minutes to print."""
@@ -44,7 +51,7 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
     if map_least > map_most:
         raise click.UsageError(f"--map-least {map_least} is more than --map-most {map_most}: no tag would count.")
     options = {"--score": score, "--map-least": map_least, "--map-most": map_most}
-    run_deep_verb("evaluate", [str(directory)], options, json_output=json_output)
+    _ask("evaluate", directory, [], options, json_output=json_output)
 
 
 @click.command(
@@ -57,7 +64,7 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_output: bool) -> None:
     """Name the tags of images."""
-    run_deep_verb("annotate", [str(directory), *images], {"--k": k, "--score": score}, json_output=json_output)
+    _ask("annotate", directory, images, {"--k": k, "--score": score}, json_output=json_output)
 
 
 @click.command(
@@ -74,7 +81,7 @@ def search(
 ) -> None:
     """Find held-out images by words: an exact tag, else the mean of the known words."""
     options = {"--k": k, "--html": html, "--png": png}
-    run_deep_verb("search", [str(directory), *words], options, json_output=json_output)
+    _ask("search", directory, words, options, json_output=json_output)
 
 
 @click.command(epilog='\b\nExamples:\n  hybrid neighbours last "water"')
@@ -84,4 +91,13 @@ def search(
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def neighbours(directory: Path, tag: str, k: int, json_output: bool) -> None:
     """Show the tags whose rows are nearest to a tag's."""
-    run_deep_verb("neighbours", [str(directory), tag], {"--k": k}, json_output=json_output)
+    _ask("neighbours", directory, [tag], {"--k": k}, json_output=json_output)
+
+
+def _ask(
+    verb: str, directory: Path, arguments: Sequence[str], options: Mapping[str, object], *, json_output: bool
+) -> NoReturn:
+    """Become this verb of the deep side, with kernels from where the run kept them."""
+    with contextlib.suppress(ConfigError):  # a config.toml that is damaged: the deep side says how
+        inherit_cache_root(str(read_toml(directory / CONFIG_FILE).get("data.cache_dir", "")))
+    run_deep_verb(verb, [str(directory), *arguments], options, json_output=json_output)

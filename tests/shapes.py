@@ -10,6 +10,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 from scripted_trunk import ROOT
 
+from workers.cache_root import cache_root
+
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220), "yellow": (230, 210, 40)}
 SHAPES = ("disc", "square", "bar")
 SIDE = 24
@@ -65,7 +67,8 @@ def hybrid_command(*arguments: str) -> list[str]:
 def hybrid_environment(folder: Path) -> dict[str, str]:
     """Private directories of runs lie in the folder; processes carry its name, for `processes_of`."""
     (folder / "tmp").mkdir(exist_ok=True)
-    places = {"TMPDIR": str(folder / "tmp"), "MARKER": str(folder), "PYTHONPATH": str(ROOT)}
+    kernels = str(cache_root())  # those of all tests: with the data of each they would be compiled again and again
+    places = {"TMPDIR": str(folder / "tmp"), "MARKER": str(folder), "PYTHONPATH": str(ROOT), "HYBRID_CACHE": kernels}
     return {**os.environ, **places, "COLUMNS": "120"}
 
 

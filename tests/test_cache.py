@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.data.cache import build_once, cache_folder
+from hybrid.data.cache import build_once
 from hybrid.data.prepare import silent
+from workers.cache_root import cache_root
 from workers.errors import DataError
 
 LIMIT_S = 30
@@ -101,8 +102,10 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_place_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HYBRID_CACHE", str(tmp_path / "a"))
-    assert cache_folder("") == tmp_path / "a"
-    assert cache_folder(str(tmp_path / "b")) == tmp_path / "b"
+    assert cache_root() == tmp_path / "a"
+    assert cache_root(str(tmp_path / "b")) == tmp_path / "b"
     monkeypatch.delenv("HYBRID_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder("") == tmp_path / ".cache" / "hybrid"
+    assert cache_root() == tmp_path / ".cache" / "hybrid"
+    monkeypatch.setenv("HYBRID_CACHE", "~/c")
+    assert cache_root() == tmp_path / "c"

@@ -217,6 +217,23 @@ def test_deep_verbs_are_passed_on(run, arguments, called):
     assert result.returncode == 0
 
 
+@pytest.mark.parametrize(("exported", "used"), [("", "{cwd}/c"), ("/elsewhere", "/elsewhere")])
+def test_kernels_lie_where_cache_dir_says_unless_the_environment_says_it(run, monkeypatch, exported, used):
+    places = []
+
+    def see(*arguments, **options):
+        places.append(os.environ["HYBRID_CACHE"])
+        return 0
+
+    monkeypatch.setenv("HYBRID_CACHE", exported)
+    monkeypatch.setattr("launch.train.train", see)
+    assert invoke("train", "--cache-dir", "c", "--run-dir", "fresh").exit_code == 0
+    monkeypatch.setenv("HYBRID_CACHE", exported)
+    monkeypatch.setattr("launch.deep_verb.os.execve", see)
+    invoke("neighbours", "fresh", "a tag")
+    assert places == [used.format(cwd=run.parent.parent)] * 2
+
+
 def test_the_exit_status_of_a_deep_verb_is_kept(run):
     assert run_launcher(run.parent.parent, "neighbours", "last", "fail").returncode == 7
 

@@ -197,6 +197,12 @@ def test_kernels_of_other_users_stay(tmp_path, monkeypatch):
     assert (tmp_path / ("0" * 16)).is_dir()
 
 
+def test_the_home_in_the_name_of_the_cache_is_the_users(tmp_path):
+    use = "from workers.jit import cache_directory; print(cache_directory())"
+    place = Path(run_python("-c", use, HYBRID_CACHE="~/my cache", HOME=str(tmp_path)).strip())
+    assert place.parent == tmp_path / "my cache" / "numba" and place.is_dir()
+
+
 def test_no_cache_where_none_can_be_made(tmp_path):
     """A home that cannot be written to costs time, not the run."""
     (tmp_path / "file").write_text("")

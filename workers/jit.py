@@ -151,10 +151,10 @@ def cache_directory() -> Path | None:
     Its time of change says when it was last used. The first process of new sources removes the directories of others
     that were not used for `UNUSED_DAYS`.
     """
-    home = os.environ.get("HYBRID_CACHE")
+    from workers.cache_root import cache_root  # here: this module ends long chains of imports
+
     try:
-        root = Path(home) if home else Path.home() / ".cache" / "hybrid"
-        directory = root / "numba" / _source_hash()
+        directory = cache_root() / "numba" / _source_hash()
         is_new = not directory.exists()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # ours alone: a cached kernel is code that we run
         if directory.stat().st_uid != os.getuid():

@@ -21,11 +21,6 @@ _LOCK_LIMIT_S = 3600.0
 _LOCK_POLL_S = 0.2
 
 
-def cache_folder(cache_dir: str) -> Path:
-    """`cache_dir`, else $HYBRID_CACHE, else ~/.cache/hybrid."""
-    return Path(cache_dir or os.environ.get("HYBRID_CACHE") or "~/.cache/hybrid").expanduser().absolute()
-
-
 def key_of(*parts: Any) -> str:
     """A short name for whatever determines the content of a folder."""
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()

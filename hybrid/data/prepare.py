@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid.data import emoji, folder
 from hybrid.data.build_view import PictureSource, SplitRule, TagRule, build_view
-from hybrid.data.cache import Progress, build_once, cache_folder, key_of
+from hybrid.data.cache import Progress, build_once, key_of
 from hybrid.data.collection import Collection, left_out
 from hybrid.data.image_cache import decode_all, fits_decoded, probe_all, read_bad
 from hybrid.data.listing import scan
@@ -20,6 +20,7 @@ from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.splits import choose_items
 from hybrid.data.view import FORMAT_VERSION, View
 from launch.config import DataConfig
+from workers.cache_root import cache_root
 from workers.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def prepare(config: DataConfig, progress: Progress = silent, check_view: Callabl
         DataError: the source cannot be read or fetched, nothing in it can be trained on, or a file could not be read
             for trouble of the machine.
     """
-    cache = cache_folder(config.cache_dir)
+    cache = cache_root(config.cache_dir)
     source = _emoji(config, cache, progress) if config.source == "emoji" else _folder(config, cache, progress)
     size = stored_size(config.image_size)
     fingerprint = key_of(
