@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launch.runs import as_run_error
+from workers.environment import OUTPUT_IN_UTF8
 from workers.errors import ConfigError, HybridError, RunError
 
 TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
@@ -57,7 +58,7 @@ class Child:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     pass_fds=pass_fds,
-                    env=dict(environment),
+                    env={**environment, **OUTPUT_IN_UTF8},
                     process_group=0,
                 )
         except OSError as error:
@@ -102,27 +103,13 @@ class Child:
         return f"{self.log.stem} {exit_reason(code)}.{said}\nThe whole log: {self.log}"
 
     def error(self, code: int) -> HybridError:
-        """`failure` as an error of the launcher's own: a ConfigError where the process refused a setting, and said so."""
+        """`failure` as an error of the launcher's own: a ConfigError where it said that it refuses a setting."""
         is_refusal = code == WRONG_SETTING_STATUS and self.log_tail().startswith(_ERROR)
         return (ConfigError if is_refusal else RunError)(self.failure(code))
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-
-
-def child_environment() -> dict[str, str]:
-    """This environment, in which a checkout that is not installed is importable.
-
-    The working directory is not added: it would come before Python's own modules. `hybrid.trunks` looks there, last.
-    """
-    environment = dict(os.environ)
-    checkout = Path(__file__).resolve().parent.parent
-    paths = [] if "site-packages" in checkout.parts else [str(checkout)]
-    paths += [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment
 
 
 def exit_reason(code: int) -> str:

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch.child import TRUNK_MEMORY, Child, child_environment
+from launch.child import TRUNK_MEMORY, Child
 from launch.resources import Endpoints
 from launch.trunk_threads import set_threads
 from workers.assignment import Assignment, make_connection
+from workers.environment import child_environment
 from workers.errors import RunError
 from workers.lifeline import Lifeline
 from workers.link import Link

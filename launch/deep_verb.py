@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from launch.child import TRUNK_COMMAND, child_environment
+from launch.child import TRUNK_COMMAND
+from workers.environment import child_environment
 
 
 def run_deep_verb(

@@ -19,7 +19,7 @@ def logging_to(file: Path) -> Iterator[None]:
     """
     with as_run_error(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file)
+        handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
     before = root.level

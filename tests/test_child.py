@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from launch.child import TRUNK_COMMAND, Child, child_environment
+from launch.child import TRUNK_COMMAND, Child
+from workers.environment import child_environment
 from workers.errors import ConfigError, RunError
 
 WARNINGS = (

@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
-from launch.child import TRUNK_COMMAND, child_environment
+from launch.child import TRUNK_COMMAND
 from launch.config import DataConfig, RunConfig, TrunkConfig
 from launch.runs import write_config
+from workers.environment import child_environment
 
 LIMIT_S = 120.0
 

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from workers.crash_loops import WINDOW_S, CrashLoops
+from workers.environment import OUTPUT_IN_UTF8, child_environment
 from workers.errors import WorkerLost
 from workers.lifeline import TERMINATED_STATUS, Lifeline
 from workers.matrix import MAX_WORKERS, TagMatrix
@@ -39,7 +40,7 @@ from workers.worker_stats import SERVED, WARM_UP_NS
 _LEAVE_LIMIT_S = 60.0
 _KILL_LIMIT_S = 10.0
 
-_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class WorkerPool:
                 stdin=subprocess.DEVNULL,
                 stdout=log.file,
                 stderr=log.file,
-                env=_environment(),
+                env={**child_environment(), **OUTPUT_IN_UTF8, **_ONE_THREAD, "PYTHONFAULTHANDLER": "1"},
                 pass_fds=inherited,
                 process_group=0,  # Ctrl-C in the terminal is for the owner alone
             )
@@ -262,11 +263,3 @@ class WorkerPool:
             _log.warning("worker %s has not left for %.0f s, and is killed", worker.name, _LEAVE_LIMIT_S)
             worker.process.kill()
             worker.leaves_before_s = math.inf  # once; it may take its time to die
-
-
-def _environment() -> dict[str, str]:
-    """One thread of everything; this very code; a traceback on a crash in a kernel."""
-    environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONFAULTHANDLER": "1"}
-    root = str(Path(__file__).resolve().parents[1])
-    environment["PYTHONPATH"] = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
-    return environment
