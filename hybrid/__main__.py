@@ -2,6 +2,7 @@
 
 import sys
 
+from hybrid.neighbouring_packages import check_neighbour
 from hybrid.verbs import verbs
 from workers.errors import ConfigError, HybridError
 from workers.json_text import escape_unprintable
@@ -10,6 +11,7 @@ from workers.json_text import escape_unprintable
 def main() -> None:
     """Run a verb; a known error is one message and exit status 1 (2: a setting that cannot be), others a traceback."""
     escape_unprintable()
+    check_neighbour("launch")
     try:
         verbs(prog_name="hybrid")
     except HybridError as e:

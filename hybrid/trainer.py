@@ -86,7 +86,7 @@ class Trainer:
         cores: that trunk and workers may use, all together; None: those of this process.
 
     Example:
-        >>> from launch.config import TrainConfig
+        >>> from hybrid import TrainConfig
         >>> trunk = nn.Linear(6, 8)
         >>> batch = (torch.randn(4, 6), [[1], [2, 3], [0], [9]])
         >>> with WideHead(num_tags=10, dim=8, workers=1, negatives=4) as head:
