@@ -44,8 +44,8 @@ def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
 
     Args:
         run: the run.
-        device: where the trunk computes, `auto`, `cpu` or `cuda`, wherever it was trained; None means the CPU for a run
-            that was told to train there, and `auto` for any other.
+        device: where the trunk computes, `auto`, `cpu`, `cuda` or `cuda:N`, wherever it was trained; None means the CPU
+            for a run that was told to train there, and `auto` for any other.
 
     Raises:
         RunError: there is no such run, or it has no whole checkpoint yet.

@@ -15,6 +15,7 @@ DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 JSON = click.option("--json", "json_output", is_flag=True)
 LINK = click.option("--link", required=True)
 SCORE = click.option("--score", default="probability")
+DEVICE = click.option("--device")
 LIFELINE = click.option("--lifeline-fd", type=int, required=True)
 
 
@@ -52,8 +53,9 @@ def train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) -> N
 @SCORE
 @click.option("--map-least", type=int, default=2)
 @click.option("--map-most", type=int, default=50)
+@DEVICE
 @JSON
-def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_output: bool) -> None:
+def evaluate(directory: Path, score: str, map_least: int, map_most: int, device: str | None, json_output: bool) -> None:
     """Measure a run's last checkpoint on its test items."""
     _quiet()
     from hybrid.loaded import load
@@ -63,7 +65,7 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
     error = None
     with _progress() as progress:
         try:
-            tables = load(directory).evaluate(score, (map_least, map_most), progress)
+            tables = load(directory, device).evaluate(score, (map_least, map_most), progress)
         except NotStored as e:  # what was measured is shown all the same
             error, tables = e, e.tables
     _show(lambda: [metrics_table(table, title=name) for name, table in tables.items()], _flat(tables), json_output)
@@ -76,14 +78,17 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
 @click.argument("images", nargs=-1, required=True)
 @click.option("--k", type=int, default=10)
 @SCORE
+@DEVICE
 @JSON
-def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_output: bool) -> None:
+def annotate(
+    directory: Path, images: tuple[str, ...], k: int, score: str, device: str | None, json_output: bool
+) -> None:
     """Name the tags of pictures; those that cannot be used are named at the end, and make the exit status 1."""
     _quiet()
     from hybrid.loaded import load
     from hybrid.tables import tags_table
 
-    run = load(directory)
+    run = load(directory, device)
     pictures, errors = {}, []
     for image in images:
         try:

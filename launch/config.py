@@ -1,6 +1,7 @@
 """The settings of a run: one nested frozen dataclass, composed of what each component owns."""
 
 import math
+import re
 from dataclasses import dataclass, field
 
 from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
@@ -8,6 +9,8 @@ from workers.default_workers import default_num_workers
 from workers.settings import check, check_choice, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
+_CARD = re.compile(r"cuda:(0|[1-9]\d{0,2})")
+"""One of several cards."""
 TRUNKS = ("cnn-small", "resnet18")
 """Trunks that are there; `hybrid.trunks` builds them. Here, so that a wrong name is refused before anything starts."""
 EMOJI_DESIGNS = ("noto", "fluent-emoji-flat", "twemoji", "openmoji")
@@ -16,6 +19,20 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
 DEFAULT_MINUTES = 7.5
 """With data preparation, measurement and gallery, a default run then takes less than ten minutes."""
+
+
+def check_device_name(name: str, device: str) -> None:
+    """Refuse what is no name of a device; whether it is there only torch can tell.
+
+    Args:
+        name: of the setting.
+        device: its value.
+
+    Raises:
+        ConfigError: it is none of `DEVICES`, nor `cuda:N`.
+    """
+    rule = f"one of {', '.join(DEVICES)}, or one of several cards by its number, as in cuda:1"
+    check(device in DEVICES or _CARD.fullmatch(device) is not None, name, device, rule)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +96,7 @@ class TrunkConfig:
     dim: int = 128
     """D: length of the features and of each row of the tag matrix."""
     device: str = "auto"
-    """`auto` (CUDA if there is one), `cpu` or `cuda`."""
+    """`auto` (CUDA if there is one), `cpu`, `cuda`, or one of several cards: `cuda:1`."""
     threads: int = 0
     """CPU threads of the trunk; 0: on a CPU whatever makes its steps shortest, else what workers leave."""
     precision: str = "auto"
@@ -90,7 +107,7 @@ class TrunkConfig:
         known = f"one of {', '.join(TRUNKS)}, or module:factory{nearest(self.factory, TRUNKS)}"
         check(self.factory in TRUNKS or bool(module and attribute), "trunk.factory", self.factory, known)
         check(4 <= self.dim <= 4096 and self.dim % 4 == 0, "trunk.dim", self.dim, "a multiple of 4 between 4 and 4096")
-        check_choice("trunk.device", self.device, DEVICES)
+        check_device_name("trunk.device", self.device)
         check(self.threads >= 0, "trunk.threads", self.threads, "at least 0 (0 chooses)")
         check_choice("trunk.precision", self.precision, PRECISIONS)
 

@@ -121,10 +121,10 @@ def check_device(config: RunConfig) -> None:
     Raises:
         ConfigError: CUDA was asked for, and the build is for the CPU.
     """
-    if config.trunk.device == "cuda" and torch_build() == "cpu":
+    if config.trunk.device.startswith("cuda") and torch_build() == "cpu":
         raise ConfigError(
-            "trunk.device = 'cuda', but the torch installed here was built for the CPU alone. Use --device cpu, or "
-            "install a build for CUDA."
+            f"trunk.device = {config.trunk.device!r}, but the torch installed here was built for the CPU alone. Use "
+            "--device cpu, or install a build for CUDA."
         )
 
 

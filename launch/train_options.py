@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from launch.config import DEVICES, TAG_LOSS_WEIGHTS, RunConfig
+from launch.config import TAG_LOSS_WEIGHTS, RunConfig
+from launch.device_argument import DEVICE
 from launch.resolve import flatten
 from workers.config import OBJECTIVES, ROW_FACTORS, ROW_OPTIMIZERS, TRANSPORTS
 from workers.settings import to_plain
@@ -85,7 +86,7 @@ OPTIONS = (
         int,
         "CPU threads of the trunk; 0: on a CPU, whatever is fastest while it trains.",
     ),
-    TrainOption("--device", "trunk.device", click.Choice(DEVICES), "Where the trunk computes."),
+    TrainOption("--device", "trunk.device", DEVICE, "Where the trunk computes; auto: on a card if there is one."),
     TrainOption("--batch-size", "train.batch_size", int, "Examples per step."),
     TrainOption("--microbatches", "train.microbatches", int, "Slices of a batch in flight between trunk and workers."),
     TrainOption("--positives", "train.positives", int, "True tags drawn per example and step."),

@@ -18,7 +18,7 @@ def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
     Args:
         cores: cores that may be used.
         workers: worker processes, one thread each; where there are none, the trunk has the machine to itself.
-        device: `auto`, `cpu` or `cuda`; `auto` is planned as `cpu`, since only the trunk knows what it will find.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is planned as `cpu`: only the trunk knows what it will find.
         asked: what the user wants; 0 leaves the choice to this function.
 
     Example:
@@ -33,7 +33,7 @@ def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
     """
     if asked > 0:
         return asked
-    reserved = workers if device == "cuda" or not workers else max(workers, cores // 4)
+    reserved = workers if device.startswith("cuda") or not workers else max(workers, cores // 4)
     return max(1, cores - reserved)
 
 

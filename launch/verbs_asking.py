@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from launch.deep_verb import run_deep_verb
+from launch.device_argument import DEVICE
 from launch.resolve import read_toml
 from launch.run_argument import TRAINED_RUN
 from launch.runs import CONFIG_FILE
@@ -23,6 +24,11 @@ _SCORE = click.option(
     default="probability",
     show_default=True,
     help="Rank tags by probability, or by how much likelier than chance they are, which favours rare tags.",
+)
+_DEVICE = click.option(
+    "--device",
+    type=DEVICE,
+    help="Where the trunk computes; otherwise on a card if there is one, unless the run was told to train on the CPU.",
 )
 
 
@@ -45,12 +51,13 @@ _SCORE = click.option(
     show_default=True,
     help="mAP counts tags with at most so many images.",
 )
+@_DEVICE
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
-def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_output: bool) -> None:
+def evaluate(directory: Path, score: str, map_least: int, map_most: int, device: str | None, json_output: bool) -> None:
     """Measure a run's last checkpoint on the held-out images, beside popularity."""
     if map_least > map_most:
         raise click.UsageError(f"--map-least {map_least} is more than --map-most {map_most}: no tag would count.")
-    options = {"--score": score, "--map-least": map_least, "--map-most": map_most}
+    options = {"--score": score, "--map-least": map_least, "--map-most": map_most, "--device": device}
     _ask("evaluate", directory, [], options, json_output=json_output)
 
 
@@ -61,10 +68,14 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, json_ou
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
 @click.option("-k", "k", type=click.IntRange(1, _MOST), default=10, show_default=True, help="Tags per image.")
 @_SCORE
+@_DEVICE
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
-def annotate(directory: Path, images: tuple[str, ...], k: int, score: str, json_output: bool) -> None:
+def annotate(
+    directory: Path, images: tuple[str, ...], k: int, score: str, device: str | None, json_output: bool
+) -> None:
     """Name the tags of images."""
-    _ask("annotate", directory, images, {"--k": k, "--score": score}, json_output=json_output)
+    options = {"--k": k, "--score": score, "--device": device}
+    _ask("annotate", directory, images, options, json_output=json_output)
 
 
 @click.command(

@@ -107,7 +107,7 @@ def test_help_shows_auto_as_it_must_be_written():
         (["train", "--minutes", "0"], "train.minutes = 0.0, but it must be positive"),
         (["train", "--negatives", "many"], "'many' is neither a whole number nor 'auto'"),
         (["train", "--negatives", "auto", "--microbatches", "1"], "at least 2 with train.auto_negatives"),
-        (["train", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
+        (["train", "--device", "gpu"], "one of auto, cpu, cuda, or one of several"),
         (["train", "--trunk", "resnet"], "one of cnn-small, resnet18, or module:factory; did you mean 'resnet18'?"),
         (["train", "--hold-out-design", "twemojis"], "did you mean 'twemoji'?"),
         (["data", "stats", "emoji", "--hold-out-design", "note"], "did you mean 'noto'?"),
@@ -142,15 +142,26 @@ def test_a_path_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_card_that_the_installed_torch_cannot_use_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+@pytest.mark.parametrize("card", ["cuda", "cuda:1"])
+def test_a_card_that_the_installed_torch_cannot_use_is_refused_before_anything_is_made(tmp_path, monkeypatch, card):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch.resolve, "torch_build", lambda: "cpu")
-    result = invoke("train", "--device", "cuda")
-    assert result.exit_code == 2 and "was built for the CPU alone. Use --device cpu" in result.output
+    result = invoke("train", "--device", card)
+    assert result.exit_code == 2 and f"trunk.device = {card!r}, but" in result.output
+    assert "was built for the CPU alone. Use --device cpu" in result.output
     assert list(tmp_path.iterdir()) == []
     launch.resolve.check_device(RunConfig())
     monkeypatch.setattr(launch.resolve, "torch_build", lambda: "cu130")
-    launch.resolve.check_device(RunConfig(trunk=TrunkConfig(device="cuda")))  # torch itself will tell
+    launch.resolve.check_device(RunConfig(trunk=TrunkConfig(device=card)))  # torch itself will tell
+
+
+@pytest.mark.parametrize("verb", [("train",), ("evaluate", "last"), ("annotate", "last", "a.png")])
+def test_a_device_that_has_no_such_name_is_refused_with_those_that_have(run, verb):
+    result = invoke(*verb, "--device", "cuda:first")
+    assert result.exit_code == 2
+    assert "device = 'cuda:first', but it must be one of auto, cpu, cuda, or one of several" in " ".join(
+        result.output.split()
+    )
 
 
 def test_version():
@@ -172,8 +183,24 @@ def test_loading_the_command_line_loads_nothing_heavy():
             ["evaluate", "--score", "probability", "--map-least", "2", "--map-most", "50", "--json", "--", "{run}"],
         ),
         (
-            ["annotate", "last", "a.png", "b.png", "-k", "3"],
-            ["annotate", "--k", "3", "--score", "probability", "--", "{run}", "a.png", "b.png"],
+            ["evaluate", "last", "--device", "cpu"],
+            [
+                "evaluate",
+                "--score",
+                "probability",
+                "--map-least",
+                "2",
+                "--map-most",
+                "50",
+                "--device",
+                "cpu",
+                "--",
+                "{run}",
+            ],
+        ),
+        (
+            ["annotate", "last", "a.png", "b.png", "-k", "3", "--device", "cuda:1"],
+            ["annotate", "--k", "3", "--score", "probability", "--device", "cuda:1", "--", "{run}", "a.png", "b.png"],
         ),
         (
             ["search", "last", "happy cat", "-k", "2", "--html", "h.html", "--png", "p.png", "--json"],

@@ -117,7 +117,9 @@ def test_values_of_set_are_read_by_type(tmp_path):
         ("workers=many", "of type str, expected int"),
         ("train.augment=1", "of type int, expected bool"),
         ("head.alpha=9", r"head\.alpha = 9\.0, but it must be between 0 and 2"),
-        ("trunk.device=gpu", "one of auto, cpu, cuda"),
+        ("trunk.device=gpu", "one of auto, cpu, cuda, or one of several cards by its number, as in cuda:1"),
+        ("trunk.device=cuda:", "one of auto, cpu, cuda"),
+        ("trunk.device=cuda:first", "one of auto, cpu, cuda"),
         ("data.source=flickr", "emoji or folder:PATH"),
         ("data.source=folder:", r"data\.source = 'folder:', but it must be folder:PATH with a path that is not empty"),
         ("data.source=folder:/nowhere/at/all", "no such folder"),
@@ -296,6 +298,7 @@ def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
             assert default_num_workers() == RunConfig().workers == workers
             assert RunConfig(trunk=TrunkConfig(device="cpu")).workers == on_cpu
             assert RunConfig(trunk=TrunkConfig(device="cuda")).workers == beside_gpu
+            assert RunConfig(trunk=TrunkConfig(device="cuda:1")).workers == beside_gpu
 
 
 def test_a_number_of_workers_that_is_given_is_kept(tmp_path):

@@ -171,6 +171,7 @@ def test_what_torch_is_built_for_is_told_without_loading_it():
         (8, 7, "cpu", 0, 1),
         (1, 8, "cpu", 0, 1),
         (16, 8, "cuda", 0, 8),
+        (16, 8, "cuda:1", 0, 8),
         (4, 8, "cuda", 0, 1),
         (16, 8, "cpu", 3, 3),
     ],

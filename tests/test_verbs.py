@@ -13,6 +13,21 @@ def test_paths_are_printed_as_they_are(capsys):
     assert capsys.readouterr().out.splitlines() == lines
 
 
+@pytest.mark.parametrize("verb", [["evaluate", "run"], ["annotate", "run", "a.png"]])
+def test_a_run_is_asked_on_the_device_that_was_named(monkeypatch, verb):
+    asked = []
+
+    def load(directory, device):
+        asked.append((str(directory), device))
+        raise DataError("far enough")
+
+    monkeypatch.setattr("hybrid.loaded.load", load)
+    for options, device in ((["--device", "cuda:1"], "cuda:1"), ([], None)):
+        with pytest.raises(DataError, match="far enough"):
+            hybrid.__main__.verbs([*verb, *options], standalone_mode=False)
+        assert asked.pop() == ("run", device)
+
+
 @pytest.mark.parametrize(("error", "status"), [(ConfigError, 2), (DataError, 1)])
 def test_a_setting_that_cannot_be_has_the_status_that_it_has_in_the_launcher(monkeypatch, capsys, error, status):
     def fail(**options):

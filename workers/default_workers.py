@@ -9,8 +9,8 @@ def default_num_workers(device: str = "auto") -> int:
     the CPU can spare.
 
     Args:
-        device: of the trunk, `auto`, `cpu` or `cuda`; `auto` is what `has_accelerator` finds, without asking torch.
+        device: of the trunk, `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is what `has_accelerator` finds without torch.
     """
     cores = available_cores()
-    is_beside = device == "cuda" or (device == "auto" and has_accelerator())
+    is_beside = device.startswith("cuda") or (device == "auto" and has_accelerator())
     return max(2, min(cores - 1 if is_beside else cores // 4, 8))
