@@ -92,6 +92,7 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
                 resume=assignment.resume,
                 window=window,
                 cores=all_cores,
+                are_threads_fixed=assignment.are_threads_fixed,
             )
             stack.enter_context(contextlib.closing(training))
             is_done = training.train()

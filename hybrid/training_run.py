@@ -57,6 +57,7 @@ class TrainingRun:
         resume: the checkpoint to go on from, or None.
         window: which steps to trace; None traces nothing.
         cores: that trunk and workers may use together, whatever this process is bound to; None: those it is bound to.
+        are_threads_fixed: whether torch's present number of threads is wanted, though the settings leave it open.
     """
 
     _before_batch: tuple[int, int | None] = (0, None)
@@ -75,8 +76,10 @@ class TrainingRun:
         resume: Path | None = None,
         window: TraceWindow | None = None,
         cores: int | None = None,
+        are_threads_fixed: bool = False,
     ) -> None:
         self.run, self.supervision, self._cores = run, supervision, cores
+        self._are_threads_fixed = are_threads_fixed
         self.config: RunConfig = run.config()
         self.view: View = prepare(
             self.config.data, lambda text, done, total: supervision.progress("data", text, done, total)
@@ -102,7 +105,8 @@ class TrainingRun:
         config, train = self.config, self.config.train
         checkpoint = None if resume is None else open_checkpoint(resume)
         progress = Progress() if checkpoint is None else Progress(**checkpoint.progress)
-        is_tuned = config.trunk.threads == 0 and choose_device(config.trunk.device).type == "cpu"
+        are_free = config.trunk.threads == 0 and not self._are_threads_fixed
+        is_tuned = are_free and choose_device(config.trunk.device).type == "cpu"
         trainer = Trainer(
             build_trunk(config.trunk, config.data.image_size),
             self.head,

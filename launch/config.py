@@ -98,7 +98,8 @@ class TrunkConfig:
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu`, `cuda`, or one of several cards: `cuda:1`."""
     threads: int = 0
-    """CPU threads of the trunk; 0: on a CPU whatever makes its steps shortest, else what workers leave."""
+    """CPU threads of the trunk; 0: what OMP_NUM_THREADS or MKL_NUM_THREADS says, if one is set; else on a CPU whatever
+    makes its steps shortest, on a card what workers leave."""
     precision: str = "auto"
     """`auto`, `float32`, or `bfloat16` (autocast)."""
 

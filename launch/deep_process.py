@@ -74,8 +74,8 @@ class TrunkProcess(DeepProcess):
     _terminate_s = 0.0  # it ignores SIGTERM
 
     def __init__(self, directory: Path, endpoints: Endpoints, threads: int) -> None:
-        environment = TRUNK_MEMORY | child_environment()  # the user's own wishes win
-        set_threads(environment, threads)
+        environment = TRUNK_MEMORY | child_environment()  # what the user exported for the allocators wins
+        set_threads(environment, threads)  # what was exported for threads is in that number, see `place_run`
         self._connection, theirs = make_connection()
         with theirs:
             try:

@@ -1,10 +1,11 @@
 """Which cores trunk and workers keep to."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 from launch.config import RunConfig
 from launch.topology import Cpu, Topology
-from launch.trunk_threads import plan_threads
+from launch.trunk_threads import exported_wish, plan_threads
 from workers.cores import as_text
 
 
@@ -21,6 +22,8 @@ class Placement:
     """Where to fill the tag matrix: the kernel puts a page on the node of whoever touches it first."""
     remarks: tuple[str, ...] = ()
     """What to tell the user."""
+    are_threads_fixed: bool = False
+    """Whether the user wants that many, by a setting or an exported variable: they are not tuned then."""
 
 
 def place(topology: Topology, threads: int, workers: int) -> Placement:
@@ -38,7 +41,7 @@ def place(topology: Topology, threads: int, workers: int) -> Placement:
         >>> cpus = tuple(Cpu(number, physical=number % 4, node=0) for number in range(8))
         >>> place(Topology(cpus, num_usable=8), threads=2, workers=3)
         Placement(threads=2, trunk=(0, 1), workers=(2, 3, 4, 5, 6, 7), memory=(),
-                  remarks=('pinned: trunk to cores 0-1, workers to 2-4',))
+                  remarks=('pinned: trunk to cores 0-1, workers to 2-4',), are_threads_fixed=False)
     """
     turns = _turns(topology.cpus)
     usable = sorted(topology.cpus, key=lambda cpu: (turns[cpu], cpu.node, cpu.number))[: topology.num_usable]
@@ -57,10 +60,18 @@ def place(topology: Topology, threads: int, workers: int) -> Placement:
 
 
 def place_run(config: RunConfig, topology: Topology) -> Placement:
-    """Threads and cores of a run as its settings want them."""
-    threads = plan_threads(topology.num_usable, config.workers, config.trunk.device, config.trunk.threads)
-    if config.pin:
-        return place(topology, threads, config.workers)
+    """Threads and cores of a run as its settings want them; threads that they leave open, as the environment does."""
+    variable, wish = exported_wish(os.environ)
+    asked = config.trunk.threads or wish
+    threads = plan_threads(topology.num_usable, config.workers, config.trunk.device, asked)
+    placement = place(topology, threads, config.workers) if config.pin else _unpinned(topology, threads)
+    remarks = placement.remarks
+    if asked != config.trunk.threads:
+        remarks += (f"trunk threads: {threads}, as {variable} says; --trunk-threads would come first",)
+    return replace(placement, are_threads_fixed=asked > 0, remarks=remarks)
+
+
+def _unpinned(topology: Topology, threads: int) -> Placement:
     if len(topology.nodes) < 2:
         return Placement(threads)
     counts = ", ".join(f"{node}: {count} cores" for node, count in topology.nodes.items())

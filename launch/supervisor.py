@@ -142,6 +142,7 @@ class Supervisor:
                 ring_fd=None if ring is None else ring.fd,
                 endpoint=endpoints.head,
                 threads=placement.threads,
+                are_threads_fixed=placement.are_threads_fixed,
                 cores=as_text(placement.trunk),
                 resume=checkpoint,
                 trace=None if window is None else window.text,

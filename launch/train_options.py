@@ -84,7 +84,7 @@ OPTIONS = (
         "--trunk-threads",
         "trunk.threads",
         int,
-        "CPU threads of the trunk; 0: on a CPU, whatever is fastest while it trains.",
+        "CPU threads of the trunk; 0: what OMP_NUM_THREADS says; if it is not set, on a CPU whatever is fastest.",
     ),
     TrainOption("--device", "trunk.device", DEVICE, "Where the trunk computes; auto: on a card if there is one."),
     TrainOption("--batch-size", "train.batch_size", int, "Examples per step."),

@@ -1,7 +1,9 @@
 """How many CPU threads a trunk starts with."""
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
+_WISHES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Where users say it of all their programs: torch by itself looks at these."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -35,6 +37,22 @@ def plan_threads(cores: int, workers: int, device: str, asked: int) -> int:
         return asked
     reserved = workers if device.startswith("cuda") or not workers else max(workers, cores // 4)
     return max(1, cores - reserved)
+
+
+def exported_wish(environment: Mapping[str, str]) -> tuple[str, int]:
+    """The variable in which a user has said how many threads programs shall have, with the number; "" and 0 if in none.
+
+    Example:
+        >>> exported_wish({"OMP_NUM_THREADS": "4,1", "MKL_NUM_THREADS": "2"})
+        ('OMP_NUM_THREADS', 4)
+        >>> exported_wish({"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": "many"})
+        ('', 0)
+    """
+    for name in _WISHES:
+        outermost = environment.get(name, "").partition(",")[0].strip()
+        if outermost.isdecimal() and int(outermost) > 0:
+            return name, int(outermost)
+    return "", 0
 
 
 def set_threads(environment: MutableMapping[str, str], threads: int) -> None:

@@ -78,6 +78,33 @@ def test_a_large_machine_keeps_workers_and_memory_on_one_node(machine):
     assert "workers are on 0-1" in many.remarks[-1]
 
 
+@pytest.fixture(autouse=True)
+def exported(monkeypatch):
+    """Exports thread counts; there are none until a test says so."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch.setenv
+
+
+@pytest.mark.parametrize("pin", [False, True])
+def test_threads_that_the_user_exported_are_those_of_the_trunk_and_it_is_said(machine, exported, pin):
+    topology = read_topology(machine(8))
+    exported("MKL_NUM_THREADS", "5")
+    exported("OMP_NUM_THREADS", "3")
+    placement = place_run(RunConfig(workers=2, trunk=TrunkConfig(device="cpu"), pin=pin), topology)
+    assert (placement.threads, placement.are_threads_fixed, len(placement.trunk)) == (3, True, 3 * pin)
+    assert placement.remarks[-1] == "trunk threads: 3, as OMP_NUM_THREADS says; --trunk-threads would come first"
+
+
+def test_a_setting_comes_before_what_is_exported_and_without_both_threads_are_tuned(machine, exported):
+    topology = read_topology(machine(8))
+    free = place_run(RunConfig(workers=2, trunk=TrunkConfig(device="cpu")), topology)
+    assert (free.threads, free.are_threads_fixed, free.remarks) == (6, False, ())
+    exported("OMP_NUM_THREADS", "3")
+    given = place_run(RunConfig(workers=2, trunk=TrunkConfig(device="cpu", threads=4)), topology)
+    assert (given.threads, given.are_threads_fixed, given.remarks) == (4, True, ())
+
+
 def test_several_nodes_are_told_of_even_where_nothing_is_pinned(machine):
     topology = read_topology(machine(64, threads_per_core=2, nodes=2))
     config = RunConfig(workers=8, trunk=TrunkConfig(device="cpu"))

@@ -167,6 +167,14 @@ def test_a_launcher_killed_while_data_are_prepared_leaves_nothing_behind(tmp_pat
     assert read_record(run).state != "finished" and not is_alive(run)
 
 
+def test_an_exported_number_of_threads_is_the_trunks(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    result = run_launcher(tmp_path, *TRAIN, steps=2)
+    assert result.returncode == 0, result.stderr
+    assert "note: trunk threads: 5, as OMP_NUM_THREADS says" in result.stdout
+    assert "threads 5, 5, resume None" in log_of(only_run(tmp_path))
+
+
 def test_the_trunk_gets_the_threads_that_are_left_when_workers_were_scaled_before_it_began(tmp_path, monkeypatch):
     supervisor = make_supervisor(tmp_path, monkeypatch, steps=2)
     prepare = supervisor._prepare

@@ -287,6 +287,18 @@ def make_run(trainer, num_items):
     return run
 
 
+@pytest.mark.parametrize(
+    ("setting", "is_exported", "is_tuned"), [(0, False, True), (0, True, False), (2, False, False)]
+)
+def test_threads_that_somebody_wants_are_not_tuned(head, monkeypatch, setting, is_exported, is_tuned):
+    run, made = make_run(make_trainer(head), num_items=4), {}
+    run.config = RunConfig(trunk=TrunkConfig(dim=8, device="cpu", threads=setting))
+    run._cores, run._are_threads_fixed = 2, is_exported
+    monkeypatch.setattr("hybrid.training_run.Trainer", lambda *args, **options: made.update(options) or run.trainer)
+    run._make_trainer(None, None)
+    assert (made["threads"] is not None) is is_tuned
+
+
 @pytest.mark.parametrize(("num_done", "num_batches"), [(0, 1), (3, 0)])
 def test_what_a_resumed_epoch_has_left_is_no_batch_of_one(head, monkeypatch, num_done, num_batches):
     """But a data set of one example is."""

@@ -24,6 +24,8 @@ class Assignment:
     """Where the workers connect."""
     threads: int
     """CPU threads of the trunk."""
+    are_threads_fixed: bool = False
+    """Whether that number stays; else a trunk on the CPU looks for a better one."""
     cores: str = ""
     """What to keep to while training, see `workers.cores.of_text`; empty: all."""
     resume: Path | None = None
@@ -43,6 +45,7 @@ class Assignment:
             "descriptors": len(fds),
             "endpoint": self.endpoint,
             "threads": self.threads,
+            "are_threads_fixed": self.are_threads_fixed,
             "cores": self.cores,
             "resume": None if self.resume is None else os.fspath(self.resume),
             "trace": self.trace,
@@ -73,6 +76,7 @@ class Assignment:
             ring_fd=fds[1] if len(fds) > 1 else None,
             endpoint=words["endpoint"],
             threads=words["threads"],
+            are_threads_fixed=words["are_threads_fixed"],
             cores=words["cores"],
             resume=None if words["resume"] is None else Path(words["resume"]),
             trace=words["trace"],
