@@ -1,6 +1,6 @@
 """The named options of `hybrid train`, each the short form of one setting."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,15 +116,24 @@ OPTIONS = (
 
 def train_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with all of `OPTIONS`; what is not given is passed as None."""
+    return options_of(OPTIONS)(command)
+
+
+def options_of(options: Sequence[TrainOption]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator like `train_options`, with these options alone."""
     defaults = flatten(to_plain(RunConfig()))
-    for option in reversed(OPTIONS):
-        default = defaults.get(option.key, "")
-        shown = f" [default: {default}]" if default != "" else ""
-        command = click.option(option.flag, type=option.type, default=None, help=option.help + shown)(command)
-    return command
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            default = defaults.get(option.key, "")
+            shown = f" [default: {default}]" if default != "" else ""
+            command = click.option(option.flag, type=option.type, default=None, help=option.help + shown)(command)
+        return command
+
+    return decorate
 
 
-def given_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+def given_settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys of the options that were given; a number of negatives also ends what `auto` in a file asked for."""
     settings = {o.key: parameters[o.parameter] for o in OPTIONS if parameters.get(o.parameter) is not None}
     if (negatives := settings.get("head.negatives")) is not None:
