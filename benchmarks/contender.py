@@ -21,7 +21,7 @@ from benchmarks.sampled_head import SampledHead
 from benchmarks.softmax_head import SoftmaxHead
 from benchmarks.true_tags import TrueTags
 from hybrid.data.view import View
-from hybrid.device import choose_device, choose_precision
+from hybrid.device import choose_cuda_graphs, choose_device, choose_precision
 from hybrid.head import WideHead
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers
 from hybrid.pipeline import Pipeline
@@ -78,7 +78,7 @@ def open_contender(settings: CurveSettings, items: TaggedItems) -> Iterator[tupl
         return
     rival = RIVALS[settings.kind](_setting(settings, items))
     trainer, budget = _trainer(settings, items, cast(WideHead, rival))  # it has what a Trainer uses of a head
-    pipeline = RivalPipeline(trainer.trunk, rival, precision=trainer.precision, timer=trainer.timer)
+    pipeline = RivalPipeline(trainer.pipeline.passes, rival, timer=trainer.timer)
     trainer.pipeline = cast(Pipeline, pipeline)
     yield trainer, rival.for_ranking, budget
 
@@ -105,6 +105,7 @@ def _trainer(settings: CurveSettings, items: TaggedItems, head: WideHead) -> tup
         num_items=items.num_train_items,
         device=settings.device,
         threads=threads if is_on_cpu else None,
+        cuda_graphs=choose_cuda_graphs(config.trunk),
     )
     train = config.train
     budget = PausedBudget(epochs=train.epochs, minutes=train.minutes, num_items=items.num_train_items)

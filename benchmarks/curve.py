@@ -19,6 +19,7 @@ from benchmarks.paused_budget import PausedBudget
 from benchmarks.process_memory import PeakMemory
 from benchmarks.rivals.tuned_memory import MEMORY_TUNING
 from hybrid.augment import Augmentation, Augmenter
+from hybrid.cuda_graphs import WARM_UPS
 from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
 from hybrid.data.view import View
@@ -32,11 +33,12 @@ from hybrid.tag_batch import ItemNumbers
 from hybrid.thread_tuner import loader_threads
 from hybrid.trainer import StepReport, Trainer
 from hybrid.truths import select_truths
+from hybrid.upload import Arrival, Upload, arrived
 from workers.cores import available_cores
 from workers.settings import from_plain, to_plain
 
-WARM_UP_STEPS = 3
-"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded.
+WARM_UP_STEPS = WARM_UPS + 1
+"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded, a card's passes recorded.
 
 Weights and rows stay as they are; the optimizers' states see these steps' gradients, for every contender alike.
 """
@@ -90,7 +92,7 @@ class Curve:
     def _warm_up(self) -> None:
         threads, self.trainer.threads = self.trainer.threads, None  # these steps are not to be timed
         endless = (batch for _ in itertools.count() for batch in self._batches(epoch=0))  # a tiny set ends too soon
-        with contextlib.closing(prefetched(endless)) as prepared:
+        with contextlib.closing(arrived(prefetched(endless))) as prepared:
             for _ in range(WARM_UP_STEPS):
                 self.trainer.step(*next(prepared))
         progress = self.trainer.progress
@@ -100,16 +102,17 @@ class Curve:
 
     def _epoch(self) -> Generator[tuple[torch.Tensor, ItemNumbers], None, None]:
         """Batches prepared ahead in a thread, for every contender as in `hybrid train`."""
-        return prefetched(self._batches(self.trainer.progress.epoch))
+        return arrived(prefetched(self._batches(self.trainer.progress.epoch)))
 
-    def _batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, ItemNumbers]]:
+    def _batches(self, epoch: int) -> Iterator[tuple[Arrival, ItemNumbers]]:
         seed, device = self.settings.seed, self.trainer.device
         if device.type == "cpu":
             torch.set_num_threads(loader_threads(available_cores()))  # of this thread alone
+        upload = Upload(device, self._augmenter)
         order = epoch_order(np.asarray(self.view.train_items), seed, epoch)
-        for items, images in batches(self.view, order, self._config.train.batch_size, 0):
+        for items, images in batches(self.view, order, self._config.train.batch_size, 0, upload.empty):
             self._augmenter.reseed(seed, epoch, int(items[0]))
-            yield self._augmenter(torch.from_numpy(images).to(device, non_blocking=True)), ItemNumbers(items)
+            yield upload.send(images), ItemNumbers(items)
 
     def _after_step(self, report: StepReport) -> None:
         self._last_report = report

@@ -156,10 +156,9 @@ def _trunk_step(trainer: Trainer, images: torch.Tensor) -> float:
     """Forward, backward and the optimizer, with a gradient of ones in the place of the output layer's."""
     trainer.trunk.train()
     trainer.optimizer.zero_grad(set_to_none=True)
-    precision = trainer.precision
-    with torch.autocast(trainer.device.type, precision, enabled=precision != torch.float32):
-        features_BD = trainer.trunk(images)
-    features_BD.backward(torch.ones_like(features_BD))
+    passes = trainer.pipeline.passes
+    features_BD = passes.forward(images, 0)
+    passes.backward(features_BD, torch.ones_like(features_BD), 0)
     torch.nn.utils.clip_grad_norm_(trainer.trunk.parameters(), trainer.config.clip_norm)
     trainer.optimizer.step()
     return 0.0

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from launch.config import PRECISIONS
+from launch.config import PRECISIONS, TRUNKS, TrunkConfig
 from workers.errors import ConfigError
-from workers.settings import check_choice
+from workers.settings import check, check_choice
 
 _FIRST_WITH_BFLOAT16 = (8, 0)
 """Compute capability of the first NVIDIA cards that multiply bfloat16."""
@@ -59,6 +59,22 @@ def choose_precision(asked: str | torch.dtype, device: torch.device) -> torch.dt
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[asked]
     is_native = cuda_multiplies_bfloat16(device) if device.type == "cuda" else cpu_multiplies_bfloat16()
     return torch.bfloat16 if is_native else torch.float32
+
+
+def choose_cuda_graphs(config: TrunkConfig) -> bool:
+    """Whether a run records its trunk's passes: under `auto` on a card, if the trunk is one of our own.
+
+    Of others nobody but their author knows whether each pass does the same.
+
+    Raises:
+        ConfigError: it was asked for, and the device is no card.
+    """
+    is_card = choose_device(config.device).type == "cuda"
+    if config.cuda_graphs == "auto":
+        return is_card and config.factory in TRUNKS
+    is_asked = config.cuda_graphs == "on"
+    check(is_card or not is_asked, "trunk.cuda_graphs", "on", "auto or off with a trunk on the CPU")
+    return is_asked
 
 
 def cuda_multiplies_bfloat16(device: torch.device) -> bool:

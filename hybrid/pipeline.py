@@ -11,9 +11,10 @@ batch.
 
 # Shapes: B examples of a micro-batch, D dim.
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -23,13 +24,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hybrid.cuda_graphs import GraphedPasses
 from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.tag_batch import read_tags
+from hybrid.trunk_passes import TrunkPasses
 from workers.errors import DataError
 from workers.flights import Ticket
 from workers.settings import check
+
+logger = logging.getLogger(__name__)
 
 _ALMOST_S, _LOOK_S = 0.0003, 0.00002
 """How long features that a device computes are waited for before the next forward pass is queued, and how long between
@@ -59,6 +64,11 @@ class Pipeline:
         timer: receives the phases `forward`, `ship`, `wait`, `backward`.
         pos_weights: `[N]` weight of each tag's positive terms, as `WideHead.forward` takes them, or None.
         spans: receives the phases `forward` and `backward` as a CUDA device sees them, or None.
+        cuda_graphs: record the trunk's passes and replay them, see `GraphedPasses` for what a trunk must keep to.
+        tell: takes remarks for people; they are logged if nobody else wants them.
+
+    Raises:
+        ConfigError: precision is no dtype, or see `GraphedPasses`.
 
     Example:
         >>> trunk = nn.Linear(6, 8)
@@ -82,11 +92,14 @@ class Pipeline:
         timer: PhaseTimer | None = None,
         pos_weights: npt.NDArray[np.float32] | None = None,
         spans: DeviceSpans | None = None,
+        cuda_graphs: bool = False,
+        tell: Callable[[str], None] = logger.warning,
     ) -> None:
         rule = "a torch.dtype, or None for that of the caller's autocast"
         check(precision is None or isinstance(precision, torch.dtype), "precision", precision, rule)
         self.trunk, self.head, self.timer, self.spans = trunk, head, timer or PhaseTimer(), spans
-        self.precision, self.pos_weights = precision, pos_weights
+        self.pos_weights = pos_weights
+        self.passes = GraphedPasses(trunk, precision, tell) if cuda_graphs else TrunkPasses(trunk, precision)
         self.chunk_s: tuple[float, ...] = ()
         """Seconds that workers computed on each chunk of the latest step."""
 
@@ -183,13 +196,8 @@ class Pipeline:
         return loss_sum / num_examples
 
     def _forward(self, images: Tensor, number: int) -> Tensor:
-        with self._phase("forward", number), self._autocast(images.device.type):
-            return self.trunk(images)
-
-    def _autocast(self, device_type: str) -> AbstractContextManager[Any]:
-        if self.precision is None:
-            return nullcontext()
-        return torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32)
+        with self._phase("forward", number):
+            return self.passes.forward(images, number)
 
     def _is_almost_there(self, departure: "_Departure", number: int) -> bool:
         with self.timer.phase("ship", microbatch=number):
@@ -215,8 +223,7 @@ class Pipeline:
         self.chunk_s += result.chunk_s
         with self._phase("backward", number):
             grad_BD = torch.from_numpy(result.feature_grad_BD).div_(divisor)
-            if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
-                features_BD.backward(_beside(features_BD, grad_BD))
+            self.passes.backward(features_BD, grad_BD, number)
         return float(result.loss_B.sum())
 
     @contextmanager
@@ -246,13 +253,6 @@ def cut_batch(images: Tensor, tags: Any, num_tags: int, parts: int) -> list[Micr
     batch = read_tags(tags, num_tags, len(images), "images")
     bounds = np.linspace(0, len(images), max(1, min(parts, len(images) // 2)) + 1).astype(int)
     return [MicroBatch(images[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
-
-
-def _beside(features_BD: Tensor, grad_BD: Tensor) -> Tensor:
-    """The gradient on the device of the features, in their type; on CUDA the host goes on while it is copied."""
-    if features_BD.device.type == "cuda":
-        grad_BD = grad_BD.pin_memory()  # from other memory the copy would be waited for
-    return grad_BD.to(features_BD.device, non_blocking=True).to(features_BD.dtype)
 
 
 class _Departure:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hybrid.cuda_graphs import GraphedPasses
 from hybrid.device import choose_precision, trunk_device
 from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
@@ -84,6 +85,8 @@ class Trainer:
         trace: gets the phases of each step; None traces nothing.
         threads: chooses torch's number of CPU threads step by step; None leaves it alone.
         cores: that trunk and workers may use, all together; None: those of this process.
+        cuda_graphs: on a card, record the trunk's passes and replay them: see `GraphedPasses` for what a trunk must
+            keep to.
 
     Example:
         >>> from hybrid import TrainConfig
@@ -112,6 +115,7 @@ class Trainer:
         trace: TrunkTrace | None = None,
         threads: ThreadTuner | None = None,
         cores: int | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         self.device = trunk_device(device, trunk)
         self.precision = choose_precision(precision, self.device)
@@ -125,7 +129,14 @@ class Trainer:
         self.tuner = self._make_tuner(tell, cores) if config.auto_negatives else None
         spans = DeviceSpans(self.device) if self.device.type == "cuda" else None
         self.pipeline = Pipeline(
-            self.trunk, head, precision=self.precision, timer=self.timer, pos_weights=pos_weights, spans=spans
+            self.trunk,
+            head,
+            precision=self.precision,
+            timer=self.timer,
+            pos_weights=pos_weights,
+            spans=spans,
+            cuda_graphs=cuda_graphs,
+            tell=tell,
         )
         self.budget = Budget(
             epochs=config.epochs, minutes=config.minutes, num_items=num_items, used_s=self.progress.used_s
@@ -174,6 +185,11 @@ class Trainer:
             )
         self.progress.epoch += 1
         self.progress.num_examples_of_epoch = 0
+
+    @property
+    def uses_cuda_graphs(self) -> bool:
+        """Whether the trunk's passes are recorded and replayed."""
+        return isinstance(self.pipeline.passes, GraphedPasses)
 
     @property
     def fraction(self) -> float:

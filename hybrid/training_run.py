@@ -15,7 +15,7 @@ from hybrid.checkpoint_pace import CheckpointPace
 from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
 from hybrid.data.view import View
-from hybrid.device import choose_device, describe
+from hybrid.device import choose_cuda_graphs, choose_device, describe
 from hybrid.features import FeatureMaker, resized
 from hybrid.head import WideHead
 from hybrid.last_save import save_at_last
@@ -31,6 +31,7 @@ from hybrid.thread_tuner import loader_threads, make_thread_tuner
 from hybrid.trainer import Progress, StepReport, Trainer
 from hybrid.trunk_trace import TrunkTrace
 from hybrid.trunks import build_trunk, prepare_images
+from hybrid.upload import Arrival, Upload, arrived
 from hybrid.validation import Validation
 from launch.config import RunConfig
 from workers.cores import available_cores
@@ -120,6 +121,7 @@ class TrainingRun:
             trace=trace,
             threads=make_thread_tuner(self._note) if is_tuned else None,
             cores=self._cores,
+            cuda_graphs=choose_cuda_graphs(config.trunk),
         )
         self.augmenter = Augmenter(Augmentation(), config.data.image_size, train.seed, trainer.device)
         self.head.step = progress.step
@@ -154,7 +156,8 @@ class TrainingRun:
         if ready := [w.index for w in router.workers() if w.state == "ready"]:
             self._note(warm_up_report(self.head.matrix.worker_stats_WS[ready]))
         threads = "measured first" if trainer.threads else torch.get_num_threads()
-        self._note(f"trunk on {describe(trainer.device)}, {trainer.precision}, CPU threads: {threads}")
+        graphs = ", as CUDA graphs" if trainer.uses_cuda_graphs else ""
+        self._note(f"trunk on {describe(trainer.device)}, {trainer.precision}{graphs}, CPU threads: {threads}")
         try:
             self._learn()
         except (DataError, WorkerLost) as e:
@@ -173,7 +176,7 @@ class TrainingRun:
         """Epoch after epoch, until the budget is spent or the launcher asks to stop."""
         trainer = self.trainer
         while trainer.fraction < 1 and not self._should_stop():
-            with contextlib.closing(prefetched(self._epoch())) as epoch:
+            with contextlib.closing(arrived(prefetched(self._epoch()))) as epoch:
                 trainer.fit(self._followed(epoch), self._after_step, self._should_stop)
             if not self._should_stop() and trainer.fraction < 1:
                 if trainer.progress.num_examples_of_epoch == 0:
@@ -235,21 +238,20 @@ class TrainingRun:
         self.metrics.close()
         self.head.close()
 
-    def _epoch(self) -> Iterator[Batch]:
-        """The rest of the current epoch, ready for the trunk; runs ahead of it in a thread.
-
-        That is so on the host: a card copies and augments in turn with the trunk's passes, on the same stream.
-        """
+    def _epoch(self) -> Iterator[tuple[Arrival, ItemNumbers]]:
+        """The rest of the current epoch, ready for the trunk; runs ahead of it in a thread."""
         done, train = dataclasses.replace(self.trainer.progress), self.config.train
+        upload = Upload(self.trainer.device, self._inputs)
         order = epoch_order(np.asarray(self.view.train_items), train.seed, done.epoch, done.last_item)
         if self.trainer.device.type == "cpu":
             torch.set_num_threads(loader_threads(available_cores()))  # of this thread alone
-        for items, images in batches(self.view, order, train.batch_size, self.config.data.loader_processes):
+        processes = self.config.data.loader_processes
+        for items, images in batches(self.view, order, train.batch_size, processes, upload.empty):
             if len(items) == 1 < train.batch_size and done.last_item is not None:
                 return  # all that a resumed epoch has left: BatchNorm cannot learn from it, the next epoch has it again
             if train.augment:
                 self.augmenter.reseed(train.seed, done.epoch, int(items[0]))
-            yield self._inputs(torch.from_numpy(images).to(self.trainer.device, non_blocking=True)), ItemNumbers(items)
+            yield upload.send(images), ItemNumbers(items)
 
     def _followed(self, epoch: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches, each noted when the trainer asks for it: it is trained on before anything is saved."""

@@ -16,6 +16,7 @@ TRUNKS = ("cnn-small", "resnet18")
 EMOJI_DESIGNS = ("noto", "fluent-emoji-flat", "twemoji", "openmoji")
 """Artists whose drawings `hybrid.data.emoji` fetches. Here for the same reason."""
 PRECISIONS = ("auto", "float32", "bfloat16")
+CUDA_GRAPHS = ("auto", "on", "off")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
 DEFAULT_MINUTES = 7.5
 """With data preparation, measurement and gallery, a default run then takes less than ten minutes."""
@@ -102,6 +103,8 @@ class TrunkConfig:
     makes its steps shortest, on a card what workers leave."""
     precision: str = "auto"
     """`auto`, `float32`, or `bfloat16` (autocast)."""
+    cuda_graphs: str = "auto"
+    """On a card, record the trunk's passes and replay them: `on`, `off`, or `auto` (the trunks named above)."""
 
     def __post_init__(self) -> None:
         module, _, attribute = self.factory.partition(":")
@@ -111,6 +114,7 @@ class TrunkConfig:
         check_device_name("trunk.device", self.device)
         check(self.threads >= 0, "trunk.threads", self.threads, "at least 0 (0 chooses)")
         check_choice("trunk.precision", self.precision, PRECISIONS)
+        check_choice("trunk.cuda_graphs", self.cuda_graphs, CUDA_GRAPHS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,6 +24,7 @@ CHANGEABLE_ON_RESUME = frozenset(
         "transport",
         "data.cache_dir",
         "data.loader_processes",
+        "trunk.cuda_graphs",
         "trunk.device",
         "trunk.precision",
         "trunk.threads",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from launch.config import TAG_LOSS_WEIGHTS, RunConfig
+from launch.config import CUDA_GRAPHS, TAG_LOSS_WEIGHTS, RunConfig
 from launch.device_argument import DEVICE
 from launch.resolve import flatten
 from workers.config import OBJECTIVES, ROW_FACTORS, ROW_OPTIMIZERS, TRANSPORTS
@@ -87,6 +87,12 @@ OPTIONS = (
         "CPU threads of the trunk; 0: what OMP_NUM_THREADS says; if it is not set, on a CPU whatever is fastest.",
     ),
     TrainOption("--device", "trunk.device", DEVICE, "Where the trunk computes; auto: on a card if there is one."),
+    TrainOption(
+        "--cuda-graphs",
+        "trunk.cuda_graphs",
+        click.Choice(CUDA_GRAPHS),
+        "On a card, record the trunk's passes and replay them; auto: our own trunks.",
+    ),
     TrainOption("--batch-size", "train.batch_size", int, "Examples per step."),
     TrainOption("--microbatches", "train.microbatches", int, "Slices of a batch in flight between trunk and workers."),
     TrainOption("--positives", "train.positives", int, "True tags drawn per example and step."),

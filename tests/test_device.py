@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from hybrid import device
-from hybrid.device import choose_device, choose_precision, describe, trunk_device
+from hybrid.device import choose_cuda_graphs, choose_device, choose_precision, describe, trunk_device
+from launch.config import TrunkConfig
 from workers.errors import ConfigError
 
 
@@ -94,3 +95,26 @@ def test_bfloat16_is_what_the_cpu_says_it_multiplies(monkeypatch, capabilities, 
 
 def test_a_cpu_is_called_so():
     assert describe(torch.device("cpu")) == "cpu"
+
+
+@pytest.mark.parametrize(
+    "asked, device, factory, expected",
+    [
+        ("auto", "cuda", "cnn-small", True),
+        ("auto", "cuda", "mine:trunk", False),
+        ("auto", "cpu", "cnn-small", False),
+        ("on", "cuda", "mine:trunk", True),
+        ("off", "cuda", "cnn-small", False),
+        ("off", "cpu", "cnn-small", False),
+    ],
+)
+def test_passes_are_recorded_on_a_card_for_trunks_that_are_known(monkeypatch, asked, device, factory, expected):
+    monkeypatch.setattr("hybrid.device.choose_device", lambda asked: torch.device(asked))
+    assert choose_cuda_graphs(TrunkConfig(factory=factory, device=device, cuda_graphs=asked)) is expected
+
+
+def test_passes_on_a_cpu_cannot_be_recorded():
+    with pytest.raises(ConfigError, match=r"trunk.cuda_graphs = 'on'.*CPU"):
+        choose_cuda_graphs(TrunkConfig(device="cpu", cuda_graphs="on"))
+    with pytest.raises(ConfigError, match=r"trunk\.cuda_graphs"):
+        TrunkConfig(cuda_graphs="maybe")

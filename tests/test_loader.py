@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from hybrid.data.images import decode_square
 from hybrid.data.loader import batches, default_loader_processes
 from hybrid.data.prepare import prepare
+from hybrid.data.store import DecodedImages
 from hybrid.data.view import View
 from launch.config import DataConfig
 from workers.errors import DataError
@@ -183,3 +184,19 @@ def test_a_signal_for_all_processes_leaves_reading_to_its_owner(encoded: View, n
 def test_default_processes_leave_cores_to_training(monkeypatch: pytest.MonkeyPatch, cores: int, processes: int) -> None:
     monkeypatch.setattr("hybrid.data.loader.available_cores", lambda: cores)
     assert default_loader_processes() == processes
+
+
+def test_decoded_pictures_are_read_into_the_memory_that_is_given() -> None:
+    stored = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3)
+    given = []
+    store = DecodedImages(stored, rows=np.array([3, 0, 1, 2]))
+    images, bad = store.read(np.array([2, 0, 2]), lambda shape: given.append(np.empty(shape, np.uint8)) or given[0])
+    assert images is given[0] and bad == {} and np.array_equal(images, stored[[1, 3, 1]])
+    assert store.read(np.array([], dtype=np.int64))[0].shape == (0, 2, 2, 3)
+
+
+@pytest.mark.parametrize("row", [-1, 4])
+def test_a_row_that_is_not_there_is_damage(row: int) -> None:
+    store = DecodedImages(np.zeros((4, 2, 2, 3), dtype=np.uint8), rows=np.array([0, row]))
+    with pytest.raises(DataError, match="damaged"):
+        store.read(np.array([0, 1]))

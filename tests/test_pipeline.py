@@ -205,23 +205,6 @@ def test_a_frozen_trunk_trains_rows():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_gradients_go_to_cuda_from_pinned_memory(monkeypatch, dtype):
-    pinned, to = [], torch.Tensor.to
-    monkeypatch.setattr(
-        torch.Tensor, "to", lambda tensor, *a, **k: pinned.append(tensor.is_pinned()) or to(tensor, *a, **k)
-    )
-    grad = torch.randn(5, D)
-    got = hybrid.pipeline._beside(torch.zeros(5, D, dtype=dtype, device="cuda"), grad)
-    assert pinned == [True, False] and got.dtype == dtype and torch.equal(got.cpu(), grad.to(dtype))
-
-
-def test_gradients_on_the_cpu_are_not_copied():
-    grad = torch.randn(5, D)
-    assert hybrid.pipeline._beside(torch.zeros(5, D), grad) is grad
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_cuda_gives_what_the_cpu_gives(still_head, sizes):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

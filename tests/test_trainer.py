@@ -320,7 +320,7 @@ def test_a_resumed_epoch_goes_on_behind_its_last_picture_whatever_could_not_be_r
     run, seen = make_run(trainer, num_items=20), []
     run.augmenter = Augmenter(Augmentation(), 48, 0, torch.device("cpu"))
 
-    def readable(view, order, batch_size, processes):
+    def readable(view, order, batch_size, processes, empty):
         good = order[order % 2 == 0]
         for start in range(0, len(good), 2):
             yield good[start : start + 2], np.zeros((2, 48, 48, 3), np.uint8)

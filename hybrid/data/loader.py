@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hybrid.data.pool import not_started
-from hybrid.data.store import ImageStore
+from hybrid.data.store import Empty, ImageStore, empty_pictures
 from hybrid.data.view import View
 from workers.cores import available_cores
 from workers.errors import DataError
@@ -33,27 +33,29 @@ def default_loader_processes() -> int:
     return min(max(1, available_cores() // 2), _MAX_PROCESSES)
 
 
-def batches(view: View, items_order: np.ndarray, batch_size: int, processes: int = -1) -> Iterator[Batch]:
+def batches(
+    view: View, items_order: np.ndarray, batch_size: int, processes: int = -1, empty: Empty = empty_pictures
+) -> Iterator[Batch]:
     """`(items int64 [B], images uint8 [B, S, S, C])` in the given order; the last batch may be smaller.
 
-    A decoded set is read directly. Otherwise `processes` DataLoader processes decode (0: this one, -1: by the cores).
-    Pictures that turn out to be bad are left out of their batch, counted and named once in the log; a batch of nothing
-    but bad pictures is not given out.
+    A decoded set is read directly, into what `empty` makes. Otherwise `processes` DataLoader processes decode (0: this
+    one, -1: by the cores). Pictures that turn out to be bad are left out of their batch, counted and named once in the
+    log; a batch of nothing but bad pictures is not given out.
 
     BatchNorm cannot learn from a single example. So a batch that would have one, the last of an epoch or what bad
     pictures leave, gets another from its neighbour: sizes 8, 8, 1 become 8, 7, 2. Every item still comes once and in
     the given order, so that the last one says where an epoch is. Only a single item in all is a batch of one.
     """
-    read = _batches(view, items_order, batch_size, processes)
+    read = _batches(view, items_order, batch_size, processes, empty)
     return read if batch_size == 1 else _none_of_one(read)
 
 
-def _batches(view: View, items_order: np.ndarray, batch_size: int, processes: int) -> Iterator[Batch]:
+def _batches(view: View, items_order: np.ndarray, batch_size: int, processes: int, empty: Empty) -> Iterator[Batch]:
     """As they are cut and read."""
     parts = [items_order[start : start + batch_size] for start in range(0, len(items_order), batch_size)]
     if view.images.is_decoded:
         for part in parts:
-            images, _ = view.images.read(part)
+            images, _ = view.images.read(part, empty)
             yield part, images
         return
     num_processes = default_loader_processes() if processes < 0 else processes

@@ -2,6 +2,7 @@
 
 # Shapes: B items, S side in pixels, C channels.
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,15 @@ from workers.errors import DataError
 
 IMAGES_FILE = "images.npy"
 """The array of a decoded set: uint8 `[R, S, S, C]`."""
+
+
+Empty = Callable[[tuple[int, ...]], np.ndarray]
+"""Makes a uint8 array of a shape, for pictures to be read into."""
+
+
+def empty_pictures(shape: tuple[int, ...]) -> np.ndarray:
+    """An `Empty` in ordinary memory."""
+    return np.empty(shape, dtype=np.uint8)
 
 
 class ImageStore(Protocol):
@@ -27,7 +37,7 @@ class ImageStore(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+    def read(self, items_B: np.ndarray, empty: Empty = empty_pictures) -> tuple[np.ndarray, dict[int, str]]:
         """uint8 `[good, S, S, C]` in order, and why the others could not be decoded, by item."""
 
 
@@ -37,7 +47,7 @@ class DecodedImages:
     is_decoded = True
 
     def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
-        """`images` uint8 `[R, S, S, C]`; `rows[item]` is where an item's picture lies."""
+        """`images` uint8 `[R, S, S, C]`; `rows[item]` is where an item's picture lies, all below R."""
         self.images = images
         self.rows = rows
         self.size, self.channels = int(images.shape[1]), int(images.shape[3])
@@ -45,8 +55,13 @@ class DecodedImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
-        return np.asarray(self.images[self.rows[items_B]]), {}
+    def read(self, items_B: np.ndarray, empty: Empty = empty_pictures) -> tuple[np.ndarray, dict[int, str]]:
+        rows_B = self.rows[items_B]
+        if len(rows_B) and not 0 <= rows_B.min() <= rows_B.max() < len(self.images):
+            raise DataError(f"the list of stored pictures is damaged: it names number {rows_B.max()}.")
+        images = empty((len(rows_B), *self.images.shape[1:]))
+        np.take(self.images, rows_B, axis=0, out=images, mode="clip")  # checked above: "raise" would copy twice
+        return images, {}
 
 
 class EncodedImages:
@@ -63,8 +78,8 @@ class EncodedImages:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def read(self, items_B: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
-        images = np.empty((len(items_B), self.size, self.size, self.channels), dtype=np.uint8)
+    def read(self, items_B: np.ndarray, empty: Empty = empty_pictures) -> tuple[np.ndarray, dict[int, str]]:
+        images = empty((len(items_B), self.size, self.size, self.channels))
         bad: dict[int, str] = {}
         num_good = 0
         for item in items_B:

@@ -1,0 +1,49 @@
+"""A trunk's forward and backward passes on micro-batches."""
+
+# Shapes: B examples of a micro-batch, D dim.
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TrunkPasses:
+    """Runs a trunk operation by operation, as torch does by itself.
+
+    Args:
+        trunk: any module that maps images to features `[B, D]`.
+        precision: dtype of autocast; float32 turns autocast off, None leaves it as the caller has it.
+    """
+
+    def __init__(self, trunk: nn.Module, precision: torch.dtype | None) -> None:
+        self.trunk, self.precision = trunk, precision
+
+    def forward(self, images: Tensor, number: int) -> Tensor:
+        """Features `[B, D]` of micro-batch `number` of a step, for whose gradient `backward` is called afterwards."""
+        with self._autocast(images.device.type):
+            return self.trunk(images)
+
+    def backward(self, features_BD: Tensor, grad_BD: Tensor, number: int) -> None:
+        """Add to the gradients of the trunk's weights.
+
+        Args:
+            features_BD: what `forward` returned for this micro-batch.
+            grad_BD: float32, in host memory.
+            number: of the micro-batch.
+        """
+        if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
+            features_BD.backward(beside(features_BD, grad_BD))
+
+    def _autocast(self, device_type: str) -> AbstractContextManager[Any]:
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32)
+
+
+def beside(features_BD: Tensor, grad_BD: Tensor) -> Tensor:
+    """The gradient on the device of the features, in their type; on CUDA the host goes on while it is copied."""
+    if features_BD.device.type == "cuda" and grad_BD.device.type == "cpu":
+        grad_BD = grad_BD.pin_memory()  # from other memory the copy would be waited for
+    return grad_BD.to(features_BD.device, non_blocking=True).to(features_BD.dtype)

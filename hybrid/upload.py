@@ -1,0 +1,76 @@
+"""A batch's way to the trunk's device, beside the trunk's passes."""
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a device still copies or computes, for a stream that may go on meanwhile."""
+
+    images: Tensor
+    event: torch.cuda.Event | None
+    """That ends it; None where it is there already."""
+
+    def wait(self) -> Tensor:
+        """The images, for what is queued from now on; on CUDA the card waits for them, the host does not."""
+        if self.event is not None:
+            stream = torch.cuda.current_stream(self.images.device)
+            stream.wait_event(self.event)
+            self.images.record_stream(stream)  # freed by the host, its memory stays until this stream has passed
+        return self.images
+
+
+class Upload:
+    """Copies batches to a device and prepares them there, in a thread that runs ahead of the trunk.
+
+    On CUDA that goes from pinned memory on a stream of its own: on the trunk's stream each batch would wait for the
+    passes that are queued before it, and the passes after it for the batch.
+
+    Args:
+        device: of the trunk.
+        prepare: makes the trunk's input of a batch that is there.
+
+    Example:
+        >>> upload = Upload(torch.device("cpu"), prepare=lambda images: images / 255)
+        >>> images = upload.empty((2, 3))
+        >>> images[:] = 255
+        >>> upload.send(images).wait()
+        tensor([[1., 1., 1.],
+                [1., 1., 1.]])
+    """
+
+    def __init__(self, device: torch.device, prepare: Callable[[Tensor], Tensor]) -> None:
+        self._device, self._prepare = device, prepare
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def empty(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """Host memory for a batch, from which the card copies by itself: what is read into it need not be moved."""
+        return torch.empty(shape, dtype=torch.uint8, device="cpu", pin_memory=self._stream is not None).numpy()
+
+    def send(self, images: npt.NDArray[np.uint8]) -> Arrival:
+        """Queue a batch; whoever made it leaves it as it is from now on."""
+        on_host = torch.from_numpy(images)
+        if self._stream is None:
+            return Arrival(self._prepare(on_host.to(self._device)), None)
+        with torch.cuda.stream(self._stream):
+            if not on_host.is_pinned():
+                on_host = on_host.pin_memory()
+            prepared = self._prepare(on_host.to(self._device, non_blocking=True))
+            return Arrival(prepared, self._stream.record_event())
+
+
+def arrived(batches: "Generator[tuple[Arrival, T], None, None]") -> "Generator[tuple[Tensor, T], None, None]":
+    """The same batches for the thread that trains on them; closing it closes their source."""
+    with closing(batches):
+        for arrival, tags in batches:
+            yield arrival.wait(), tags

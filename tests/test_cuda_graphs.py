@@ -1,0 +1,273 @@
+"""Recorded passes give what passes give that are queued operation by operation."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from hybrid.cuda_graphs import WARM_UPS, GraphedPasses, _add_to_grads, _Place
+from hybrid.trunk_passes import TrunkPasses
+from workers.errors import ConfigError
+
+D, SIDE, B = 8, 6, 5
+STEPS = WARM_UPS + 4
+on_a_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
+def make_trunk(*layers):
+    torch.manual_seed(0)
+    middle = layers or (nn.BatchNorm2d(16), nn.ReLU())
+    trunk = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *middle, nn.Flatten(), nn.Linear(16 * SIDE * SIDE, D))
+    return trunk.cuda().to(memory_format=torch.channels_last)
+
+
+def make_images(seed, size=B):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(size, 3, SIDE, SIDE, generator=generator).cuda()
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def make_grad(seed, size=B):
+    return torch.randn(size, D, generator=torch.Generator().manual_seed(1000 + seed))
+
+
+def step(passes, seed, sizes=(B, B)):
+    """Forward of all micro-batches, then backward of all, as a pipeline does; returns a copy of the features."""
+    seeds = [10 * seed + number for number in range(len(sizes))]
+    features = [passes.forward(make_images(s, size), n) for n, (s, size) in enumerate(zip(seeds, sizes, strict=True))]
+    copies = [one.detach().clone() for one in features]
+    for number, (one, s, size) in enumerate(zip(features, seeds, sizes, strict=True)):
+        passes.backward(one, make_grad(s, size), number)
+    return copies
+
+
+def graphs_of(passes):
+    return [place.graph is not None for place in passes._places.values()]
+
+
+def assert_same_state(trunk, twin):
+    for (name, ours), theirs in zip(trunk.state_dict().items(), twin.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+    for (name, ours), (_, theirs) in zip(trunk.named_parameters(), twin.named_parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None), name
+        if ours.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(autouse=True)
+def _exact_products():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@on_a_card
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, None], ids=str)
+def test_training_with_graphs_is_training_without(precision):
+    trunk = make_trunk()
+    twin = copy.deepcopy(trunk)
+    ours, theirs = GraphedPasses(trunk, precision), TrunkPasses(twin, precision)
+    optimizers = [torch.optim.AdamW(one.parameters(), lr=0.01, fused=True) for one in (trunk, twin)]
+    for seed in range(STEPS):
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        for got, expected in zip(step(ours, seed), step(theirs, seed), strict=True):
+            assert got.dtype == expected.dtype
+            torch.testing.assert_close(got, expected, rtol=0.02, atol=0.02)
+        if precision != torch.bfloat16:
+            assert_same_state(trunk, twin)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert graphs_of(ours) == [True, True]
+
+
+@on_a_card
+def test_gradients_of_several_passes_add_up():
+    trunk = make_trunk()
+    twin = copy.deepcopy(trunk)
+    ours, theirs = GraphedPasses(trunk, None), TrunkPasses(twin, None)
+    for seed in range(STEPS):  # never set to zero
+        step(ours, seed)
+        step(theirs, seed)
+        assert_same_state(trunk, twin)
+    assert graphs_of(ours) == [True, True]
+
+
+@on_a_card
+def test_a_smaller_batch_between_runs_without_a_graph():
+    trunk = make_trunk()
+    twin = copy.deepcopy(trunk)
+    ours, theirs = GraphedPasses(trunk, None), TrunkPasses(twin, None)
+    for seed, sizes in enumerate([(B, B)] * STEPS + [(B, 2)] + [(B, B)] * 2 + [(3,)]):
+        step(ours, seed, sizes)
+        step(theirs, seed, sizes)
+        assert_same_state(trunk, twin)
+
+
+@on_a_card
+def test_a_caller_s_autocast_is_that_of_the_recording():
+    trunk = make_trunk()
+    passes = GraphedPasses(trunk, None)
+    for seed in range(STEPS):
+        with torch.autocast("cuda", torch.bfloat16):
+            features, _ = step(passes, seed)
+        assert features.dtype == torch.bfloat16
+        with torch.no_grad():
+            trunk[0].weight.mul_(0.5)
+    with torch.autocast("cuda", torch.bfloat16):
+        expected = trunk(make_images(10 * STEPS))
+        features, _ = step(passes, STEPS)
+    torch.testing.assert_close(features, expected, rtol=0.02, atol=0.02)
+    assert graphs_of(passes) == [True, True]
+    features, _ = step(passes, 0)  # another form: no graph is replayed
+    assert features.dtype == torch.float32
+
+
+@on_a_card
+def test_a_graph_draws_anew_each_time():
+    trunk = make_trunk(nn.Dropout(0.5))
+    passes = GraphedPasses(trunk, None)
+    for _ in range(STEPS):
+        step(passes, 0)
+    first, second = (step(passes, 0)[0] for _ in range(2))
+    assert graphs_of(passes) == [True, True] and not torch.equal(first, second)
+
+
+@on_a_card
+def test_weights_that_lie_elsewhere_are_recorded_again():
+    trunk = make_trunk()
+    passes = GraphedPasses(trunk, None)
+    for seed in range(STEPS):
+        step(passes, seed)
+    for parameter in trunk.parameters():
+        parameter.data = 2 * parameter.data
+    twin = copy.deepcopy(trunk)
+    theirs = TrunkPasses(twin, None)
+    trunk.zero_grad(), twin.zero_grad()
+    for seed in range(STEPS):
+        step(passes, seed)
+        step(theirs, seed)
+        assert_same_state(trunk, twin)
+    assert graphs_of(passes) == [True, True]
+
+
+@on_a_card
+def test_what_is_frozen_later_gets_no_gradient():
+    trunk = make_trunk()
+    passes = GraphedPasses(trunk, None)
+    for seed in range(STEPS):
+        step(passes, seed)
+    trunk[0].requires_grad_(False)
+    trunk.zero_grad(set_to_none=True)
+    for seed in range(STEPS):
+        step(passes, seed)
+    assert trunk[0].weight.grad is None and trunk[-1].weight.grad is not None
+    trunk.requires_grad_(False).zero_grad(set_to_none=True)
+    for seed in range(STEPS):
+        step(passes, seed)
+    assert all(parameter.grad is None for parameter in trunk.parameters()) and graphs_of(passes) == [True, True]
+
+
+@on_a_card
+def test_evaluation_mode_of_a_module_is_another_form():
+    trunk = make_trunk()
+    twin = copy.deepcopy(trunk)
+    ours, theirs = GraphedPasses(trunk, None), TrunkPasses(twin, None)
+    for seed in range(2 * STEPS):
+        if seed == STEPS:
+            trunk[1].eval(), twin[1].eval()
+        step(ours, seed)
+        step(theirs, seed)
+        assert_same_state(trunk, twin)
+
+
+_ASKING = """
+import torch
+from torch import nn
+from hybrid.cuda_graphs import GraphedPasses
+from workers.errors import ConfigError
+
+class Asking(nn.Module):
+    def forward(self, maps):
+        return maps * (2.0 if maps.mean().item() > 0 else 0.5)
+
+passes = GraphedPasses(nn.Sequential(nn.Linear(6, 8), Asking()).cuda(), None)
+images = torch.randn(4, 6).cuda()
+try:
+    for _ in range(5):
+        passes.backward(passes.forward(images, 0), torch.ones(4, 8), 0)
+except ConfigError as e:
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    print(e)
+"""
+
+
+@on_a_card
+def test_a_trunk_that_asks_the_card_for_a_value_is_refused():
+    """In a process of its own: torch's random numbers on the card do not recover."""
+    done = subprocess.run([sys.executable, "-c", _ASKING], capture_output=True, text=True, timeout=100)
+    assert "cannot be recorded" in done.stdout and "captur" in done.stdout and "--cuda-graphs off" in done.stdout, done
+
+
+@on_a_card
+def test_where_memory_is_short_passes_run_one_by_one(monkeypatch):
+    told, trunk = [], make_trunk()
+    passes, twin = GraphedPasses(trunk, None, told.append), copy.deepcopy(trunk)
+    theirs, forward = TrunkPasses(twin, None), nn.Flatten.forward
+
+    def greedy(layer, maps):
+        if torch.cuda.is_current_stream_capturing():
+            torch.empty(2**50, dtype=torch.uint8, device="cuda")
+        return forward(layer, maps)
+
+    monkeypatch.setattr(nn.Flatten, "forward", greedy)
+    for seed in range(2 * STEPS):
+        step(passes, seed)
+        step(theirs, seed)
+        assert_same_state(trunk, twin)
+    assert len(told) == 1 and "memory" in told[0] and not graphs_of(passes)
+    torch.rand(3, device="cuda")  # random numbers are drawn as before
+    monkeypatch.undo()
+    other = GraphedPasses(make_trunk(), None)
+    for seed in range(STEPS):
+        step(other, seed)
+    assert graphs_of(other) == [True, True]
+
+
+@on_a_card
+def test_a_gradient_for_the_images_is_not_lost():
+    passes = GraphedPasses(make_trunk(), None)
+    for seed in range(STEPS):
+        images = make_images(seed).requires_grad_()
+        passes.backward(passes.forward(images, 0), make_grad(seed), 0)
+        assert images.grad is not None and images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("wrap", [lambda trunk: trunk, lambda trunk: nn.Flatten()], ids=["on the cpu", "no weights"])
+def test_only_a_card_has_graphs(wrap):
+    with pytest.raises(ConfigError, match="cuda_graphs"):
+        GraphedPasses(wrap(nn.Linear(6, D)), None)
+
+
+def test_a_place_is_due_once_for_a_form_that_stays():
+    place = _Place()
+    dues = [place.is_due((form,)) for form in "aaaaabaaabbbbba"]
+    expected = [False] * WARM_UPS + [True] + [False] * 8 + [True] + [False] * 3
+    assert WARM_UPS == 2 and dues == expected
+
+
+def test_gradients_are_copied_at_first_and_added_afterwards():
+    layer = nn.Linear(3, 2)
+    computed = [(layer.weight, torch.ones(2, 3)), (layer.bias, torch.ones(2))]
+    _add_to_grads(computed)
+    for _, grad in computed:
+        grad.fill_(10)  # a replay overwrites what the graph computed
+    layer.bias.grad = None
+    _add_to_grads(computed)
+    assert torch.equal(layer.weight.grad, torch.full((2, 3), 11.0)) and torch.equal(
+        layer.bias.grad, torch.full((2,), 10.0)
+    )
