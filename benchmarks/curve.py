@@ -69,6 +69,7 @@ class Curve:
         self._ranking, self._budget = ranking, budget
         self._config = settings.run_config
         self._augmenter = Augmenter(Augmentation(), self._config.data.image_size, settings.seed, trainer.device)
+        self._upload = Upload(trainer.device, self._augmenter)
         self._points: list[dict[str, float]] = []
         self._step_s: list[float] = []
         self._phase_s: dict[str, float] = {}
@@ -108,11 +109,10 @@ class Curve:
         seed, device = self.settings.seed, self.trainer.device
         if device.type == "cpu":
             torch.set_num_threads(loader_threads(available_cores()))  # of this thread alone
-        upload = Upload(device, self._augmenter)
         order = epoch_order(np.asarray(self.view.train_items), seed, epoch)
-        for items, images in batches(self.view, order, self._config.train.batch_size, 0, upload.empty):
+        for items, images in batches(self.view, order, self._config.train.batch_size, 0, self._upload.empty):
             self._augmenter.reseed(seed, epoch, int(items[0]))
-            yield upload.send(images), ItemNumbers(items)
+            yield self._upload.send(images), ItemNumbers(items)
 
     def _after_step(self, report: StepReport) -> None:
         self._last_report = report

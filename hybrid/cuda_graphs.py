@@ -2,6 +2,7 @@
 
 # Shapes: B examples of a micro-batch, D dim.
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -122,7 +123,7 @@ class _PassGraph:
     """One forward and one backward pass, on memory of their own."""
 
     def __init__(self, passes: TrunkPasses, images: Tensor, device: torch.device) -> None:
-        trunk, pool, stream = passes.trunk, torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+        trunk, pool, stream = passes.trunk, torch.cuda.graph_pool_handle(), _recording_stream(device)
         # Leaves of their own: torch remembers on which stream a parameter's gradient was summed before.
         leaves = {
             name: parameter.detach().requires_grad_(parameter.requires_grad)
@@ -175,6 +176,12 @@ def _add_to_grads(grads: list[tuple[nn.Parameter, Tensor]]) -> None:
         torch._foreach_copy_(firsts, copied)
     if totals:
         torch._foreach_add_(totals, added)
+
+
+@functools.cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all: for each stream on which it multiplies cuBLAS keeps a workspace, 32 MiB on Hopper cards."""
+    return torch.cuda.Stream(device)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def choose_cuda_graphs(config: TrunkConfig) -> bool:
     if config.cuda_graphs == "auto":
         return is_card and config.factory in TRUNKS
     is_asked = config.cuda_graphs == "on"
-    check(is_card or not is_asked, "trunk.cuda_graphs", "on", "auto or off with a trunk on the CPU")
+    check(is_card or not is_asked, "trunk.cuda_graphs", "on", "auto or off: no CUDA device is found")
     return is_asked
 
 

@@ -123,6 +123,7 @@ class TrainingRun:
             cores=self._cores,
             cuda_graphs=choose_cuda_graphs(config.trunk),
         )
+        self.upload = Upload(trainer.device, self._inputs)
         self.augmenter = Augmenter(Augmentation(), config.data.image_size, train.seed, trainer.device)
         self.head.step = progress.step
         if checkpoint is not None:
@@ -241,17 +242,16 @@ class TrainingRun:
     def _epoch(self) -> Iterator[tuple[Arrival, ItemNumbers]]:
         """The rest of the current epoch, ready for the trunk; runs ahead of it in a thread."""
         done, train = dataclasses.replace(self.trainer.progress), self.config.train
-        upload = Upload(self.trainer.device, self._inputs)
         order = epoch_order(np.asarray(self.view.train_items), train.seed, done.epoch, done.last_item)
         if self.trainer.device.type == "cpu":
             torch.set_num_threads(loader_threads(available_cores()))  # of this thread alone
         processes = self.config.data.loader_processes
-        for items, images in batches(self.view, order, train.batch_size, processes, upload.empty):
+        for items, images in batches(self.view, order, train.batch_size, processes, self.upload.empty):
             if len(items) == 1 < train.batch_size and done.last_item is not None:
                 return  # all that a resumed epoch has left: BatchNorm cannot learn from it, the next epoch has it again
             if train.augment:
                 self.augmenter.reseed(train.seed, done.epoch, int(items[0]))
-            yield upload.send(images), ItemNumbers(items)
+            yield self.upload.send(images), ItemNumbers(items)
 
     def _followed(self, epoch: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches, each noted when the trainer asks for it: it is trained on before anything is saved."""

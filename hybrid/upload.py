@@ -34,7 +34,8 @@ class Upload:
     """Copies batches to a device and prepares them there, in a thread that runs ahead of the trunk.
 
     On CUDA that goes from pinned memory on a stream of its own: on the trunk's stream each batch would wait for the
-    passes that are queued before it, and the passes after it for the batch.
+    passes that are queued before it, and the passes after it for the batch. One serves all epochs of a training, as
+    cuBLAS keeps a workspace for each stream on which it multiplies.
 
     Args:
         device: of the trunk.

@@ -115,6 +115,8 @@ class TrunkConfig:
         check(self.threads >= 0, "trunk.threads", self.threads, "at least 0 (0 chooses)")
         check_choice("trunk.precision", self.precision, PRECISIONS)
         check_choice("trunk.cuda_graphs", self.cuda_graphs, CUDA_GRAPHS)
+        is_possible = self.cuda_graphs != "on" or self.device != "cpu"
+        check(is_possible, "trunk.cuda_graphs", self.cuda_graphs, "auto or off with trunk.device = 'cpu'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

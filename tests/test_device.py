@@ -113,8 +113,11 @@ def test_passes_are_recorded_on_a_card_for_trunks_that_are_known(monkeypatch, as
     assert choose_cuda_graphs(TrunkConfig(factory=factory, device=device, cuda_graphs=asked)) is expected
 
 
-def test_passes_on_a_cpu_cannot_be_recorded():
-    with pytest.raises(ConfigError, match=r"trunk.cuda_graphs = 'on'.*CPU"):
-        choose_cuda_graphs(TrunkConfig(device="cpu", cuda_graphs="on"))
+def test_passes_on_a_cpu_cannot_be_recorded(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"trunk\.cuda_graphs = 'on'.*no CUDA device"):
+        choose_cuda_graphs(TrunkConfig(cuda_graphs="on"))
+    with pytest.raises(ConfigError, match=r"trunk\.cuda_graphs = 'on'.*trunk\.device = 'cpu'"):
+        TrunkConfig(device="cpu", cuda_graphs="on")
     with pytest.raises(ConfigError, match=r"trunk\.cuda_graphs"):
         TrunkConfig(cuda_graphs="maybe")
