@@ -35,7 +35,7 @@ class GraphedPasses(TrunkPasses):
     - Python in the trunk's forward runs when a pass is recorded, and not when it is replayed. So do hooks, and a branch
       is the branch that it was. Random numbers on the card are drawn anew each time.
     - A trunk whose forward asks the card for a value cannot be recorded. That is an error, as torch's random numbers
-      and memory do not recover from it. Where memory alone is short, passes are queued one by one, and `tell` gets it.
+      and memory do not recover from it. Where memory alone is short, nothing more is recorded, and `tell` gets it.
 
     Args:
         trunk: on a CUDA device.
@@ -56,22 +56,23 @@ class GraphedPasses(TrunkPasses):
         super().__init__(trunk, precision)
         device = next((parameter.device for parameter in trunk.parameters()), torch.device("cpu"))
         check(device.type == "cuda", "cuda_graphs", True, f"False with a trunk on {device}: only a card has graphs")
-        is_shared = isinstance(trunk, nn.parallel.DistributedDataParallel)
-        check(not is_shared, "cuda_graphs", True, "False with DistributedDataParallel, whose hooks a graph leaves out")
+        kind = type(trunk).__name__
+        is_shared = isinstance(trunk, nn.parallel.DistributedDataParallel | nn.DataParallel)
+        check(not is_shared, "cuda_graphs", True, f"False with {kind}: other cards take part by hooks or threads")
         self._device, self._tell = device, tell
         self._places: dict[int, _Place] = {}
         self._state: tuple[object, ...] = ()
-        self._is_given_up = False
+        self._has_memory = True
 
     def forward(self, images: Tensor, number: int) -> Tensor:
-        if self._is_given_up or images.requires_grad:
+        if images.requires_grad:
             return super().forward(images, number)
         if number == 0:  # once a step, as it takes a look at every weight
             self._state = _state_of(self.trunk)
         place = self._places.setdefault(number, _Place())
         form = (images.shape, images.stride(), images.dtype, torch.is_autocast_enabled("cuda"), self._state)
-        if place.is_due(form):
-            self._record(place, images)
+        if place.is_due(form) and self._has_memory:
+            self._record(place, form, images)
         if place.graph is not None and place.recorded_form == form:
             return place.graph.forward(images)
         return super().forward(images, number)
@@ -83,15 +84,14 @@ class GraphedPasses(TrunkPasses):
         else:
             super().backward(features_BD, grad_BD, number)
 
-    def _record(self, place: "_Place", images: Tensor) -> None:
+    def _record(self, place: "_Place", form: tuple[object, ...], images: Tensor) -> None:
         place.graph = None  # its memory may be what the new one needs
         try:
-            place.graph = _PassGraph(self, images, self._device)
+            place.graph, place.recorded_form = _PassGraph(self, images, self._device), form
         except torch.cuda.OutOfMemoryError as e:
-            self._is_given_up = True
-            self._places.clear()
+            self._has_memory = False
             reason = str(e).partition(". ")[0]
-            self._tell(f"no memory to record the trunk's passes as CUDA graphs, they are queued one by one: {reason}")
+            self._tell(f"no memory to record more of the trunk's passes as CUDA graphs, these run as before: {reason}")
         except RuntimeError as e:
             reason = str(e.__context__ or e).partition("\n")[0]  # what ended the recording, not that it was ended
             raise ConfigError(
@@ -113,10 +113,7 @@ class _Place:
         """Note a form that comes now; whether it is to be recorded."""
         self._num_alike = self._num_alike + 1 if form == self._form else 1
         self._form = form
-        if self._num_alike <= WARM_UPS or form == self.recorded_form:
-            return False
-        self.recorded_form = form
-        return True
+        return self._num_alike > WARM_UPS and (self.graph is None or form != self.recorded_form)
 
 
 class _PassGraph:

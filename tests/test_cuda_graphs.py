@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hybrid.cuda_graphs import WARM_UPS, GraphedPasses, _add_to_grads, _Place
+from hybrid.cuda_graphs import WARM_UPS, GraphedPasses, _add_to_grads
 from hybrid.trunk_passes import TrunkPasses
 from workers.errors import ConfigError
 
@@ -215,22 +215,23 @@ def test_a_trunk_that_asks_the_card_for_a_value_is_refused():
 
 
 @on_a_card
-def test_where_memory_is_short_passes_run_one_by_one(monkeypatch):
+@pytest.mark.parametrize("greedy_size", [B, 3], ids=["the first place", "the second place"])
+def test_where_memory_is_short_passes_run_one_by_one(monkeypatch, greedy_size):
     told, trunk = [], make_trunk()
     passes, twin = GraphedPasses(trunk, None, told.append), copy.deepcopy(trunk)
     theirs, forward = TrunkPasses(twin, None), nn.Flatten.forward
 
     def greedy(layer, maps):
-        if torch.cuda.is_current_stream_capturing():
+        if torch.cuda.is_current_stream_capturing() and len(maps) == greedy_size:
             torch.empty(2**50, dtype=torch.uint8, device="cuda")
         return forward(layer, maps)
 
     monkeypatch.setattr(nn.Flatten, "forward", greedy)
     for seed in range(2 * STEPS):
-        step(passes, seed)
-        step(theirs, seed)
+        step(passes, seed, (B, 3))
+        step(theirs, seed, (B, 3))
         assert_same_state(trunk, twin)
-    assert len(told) == 1 and "memory" in told[0] and not graphs_of(passes)
+    assert len(told) == 1 and "memory" in told[0] and graphs_of(passes) == [greedy_size == 3, False]
     torch.rand(3, device="cuda")  # random numbers are drawn as before
     monkeypatch.undo()
     other = GraphedPasses(make_trunk(), None)
@@ -254,11 +255,87 @@ def test_only_a_card_has_graphs(wrap):
         GraphedPasses(wrap(nn.Linear(6, D)), None)
 
 
-def test_a_place_is_due_once_for_a_form_that_stays():
-    place = _Place()
-    dues = [place.is_due((form,)) for form in "aaaaabaaabbbbba"]
-    expected = [False] * WARM_UPS + [True] + [False] * 8 + [True] + [False] * 3
-    assert WARM_UPS == 2 and dues == expected
+class FakeGraph:
+    """Runs what it stands for; has features of its own, as a graph does."""
+
+    def __init__(self, passes, images, device):
+        self.passes, self.replayed = TrunkPasses(passes.trunk, None), 0
+        self.features_BD = self._inner = None
+
+    def forward(self, images):
+        self.replayed += 1
+        self._inner = self.passes.forward(images, 0)
+        self.features_BD = self._inner.detach()
+        return self.features_BD
+
+    def backward(self, grad_BD):
+        self.passes.backward(self._inner, grad_BD, 0)
+
+
+@pytest.fixture
+def fake_passes(monkeypatch):
+    """On the CPU, with a list of what was told and recorded; a batch of 3 finds no memory."""
+    told, recorded = [], []
+
+    def record(passes, images, device):
+        if len(images) == 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot.")
+        recorded.append(len(images))
+        return FakeGraph(passes, images, device)
+
+    monkeypatch.setattr("hybrid.cuda_graphs.check", lambda *claim: None)
+    monkeypatch.setattr("hybrid.cuda_graphs._PassGraph", record)
+    return GraphedPasses(nn.Linear(6, D), None, told.append), told, recorded
+
+
+def run_steps(passes, sizes, steps):
+    """Each micro-batch adds its number of examples to the bias's gradient."""
+    for _ in range(steps):
+        features = [passes.forward(torch.ones(size, 6), number) for number, size in enumerate(sizes)]
+        for number, one in enumerate(features):
+            passes.backward(one, torch.ones(sizes[number], D), number)
+
+
+def test_each_place_is_recorded_once_after_its_warm_ups(fake_passes):
+    passes, told, recorded = fake_passes
+    run_steps(passes, (4, 5), STEPS)
+    assert recorded == [4, 5] and not told
+    assert [place.graph.replayed for place in passes._places.values()] == [STEPS - WARM_UPS] * 2
+    assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 9.0 * STEPS))
+
+
+def test_a_form_that_comes_once_is_not_recorded_and_one_that_stays_replaces(fake_passes):
+    passes, _, recorded = fake_passes
+    for size, steps in ((4, STEPS), (2, 1), (4, 1), (2, WARM_UPS), (4, 1), (5, STEPS), (4, WARM_UPS)):
+        run_steps(passes, (size,), steps)
+    assert recorded == [4, 5]
+    assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 4.0 * STEPS + 2 + 4 + 2 * WARM_UPS + 4 + 5 * STEPS + 8))
+
+
+def test_no_gradient_is_lost_where_memory_is_short_in_the_midst_of_a_step(fake_passes):
+    passes, told, recorded = fake_passes
+    run_steps(passes, (4, 3, 5), STEPS)
+    assert recorded == [4] and len(told) == 1 and told[0].endswith("CUDA out of memory")
+    assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 12.0 * STEPS))
+    run_steps(passes, (6, 3, 5), STEPS)  # nor is the place that has a graph recorded anew
+    assert recorded == [4]
+    assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 26.0 * STEPS))
+
+
+def test_another_state_of_the_trunk_is_another_form(fake_passes):
+    passes, _, recorded = fake_passes
+    run_steps(passes, (4,), STEPS)
+    for change in (
+        lambda trunk: trunk.weight.requires_grad_(False),
+        lambda trunk: trunk.eval(),
+        lambda trunk: setattr(trunk.weight, "data", trunk.weight.data.clone()),
+    ):
+        change(passes.trunk)
+        graph = passes._places[0].graph
+        run_steps(passes, (4,), WARM_UPS)
+        assert passes._places[0].graph is graph and graph.replayed == STEPS - WARM_UPS
+        run_steps(passes, (4,), STEPS - WARM_UPS)
+    assert recorded == [4] * 4
 
 
 def test_gradients_are_copied_at_first_and_added_afterwards():
