@@ -16,7 +16,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
-PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints-peers.txt
+PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-all lint clean bench bench-quick report bench-peers setup-peers bench-gpu-only bench-step bench-head bench-quality bench-workers bench-row-lr bench-memory bench-pipeline bench-auto bench-start
@@ -28,13 +28,14 @@ help: ## list every target
 
 setup: $(INSTALLED) ## create .venv, install what constraints.txt pins
 
-# The stamp is written last, so that an installation that was cut short is done again.
+# The stamp is written last, so that an installation that was cut short is done again. Python compiles what it imports
+# anyway; compiling all that was installed would take longer than installing it.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is missing or older than 3.11: make setup PYTHON=/path/to/a/newer/python3"; exit 1; }
 	@$(PYTHON) -m venv .venv || \
 	  { echo "$(PYTHON) cannot make .venv: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 train: setup ## train on emoji, by default for ten minutes: WORKERS=, ARGS=

@@ -17,7 +17,7 @@ from scripted_trunk import ROOT
 from torch import nn
 
 LIMIT_S = 120.0
-SMALL = ("--tags", "2000", "--dim", "16", "--workers", "1", "--steps", "60")
+SMALL = ("--tags", "2000", "--dim", "8", "--workers", "1", "--steps", "60")
 
 
 def run_example(name, folder):

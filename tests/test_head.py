@@ -533,13 +533,13 @@ def test_a_new_head_can_be_read_at_once(monkeypatch):
 def test_the_drop_in_example_of_the_readme(tmp_path):
     """A plain PyTorch loop: tags that pictures show can be told from them afterwards."""
     torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.LayerNorm(16))
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(12, D), nn.LayerNorm(D))
     optimizer = torch.optim.AdamW(trunk.parameters(), lr=0.01)
     prototypes = torch.randn(10, 3, 2, 2)
     kinds = torch.randint(10, (60, 16))
     loader = [(prototypes[k] + 0.1 * torch.randn(16, 3, 2, 2), [[int(i), 100 + int(i)] for i in k]) for k in kinds]
     losses = []
-    with WideHead(num_tags=1000, dim=16, workers=2, negatives=64) as head:
+    with WideHead(num_tags=1000, dim=D, workers=2, negatives=64) as head:
         for images, tags in loader:
             optimizer.zero_grad()
             loss = head(trunk(images), tags)

@@ -10,7 +10,7 @@ from torch import nn
 from hybrid import WideHead
 
 README = Path(__file__).parent.parent / "README.md"
-SMALLER = {"1_000_000": "1000", "dim=256": "dim=16", "workers=8": "workers=1"}
+SMALLER = {"1_000_000": "1000", "dim=256": "dim=8", "workers=8": "workers=1"}
 
 
 def drop_in_example():
@@ -24,7 +24,7 @@ def drop_in_example():
 def test_the_drop_in_example_learns_ranks_and_saves(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.LayerNorm(16))
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.LayerNorm(8))
     prototypes = torch.randn(10, 3, 2, 2)
     batches = [
         (prototypes[kinds] + 0.1 * torch.randn(16, 3, 2, 2), [[kind, 100 + kind] for kind in kinds.tolist()])
