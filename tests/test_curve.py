@@ -16,6 +16,7 @@ from benchmarks.curve_settings import CurveSettings
 from benchmarks.environment import trunk_environment
 from benchmarks.rivals.tuned_memory import MEMORY_TUNING
 from hybrid.data.prepare import prepare
+from hybrid.upload import arrived
 from launch.child import TRUNK_MEMORY
 from launch.config import DataConfig
 
@@ -70,7 +71,7 @@ def test_every_rival_trains_by_the_steps_of_a_run(kind, photos_view):
     settings = CurveSettings(kind=kind, epochs=8, device="cpu")
     with open_contender(settings, TaggedItems.of(photos_view)) as (trainer, ranking, budget):
         curve = Curve(settings, photos_view, trainer, ranking, budget)
-        images, items = next(curve._batches(epoch=0))
+        images, items = next(arrived(curve._batches(epoch=0)))
         weights, rows = [p.detach().clone() for p in trainer.trunk.parameters()], ranking()[0].copy()
         with budget.running():
             reports = [trainer.step(images, items) for _ in range(2)]

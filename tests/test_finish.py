@@ -162,7 +162,13 @@ def test_a_run_that_is_stopped_before_its_first_step_saves_nothing(monkeypatch, 
         router=router, matrix=SimpleNamespace(worker_stats_WS=np.zeros((1, 1)), fill_limit_s=0.0)
     )
     run.trainer = SimpleNamespace(
-        progress=progress, fraction=0.5, threads=None, device=torch.device("cpu"), precision=torch.float32, fit=fit
+        progress=progress,
+        fraction=0.5,
+        threads=None,
+        device=torch.device("cpu"),
+        precision=torch.float32,
+        uses_cuda_graphs=False,
+        fit=fit,
     )
     run.reporter = SimpleNamespace(flush=lambda: None)
     monkeypatch.setattr("hybrid.training_run.warm_up_report", lambda stats: "")
@@ -187,7 +193,12 @@ def test_a_wish_to_stop_ends_the_wait_for_workers(monkeypatch):
         matrix=SimpleNamespace(fill_limit_s=0.0, worker_stats_WS=np.zeros((1, 16))),
     )
     run.trainer = SimpleNamespace(
-        progress=SimpleNamespace(step=0), fraction=0.0, threads=None, device=torch.device("cpu"), precision="float32"
+        progress=SimpleNamespace(step=0),
+        fraction=0.0,
+        threads=None,
+        device=torch.device("cpu"),
+        precision="float32",
+        uses_cuda_graphs=False,
     )
     run.reporter = SimpleNamespace(flush=lambda: None)
     assert run.train() is False

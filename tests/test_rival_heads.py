@@ -22,6 +22,7 @@ from benchmarks.true_tags import TrueTags
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch
 from hybrid.tag_batch import ItemNumbers
+from hybrid.trunk_passes import TrunkPasses
 from workers.chunk import Chunk
 from workers.engine import WideEngine
 from workers.matrix import TagMatrix
@@ -318,7 +319,7 @@ def test_micro_batches_of_the_rival_pipeline_add_up_to_the_gradient_of_the_mean_
         torch.manual_seed(0)
         trunk, head = nn.Linear(D, D), DenseHead(setting)
         head.row_lr = 0.0
-        pipeline = RivalPipeline(trunk, head, precision=torch.float32, timer=PhaseTimer())
+        pipeline = RivalPipeline(TrunkPasses(trunk, torch.float32), head, timer=PhaseTimer())
         parts = [MicroBatch(images[i:j], ItemNumbers(ITEMS[i:j])) for i, j in itertools.pairwise(cuts)]
         pipeline.accumulate(parts)
         rivals.append(trunk.weight.grad)

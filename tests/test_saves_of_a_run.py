@@ -14,6 +14,7 @@ from hybrid.head import WideHead
 from hybrid.tag_batch import TagBatch
 from hybrid.trainer import Progress, Trainer
 from hybrid.training_run import TrainingRun
+from hybrid.upload import Upload
 from launch.config import DataConfig, RunConfig, TrainConfig
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
@@ -61,7 +62,7 @@ def run(workers, tmp_path, monkeypatch):
     """A run of three epochs of four batches each."""
     pictures = np.random.default_rng(0).integers(0, 256, (NUM_ITEMS, SIDE, SIDE, 3), np.uint8)
 
-    def batches(view, order, batch_size, processes):
+    def batches(view, order, batch_size, processes, empty):
         for start in range(0, len(order), batch_size):
             yield order[start : start + batch_size], pictures[order[start : start + batch_size]]
 
@@ -79,6 +80,7 @@ def make_run(head, folder, progress=None):
     run.trainer = Trainer(
         trunk, head, config, num_items=NUM_ITEMS, device="cpu", precision="float32", progress=progress or Progress()
     )
+    run.upload = Upload(run.trainer.device, run._inputs)
     head.step = run.trainer.progress.step
     run.reporter = SimpleNamespace(add=lambda report: None, flush=lambda: None)
     run.validation = SimpleNamespace(after_step=lambda: None)
@@ -142,7 +144,7 @@ def test_a_first_step_of_an_epoch_that_fails_begins_the_epoch_again(run, tmp_pat
 
 
 def test_pictures_that_cannot_be_read_any_more_cost_nothing_that_was_learned(run, tmp_path, monkeypatch):
-    def batches(view, order, batch_size, processes):
+    def batches(view, order, batch_size, processes, empty):
         asked.append(order[:BATCH].tolist())
         yield order[:BATCH], PIXELS
         raise DataError("reading pictures failed: a process was killed.")

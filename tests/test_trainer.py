@@ -19,6 +19,7 @@ from hybrid.thread_tuner import ThreadTuner
 from hybrid.trainer import Progress, Trainer, make_optimizer
 from hybrid.training_run import TrainingRun
 from hybrid.trunks import build_trunk
+from hybrid.upload import Upload
 from launch.config import RunConfig, TrainConfig, TrunkConfig
 from workers.errors import DataError
 
@@ -280,7 +281,7 @@ def test_a_fixed_number_of_negatives_stays(head):
 def make_run(trainer, num_items):
     """A run without a directory."""
     run = TrainingRun.__new__(TrainingRun)
-    run.head, run.trainer = trainer.head, trainer
+    run.head, run.trainer, run.upload = trainer.head, trainer, Upload(trainer.device, run._inputs)
     run.config = RunConfig(train=trainer.config)
     run.view = SimpleNamespace(train_items=np.arange(num_items))
     run.supervision = SimpleNamespace(stop_asked=False, tell=lambda kind, **fields: None)
