@@ -22,6 +22,7 @@ from benchmarks.page import write_page
 from benchmarks.record import Record
 from benchmarks.step_scaling_report import TRUNK_ALONE, report_text
 from benchmarks.synthetic_tags import SyntheticTags
+from hybrid.cuda_graphs import WARM_UPS
 from hybrid.device import choose_device, describe
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trainer import Trainer
@@ -29,7 +30,7 @@ from launch.config import DEVICES, DataConfig, TrainConfig, TrunkConfig
 from workers.default_workers import default_num_workers
 
 NAME = "step_scaling"
-NUM_ITEMS, WARM_UP_STEPS = 4096, 5
+NUM_ITEMS, WARM_UP_STEPS = 4096, WARM_UPS + 3
 _ENDLESS_EPOCHS = 1e6
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "cuda": {"tags": [100_000, 1_000_000, 10_000_000], "trunk": "resnet18", "batch_size": 256},

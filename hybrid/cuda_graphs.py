@@ -1,22 +1,22 @@
-"""A trunk's passes as CUDA graphs: recorded once, then queued as a whole."""
+"""A trunk's passes as CUDA graphs: recorded, then queued as a whole."""
 
 # Shapes: B examples of a micro-batch, D dim.
 
-import functools
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from hybrid.trunk_passes import TrunkPasses, beside
+from hybrid.pass_graph import PassGraph
+from hybrid.trunk_passes import TrunkPasses
 from workers.errors import ConfigError
 from workers.settings import check
 
 logger = logging.getLogger(__name__)
+
+Form = tuple[object, ...]
+"""All that a recorded pass takes for granted."""
 
 WARM_UPS = 2
 """Passes in a row of equal form before one is recorded: libraries load their kernels and choose among them then."""
@@ -29,13 +29,18 @@ class GraphedPasses(TrunkPasses):
     micro-batch has a pass of its own. A graph is queued at once, with the same operations on the same memory.
 
     - Each place of a micro-batch in its step has graphs of its own, since activations of all wait for their gradients
-      together. What they take stays taken; at most as much as a step takes anyway.
-    - A form is recorded once it has come `WARM_UPS` times in a row, and again when it has changed for good: the
-      images' shape and layout, weights that lie elsewhere or are frozen, modules that are put in evaluation mode.
-    - Python in the trunk's forward runs when a pass is recorded, and not when it is replayed. So do hooks, and a branch
-      is the branch that it was. Random numbers on the card are drawn anew each time.
-    - A trunk whose forward asks the card for a value cannot be recorded. That is an error, as torch's random numbers
-      and memory do not recover from it. Where memory alone is short, nothing more is recorded, and `tell` gets it.
+      together. What they take stays taken, activations and a gradient of each weight; ordinary passes, as of the last
+      batch of an epoch, need theirs beside it. Where there would be no room for both, nothing is recorded, and `tell`
+      gets it.
+    - A form is recorded once it has come more than `WARM_UPS` times in a row, and again when it has changed for good:
+      the images' shape and layout, autocast, other weights or weights that lie elsewhere or are frozen, other modules,
+      modules that are put in evaluation mode.
+    - Python in the trunk's forward runs when a pass is recorded, not when it is replayed: branches and hooks of modules
+      do what they did then, numbers are what they were (a probability of dropout that a schedule moves), and tensors
+      that are neither parameters nor buffers must stay where they are. Random numbers on the card are drawn anew.
+    - A trunk whose forward asks the card for a value cannot be recorded, and while one is recorded no other thread may
+      wait for the whole card or draw from torch's default generator on it. Either is an error, as torch's random
+      numbers and memory do not recover from it.
 
     Args:
         trunk: on a CUDA device.
@@ -43,8 +48,8 @@ class GraphedPasses(TrunkPasses):
         tell: takes remarks for people.
 
     Raises:
-        ConfigError: the trunk is not on a CUDA device, or synchronises its gradients with other processes by hooks; in
-            `forward`, it cannot be recorded.
+        ConfigError: the trunk is not on a CUDA device, or other cards take part in it; in `forward`, the trunk cannot
+            be recorded.
 
     Source: CUDA graphs as of PyTorch's notes on CUDA semantics, "CUDA Graphs"; unlike `make_graphed_callables`, what is
     replayed is added to `.grad` rather than becoming it, so that gradients of several passes may be summed.
@@ -54,24 +59,26 @@ class GraphedPasses(TrunkPasses):
         self, trunk: nn.Module, precision: torch.dtype | None, tell: Callable[[str], None] = logger.warning
     ) -> None:
         super().__init__(trunk, precision)
+        for module in trunk.modules():
+            is_shared = isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel)
+            rule = f"False with {type(module).__name__}: other cards take part by hooks or threads"
+            check(not is_shared, "cuda_graphs", True, rule)
         device = next((parameter.device for parameter in trunk.parameters()), torch.device("cpu"))
         check(device.type == "cuda", "cuda_graphs", True, f"False with a trunk on {device}: only a card has graphs")
-        kind = type(trunk).__name__
-        is_shared = isinstance(trunk, nn.parallel.DistributedDataParallel | nn.DataParallel)
-        check(not is_shared, "cuda_graphs", True, f"False with {kind}: other cards take part by hooks or threads")
-        self._device, self._tell = device, tell
+        self._tell = tell
         self._places: dict[int, _Place] = {}
-        self._state: tuple[object, ...] = ()
-        self._has_memory = True
+        self._state: Form = ()
+        self._has_room = True
 
     def forward(self, images: Tensor, number: int) -> Tensor:
-        if images.requires_grad:
+        if number == 0:  # once a step
+            self._begin_step()
+        if images.requires_grad or not (self._has_room or self._places):
             return super().forward(images, number)
-        if number == 0:  # once a step, as it takes a look at every weight
-            self._state = _state_of(self.trunk)
         place = self._places.setdefault(number, _Place())
-        form = (images.shape, images.stride(), images.dtype, torch.is_autocast_enabled("cuda"), self._state)
-        if place.is_due(form) and self._has_memory:
+        form = (images.shape, images.stride(), images.dtype, images.device, self.autocast_dtype("cuda"), self._state)
+        place.note(form)
+        if place.is_due and self._has_room:
             self._record(place, form, images)
         if place.graph is not None and place.recorded_form == form:
             return place.graph.forward(images)
@@ -84,127 +91,82 @@ class GraphedPasses(TrunkPasses):
         else:
             super().backward(features_BD, grad_BD, number)
 
-    def _record(self, place: "_Place", form: tuple[object, ...], images: Tensor) -> None:
+    def _begin_step(self) -> None:
+        """Look at every weight; where room was short, give back what graphs have: none is in use between steps."""
+        if self._has_room:
+            self._state = _state_of(self.trunk)
+        else:
+            self._places.clear()
+
+    def _record(self, place: "_Place", form: Form, images: Tensor) -> None:
         place.graph = None  # its memory may be what the new one needs
         try:
-            place.graph, place.recorded_form = _PassGraph(self, images, self._device), form
+            graph = PassGraph(self, images)
         except torch.cuda.OutOfMemoryError as e:
-            self._has_memory = False
-            reason = str(e).partition(". ")[0]
-            self._tell(f"no memory to record more of the trunk's passes as CUDA graphs, these run as before: {reason}")
+            self._go_on_without(str(e).partition(". ")[0])
         except RuntimeError as e:
-            reason = str(e.__context__ or e).partition("\n")[0]  # what ended the recording, not that it was ended
-            raise ConfigError(
-                f"the trunk's passes cannot be recorded as CUDA graphs: {reason}. Does its forward ask for a value "
-                "(.item(), if, print)? Start again without: --cuda-graphs off, in Python cuda_graphs=False."
-            ) from e
+            raise ConfigError(_why_not(e)) from e
+        else:
+            graphs = [graph, *(other.graph for other in self._places.values() if other.graph is not None)]
+            if (taken := sum(one.num_bytes for one in graphs)) > graph.num_free_bytes:
+                self._go_on_without(f"they take {taken:,} bytes, {graph.num_free_bytes:,} are left for other passes")
+            else:
+                place.graph, place.recorded_form = graph, form
+
+    def _go_on_without(self, why: str) -> None:
+        self._has_room = False
+        self._tell(f"no room on the card to record the trunk's passes as CUDA graphs, they are queued singly: {why}")
 
 
 class _Place:
     """One of the micro-batches of every step: which form its images had of late, and a graph for one of the forms."""
 
     def __init__(self) -> None:
-        self.graph: _PassGraph | None = None
-        self.recorded_form: tuple[object, ...] = ()
-        self._form: tuple[object, ...] = ()
+        self.graph: PassGraph | None = None
+        self.recorded_form: Form = ()
+        self._form: Form = ()
         self._num_alike = 0
 
-    def is_due(self, form: tuple[object, ...]) -> bool:
-        """Note a form that comes now; whether it is to be recorded."""
+    def note(self, form: Form) -> None:
+        """A micro-batch of this form comes now."""
         self._num_alike = self._num_alike + 1 if form == self._form else 1
         self._form = form
-        return self._num_alike > WARM_UPS and (self.graph is None or form != self.recorded_form)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the form that came last is to be recorded."""
+        return self._num_alike > WARM_UPS and (self.graph is None or self._form != self.recorded_form)
 
 
-class _PassGraph:
-    """One forward and one backward pass, on memory of their own."""
+def _state_of(trunk: nn.Module) -> Form:
+    """Which weights and modules there are, where weights lie and in which layout, which learn, which are training.
 
-    def __init__(self, passes: TrunkPasses, images: Tensor, device: torch.device) -> None:
-        trunk, pool, stream = passes.trunk, torch.cuda.graph_pool_handle(), _recording_stream(device)
-        # Leaves of their own: torch remembers on which stream a parameter's gradient was summed before.
-        leaves = {
-            name: parameter.detach().requires_grad_(parameter.requires_grad)
-            for name, parameter in trunk.named_parameters()
-        }
-        self._images = images.clone()
-        self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        precision = _autocast_dtype(passes.precision)
-        with _recorded(self._forward, pool, stream), _uncached_autocast(precision):
-            features_BD = functional_call(trunk, leaves, (self._images,))
-        self.features_BD = features_BD.detach()
-        self._grad_BD = torch.empty_like(self.features_BD)
-        self._grads: list[tuple[nn.Parameter, Tensor]] = []
-        if features_BD.requires_grad:  # else the trunk is frozen
-            learning = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
-            with _recorded(self._backward, pool, stream):
-                grads = torch.autograd.grad(features_BD, list(learning.values()), self._grad_BD, allow_unused=True)
-            by_name = dict(trunk.named_parameters())
-            pairs = zip(learning, grads, strict=True)
-            self._grads = [(by_name[name], grad) for name, grad in pairs if grad is not None]
-
-    def forward(self, images: Tensor) -> Tensor:
-        self._images.copy_(images)
-        self._forward.replay()
-        return self.features_BD
-
-    def backward(self, grad_BD: Tensor) -> None:
-        if not self._grads:
-            return
-        self._grad_BD.copy_(beside(self.features_BD, grad_BD))
-        self._backward.replay()
-        _add_to_grads(self._grads)
+    Names of objects (`id`) are sound: a graph keeps what it was recorded with.
+    """
+    tensors = (*trunk.parameters(), *trunk.buffers())
+    weights = tuple((id(t), t.data_ptr(), t.dtype, t.shape, t.stride(), t.requires_grad) for t in tensors)
+    return weights, tuple((id(module), module.training) for module in trunk.modules())
 
 
-def _add_to_grads(grads: list[tuple[nn.Parameter, Tensor]]) -> None:
-    """As backward does; a first gradient is copied, since the next replay overwrites what a graph computed."""
-    totals: list[Tensor] = []
-    added: list[Tensor] = []
-    firsts: list[Tensor] = []
-    copied: list[Tensor] = []
-    for parameter, grad in grads:
-        if parameter.grad is None:
-            parameter.grad = torch.empty_like(parameter)
-            firsts.append(parameter.grad)
-            copied.append(grad)
-        else:
-            totals.append(parameter.grad)
-            added.append(grad)
-    if firsts:
-        torch._foreach_copy_(firsts, copied)
-    if totals:
-        torch._foreach_add_(totals, added)
+def _why_not(error: RuntimeError) -> str:
+    """For people: what ended a recording, rather than that it was ended."""
+    cause = (list(_causes(error)) or [error])[-1]
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    words = f"{cause}".lower()
+    if "out of memory" in words or "alloc_failed" in words or isinstance(cause, torch.cuda.OutOfMemoryError):
+        question = "The card is short of memory."
+    else:
+        question = (
+            "Does its forward ask for a value (.item(), if, print), or does another thread wait for the card or draw "
+            "random numbers on it?"
+        )
+    return (
+        f"the trunk's passes cannot be recorded as CUDA graphs: {reason}. {question} Start again without: "
+        "--cuda-graphs off, in Python cuda_graphs=False."
+    )
 
 
-@functools.cache
-def _recording_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all: for each stream on which it multiplies cuBLAS keeps a workspace, 32 MiB on Hopper cards."""
-    return torch.cuda.Stream(device)
-
-
-@contextmanager
-def _recorded(graph: torch.cuda.CUDAGraph, pool: Any, stream: torch.cuda.Stream) -> Iterator[None]:
-    """Record what is queued inside; other threads may use the card meanwhile."""
-    with (
-        torch.cuda.stream(stream),  # whatever happens inside, the stream afterwards is the one before
-        torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
-    ):
-        yield
-
-
-def _autocast_dtype(precision: torch.dtype | None) -> torch.dtype | None:
-    """Of autocast as it is to be while recording; None: off."""
-    if precision is None:
-        return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
-    return None if precision == torch.float32 else precision
-
-
-def _uncached_autocast(dtype: torch.dtype | None) -> torch.autocast:
-    """Weights must be cast inside the graph, each time anew: none of a cast that was there before it."""
-    return torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
-
-
-def _state_of(trunk: nn.Module) -> tuple[object, ...]:
-    """What a recorded pass takes for granted: where weights lie, which of them learn, which modules are training."""
-    weights = tuple((parameter.data_ptr(), parameter.requires_grad) for parameter in trunk.parameters())
-    buffers = tuple(buffer.data_ptr() for buffer in trunk.buffers())
-    return weights, buffers, tuple(module.training for module in trunk.modules())
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

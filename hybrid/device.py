@@ -1,4 +1,4 @@
-"""Where the trunk computes, in which precision."""
+"""How the trunk computes: where, in which precision, recorded or not."""
 
 import torch
 from torch import nn

@@ -154,7 +154,8 @@ class Pipeline:
             The mean loss.
 
         Raises:
-            ConfigError: there are no micro-batches, the head is in evaluation mode, or grad mode is off.
+            ConfigError: there are no micro-batches, the head is in evaluation mode, grad mode is off, or the trunk's
+                passes cannot be recorded as CUDA graphs.
             DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
         """
         check(len(microbatches) >= 1, "micro-batches", len(microbatches), "at least 1")

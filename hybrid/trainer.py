@@ -160,7 +160,7 @@ class Trainer:
 
         Raises:
             DataError: a round has no batch, or see `step`.
-            ChunkError, WorkerLost: see `step`.
+            ChunkError, ConfigError, WorkerLost: see `step`.
         """
         try:
             source, first_step = iter(batches), self.progress.step
@@ -188,7 +188,7 @@ class Trainer:
 
     @property
     def uses_cuda_graphs(self) -> bool:
-        """Whether the trunk's passes are recorded and replayed."""
+        """Whether the trunk's passes are to be recorded and replayed."""
         return isinstance(self.pipeline.passes, GraphedPasses)
 
     @property
@@ -208,6 +208,7 @@ class Trainer:
         Raises:
             DataError: there are no images, tags and images are not equally many, or a tag id is out of range.
             ChunkError: features or gradients are not finite.
+            ConfigError: the trunk's passes cannot be recorded as CUDA graphs.
             WorkerLost: no worker answered in time.
         """
         self.budget.start()

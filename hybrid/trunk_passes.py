@@ -30,16 +30,23 @@ class TrunkPasses:
 
         Args:
             features_BD: what `forward` returned for this micro-batch.
-            grad_BD: float32, in host memory.
+            grad_BD: of any float type, on the host or on the device.
             number: of the micro-batch.
         """
         if features_BD.requires_grad:  # else the trunk is frozen, and only rows learn
             features_BD.backward(beside(features_BD, grad_BD))
 
+    def autocast_dtype(self, device_type: str) -> torch.dtype | None:
+        """What a pass that begins now computes in where autocast says so; None: autocast is off."""
+        if self.precision is None:
+            return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
+        return None if self.precision == torch.float32 else self.precision
+
     def _autocast(self, device_type: str) -> AbstractContextManager[Any]:
         if self.precision is None:
             return nullcontext()
-        return torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32)
+        dtype = self.autocast_dtype(device_type)
+        return torch.autocast(device_type, dtype, enabled=dtype is not None)
 
 
 def beside(features_BD: Tensor, grad_BD: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from hybrid.cuda_graphs import WARM_UPS, GraphedPasses, _add_to_grads
+from hybrid.cuda_graphs import WARM_UPS, GraphedPasses
 from hybrid.trunk_passes import TrunkPasses
 from workers.errors import ConfigError
 
@@ -231,7 +232,7 @@ def test_where_memory_is_short_passes_run_one_by_one(monkeypatch, greedy_size):
         step(passes, seed, (B, 3))
         step(theirs, seed, (B, 3))
         assert_same_state(trunk, twin)
-    assert len(told) == 1 and "memory" in told[0] and graphs_of(passes) == [greedy_size == 3, False]
+    assert len(told) == 1 and "memory" in told[0] and not graphs_of(passes)
     torch.rand(3, device="cuda")  # random numbers are drawn as before
     monkeypatch.undo()
     other = GraphedPasses(make_trunk(), None)
@@ -249,18 +250,29 @@ def test_a_gradient_for_the_images_is_not_lost():
         assert images.grad is not None and images.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("wrap", [lambda trunk: trunk, lambda trunk: nn.Flatten()], ids=["on the cpu", "no weights"])
-def test_only_a_card_has_graphs(wrap):
-    with pytest.raises(ConfigError, match="cuda_graphs"):
+@pytest.mark.parametrize(
+    ("wrap", "expected"),
+    [
+        (lambda trunk: trunk, "a trunk on cpu"),
+        (lambda trunk: nn.Flatten(), "a trunk on cpu"),
+        (lambda trunk: nn.Sequential(nn.DataParallel(trunk), nn.ReLU()), "DataParallel"),
+    ],
+    ids=["on the cpu", "no weights", "several cards inside"],
+)
+def test_only_a_card_of_its_own_has_graphs(wrap, expected):
+    with pytest.raises(ConfigError, match=f"cuda_graphs = True, .*{expected}"):
         GraphedPasses(wrap(nn.Linear(6, D)), None)
 
 
 class FakeGraph:
     """Runs what it stands for; has features of its own, as a graph does."""
 
-    def __init__(self, passes, images, device):
-        self.passes, self.replayed = TrunkPasses(passes.trunk, None), 0
+    num_bytes = 100
+
+    def __init__(self, passes, num_free_bytes):
+        self.passes, self.replayed, self.num_free_bytes = TrunkPasses(passes.trunk, None), 0, num_free_bytes
         self.features_BD = self._inner = None
+        self.kept = list(passes.trunk.parameters()), list(passes.trunk.modules())
 
     def forward(self, images):
         self.replayed += 1
@@ -274,17 +286,17 @@ class FakeGraph:
 
 @pytest.fixture
 def fake_passes(monkeypatch):
-    """On the CPU, with a list of what was told and recorded; a batch of 3 finds no memory."""
+    """On the CPU, with a list of what was told and recorded; a batch of 3 finds no memory, one of 7 leaves little."""
     told, recorded = [], []
 
-    def record(passes, images, device):
+    def record(passes, images):
         if len(images) == 3:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot.")
         recorded.append(len(images))
-        return FakeGraph(passes, images, device)
+        return FakeGraph(passes, 199 if len(images) == 7 else 200)
 
     monkeypatch.setattr("hybrid.cuda_graphs.check", lambda *claim: None)
-    monkeypatch.setattr("hybrid.cuda_graphs._PassGraph", record)
+    monkeypatch.setattr("hybrid.cuda_graphs.PassGraph", record)
     return GraphedPasses(nn.Linear(6, D), None, told.append), told, recorded
 
 
@@ -317,9 +329,49 @@ def test_no_gradient_is_lost_where_memory_is_short_in_the_midst_of_a_step(fake_p
     run_steps(passes, (4, 3, 5), STEPS)
     assert recorded == [4] and len(told) == 1 and told[0].endswith("CUDA out of memory")
     assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 12.0 * STEPS))
-    run_steps(passes, (6, 3, 5), STEPS)  # nor is the place that has a graph recorded anew
-    assert recorded == [4]
-    assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 26.0 * STEPS))
+    assert not graphs_of(passes), "what they took is given back: passes without graphs need it"
+
+
+def test_graphs_beside_which_no_other_pass_would_fit_are_given_back(fake_passes):
+    passes, told, recorded = fake_passes
+    run_steps(passes, (4, 7), STEPS)
+    assert recorded == [4, 7] and len(told) == 1 and "200 bytes, 199 are left" in told[0]
+    assert not graphs_of(passes)
+    assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 11.0 * STEPS))
+
+
+def test_images_that_want_a_gradient_get_it(fake_passes):
+    passes, _, recorded = fake_passes
+    for _ in range(STEPS):
+        images = torch.ones(4, 6, requires_grad=True)
+        passes.backward(passes.forward(images, 0), torch.ones(4, D), 0)
+        assert torch.allclose(images.grad, passes.trunk.weight.sum(0).expand(4, 6))
+    assert not recorded
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "expected"),
+    [
+        ("CUDA error: operation failed due to a previous error", "not permitted when stream is capturing", "(.item()"),
+        ("CUDA error: operation failed due to a previous error", "CUDA out of memory. Tried", "short of memory"),
+        ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", None, "short of memory"),
+        ("one of a kind", None, "one of a kind. Does"),
+    ],
+)
+def test_what_cannot_be_recorded_says_what_ended_it(fake_passes, monkeypatch, error, cause, expected):
+    passes, *_ = fake_passes
+
+    def fail(passes, images):
+        try:
+            if cause:
+                raise RuntimeError(cause)
+        finally:
+            raise RuntimeError(error)
+
+    monkeypatch.setattr("hybrid.cuda_graphs.PassGraph", fail)
+    with pytest.raises(ConfigError, match=re.escape(cause or error)) as e:
+        run_steps(passes, (4,), STEPS)
+    assert expected in str(e.value) and "--cuda-graphs off" in str(e.value)
 
 
 def test_another_state_of_the_trunk_is_another_form(fake_passes):
@@ -329,26 +381,15 @@ def test_another_state_of_the_trunk_is_another_form(fake_passes):
         lambda trunk: trunk.weight.requires_grad_(False),
         lambda trunk: trunk.eval(),
         lambda trunk: setattr(trunk.weight, "data", trunk.weight.data.clone()),
+        lambda trunk: setattr(trunk, "weight", nn.Parameter(trunk.weight.detach())),
+        lambda trunk: setattr(trunk, "more", nn.Identity()),
     ):
         change(passes.trunk)
         graph = passes._places[0].graph
         run_steps(passes, (4,), WARM_UPS)
         assert passes._places[0].graph is graph and graph.replayed == STEPS - WARM_UPS
         run_steps(passes, (4,), STEPS - WARM_UPS)
-    assert recorded == [4] * 4
-
-
-def test_gradients_are_copied_at_first_and_added_afterwards():
-    layer = nn.Linear(3, 2)
-    computed = [(layer.weight, torch.ones(2, 3)), (layer.bias, torch.ones(2))]
-    _add_to_grads(computed)
-    for _, grad in computed:
-        grad.fill_(10)  # a replay overwrites what the graph computed
-    layer.bias.grad = None
-    _add_to_grads(computed)
-    assert torch.equal(layer.weight.grad, torch.full((2, 3), 11.0)) and torch.equal(
-        layer.bias.grad, torch.full((2,), 10.0)
-    )
+    assert recorded == [4] * 6
 
 
 @on_a_card

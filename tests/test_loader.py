@@ -195,8 +195,18 @@ def test_decoded_pictures_are_read_into_the_memory_that_is_given() -> None:
     assert store.read(np.array([], dtype=np.int64))[0].shape == (0, 2, 2, 3)
 
 
-@pytest.mark.parametrize("row", [-1, 4])
-def test_a_row_that_is_not_there_is_damage(row: int) -> None:
-    store = DecodedImages(np.zeros((4, 2, 2, 3), dtype=np.uint8), rows=np.array([0, row]))
-    with pytest.raises(DataError, match="damaged"):
-        store.read(np.array([0, 1]))
+def test_each_batch_is_read_into_memory_of_its_own(tmp_path: Path) -> None:
+    """The last item alone gets a neighbour, and these two are copied once more."""
+    write_photos(tmp_path / "photos", 9)
+    view = prepare(DataConfig(source=f"folder:{tmp_path / 'photos'}", cache_dir=str(tmp_path / "cache")))
+    given: list[np.ndarray] = []
+
+    def empty(shape: tuple[int, ...]) -> np.ndarray:
+        given.append(np.empty(shape, np.uint8))
+        return given[-1]
+
+    read = list(batches(view, np.arange(len(view)), 4, 0, empty))
+    assert [len(images) for images in given] == [4, 4, 1] and [len(items) for items, _ in read] == [4, 3, 2]
+    assert read[0][1] is given[0]
+    for items, images in read:
+        assert np.array_equal(images, view.images.read(items)[0])

@@ -262,6 +262,16 @@ def test_damaged_views_say_so(tmp_path: Path, name: str) -> None:
         _ = View(view.folder).vocabulary
 
 
+@pytest.mark.parametrize("row", [-1, 59])
+def test_a_picture_that_is_not_stored_is_damage(tmp_path: Path, row: int) -> None:
+    view = prepared(tmp_path)
+    rows = np.load(view.folder / "image_rows.npy")
+    rows[3] = row
+    np.save(view.folder / "image_rows.npy", rows)
+    with pytest.raises(DataError, match=f"59 pictures, .* names.* {row}.*made again"):
+        View(view.folder)
+
+
 def test_pictures_removed_from_the_cache(tmp_path: Path) -> None:
     view = prepared(tmp_path)
     (path,) = (tmp_path / "cache" / "images").glob("*/images.npy")

@@ -56,11 +56,8 @@ class DecodedImages:
         return len(self.rows)
 
     def read(self, items_B: np.ndarray, empty: Empty = empty_pictures) -> tuple[np.ndarray, dict[int, str]]:
-        rows_B = self.rows[items_B]
-        if len(rows_B) and not 0 <= rows_B.min() <= rows_B.max() < len(self.images):
-            raise DataError(f"the list of stored pictures is damaged: it names number {rows_B.max()}.")
-        images = empty((len(rows_B), *self.images.shape[1:]))
-        np.take(self.images, rows_B, axis=0, out=images, mode="clip")  # checked above: "raise" would copy twice
+        images = empty((len(items_B), *self.images.shape[1:]))
+        np.take(self.images, self.rows[items_B], axis=0, out=images, mode="clip")  # "raise" would copy twice
         return images, {}
 
 
@@ -91,18 +88,22 @@ class EncodedImages:
         return images[:num_good], bad
 
 
-def open_decoded(folder: Path, view_folder: Path) -> np.ndarray:
-    """The array of a decoded set, memory-mapped.
+def open_decoded(folder: Path, view_folder: Path, rows: np.ndarray) -> DecodedImages:
+    """The pictures of a decoded set, memory-mapped.
 
     Args:
-        folder: of the array.
+        folder: of their array.
         view_folder: of the view that refers to it.
+        rows: where in the array each item's picture lies.
 
     Raises:
-        DataError: it is gone or damaged.
+        DataError: the array is gone or damaged, or has no such rows.
     """
     try:
-        return np.load(folder / IMAGES_FILE, mmap_mode="r", allow_pickle=False)
+        images = np.load(folder / IMAGES_FILE, mmap_mode="r", allow_pickle=False)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(images):
+            raise ValueError(f"{len(images)} pictures, of which the view names {rows.min()} to {rows.max()}")
+        return DecodedImages(images, rows)
     except (OSError, ValueError) as e:
         raise DataError(
             f"the stored pictures in {folder} are gone or damaged ({e}). "

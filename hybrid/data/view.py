@@ -16,7 +16,7 @@ from PIL import Image
 from hybrid.data.images import BadImage
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.ragged import Ragged
-from hybrid.data.store import DecodedImages, EncodedImages, ImageStore, open_decoded
+from hybrid.data.store import EncodedImages, ImageStore, open_decoded
 from hybrid.data.vocabulary import TagVocabulary, is_whole_vocabulary
 from workers.disk import write_whole
 from workers.errors import DataError
@@ -159,7 +159,7 @@ class View:
         if self._facts["images_folder"] is None:
             return EncodedImages(self.pictures, self._numbers, self._facts["size"])
         images_folder = Path(os.path.normpath(self.folder / self._facts["images_folder"]))
-        return DecodedImages(open_decoded(images_folder, self.folder), self._load("image_rows"))
+        return open_decoded(images_folder, self.folder, self._load("image_rows"))
 
 
 def checked_head_folder(view: View) -> Path:

@@ -1,0 +1,144 @@
+"""One forward and one backward pass of a trunk as CUDA graphs, on memory of their own."""
+
+# Shapes: B examples of a micro-batch, D dim.
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hybrid.trunk_passes import TrunkPasses, beside
+from workers.errors import ConfigError
+
+
+class PassGraph:
+    """Records a trunk's passes on images of one form, without running them; then replays them on others.
+
+    Recording uses leaves of its own for the weights: torch remembers for a parameter on which stream its gradient was
+    summed before, and would make that stream part of the recording.
+
+    Args:
+        passes: with the trunk and its precision.
+        images: of the form; they are copied.
+
+    Raises:
+        ConfigError: a weight has a hook, which leaves would not have, or learns though no module of the trunk has it.
+        RuntimeError: torch or CUDA cannot record the passes.
+    """
+
+    def __init__(self, passes: TrunkPasses, images: Tensor) -> None:
+        trunk, device = passes.trunk, images.device
+        _refuse_hooks(trunk)
+        self._kept = [*trunk.parameters(), *trunk.buffers(), *trunk.modules()]  # their ids stay theirs
+        self._images = images.clone()
+        self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved(device)
+        pool = torch.cuda.graph_pool_handle()
+        leaves = {name: p.detach().requires_grad_(p.requires_grad) for name, p in trunk.named_parameters()}
+        dtype = passes.autocast_dtype(device.type)
+        # Weights are cast inside the graph, each time anew: none of a cast that was there before it.
+        autocast = torch.autocast(device.type, dtype, enabled=dtype is not None, cache_enabled=False)
+        with _recorded(self._forward, pool, device), autocast:
+            features_BD = functional_call(trunk, leaves, (self._images,))
+        self.features_BD = features_BD.detach()
+        """What a replay computes, until the next one."""
+        _refuse_others(features_BD, leaves, trunk)
+        self._grad_BD = torch.empty_like(self.features_BD)
+        self._grads: list[tuple[nn.Parameter, Tensor]] = []
+        if features_BD.requires_grad:  # else the trunk is frozen
+            learning = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+            with _recorded(self._backward, pool, device):
+                grads = torch.autograd.grad(features_BD, list(learning.values()), self._grad_BD, allow_unused=True)
+            parameters = dict(trunk.named_parameters())
+            pairs = zip(learning, grads, strict=True)
+            self._grads = [(parameters[name], grad) for name, grad in pairs if grad is not None]
+        self.num_bytes = torch.cuda.memory_reserved(device) - before
+        """Taken on the card for as long as this lives."""
+        self.num_free_bytes = torch.cuda.mem_get_info(device)[0]
+        """That the card had left afterwards."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of images of the form."""
+        self._images.copy_(images)
+        self._forward.replay()
+        return self.features_BD
+
+    def backward(self, grad_BD: Tensor) -> None:
+        """Add to the gradients of the trunk's weights, for the images of the latest `forward`."""
+        if not self._grads:
+            return
+        self._grad_BD.copy_(beside(self.features_BD, grad_BD))
+        self._backward.replay()
+        add_to_grads(self._grads)
+
+
+def add_to_grads(grads: list[tuple[nn.Parameter, Tensor]]) -> None:
+    """As backward does; a first gradient is copied, since the next replay overwrites what a graph computed."""
+    totals: list[Tensor] = []
+    added: list[Tensor] = []
+    firsts: list[Tensor] = []
+    copied: list[Tensor] = []
+    for parameter, grad in grads:
+        if parameter.grad is None:
+            parameter.grad = torch.empty_like(parameter)
+            firsts.append(parameter.grad)
+            copied.append(grad)
+        else:
+            totals.append(parameter.grad)
+            added.append(grad)
+    if firsts:
+        torch._foreach_copy_(firsts, copied)
+    if totals:
+        torch._foreach_add_(totals, added)
+
+
+def _refuse_hooks(trunk: nn.Module) -> None:
+    for name, parameter in trunk.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise ConfigError(
+                f"the trunk's {name} has a hook on its gradient, which a recorded pass would leave out. Remove it, or "
+                "start again without CUDA graphs: --cuda-graphs off, in Python cuda_graphs=False."
+            )
+
+
+def _refuse_others(features_BD: Tensor, leaves: dict[str, Tensor], trunk: nn.Module) -> None:
+    """Refuse what learns from the features and is none of the leaves: its gradient would be lost."""
+    own = {id(leaf) for leaf in leaves.values()}
+    names = {id(parameter): name for name, parameter in trunk.named_parameters()}
+    seen, todo = set(), [features_BD.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        todo += [function for function, _ in node.next_functions]
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) not in own:
+            what = names.get(id(variable), f"a tensor of shape {list(variable.shape)}")
+            raise ConfigError(
+                f"{what} learns in the trunk's forward, but is not reached there as a parameter of one of its modules, "
+                "as recorded passes need it. Start again without CUDA graphs: --cuda-graphs off, in Python "
+                "cuda_graphs=False."
+            )
+
+
+@functools.cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all: for each stream on which it multiplies cuBLAS keeps a workspace, 32 MiB on Hopper cards."""
+    return torch.cuda.Stream(device)
+
+
+@contextmanager
+def _recorded(graph: torch.cuda.CUDAGraph, pool: Any, device: torch.device) -> Iterator[None]:
+    """Record what is queued inside; other threads may queue work on the card meanwhile."""
+    stream = _recording_stream(device)
+    with (
+        torch.cuda.stream(stream),  # whatever happens inside, the stream afterwards is the one before
+        torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+    ):
+        yield

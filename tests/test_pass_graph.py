@@ -1,0 +1,138 @@
+"""What a recorded pass is made of, with a recorder that runs at once in the place of a card's."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from hybrid.pass_graph import PassGraph, add_to_grads
+from hybrid.trunk_passes import TrunkPasses
+from workers.errors import ConfigError
+
+B, INPUTS, D = 5, 6, 8
+
+
+@pytest.fixture
+def no_card(monkeypatch):
+    """Recording runs at once, with a feature gradient of ones; a replay does nothing; the card has 1,000 bytes."""
+    taken = iter(range(300, 10_000, 300))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: next(taken))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 8000))
+    monkeypatch.setattr("hybrid.pass_graph._recorded", lambda *where: nullcontext())
+    monkeypatch.setattr(torch, "empty_like", torch.ones_like)
+
+
+class Tied(nn.Module):
+    """A weight used twice, one not at all, one frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again = nn.Linear(INPUTS, D), nn.Linear(INPUTS, D)
+        self.again.weight = self.first.weight
+        self.again.bias.requires_grad_(False)
+        self.unused = nn.Parameter(torch.ones(3))
+        self.norm = nn.BatchNorm1d(D)
+
+    def forward(self, images):
+        return self.norm(self.first(images) * torch.tanh(self.again(images)))
+
+
+def test_gradients_are_those_of_autograd_and_of_the_right_weights(no_card):
+    trunk, images = Tied(), torch.randn(B, INPUTS)
+    graph = PassGraph(TrunkPasses(trunk, None), images)
+    assert all(parameter.grad is None for parameter in trunk.parameters()), "recording adds nothing"
+    features = graph.forward(images)
+    assert not features.requires_grad
+    graph.backward(torch.ones(B, D))
+    recorded = {name: p.grad.clone() for name, p in trunk.named_parameters() if p.grad is not None}
+    trunk.zero_grad(set_to_none=True)
+    expected = trunk(images)
+    torch.testing.assert_close(features, expected)
+    expected.sum().backward()
+    plain = {name: p.grad for name, p in trunk.named_parameters() if p.grad is not None}
+    assert recorded.keys() == plain.keys() == {"first.weight", "first.bias", "norm.weight", "norm.bias"}
+    for name, grad in plain.items():
+        torch.testing.assert_close(recorded[name], grad)
+    assert (graph.num_bytes, graph.num_free_bytes) == (300, 1000)
+
+
+def test_a_frozen_trunk_has_no_backward_pass(no_card):
+    trunk = nn.Linear(INPUTS, D).requires_grad_(False)
+    graph = PassGraph(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
+    graph.backward(torch.ones(B, D))
+    assert trunk.weight.grad is None
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float32, None], ids=str)
+def test_a_recording_computes_in_the_precision_of_ordinary_passes(no_card, precision):
+    trunk, images = nn.Linear(INPUTS, D), torch.randn(B, INPUTS)
+    passes = TrunkPasses(trunk, precision)
+    for is_around in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_around):
+            expected = passes.forward(images, 0)
+            features = PassGraph(passes, images).features_BD
+        assert features.dtype == expected.dtype
+        torch.testing.assert_close(features, expected.detach())
+
+
+def test_weights_are_cast_inside_the_recording(no_card):
+    """Casts that autocast keeps from before would be those of old weights in every replay."""
+    trunk, images = nn.Linear(INPUTS, D), torch.randn(B, INPUTS)
+    with torch.autocast("cpu", torch.bfloat16):
+        trunk(images)
+        with torch.no_grad():
+            trunk.weight.mul_(2)
+        features = PassGraph(TrunkPasses(trunk, None), images).features_BD
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(features, trunk(images).detach())
+
+
+def register(trunk):
+    trunk.weight.register_hook(lambda grad: grad.clamp(-1, 1))
+
+
+def register_after(trunk):
+    trunk.weight.register_post_accumulate_grad_hook(lambda parameter: None)
+
+
+@pytest.mark.parametrize("hook", [register, register_after])
+def test_hooks_on_gradients_are_refused(no_card, hook):
+    trunk = nn.Sequential(nn.Linear(INPUTS, D))
+    hook(trunk[0])
+    with pytest.raises(ConfigError, match=r"0\.weight has a hook.*--cuda-graphs off"):
+        PassGraph(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
+
+
+class Hiding(nn.Module):
+    """Reaches a weight that one of its modules has, or that none has, through a list."""
+
+    def __init__(self, is_of_a_module):
+        super().__init__()
+        self.layer = nn.Linear(INPUTS, D)
+        self.hidden = [self.layer.bias if is_of_a_module else nn.Parameter(torch.ones(D))]
+
+    def forward(self, images):
+        return nn.functional.linear(images, self.layer.weight) + self.hidden[0]
+
+
+@pytest.mark.parametrize(("is_of_a_module", "what"), [(True, r"layer\.bias"), (False, r"a tensor of shape \[8\]")])
+def test_weights_that_a_recording_would_not_teach_are_refused(no_card, is_of_a_module, what):
+    with pytest.raises(ConfigError, match=f"{what} learns in the trunk's forward"):
+        PassGraph(TrunkPasses(Hiding(is_of_a_module), None), torch.randn(B, INPUTS))
+
+
+def test_gradients_are_copied_at_first_and_added_afterwards():
+    layer = nn.Linear(3, 2)
+    computed = [(layer.weight, torch.ones(2, 3)), (layer.bias, torch.ones(2))]
+    add_to_grads(computed)
+    for _, grad in computed:
+        grad.fill_(10)  # a replay overwrites what the graph computed
+    layer.bias.grad = None
+    add_to_grads(computed)
+    assert torch.equal(layer.weight.grad, torch.full((2, 3), 11.0)) and torch.equal(
+        layer.bias.grad, torch.full((2,), 10.0)
+    )
