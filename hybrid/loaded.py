@@ -32,7 +32,7 @@ from hybrid.search import SearchResult, search
 from hybrid.split_tables import measure_splits
 from hybrid.temperature import load_temperature
 from hybrid.trunks import build_trunk
-from workers.errors import DataError, MatrixMismatch, RunError
+from workers.errors import DataError, MatrixMismatch, RunError, UnreadableFile
 from workers.matrix_io import SavedMatrix, open_rows
 from workers.tag_weights import inverse_frequency_weights
 
@@ -173,7 +173,7 @@ class LoadedRun:
 
         Raises:
             DataError: no held-out picture can be read.
-            NotStored: the run cannot be written; it carries the tables.
+            NotStored: the run cannot be written, or not be read any more; it carries the tables.
         """
         tables, index = measure_splits(
             self.features,
@@ -195,7 +195,7 @@ class LoadedRun:
         step = self.checkpoint.step
         try:
             is_stored = save_measured(self.directory, tables, index, step)
-        except RunError as e:
+        except (RunError, UnreadableFile) as e:
             raise NotStored(f"measured, but not stored in the run: {e}", tables) from e
         if not is_stored:
             logger.warning(

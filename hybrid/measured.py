@@ -46,6 +46,7 @@ def save_measured(run: RunDirectory, tables: Mapping[str, dict[str, Any]], index
 
     Raises:
         RunError: the folder cannot be written, or another process keeps it locked.
+        UnreadableFile: there is a newer checkpoint, which cannot be read now.
     """
     with _locked(run.evaluation_lock):
         if any(_is_whole(path) for path in checkpoint_folders(run.checkpoints) if step_of(path) > step):

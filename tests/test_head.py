@@ -525,7 +525,7 @@ def test_a_new_head_can_be_read_at_once(monkeypatch):
         time.sleep(1.0)
         fill_rows(*args)
 
-    monkeypatch.setattr("workers.matrix.fill_rows", late)
+    monkeypatch.setattr("workers.row_fill.fill_rows", late)
     with make_head() as head:
         assert np.isfinite(head.rows(range(N)).numpy()).all()
 

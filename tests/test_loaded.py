@@ -25,7 +25,7 @@ from hybrid.temperature import save_temperature
 from hybrid.trunks import build_trunk
 from hybrid.verbs import verbs
 from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig
-from workers.errors import ConfigError, DataError, MatrixMismatch, RunError
+from workers.errors import ConfigError, DataError, MatrixMismatch, RunError, UnreadableFile
 from workers.matrix import TagMatrix
 from workers.settings import to_plain
 
@@ -366,6 +366,21 @@ def test_an_evaluation_is_stored_beside_a_later_checkpoint_that_is_damaged(run, 
     hybrid.load(copy.path).evaluate()
     assert "newer checkpoint" not in caplog.text
     assert copy.results()["test"]["step"] == 1 and hybrid.load(copy.path).search("red").hits
+
+
+def test_what_was_measured_is_not_lost_where_a_newer_checkpoint_cannot_be_read(run, tmp_path, monkeypatch):
+    copy = RunDirectory(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    loaded = hybrid.load(copy.path)
+    shutil.copytree(copy.checkpoints / "step-000000001", copy.checkpoints / "step-000000002")
+
+    def refuse(path):
+        raise UnreadableFile(f"{path} cannot be read: Too many open files.")
+
+    monkeypatch.setattr("hybrid.measured.open_checkpoint", refuse)
+    with pytest.raises(NotStored, match=r"not stored in the run: .*step-000000002 cannot be read") as caught:
+        loaded.evaluate()
+    assert "P@5" in caught.value.tables["test"]
 
 
 def test_what_was_measured_is_not_lost_where_the_run_cannot_be_written(run, tmp_path):

@@ -19,7 +19,7 @@ from workers.counters import FRESH_ROWS, stream_key
 from workers.errors import DataError, MatrixMismatch
 from workers.fresh_rows import _BLOCK_ROWS, fill_rows
 from workers.matrix import TagMatrix
-from workers.memory import SharedArrays
+from workers.memory import ArraySpec, SharedArrays
 from workers.objectives import UNSEEN_BIAS, log_probability_correction_N
 from workers.sampler import FIRST, SIZE
 from workers.tag_weights import inverse_frequency_weights
@@ -182,7 +182,7 @@ def test_a_matrix_that_cannot_be_made_leaves_no_descriptor(arguments):
 
 
 @pytest.mark.parametrize(
-    "place", ["memory._collapse", "matrix.dim_of", "objectives.initial_bias_N", "matrix.fill_rows"]
+    "place", ["memory._collapse", "matrix.dim_of", "objectives.initial_bias_N", "row_fill.fill_rows"]
 )
 def test_a_matrix_whose_making_is_interrupted_leaves_no_descriptor(place, monkeypatch):
     def interrupt(*args):
@@ -304,6 +304,16 @@ def test_rows_are_drawn_by_as_many_threads_as_there_are_cores(monkeypatch):
     assert rows_ND.all(axis=1).mean() > 0.99
 
 
+def test_what_is_no_matrix_is_let_go_of_again(monkeypatch):
+    other = SharedArrays.create({"rows_NS": ArraySpec("<f4", (3, 4))})
+    attached, attach = [], SharedArrays.attach
+    monkeypatch.setattr(SharedArrays, "attach", lambda fd: attached.append(attach(fd)) or attached[-1])
+    with pytest.raises(MatrixMismatch, match="which is no tag matrix"):
+        TagMatrix.attach(other.fd)
+    with pytest.raises(MatrixMismatch, match="closed"):
+        attached[0]["rows_NS"]
+
+
 def test_a_matrix_filled_in_the_background_is_the_same_and_says_when(monkeypatch):
     config = make_config()
     expected = TagMatrix.create(20_000, 8, config=config, seed=3)
@@ -314,7 +324,7 @@ def test_a_matrix_filled_in_the_background_is_the_same_and_says_when(monkeypatch
         assert may_go_on.wait(60)
         fill_rows(*args)
 
-    monkeypatch.setattr("workers.matrix.fill_rows", late)
+    monkeypatch.setattr("workers.row_fill.fill_rows", late)
     matrix = TagMatrix.create(20_000, 8, config=config, seed=3, in_background=True)
     other = TagMatrix.attach(matrix.fd)  # as a worker sees it
     with pytest.raises(MatrixMismatch, match="has not filled its rows"):
@@ -326,7 +336,7 @@ def test_a_matrix_filled_in_the_background_is_the_same_and_says_when(monkeypatch
 
 def test_a_large_matrix_may_take_longer_to_fill(monkeypatch):
     matrix, now_s = TagMatrix.allocate(5, 4, config=make_config()), itertools.count()
-    monkeypatch.setattr("workers.matrix.time", SimpleNamespace(monotonic=lambda: next(now_s), sleep=lambda s: None))
+    monkeypatch.setattr("workers.row_fill.time", SimpleNamespace(monotonic=lambda: next(now_s), sleep=lambda s: None))
     monkeypatch.setattr("workers.matrix._FILL_BYTES_PER_S", matrix.nbytes / 50)
     with pytest.raises(MatrixMismatch, match="has not filled its rows within 60 s"):
         matrix.wait_filled(limit_s=10.0)
@@ -337,7 +347,7 @@ def test_a_filling_that_fails_is_told_at_once_and_by_its_cause(monkeypatch):
     def fail(*args):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("workers.matrix.fill_rows", fail)
+    monkeypatch.setattr("workers.row_fill.fill_rows", fail)
     matrix = TagMatrix.create(100, 8, config=make_config(), in_background=True)
     other = TagMatrix.attach(matrix.fd)
     start_s = time.monotonic()
@@ -372,7 +382,7 @@ def test_closing_a_matrix_ends_its_filling(monkeypatch):
             rows_ND[0] = 1.0
         stopped.set()
 
-    monkeypatch.setattr("workers.matrix.fill_rows", endless)
+    monkeypatch.setattr("workers.row_fill.fill_rows", endless)
     matrix = TagMatrix.create(100, 8, config=config, in_background=True)
     other = TagMatrix.attach(matrix.fd)
     matrix.close()

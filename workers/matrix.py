@@ -8,9 +8,6 @@ but never holds NaN. Everything else is written once, before a worker starts, bu
 and `worker_stats_WS` and `applied_W`, where each worker writes its own row alone.
 """
 
-import logging
-import threading
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,20 +16,16 @@ import numpy as np
 from workers import objectives
 from workers.config import HeadConfig
 from workers.errors import DataError, MatrixMismatch
-from workers.fresh_rows import fill_rows
 from workers.matrix_data import checked_counts_N, checked_marginal_N, checked_truth
 from workers.memory import ArraySpec, SharedArrays
+from workers.row_fill import RowFill
 from workers.rows import dim_of, row_dtype_of, stored_form, unpack
 from workers.sampler import build_groups, sampling_probabilities
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 from workers.worker_stats import NUM_STATS
 
-_log = logging.getLogger(__name__)
-
 MAX_WORKERS = 256
 
-_LOOK_S = 0.005
-_FAILED = -1
 _BLOCK_TAGS = 1 << 20
 _FILL_BYTES_PER_S = 100e6  # less than a slow core draws
 
@@ -94,8 +87,7 @@ class TagMatrix:
     def __init__(self, arrays: SharedArrays) -> None:
         self.arrays = arrays
         self.num_tags, self.dim = len(self.rows_NS), dim_of(self.rows_NS)
-        self._fill_error: BaseException | None = None
-        self._is_closing = threading.Event()
+        self._fill = RowFill(arrays)
 
     @classmethod
     def create(
@@ -134,31 +126,14 @@ class TagMatrix:
         matrix = cls.allocate(
             num_tags, dim, config=config, counts=counts, item_offsets=item_offsets, item_tags=item_tags
         )
-        rows_NS, is_filled_1 = matrix.rows_NS, matrix.arrays["is_filled"]  # filled, though it be closed meanwhile
-
-        def fill() -> None:
-            fill_rows(rows_NS, config.init_scale / dim**0.5, seed, matrix._is_closing.is_set)
-            if not matrix._is_closing.is_set():
-                is_filled_1[0] = 1
-
-        def fill_or_tell() -> None:
-            try:
-                fill()
-            except BaseException as e:  # noqa: BLE001 - raised in the thread that waits
-                _log.exception("the rows of the tag matrix could not be filled")
-                matrix._fill_error = e
-                is_filled_1[0] = _FAILED
-
         try:
             matrix.tag_state_N4[:, ROW_ACC] = matrix.tag_state_N4[:, BIAS_ACC] = 0
             mass_N = matrix.counts_N if marginal_N is None else marginal_N
             scale = matrix.counts_N.sum() if marginal_N is None else 1.0
             for n in _blocks(num_tags):
                 matrix.bias_N[n] = objectives.initial_bias_N(config, mass_N[n] / scale, matrix.log_q_N[n])
-            if in_background:
-                threading.Thread(target=fill_or_tell, name="fill-rows", daemon=True).start()
-            else:
-                fill()
+            fill = matrix._fill.start if in_background else matrix._fill.run
+            fill(matrix.rows_NS, config.init_scale / dim**0.5, seed)
         except BaseException:  # Ctrl-C, too, which may come at any time
             matrix.close()
             raise
@@ -205,14 +180,10 @@ class TagMatrix:
         """
         arrays = SharedArrays.attach(fd)
         try:
-            rows_NS = arrays["rows_NS"]
-            sampler = len(arrays["sampler_groups_G4"]), len(arrays["sampler_members"])
-            truth = len(arrays["item_offsets"]) - 1, len(arrays["item_tags"])
-            expected = matrix_spec(Sizes(len(rows_NS), dim_of(rows_NS), row_dtype_of(rows_NS), *sampler, *truth))
-        except (KeyError, IndexError, TypeError, DataError) as e:
-            raise MatrixMismatch(f"the shared memory holds {sorted(arrays.spec)}, which is no tag matrix") from e
-        if arrays.spec != expected:
-            raise MatrixMismatch(f"the shared memory holds {arrays.spec}; expected {expected}. Are versions mixed?")
+            _check_spec(arrays)
+        except BaseException:
+            arrays.close()
+            raise
         return cls(arrays)
 
     @property
@@ -266,7 +237,7 @@ class TagMatrix:
 
     def mark_filled(self) -> None:
         """Rows, biases and accumulators hold what they shall begin with: workers may use them."""
-        self.arrays["is_filled"][0] = 1
+        self._fill.mark()
 
     def wait_filled(self, limit_s: float) -> None:
         """Wait until `mark_filled` was called, in whichever process.
@@ -277,22 +248,27 @@ class TagMatrix:
         Raises:
             MatrixMismatch: it was not, within the limit, or filling failed, or the matrix was closed.
         """
-        limit_s += self.fill_limit_s
-        deadline = time.monotonic() + limit_s
-        while (state := self.arrays["is_filled"][0]) != 1:
-            if state == _FAILED:
-                why = f": {self._fill_error!r}" if self._fill_error else "; its own error says why"
-                raise MatrixMismatch(f"the owner of the tag matrix could not fill its rows{why}.") from self._fill_error
-            if time.monotonic() > deadline:
-                raise MatrixMismatch(f"the owner of the tag matrix has not filled its rows within {limit_s:.0f} s")
-            time.sleep(_LOOK_S)  # shared memory can only be looked at
+        self._fill.wait(limit_s + self.fill_limit_s)
 
     def close(self) -> None:
         """Let go of the memory. Idempotent.
 
         Arrays taken from it before stay valid, and keep it; those that are asked for later are a MatrixMismatch.
         """
-        self._is_closing.set()  # a thread that still fills rows ends with its present block
+        self._fill.stop()
         self.arrays.close()
         for name in self.arrays.spec:
             self.__dict__.pop(name, None)
+
+
+def _check_spec(arrays: SharedArrays) -> None:
+    """Refuse what is no matrix of this version."""
+    try:
+        rows_NS = arrays["rows_NS"]
+        sampler = len(arrays["sampler_groups_G4"]), len(arrays["sampler_members"])
+        truth = len(arrays["item_offsets"]) - 1, len(arrays["item_tags"])
+        expected = matrix_spec(Sizes(len(rows_NS), dim_of(rows_NS), row_dtype_of(rows_NS), *sampler, *truth))
+    except (KeyError, IndexError, TypeError, DataError) as e:
+        raise MatrixMismatch(f"the shared memory holds {sorted(arrays.spec)}, which is no tag matrix") from e
+    if arrays.spec != expected:
+        raise MatrixMismatch(f"the shared memory holds {arrays.spec}; expected {expected}. Are versions mixed?")
