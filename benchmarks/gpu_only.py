@@ -80,7 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--name", default=NAME, help="of the files in the results folder")
     add_results(parser, "JSON, table and plot")
     options = parser.parse_args()
-    options.workers = options.workers or default_workers(choose_device(options.device).type)
+    options.workers = options.workers or default_workers(choose_device(options.device).type, options.batch_size)
     return options
 
 

@@ -9,8 +9,7 @@ from benchmarks.curve_process import check_curves
 from benchmarks.curve_settings import CurveSettings
 from benchmarks.tuned_rates import TunedRate, searched_rates, tuned_rate
 from hybrid.device import choose_device
-from launch.config import TrainConfig, TrunkConfig
-from workers.default_workers import default_num_workers
+from launch.config import RunConfig, TrainConfig, TrunkConfig
 
 START_S, MEASUREMENT_S = 20.0, 3.0
 """About what a curve takes beside its training: processes, data and warm-up; each measurement."""
@@ -51,9 +50,10 @@ def plan(options: argparse.Namespace) -> Plan:
     return found
 
 
-def default_workers(device: str) -> list[int]:
-    """1 and the default number of workers beside that device: what lies between would not fit into `LIMIT_MINUTES`."""
-    return sorted({1, default_num_workers(device)})
+def default_workers(device: str, batch_size: int) -> list[int]:
+    """1 and a run's default number of workers there: what lies between would not fit into `LIMIT_MINUTES`."""
+    run = RunConfig(trunk=TrunkConfig(device=device), train=TrainConfig(batch_size=batch_size))
+    return sorted({1, run.workers})
 
 
 def minutes(curves: Sequence[CurveSettings]) -> float:

@@ -21,8 +21,7 @@ from benchmarks.page import page_text, write_page
 from benchmarks.record import Record
 from benchmarks.tuned_rates import NEAR, SEARCH_NAME, score
 from hybrid.device import choose_device
-from launch.config import DEVICES
-from workers.default_workers import default_num_workers
+from launch.config import DEVICES, RunConfig, TrunkConfig
 from workers.errors import RunError
 from workers.settings import to_plain
 
@@ -44,7 +43,7 @@ def main() -> None:
     )
     finished = FinishedCurves(record, path, lambda curve: _is_trial(curve, base)) if options.is_continued else None
     for max_tags, kind in itertools.product(options.tags, options.contenders):
-        workers = default_num_workers(base.device) if kind == "hybrid" else 0
+        workers = RunConfig(trunk=TrunkConfig(device=base.device)).workers if kind == "hybrid" else 0
         start = ROW_LR[kind]
         for positives, negatives in DRAWS.get(kind, (DEFAULT_DRAWS,)):
             curve = replace(

@@ -26,8 +26,7 @@ from hybrid.cuda_graphs import WARM_UPS
 from hybrid.device import choose_device, describe
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trainer import Trainer
-from launch.config import DEVICES, DataConfig, TrainConfig, TrunkConfig
-from workers.default_workers import default_num_workers
+from launch.config import DEVICES, DataConfig, RunConfig, TrainConfig, TrunkConfig
 
 NAME = "step_scaling"
 NUM_ITEMS, WARM_UP_STEPS = 4096, WARM_UPS + 3
@@ -187,9 +186,11 @@ def _options() -> argparse.Namespace:
     add_results(parser)
     options = parser.parse_args()
     device = choose_device(options.device).type
-    for name, value in {**_DEFAULTS[device], "workers": [default_num_workers(device)]}.items():
+    for name, value in _DEFAULTS[device].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    train = TrainConfig(batch_size=options.batch_size)
+    options.workers = options.workers or [RunConfig(trunk=TrunkConfig(device=device), train=train).workers]
     return options
 
 

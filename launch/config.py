@@ -211,7 +211,8 @@ class RunConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     workers: int = 0
-    """Worker processes at the start, `hybrid scale` changes it while a run goes on; 0: `default_num_workers`."""
+    """Worker processes at the start, `hybrid scale` changes it while a run goes on; 0: `default_num_workers`, but no
+    more than a step has chunks."""
     transport: str = DEFAULT_TRANSPORT
     """How features and gradients pass between trunk and workers: `ring` (shared memory) or `zmq` (sockets)."""
     pin: bool = False
@@ -221,10 +222,25 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.workers == 0:
-            object.__setattr__(self, "workers", default_num_workers(self.trunk.device))
+            most = default_num_workers(self.trunk.device)
+            object.__setattr__(self, "workers", min(most, self.chunks_per_step))
         check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256 (0 chooses)")
         check(0 <= self.profile_steps <= 10_000, "profile_steps", self.profile_steps, "between 0 and 10,000")
         check_choice("transport", self.transport, TRANSPORTS)
         factor, row_dtype = ROW_FACTORS[self.head.row_dtype], self.head.row_dtype
         rule = f"a multiple of {factor} with head.row_dtype = {row_dtype!r}"
         check(self.trunk.dim % factor == 0, "trunk.dim", self.trunk.dim, rule)
+
+    @property
+    def chunks_per_step(self) -> int:
+        """Chunks of a step, all of which can be in flight at once: of more workers some never have anything to do.
+
+        Example:
+            >>> config = RunConfig(train=TrainConfig(batch_size=128, microbatches=2), head=HeadConfig(chunk_size=32))
+            >>> config.chunks_per_step
+            4
+        """
+        parts = max(1, min(self.train.microbatches, self.train.batch_size // 2))  # none has one example
+        least, num_larger = divmod(self.train.batch_size, parts)
+        sizes = [least + 1] * num_larger + [least] * (parts - num_larger)
+        return sum(math.ceil(size / self.head.chunk_size) for size in sizes)

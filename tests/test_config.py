@@ -295,10 +295,26 @@ def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
         for has_accelerator, workers in ((True, beside_gpu), (False, on_cpu)):
             monkeypatch.setattr("workers.default_workers.has_accelerator", lambda found=has_accelerator: found)
-            assert default_num_workers() == RunConfig().workers == workers
-            assert RunConfig(trunk=TrunkConfig(device="cpu")).workers == on_cpu
-            assert RunConfig(trunk=TrunkConfig(device="cuda")).workers == beside_gpu
-            assert RunConfig(trunk=TrunkConfig(device="cuda:1")).workers == beside_gpu
+            assert default_num_workers() == workers
+            for batch_size, most in ((128, 4), (256, 8), (32, 2)):
+                train = TrainConfig(batch_size=batch_size)
+                for device, cores_leave in (
+                    ("auto", workers),
+                    ("cpu", on_cpu),
+                    ("cuda", beside_gpu),
+                    ("cuda:1", beside_gpu),
+                ):
+                    config = RunConfig(trunk=TrunkConfig(device=device), train=train)
+                    assert config.workers == min(cores_leave, most)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "microbatches", "chunk_size", "chunks"),
+    [(128, 2, 32, 4), (128, 1, 32, 4), (130, 2, 32, 6), (3, 3, 32, 1), (128, 2, 4096, 2), (7, 2, 1, 7)],
+)
+def test_chunks_of_a_step(batch_size, microbatches, chunk_size, chunks):
+    train = TrainConfig(batch_size=batch_size, microbatches=microbatches)
+    assert RunConfig(train=train, head=HeadConfig(chunk_size=chunk_size)).chunks_per_step == chunks
 
 
 def test_a_number_of_workers_that_is_given_is_kept(tmp_path):

@@ -12,6 +12,7 @@ from hybrid.image_index import ImageIndex
 from hybrid.last_save import save_at_last
 from hybrid.rundir import RunDirectory
 from hybrid.training_run import TrainingRun
+from launch.config import RunConfig
 from workers.errors import RunError
 
 
@@ -155,6 +156,7 @@ def test_a_run_that_is_stopped_before_its_first_step_saves_nothing(monkeypatch, 
         run.supervision.stop_asked = True
 
     run = TrainingRun.__new__(TrainingRun)
+    run.config = RunConfig(workers=1)
     run.supervision = Launcher()
     run.supervision.stop_asked = not num_steps
     router = SimpleNamespace(wait_ready=lambda *limits: None, workers=list, service=lambda: None)
@@ -182,6 +184,7 @@ def test_a_run_that_is_stopped_before_its_first_step_saves_nothing(monkeypatch, 
 def test_a_wish_to_stop_ends_the_wait_for_workers(monkeypatch):
     """Kernels that are compiled take half a minute, and a large matrix takes longer to fill."""
     run = TrainingRun.__new__(TrainingRun)
+    run.config = RunConfig(workers=9)
     run.supervision = Launcher()
 
     def wait_ready(num_workers, limit_s, give_up):
@@ -202,7 +205,8 @@ def test_a_wish_to_stop_ends_the_wait_for_workers(monkeypatch):
     )
     run.reporter = SimpleNamespace(flush=lambda: None)
     assert run.train() is False
-    assert [kind for kind, _ in run.supervision.told] == ["workers"] * 3 + ["note"] * 2
+    assert [kind for kind, _ in run.supervision.told] == ["workers"] * 3 + ["note"] * 3
+    assert "5 of 9 workers have nothing to do" in run.supervision.told[3][1]
     assert "nothing is saved" in run.supervision.told[-1][1]
 
 

@@ -56,7 +56,7 @@ def clean_record(name="gpu_only"):
 
 def test_the_default_plan_has_every_contender_on_every_size_within_its_limit():
     curves = list(plan(options()))
-    assert all(len(default_workers(d)) == 2 and default_workers(d)[0] == 1 for d in ("cpu", "cuda"))
+    assert all(len(default_workers(d, 128)) == 2 and default_workers(d, 128)[0] == 1 for d in ("cpu", "cuda"))
     assert {(c.max_tags, c.kind, c.workers) for c in curves} == {
         (tags, kind, workers)
         for tags in (10_000, 100_000, 0)
