@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from hybrid.pass_graph import PassGraph
+from hybrid.pass_graph import PassGraph, has_gradient_hook
 from hybrid.trunk_passes import TrunkPasses
 from workers.errors import ConfigError
 from workers.settings import check
@@ -32,7 +32,7 @@ class GraphedPasses(TrunkPasses):
       together. What they take stays taken, activations and a gradient of each weight; ordinary passes, as of the last
       batch of an epoch, need theirs beside it. Where there would be no room for both, nothing is recorded, and `tell`
       gets it.
-    - A form is recorded once it has come more than `WARM_UPS` times in a row, and again when it has changed for good:
+    - A form is recorded once it has come more than `WARM_UPS` times in a row, and given up when another came twice:
       the images' shape and layout, autocast, other weights or weights that lie elsewhere or are frozen, other modules,
       modules that are put in evaluation mode.
     - Python in the trunk's forward runs when a pass is recorded, not when it is replayed: branches and hooks of modules
@@ -63,8 +63,13 @@ class GraphedPasses(TrunkPasses):
             is_shared = isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel)
             rule = f"False with {type(module).__name__}: other cards take part by hooks or threads"
             check(not is_shared, "cuda_graphs", True, rule)
-        device = next((parameter.device for parameter in trunk.parameters()), torch.device("cpu"))
-        check(device.type == "cuda", "cuda_graphs", True, f"False with a trunk on {device}: only a card has graphs")
+            is_compiled = getattr(module, "_compiled_call_impl", None) or type(module).__name__ == "OptimizedModule"
+            rule = 'False with a compiled trunk: torch.compile has graphs of its own (mode="reduce-overhead")'
+            check(not is_compiled, "cuda_graphs", True, rule)
+        devices = sorted({str(tensor.device) for tensor in (*trunk.parameters(), *trunk.buffers())}) or ["cpu"]
+        is_one_card = len(devices) == 1 and devices[0].startswith("cuda")
+        rule = f"False with a trunk on {' and '.join(devices)}: graphs are of one card"
+        check(is_one_card, "cuda_graphs", True, rule)
         self._tell = tell
         self._places: dict[int, _Place] = {}
         self._state: Form = ()
@@ -78,6 +83,8 @@ class GraphedPasses(TrunkPasses):
         place = self._places.setdefault(number, _Place())
         form = (images.shape, images.stride(), images.dtype, images.device, self.autocast_dtype("cuda"), self._state)
         place.note(form)
+        if place.is_outgrown:
+            place.let_go()
         if place.is_due and self._has_room:
             self._record(place, form, images)
         if place.graph is not None and place.recorded_form == form:
@@ -96,10 +103,11 @@ class GraphedPasses(TrunkPasses):
         if self._has_room:
             self._state = _state_of(self.trunk)
         else:
+            for place in self._places.values():
+                place.let_go()
             self._places.clear()
 
     def _record(self, place: "_Place", form: Form, images: Tensor) -> None:
-        place.graph = None  # its memory may be what the new one needs
         try:
             graph = PassGraph(self, images)
         except torch.cuda.OutOfMemoryError as e:
@@ -133,18 +141,31 @@ class _Place:
         self._form = form
 
     @property
+    def is_outgrown(self) -> bool:
+        """Whether another form than the graph's has come twice in a row; the last batch of an epoch comes once."""
+        return self.graph is not None and self._num_alike > 1 and self._form != self.recorded_form
+
+    @property
     def is_due(self) -> bool:
         """Whether the form that came last is to be recorded."""
-        return self._num_alike > WARM_UPS and (self.graph is None or self._form != self.recorded_form)
+        return self.graph is None and self._num_alike > WARM_UPS
+
+    def let_go(self) -> None:
+        """Give back what the graph takes."""
+        if self.graph is not None:
+            self.graph.drain()
+            self.graph = None
 
 
 def _state_of(trunk: nn.Module) -> Form:
-    """Which weights and modules there are, where weights lie and in which layout, which learn, which are training.
+    """Which weights and modules there are, how weights lie, which learn or have hooks, which modules are training.
 
     Names of objects (`id`) are sound: a graph keeps what it was recorded with.
     """
     tensors = (*trunk.parameters(), *trunk.buffers())
-    weights = tuple((id(t), t.data_ptr(), t.dtype, t.shape, t.stride(), t.requires_grad) for t in tensors)
+    weights = tuple(
+        (id(t), t.data_ptr(), t.dtype, t.shape, t.stride(), t.requires_grad, has_gradient_hook(t)) for t in tensors
+    )
     return weights, tuple((id(module), module.training) for module in trunk.modules())
 
 

@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from hybrid.augment import Augmentation, Augmenter
 from hybrid.cuda_graphs import WARM_UPS, GraphedPasses
+from hybrid.prefetch import prefetched
 from hybrid.trunk_passes import TrunkPasses
+from hybrid.upload import Upload, arrived
 from workers.errors import ConfigError
 
 D, SIDE, B = 8, 6, 5
@@ -190,6 +193,7 @@ def test_evaluation_mode_of_a_module_is_another_form():
 _ASKING = """
 import torch
 from torch import nn
+from hybrid.augment import Augmentation, Augmenter
 from hybrid.cuda_graphs import GraphedPasses
 from workers.errors import ConfigError
 
@@ -253,11 +257,14 @@ def test_a_gradient_for_the_images_is_not_lost():
 @pytest.mark.parametrize(
     ("wrap", "expected"),
     [
-        (lambda trunk: trunk, "a trunk on cpu"),
-        (lambda trunk: nn.Flatten(), "a trunk on cpu"),
+        (lambda trunk: trunk, "a trunk on cpu: graphs are of one card"),
+        (lambda trunk: nn.Flatten(), "a trunk on cpu: graphs are of one card"),
+        (lambda trunk: nn.Sequential(nn.BatchNorm1d(6, device="meta"), trunk), "a trunk on cpu and meta"),
+        (lambda trunk: trunk.compile() or trunk, "a compiled trunk"),
+        (lambda trunk: nn.Sequential(torch.compile(trunk)), "a compiled trunk"),
         (lambda trunk: nn.Sequential(nn.DataParallel(trunk), nn.ReLU()), "DataParallel"),
     ],
-    ids=["on the cpu", "no weights", "several cards inside"],
+    ids=["on the cpu", "no weights", "two devices", "compiled in place", "compiled inside", "several cards inside"],
 )
 def test_only_a_card_of_its_own_has_graphs(wrap, expected):
     with pytest.raises(ConfigError, match=f"cuda_graphs = True, .*{expected}"):
@@ -273,6 +280,10 @@ class FakeGraph:
         self.passes, self.replayed, self.num_free_bytes = TrunkPasses(passes.trunk, None), 0, num_free_bytes
         self.features_BD = self._inner = None
         self.kept = list(passes.trunk.parameters()), list(passes.trunk.modules())
+        self.is_drained = False
+
+    def drain(self):
+        self.is_drained = True
 
     def forward(self, images):
         self.replayed += 1
@@ -319,7 +330,9 @@ def test_each_place_is_recorded_once_after_its_warm_ups(fake_passes):
 def test_a_form_that_comes_once_is_not_recorded_and_one_that_stays_replaces(fake_passes):
     passes, _, recorded = fake_passes
     for size, steps in ((4, STEPS), (2, 1), (4, 1), (2, WARM_UPS), (4, 1), (5, STEPS), (4, WARM_UPS)):
+        graph = passes._places[0].graph if passes._places else None
         run_steps(passes, (size,), steps)
+        assert graph is None or graph.is_drained is (steps > 1), "a form that comes once costs no graph"
     assert recorded == [4, 5]
     assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 4.0 * STEPS + 2 + 4 + 2 * WARM_UPS + 4 + 5 * STEPS + 8))
 
@@ -383,13 +396,52 @@ def test_another_state_of_the_trunk_is_another_form(fake_passes):
         lambda trunk: setattr(trunk.weight, "data", trunk.weight.data.clone()),
         lambda trunk: setattr(trunk, "weight", nn.Parameter(trunk.weight.detach())),
         lambda trunk: setattr(trunk, "more", nn.Identity()),
+        lambda trunk: trunk.bias.register_hook(lambda grad: grad),
     ):
         change(passes.trunk)
         graph = passes._places[0].graph
-        run_steps(passes, (4,), WARM_UPS)
-        assert passes._places[0].graph is graph and graph.replayed == STEPS - WARM_UPS
+        run_steps(passes, (4,), 1)
+        assert passes._places[0].graph is graph and not graph.is_drained
+        run_steps(passes, (4,), WARM_UPS - 1)
+        assert passes._places[0].graph is None and graph.is_drained and graph.replayed == STEPS - WARM_UPS
         run_steps(passes, (4,), STEPS - WARM_UPS)
-    assert recorded == [4] * 6
+    assert recorded == [4] * 7
+
+
+@on_a_card
+def test_a_recorded_trunk_goes_on_when_another_is_gone():
+    """A workspace that both used would lie in the memory of the first."""
+    first, trunk = GraphedPasses(make_trunk(), None), make_trunk()
+    passes, twin = GraphedPasses(trunk, None), copy.deepcopy(trunk)
+    theirs = TrunkPasses(twin, None)
+    for seed in range(STEPS):
+        step(first, seed)
+        step(passes, seed)
+        step(theirs, seed)
+    assert graphs_of(first) == graphs_of(passes) == [True, True]
+    del first
+    torch.cuda.empty_cache()
+    kept = torch.full((2**26,), float("nan"), device="cuda")  # lies where what was given back lay
+    for seed in range(STEPS):
+        step(passes, seed)
+        step(theirs, seed)
+        assert_same_state(trunk, twin)
+    assert kept.isnan().all()
+
+
+@on_a_card
+def test_batches_arrive_while_passes_are_recorded():
+    device = torch.device("cuda")
+    augmenter = Augmenter(Augmentation(), SIDE, 0, device)
+    passes, upload = GraphedPasses(make_trunk(), None), Upload(device, augmenter)
+
+    def batches():
+        for number in range(50):
+            yield upload.send(upload.empty((B, 64, 64, 4))), number
+
+    for images, number in arrived(prefetched(batches())):
+        passes.backward(passes.forward(images, 0), make_grad(number), 0)
+    assert graphs_of(passes) == [True]
 
 
 @on_a_card

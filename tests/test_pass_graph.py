@@ -1,7 +1,8 @@
 """What a recorded pass is made of, with a recorder that runs at once in the place of a card's."""
 
+import gc
+from collections import defaultdict
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,14 +17,50 @@ B, INPUTS, D = 5, 6, 8
 
 @pytest.fixture
 def no_card(monkeypatch):
-    """Recording runs at once, with a feature gradient of ones; a replay does nothing; the card has 1,000 bytes."""
-    taken = iter(range(300, 10_000, 300))
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: next(taken))
+    """Recording runs at once, with a feature gradient of ones; the card has 1,000 bytes; notes replays, in order."""
+    replayed, streams = [], iter(range(100))
+
+    class Graph:
+        def replay(self):
+            replayed.append(self)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: next(streams))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 7))
+    sizes = [(200, (0, 7)), (5, (0, 0)), (100, (0, 7))]
+    segments = [{"total_size": size, "segment_pool_id": pool} for size, pool in sizes]
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 8000))
     monkeypatch.setattr("hybrid.pass_graph._recorded", lambda *where: nullcontext())
+    monkeypatch.setattr("hybrid.pass_graph._free_streams", defaultdict(list))
     monkeypatch.setattr(torch, "empty_like", torch.ones_like)
+    return replayed
+
+
+def test_replays_are_of_the_images_and_the_gradient_that_are_given(no_card):
+    trunk = nn.Linear(INPUTS, D)
+    graph = PassGraph(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
+    images, grad = torch.randn(B, INPUTS), torch.randn(B, D)
+    graph.forward(images)
+    assert no_card == [graph._forward] and torch.equal(graph._images, images)
+    graph.backward(grad)
+    assert no_card == [graph._forward, graph._backward] and torch.equal(graph._grad_BD, grad)
+
+
+def test_no_two_graphs_that_live_have_one_stream(no_card):
+    passes = TrunkPasses(nn.Linear(INPUTS, D), None)
+    graphs = [PassGraph(passes, torch.randn(B, INPUTS)) for _ in range(3)]
+    assert [graph._stream for graph in graphs] == [0, 1, 2]
+    del graphs[1]
+    graphs += [PassGraph(passes, torch.randn(B, INPUTS)) for _ in range(2)]
+    assert [graph._stream for graph in graphs] == [0, 2, 1, 3]
+
+
+def test_no_garbage_is_collected_while_a_pass_is_recorded(no_card, monkeypatch):
+    seen = []
+    monkeypatch.setattr("hybrid.pass_graph._recorded", lambda *where: seen.append(gc.isenabled()) or nullcontext())
+    PassGraph(TrunkPasses(nn.Linear(INPUTS, D), None), torch.randn(B, INPUTS))
+    assert seen == [False, False] and gc.isenabled()
 
 
 class Tied(nn.Module):
