@@ -2,8 +2,8 @@
 
     for each example:  all dots;  loss and dLoss/dscore;  all updates
 
-Two passes break the chain dot -> sigmoid -> update -> next dot. What limits them is memory, so each pass fetches one
-half of the next example's rows, evenly spread over its own work. Everything else that the next example reads is fetched
+Two passes break the chain dot -> sigmoid -> update -> next dot. What limits them is memory, so each pass fetches its
+part of the next example's rows, evenly spread over its own work. Everything else that the next example reads is fetched
 ahead, too: one line that is not costs as much as two rows. Rows are taken four at a time, see `workers.row_blocks`.
 Indexes are those of pointers (`vectors.values_from`), since an array's may be negative for all the compiler knows.
 
@@ -30,11 +30,19 @@ import numpy as np
 from workers.config import NEGATIVE_SAMPLING
 from workers.errors import ChunkError
 from workers.feature_blocks import clear
-from workers.fetching import FAR_BYTES, SHORT_ROW, fetch_features, fetch_plan, fetch_rows, touch_rows
+from workers.fetching import (
+    FAR_BYTES,
+    SHORT_ROW,
+    early_words,
+    fetch_features,
+    fetch_next_features,
+    fetch_plan,
+    fetch_rows,
+    touch_rows,
+)
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import Entry, inlined_kernel, kernel
 from workers.objectives import loss_terms, negative_weight, softplus_terms, times
-from workers.prefetch import LINE_FLOATS
 from workers.prepared_chunk import Answer, Loss, Outcome, PreparedChunk
 from workers.private_plan import Plan, PlanMemory, PlanSize, fill_plan, make_plan, plan_memory, plan_size
 from workers.row_blocks import add
@@ -204,7 +212,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Entry:
     # Longer than a function should be: with the second pass in a function of its own, inlined again, LLVM orders the
     # code otherwise, and it is slower.
     half, (wide, narrow) = D // 2, vector_widths(D)
-    early = words // 2 // LINE_FLOATS * LINE_FLOATS
+    early = early_words(words)
 
     @kernel
     def run(
@@ -264,6 +272,7 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Entry:
             if not (loss_B[b] < np.inf and is_safe(rule, grad_square * max(square, _ONE), 1)):
                 bad = b
                 break
+            fetch_next_features(f, g, D)
             if not writes:
                 fetch_rows(tags, hot, words, next_places, 0, num_next, early, words)
                 for i in range(A):
