@@ -32,8 +32,9 @@ def hot_chunk(**changes):
 
 
 @kernel
-def place_all(counts, suspects, table, ids_H, places):
-    _, num_hot = see(counts, 0, values_from(places, 0), 0, len(places), SLOT_SIGHT, suspects, 0, table, ids_H, 0)
+def place_all(counts, suspects, table, ids_H, places, weights):
+    tags, out = values_from(places, 0), values_from(weights, 0)
+    _, num_hot = see(counts, 0, tags, 1, tags, out, 0, len(places), SLOT_SIGHT, suspects, 0, table, ids_H, 0)
     place_hot(counts, table, ids_H, num_hot, places)
     return num_hot
 
@@ -41,7 +42,9 @@ def place_all(counts, suspects, table, ids_H, places):
 def places_of(slot_ids):
     places, ids_H = np.array(slot_ids, np.int32), np.full(MAX_HOT, -7, np.int32)
     counts, suspects = np.zeros(NUM_BUCKETS, np.uint32), np.empty(len(places), np.int32)
-    num_hot = place_all(counts, suspects, np.full(TABLE_SIZE, -1, np.int32), ids_H, places)
+    num_hot = place_all(
+        counts, suspects, np.full(TABLE_SIZE, -1, np.int32), ids_H, places, np.empty(len(places), np.float32)
+    )
     return ids_H[:num_hot].tolist(), places.tolist()
 
 

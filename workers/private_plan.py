@@ -174,17 +174,19 @@ def _plan_example(plan, tables, neg_ids, positives, truth, loss, b, start, hot_i
     S, hits, repeats = K + P, np.int64(0), K + P > _MOST_TAGS
     drawn, ids_P = values_from(neg_ids, b * K), values_from(positives.ids_A, pos_start)
     tags, weights = values_from(plan.places, start), values_from(plan.weights, start)
-    for k in range(K):
-        tags[k] = drawn[k]
-    for p in range(P):
-        tags[K + p] = ids_P[p]
-    see_true(tables.sightings, b, truth.tags, first, last)
-    n, num_hot = see(tables.sightings, b, tags, 0, K, ANY_SIGHT, tables.suspects_S, 0, tables.hot, hot_ids_H, num_hot)
-    n, num_hot = see(tables.sightings, b, tags, K, S, SLOT_SIGHT, tables.suspects_S, n, tables.hot, hot_ids_H, num_hot)
-    is_simple = _weigh(weights, K, loss, positives, pos_start, P)
+    buckets, suspects_S, hot_table = tables.sightings, tables.suspects_S, tables.hot
+    weight, share = np.float32(loss.negative_weight / np.float32(K)), _share(P)
+    see_true(buckets, b, truth.tags, first, last)
+    n, num_hot = see(
+        buckets, b, drawn, weight, tags, weights, 0, K, ANY_SIGHT, suspects_S, 0, hot_table, hot_ids_H, num_hot
+    )
+    n, num_hot = see(
+        buckets, b, ids_P, -share, tags, weights, K, S, SLOT_SIGHT, suspects_S, n, hot_table, hot_ids_H, num_hot
+    )
+    is_simple = _weigh_by_factors(weights, K, positives, pos_start, P)
     is_simple &= loss.objective == NEGATIVE_SAMPLING and not repeats
     if n > 0 and not repeats:
-        hits, repeats, is_mixed = _leave_out(tags, weights, K, tables.suspects_S, n, truth.tags, first, last)
+        hits, repeats, is_mixed = _leave_out(tags, weights, K, suspects_S, n, truth.tags, first, last)
         is_simple &= not is_mixed
     num_negatives, num_slots = K, S
     if repeats and not is_simple:
@@ -240,13 +242,9 @@ def _close_gaps(tags, weights, K, S):
 
 
 @inlined_kernel
-def _weigh(weights, K, loss, positives, pos_start, P):
-    """Write the weights of a simple example; whether no positive has the weight 0."""
-    weight, share, has_all = np.float32(loss.negative_weight / np.float32(K)), _share(P), True
-    for k in range(K):
-        weights[k] = weight
-    for p in range(P):
-        weights[K + p] = -share
+def _weigh_by_factors(weights, K, positives, pos_start, P):
+    """Multiply the weights of a simple example's positives by their factors; whether none is 0."""
+    has_all = True
     if len(positives.factors_A) > 0:
         factors = values_from(positives.factors_A, pos_start)
         for p in range(P):

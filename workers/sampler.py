@@ -18,7 +18,7 @@ import numpy as np
 
 from workers.counters import below, below_32, random_bits
 from workers.jit import kernel
-from workers.prefetch import prefetch_near, prefetch_read
+from workers.prefetch import prefetch_read
 from workers.stack import stacked_uint32, stacked_uint64
 from workers.vectors import values_from
 
@@ -113,7 +113,7 @@ def draw_ids(groups_G4, members_X, key, ids_K):
     places, chances, others = stacked_uint32(_BLOCK), stacked_uint32(_BLOCK), stacked_uint64(_BLOCK)
     if len(groups_G4) < K * _LINE_GROUPS:  # fetched in a row, lines come faster than one by one as draws ask for them
         for g in range(0, len(groups_G4), _LINE_GROUPS):
-            prefetch_near(groups, g * _COLUMNS)
+            prefetch_read(groups, g * _COLUMNS)
     for start in range(0, K, _BLOCK):
         for i in range(_BLOCK):  # apart from what follows, for LLVM makes vectors of it
             counter = np.uint64(start + i) * _TWO

@@ -33,22 +33,27 @@ def _mark(b):
 @inlined_kernel
 def see_true(buckets, b, tags, first, last):
     """Note the true tags of example b."""
-    entries, mark = values_from(buckets, 0), _mark(b) | _TRUE
-    for t in range(first, last):
-        bucket = np.uint64(tags[t] & (NUM_BUCKETS - 1))
+    entries, true_tags, mark = values_from(buckets, 0), values_from(tags, first), _mark(b) | _TRUE
+    for t in range(last - first):
+        bucket = np.uint64(true_tags[t] & (NUM_BUCKETS - 1))
         entries[bucket] = np.uint32(count_of(entries[bucket]) | mark)
 
 
 @inlined_kernel
-def see(buckets, b, tags, start, stop, sight, suspects, num_suspects, hot_table, hot_ids_H, num_hot):
-    """Note tags[start:stop] of the slots of example b, and list those that it may have had before.
+def see(
+    buckets, b, ids, weight, tags, weights, start, stop, sight, suspects, num_suspects, hot_table, hot_ids_H, num_hot
+):
+    """Make ids the tags of slots [start, stop) of example b, note them, and list those that it may have had before.
 
     Args:
         buckets: uint32 [NUM_BUCKETS], 0 before the chunk's first example.
         b: at least 0.
-        tags: int32 behind a pointer.
-        start: of those to note.
-        stop: of those to note.
+        ids: int32 behind a pointer, from the first on.
+        weight: of each of these slots.
+        tags: int32 behind a pointer, out; of all slots, as are the weights.
+        weights: float32 behind a pointer, out.
+        start: of these slots.
+        stop: of these slots.
         sight: what counts as having had it, `ANY_SIGHT` or `SLOT_SIGHT`.
         suspects: int32, out: their numbers follow the first `num_suspects`; as long as there are slots.
         num_suspects: so far.
@@ -61,12 +66,14 @@ def see(buckets, b, tags, start, stop, sight, suspects, num_suspects, hot_table,
     """
     entries, listed, mark = values_from(buckets, 0), values_from(suspects, 0), _mark(b)
     for i in range(start, stop):
-        bucket = np.uint64(tags[i] & (NUM_BUCKETS - 1))
+        tag = ids[i - start]
+        tags[i], weights[i] = tag, weight
+        bucket = np.uint64(tag & (NUM_BUCKETS - 1))
         entry = np.int64(entries[bucket])
         listed[num_suspects] = i
         num_suspects += (entry ^ mark) < sight
         count = count_of(entry) + 1
         entries[bucket] = np.uint32(mark | count)
         if count & (HOT_UPDATES - 1) == 0:  # whose tag is then the hot one, if one of this bucket's tags is
-            num_hot = note_hot(hot_table, hot_ids_H, num_hot, tags[i])
+            num_hot = note_hot(hot_table, hot_ids_H, num_hot, tag)
     return num_suspects, num_hot
