@@ -1,7 +1,7 @@
 """What the kernel with shared negatives does for positives, between its three matrix products: all but to write rows.
 
 Their rows are read where they are in the matrix; only those of negatives are copied, for the products. Rows are asked
-for some positives ahead of their turn, over the ends of examples.
+for some positives ahead of their turn, over the ends of examples; features and their gradients, an example ahead.
 
 `D`, the `words` of a stored row and the widths of `likes` are constants where these functions are inlined.
 
@@ -17,7 +17,7 @@ from workers.config import NEGATIVE_SAMPLING
 from workers.feature_blocks import mean_square_of, nothing_in, scale
 from workers.jit import inlined_kernel
 from workers.objectives import positive_terms
-from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read
+from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read, prefetch_write
 from workers.row_blocks import add, add_four, dot, dot_four
 from workers.tags import BIAS
 from workers.vectors import values_from
@@ -81,6 +81,9 @@ def add_positives(tags, objective, features_BD, offsets_B1, plan, work, answer, 
         _fetch(rows_NW, tag_state_N4, np.int64(pos_ids_A[np.uint64(p)]), words)
     for b in range(len(loss_B)):
         f, g = values_from(features_BD, b), values_from(feature_grad_BD, b)
+        for j in range(D, 2 * D, LINE_FLOATS):
+            prefetch_read(f, j)
+            prefetch_write(g, j)
         squares_B[b] = mean_square_of(f, D, likes)
         start, stop = np.int64(offsets_B1[b]), np.int64(offsets_B1[b + 1])
         whole = start + ((stop - start) & ~3)

@@ -62,6 +62,8 @@ def _pack(features_BD, packed, D, X):
         for d in range(0, whole, BLOCK):
             source, target = values_from(features, b * D + d), values_from(packed, start + d * stride)
             put_transposed(source, D, B - b, target, stride)
+            for i in range(BLOCK, 2 * BLOCK):  # of the next block; beyond the last example in vain
+                prefetch_read(source, i * D)
         for d in range(whole, D):
             for i in range(BLOCK):
                 packed[start + d * stride + i] = features[min(b + i, B - 1) * D + d]
@@ -174,10 +176,11 @@ def feature_gradients(grads_KX, rows_KD, feature_grad_BD, stripe, D):
 @inlined_kernel
 def _pack_stripe(features_BD, packed, d, like):
     """Two vectors of columns from d on of all examples, one after the other; stripe d starts at d times B."""
-    width = length(like)
-    for b in range(len(features_BD)):
-        source = values_from(features_BD, b)
-        target = values_from(packed, d * len(features_BD) + b * 2 * width)
+    (B, D), width = features_BD.shape, length(like)
+    for b in range(B):
+        source, target = values_from(features_BD, b), values_from(packed, d * B + b * 2 * width)
+        prefetch_read(source, AHEAD_ROWS * D + d)
+        prefetch_read(source, AHEAD_ROWS * D + d + width)
         store(target, 0, load(source, d, like))
         store(target, width, load(source, d + width, like))
 

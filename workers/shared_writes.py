@@ -13,7 +13,7 @@ import numpy as np
 
 from workers.feature_blocks import mean_square_of
 from workers.jit import inlined_kernel
-from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_write
+from workers.prefetch import AHEAD_ROWS, LINE_FLOATS, prefetch_read, prefetch_write
 from workers.rounding import NOISE_WORDS, noise_start
 from workers.row_blocks import bound, write
 from workers.row_optimizers import accumulate, is_safe, step_size
@@ -91,6 +91,8 @@ def write_rows(tags, update, key, features_BD, offsets_B1, plan, work, D, words,
     ahead = np.int64(AHEAD_ROWS)
     for b in range(B):
         f, first = values_from(features_BD, b), np.int64(offsets_B1[b])
+        for j in range(D, 2 * D, LINE_FLOATS):
+            prefetch_read(f, j)
         for p in range(first, first + num_lone_B[b]):
             _fetch(rows_NW, tag_state_N4, lone_ids_L, ahead, words)
             ahead += 1
