@@ -16,6 +16,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+IMPORTED := faiss, hypothesis, matplotlib.pyplot, numba, pytest, torch._dynamo, torch.utils.tensorboard, xdist, hybrid.training_run
 PEERS_PIP := .venv-peers/bin/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints-peers.txt
 
 .DEFAULT_GOAL := help
@@ -28,14 +29,16 @@ help: ## list every target
 
 setup: $(INSTALLED) ## create .venv, install what constraints.txt pins
 
-# The stamp is written last, so that an installation that was cut short is done again. Python compiles what it imports
-# anyway; compiling all that was installed would take longer than installing it.
+# The stamp is written last, so that an installation that was cut short is done again. Compiling all that was installed
+# would take longer than installing it. What processes import is compiled here, once: where PYTHONDONTWRITEBYTECODE is
+# set, as in many containers, each of them would else compile PyTorch anew, which takes seconds.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is missing or older than 3.11: make setup PYTHON=/path/to/a/newer/python3"; exit 1; }
 	@$(PYTHON) -m venv .venv || \
 	  { echo "$(PYTHON) cannot make .venv: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import $(IMPORTED)'
 	@touch $@
 
 train: setup ## train on emoji, by default for ten minutes: WORKERS=, ARGS=
