@@ -130,7 +130,7 @@ def _compile(D: int, words: int) -> Entry:
         table, ids_S, multiplicity_K, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids_L, new_slots,
         old_slots_A,
         rows_KD, scores_KX, packed, stripe, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
-        squares_B, row_grads_SD, bias_grads_S, squares_S,
+        pos_losses_A, squares_B, row_grads_SD, bias_grads_S, squares_S,
         loss_B, feature_grad_BD,
     ):  # fmt: skip
         """(Rows written, or what is not finite; accidental hits). Arguments lie flat, see `workers.jit`."""
@@ -145,7 +145,7 @@ def _compile(D: int, words: int) -> Entry:
         )  # fmt: skip
         work = SharedWork(
             rows_KD, scores_KX, packed, stripe, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
-            squares_B, row_grads_SD, bias_grads_S, squares_S,
+            pos_losses_A, squares_B, row_grads_SD, bias_grads_S, squares_S,
         )  # fmt: skip
         B, A, likes = len(loss_B), len(ids_A), (zeros(wide), zeros(narrow))
         look_up(positives, truth, lookup)

@@ -33,7 +33,7 @@ UNSEEN_BIAS = -20.0
 
 LARGEST = np.float32(1e31)
 """No honest score is beyond it; the comparison is false for NaN."""
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO, _ONE, _NAN = np.float32(0), np.float32(1), np.float32(np.nan)
 
 
 def initial_bias_N(config: HeadConfig, marginal_N: np.ndarray, log_q_N: np.ndarray) -> np.ndarray:
@@ -123,6 +123,20 @@ def positive_terms(scores_P, weights_P, log_a):
 
 
 @inlined_kernel
+def positive_losses(scores, weights, losses, start, stop):
+    """The same for positives of many examples, their scores shifted before: their numbers are start to stop - 1.
+
+    Losses are not added up; one is NaN if its score is not sane. Scores become gradients.
+    """
+    like = zeros(BLOCK)
+    for i in range(start, stop, BLOCK):
+        score, weight = load_front(scores, i, stop - i, like), load_front(weights, i, stop - i, like)
+        share, loss = sigmoid_and_softplus(-score)
+        store_front(scores, i, stop - i, -weight * share)
+        store_front(losses, i, stop - i, greater(LARGEST, magnitude(score), weight * loss, _NAN))
+
+
+@inlined_kernel
 def softplus_terms(scores, weights, count):
     """sum_i |w_i| softplus(sign(w_i) s_i), or NaN if a score is not sane; s_i becomes w_i sigmoid(sign(w_i) s_i).
 
@@ -139,7 +153,7 @@ def softplus_terms(scores, weights, count):
         grad, loss = _softplus(score, weight)
         losses, squares = losses + loss, fma(grad, grad, squares)
         store_front(scores, i, count - i, grad)
-    return total(losses) if total(bad) == _ZERO else np.float32(np.nan), total(squares)
+    return total(losses) if total(bad) == _ZERO else _NAN, total(squares)
 
 
 @inlined_kernel

@@ -40,7 +40,8 @@ class SharedWork(NamedTuple):
     scale_X: np.ndarray
     """These three, see `workers.shared_losses`."""
     pos_grads_A: np.ndarray
-    """dLoss/dscore of positives."""
+    """Scores of positives, then dLoss/dscore."""
+    pos_losses_A: np.ndarray
     squares_B: np.ndarray
     """Mean squares of the features."""
     row_grads_SD: np.ndarray
@@ -80,6 +81,7 @@ def shared_work(size: WorkSize, dim: int, scratch: Scratch) -> SharedWork:
         log_a_X=floats(size.columns),
         scale_X=floats(size.columns),
         pos_grads_A=floats(size.positives),
+        pos_losses_A=floats(size.positives),
         squares_B=floats(size.columns),
         row_grads_SD=floats(slots, dim),
         bias_grads_S=floats(slots),
@@ -93,5 +95,5 @@ def cut_work(work, B, A, K, S, X):
     return SharedWork(
         work.rows_KD[:K], work.scores_KX[: K * X].reshape(K, X), work.packed, work.stripe, work.bias_K[:K],
         work.weight_K[:K], work.filter_words, work.loss_X[:X], work.log_a_X[:X], work.scale_X[:X], work.pos_grads_A[:A],
-        work.squares_B[:B], work.row_grads_SD[:S], work.bias_grads_S[:S], work.squares_S[:S],
+        work.pos_losses_A[:A], work.squares_B[:B], work.row_grads_SD[:S], work.bias_grads_S[:S], work.squares_S[:S],
     )  # fmt: skip
