@@ -8,7 +8,7 @@ from workers.config import HeadConfig
 from workers.counters import NEGATIVES, stream_key
 from workers.kernel_private import Planned, plan_chunk, run_planned
 from workers.matrix import TagMatrix
-from workers.prepared_chunk import Answer, PreparedChunk, prepare_chunk
+from workers.prepared_chunk import Answer, PreparedChunk, prepare_chunk, rules_of
 from workers.rounding import rounding_noise
 from workers.sampler import draw_ids
 from workers.scratch import Scratch
@@ -37,7 +37,8 @@ class KernelWork:
             neg_ids = np.empty(config.negatives * num_examples, np.int32)
             key = stream_key(chunk.seed, chunk.step, chunk.chunk, NEGATIVES)
             draw_ids(matrix.sampler_groups_G4, matrix.sampler_members, key, neg_ids)
-            prepared = prepare_chunk(chunk, neg_ids, matrix.item_offsets, matrix.item_tags, config, scratch)
+            rules = rules_of(config, chunk.num_negatives, chunk.row_lr)
+            prepared = prepare_chunk(chunk, neg_ids, matrix.item_offsets, matrix.item_tags, rules)
             self._planned.append((prepared, plan_chunk(tags, prepared, scratch, answer)))
         self._units_per_step = float(stream.ids_per_batch)
         self._next = 0

@@ -4,16 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-from wide_cases import assert_equal, make_chunk, make_config, make_matrix, random_features, run_both
+from wide_cases import assert_equal, make_chunk, make_config, make_matrix, prepared_chunk, random_features, run_both
 
-from workers.chunk import NO_I4, NO_I8
 from workers.engine import WideEngine
 from workers.errors import ChunkError
 from workers.hot_rows import hot_rows, merge_hot, take_hot
 from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_BUCKETS, TABLE_SIZE, place_hot
 from workers.jit import JIT_ENABLED, kernel
 from workers.kernel_private import plan_chunk, run_private
-from workers.prepared_chunk import Answer, prepare_chunk
+from workers.prepared_chunk import Answer
 from workers.rounding import rounding_noise
 from workers.rows import pack
 from workers.scratch import Scratch
@@ -66,7 +65,7 @@ def test_rows_that_shrink_when_written_are_not_copied(shrinks, are_copied):
     config, scratch, chunk = make_config(private_negatives=True, **shrinks), Scratch(), hot_chunk(num_negatives=4)
     matrix = make_matrix(config)
     tags = Tags(matrix.rows_NS, matrix.tag_state_N4, rounding_noise(matrix.dim))
-    prepared = prepare_chunk(chunk, np.zeros(NUM_EXAMPLES * 4, np.int32), NO_I8, NO_I4, config, scratch)
+    prepared = prepared_chunk(chunk, np.zeros(NUM_EXAMPLES * 4, np.int32), config)
     answer = Answer(np.empty(NUM_EXAMPLES, np.float32), np.empty_like(chunk.features_BD))
     planned = plan_chunk(tags, prepared, scratch, answer)
     assert (planned.num_hot > 0) == are_copied

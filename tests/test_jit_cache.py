@@ -118,15 +118,15 @@ import resource
 import numpy as np
 import workers.jit
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-from workers.soundness import all_finite
+from workers.admission import chunks_applied
 from workers.slots import is_among
-print(all_finite(np.zeros((2, 2), np.float32)), is_among(np.arange(3, dtype=np.int32), 0, 3, 2))
+print(chunks_applied(np.ones(3, np.int64)), is_among(np.arange(3, dtype=np.int32), 0, 3, 2))
 """
     path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     environment = {**os.environ, "PYTHONPATH": path, "HYBRID_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", serve], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "True"]
+    assert done.stdout.split() == ["3", "True"]
     assert done.stderr.count("could not be cached") == 1, done.stderr
 
 

@@ -8,11 +8,11 @@ import inspect
 import pytest
 
 from workers import kernel_private, kernel_shared, private_plan
+from workers.admission import admission
 from workers.hot_rows import HotRows
 from workers.kernel_private import Work
-from workers.prepared_chunk import Answer, Lookup, Loss, Positives, Truth
+from workers.prepared_chunk import NUM_ADMITTED, Answer, Lookup, Loss, Positives, PreparedChunk, Truth
 from workers.private_plan import Plan
-from workers.row_optimizers import RowUpdate
 from workers.shared_plan import SharedPlan
 from workers.shared_work import SharedWork
 from workers.tags import Tags
@@ -22,17 +22,18 @@ OTHER_NAMES = {  # of parameters, where two tuples have a field of one name
     "plan_weights": "weights",
     "plan_pos_weights_A": "pos_weights_A",
     "hot_table": "hot",
-    "pos_ids": "ids_A",
-    "pos_offsets_B1": "offsets_B1",
-    "pos_factors": "factors_A",
-    "true_offsets_B1": "offsets_B1",
-    "true_tags": "tags",
+    "ids_A": "pos_ids_A",
+    "offsets_B1": "pos_offsets_B1",
+    "factors_A": "pos_factors_A",
     "true_starts_B": "starts_B",
     "true_stops_B": "stops_B",
     "w": "negative_weight",
+    "_optimizer": "optimizer",
+    "_decays": "decays",
 }
-PLAN, TABLES = Plan._fields, private_plan._Tables._fields
-CHUNK = (*Positives._fields, *Truth._fields, *Loss._fields)
+POSITIVES = [f"pos_{name}" for name in Positives._fields]
+TRUTH = [name if name.startswith("item") else f"true_{name}" for name in Truth._fields]
+PLAN, TABLES, CHUNK = Plan._fields, private_plan._Tables._fields, PreparedChunk._fields
 
 
 @pytest.mark.parametrize(
@@ -41,20 +42,29 @@ CHUNK = (*Positives._fields, *Truth._fields, *Loss._fields)
         (
             kernel_private._compile.__wrapped__(8, 8, 0, False)._kernel,  # defined, not compiled
             [
-                *(*Tags._fields, *HotRows._fields, "num_hot", *PLAN, *TABLES, *Work._fields, "are_far", "neg_ids"),
-                *(*CHUNK, "lr", "keep", "max_norm", "writes", "rounding_key", "features_BD", *Answer._fields),
+                *(*Tags._fields, *HotRows._fields, "num_hot", *PLAN, *TABLES, *Work._fields, "are_far"),
+                *(*CHUNK, *Answer._fields),
             ],
         ),
         (
             kernel_shared._compile.__wrapped__(8, 8)._kernel,
             [
-                *(*Tags._fields, "features_BD", "neg_ids", *CHUNK, *RowUpdate._fields, "writes", "rounding_key", "X"),
-                *(*Lookup._fields, *SharedPlan._fields, *SharedWork._fields, *Answer._fields),
+                *(*Tags._fields, *Lookup._fields, *SharedPlan._fields, *SharedWork._fields, "X"),
+                *(*CHUNK, *Answer._fields),
             ],
         ),
-        (private_plan.fill_plan, [*TABLES, "hot_ids_H", "neg_ids", *CHUNK, "copies_hot", *PLAN]),
+        (
+            private_plan.fill_plan,
+            [
+                *(*TABLES, "hot_ids_H", "neg_ids", *POSITIVES, *TRUTH, *Loss._fields, "copies_hot", *PLAN),
+            ],
+        ),
+        (
+            admission._kernel,
+            [*CHUNK[:NUM_ADMITTED], "num_tags", "dim", "num_items", "applied_W", "groups_G4", "members_X"],
+        ),
     ],
-    ids=["private", "shared", "plan"],
+    ids=["private", "shared", "plan", "admission"],
 )
 def test_parameters_are_the_fields_that_are_passed(kernel, passed):
     parameters = inspect.signature(getattr(kernel, "py_func", kernel)).parameters

@@ -5,15 +5,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from wide_cases import looked_up, make_chunk, make_config, random_features
+from wide_cases import looked_up, make_chunk, make_config, prepared_chunk, random_features
 
-from workers.chunk import NO_I4, NO_I8
 from workers.config import OBJECTIVES
 from workers.hot_tags import HOT_UPDATES, MAX_HOT, NUM_BUCKETS
 from workers.jit import JIT_ENABLED
 from workers.matching import TAGS_AT_ONCE
-from workers.prepared_chunk import prepare_chunk
-from workers.private_plan import make_plan, plan_memory, plan_size
+from workers.private_plan import PlanSize, make_plan, plan_memory
 from workers.scratch import Scratch
 
 K = 6
@@ -27,9 +25,10 @@ def planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_weights=N
     features_BD, num_drawn = random_features(len(positives)), len(neg_ids[0])
     chunk = make_chunk(features_BD, positives, truth, num_negatives=num_drawn, update=update)
     chunk = dataclasses.replace(chunk, pos_weights=pos_weights)
-    prepared = prepare_chunk(chunk, np.array(neg_ids, np.int32).ravel(), NO_I8, NO_I4, config, Scratch())
+    prepared = prepared_chunk(chunk, np.array(neg_ids, np.int32).ravel(), config)
     ids_H = np.empty(MAX_HOT, np.int32)
-    memory = plan_memory(plan_size(prepared), Scratch())
+    size = PlanSize(len(features_BD), len(prepared.pos_ids_A), len(prepared.neg_ids), num_drawn)
+    memory = plan_memory(size, Scratch())
     num_hot, hits = make_plan(prepared, memory, ids_H)
     return prepared, memory.plan, ids_H[:num_hot], hits
 
@@ -82,7 +81,7 @@ def assert_planned(neg_ids, positives, truth, *, objective=OBJECTIVES[0], pos_we
         assert plan.is_simple_B[b] == (is_simple and len(drawn) + len(positives[b]) <= 512)
         if plan.is_simple_B[b]:
             expected = Counter(
-                {tag: prepared.loss.negative_weight / num_drawn * often for tag, often in Counter(drawn).items()}
+                {tag: prepared.negative_weight / num_drawn * often for tag, often in Counter(drawn).items()}
             )
             for tag, weight in zip(positives[b], weights_P, strict=True):
                 expected[tag] -= weight

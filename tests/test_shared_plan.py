@@ -4,10 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from wide_cases import looked_up, make_chunk, make_config, random_features, written_down
+from wide_cases import looked_up, make_chunk, make_config, prepared_chunk, random_features, written_down
 
-from workers.chunk import NO_I4, NO_I8
-from workers.prepared_chunk import prepare_chunk
 from workers.scratch import Scratch
 from workers.shared_plan import cut_plan, fill_plan, shared_plan
 
@@ -16,19 +14,17 @@ CONFIG = make_config()
 
 def fill(prepared):
     """The plan in memory as other chunks leave it, full of numbers that mean nothing."""
-    (B, _), A, lookup = prepared.features_BD.shape, len(prepared.positives.ids_A), looked_up(prepared)
+    (B, _), A, lookup = prepared.features_BD.shape, len(prepared.pos_ids_A), looked_up(prepared)
     memory = shared_plan(B + 3, len(prepared.neg_ids), A + 5, Scratch())
     for array in memory:
         array.fill(1)
-    K, S, L = fill_plan(
-        memory, prepared.neg_ids, prepared.positives.ids_A, prepared.positives.offsets_B1, lookup.weights_A
-    )
+    K, S, L = fill_plan(memory, prepared.neg_ids, prepared.pos_ids_A, prepared.pos_offsets_B1, lookup.weights_A)
     return written_down(cut_plan)(memory, B, A, K, S, L)
 
 
 def planned(neg_ids, positives):
     chunk = make_chunk(random_features(len(positives)), positives, positives, num_negatives=len(neg_ids))
-    prepared = prepare_chunk(chunk, np.array(neg_ids, np.int32), NO_I8, NO_I4, CONFIG, Scratch())
+    prepared = prepared_chunk(chunk, np.array(neg_ids, np.int32), CONFIG)
     return prepared, fill(prepared)
 
 
@@ -44,7 +40,7 @@ def test_random_chunks(seed):
     assert dict(zip(ids[:K], plan.multiplicity_K.tolist(), strict=True)) == drawn
     assert sorted(ids[K:]) == sorted(tag for tag, count in wanted.items() if count > 1 and tag not in drawn)
     for b, tags in enumerate(positives):
-        start, stop = prepared.positives.offsets_B1[b : b + 2]
+        start, stop = prepared.pos_offsets_B1[b : b + 2]
         assert sorted(plan.pos_ids_A[start:stop].tolist()) == tags
         assert np.all(plan.pos_weights_A[start:stop] == np.float32(1) / np.float32(max(len(tags), 1)))
         for i, p in enumerate(range(start, stop)):
@@ -60,7 +56,7 @@ def test_weights_go_where_their_positives_go():
     prepared, _ = planned(neg_ids, positives)
     chosen = np.arange(1, 7, dtype=np.float32)
     lengths = np.float32([2, 2, 4, 4, 4, 4])
-    plan = fill(prepared._replace(positives=prepared.positives._replace(factors_A=chosen * lengths)))
+    plan = fill(prepared._replace(pos_factors_A=chosen * lengths))
     pairs = list(zip(plan.pos_ids_A.tolist(), plan.pos_weights_A.tolist(), strict=True))
     assert pairs[:2] == [(9, 2.0), (4, 1.0)]
     assert sorted(pairs[2:4]) == [(5, 4.0), (8, 6.0)] and sorted(pairs[4:]) == [(7, 3.0), (7, 5.0)]

@@ -8,12 +8,12 @@ from typing import Any
 import naive
 import numpy as np
 
-from workers.chunk import Chunk, Reply
+from workers.chunk import NO_I4, NO_I8, Chunk, Reply
 from workers.config import HeadConfig
 from workers.counters import NEGATIVES, stream_key
 from workers.engine import WideEngine
 from workers.matrix import TagMatrix
-from workers.prepared_chunk import Lookup, PreparedChunk, look_up, lookup_memory
+from workers.prepared_chunk import Lookup, PreparedChunk, look_up, lookup_memory, prepare_chunk, rules_of
 from workers.scratch import Scratch
 
 N, D, B = 60, 8, 5
@@ -91,9 +91,21 @@ def written_down(function: Callable[..., Any]) -> Callable[..., Any]:
     return getattr(function, "py_func", function)
 
 
+def prepared_chunk(
+    chunk: Chunk,
+    neg_ids: np.ndarray,
+    config: HeadConfig,
+    item_offsets: np.ndarray = NO_I8,
+    item_tags: np.ndarray = NO_I4,
+) -> PreparedChunk:
+    """A chunk in the form that kernels take, with these negatives."""
+    rules = rules_of(config, chunk.num_negatives, chunk.row_lr)
+    return prepare_chunk(chunk, neg_ids, item_offsets, item_tags, rules)
+
+
 def looked_up(prepared: PreparedChunk) -> Lookup:
     """The weights of a prepared's positives, and the places of its true tags."""
-    B, A = len(prepared.features_BD), len(prepared.positives.ids_A)
+    B, A = len(prepared.features_BD), len(prepared.pos_ids_A)
     lookup = lookup_memory(B, A, Scratch())
     look_up(prepared.positives, prepared.truth, lookup)
     return lookup

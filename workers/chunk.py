@@ -4,18 +4,17 @@ Legend: B examples, D dim, P_b positives of example b, T_b its true tags, I item
 """
 
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeGuard
+from numbers import Real
+from typing import NoReturn
 
 import numpy as np
 
 from workers.config import MAX_DRAWS, MAX_ROW_LR
 from workers.errors import ChunkError
-from workers.soundness import all_finite, is_sound
 
-_F4, _I4, _I8 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
-NO_F4, NO_I4, NO_I8 = np.zeros(0, _F4), np.zeros(0, _I4), np.zeros(0, _I8)
+NO_F4, NO_I4, NO_I8 = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, np.int64)
 """What stands for an array that a chunk does not have, where compiled code wants one."""
-_INTEGERS = ("step", "chunk", "seed", "num_negatives")
+INTEGERS = ("step", "chunk", "seed", "num_negatives")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)  # not frozen: that would take three times as long to make
@@ -64,13 +63,12 @@ class Reply:
     staleness_chunks: int
     """Chunks that other workers applied to the rows between this one's first read and last write."""
     draw_ns: int
+    """To check the chunk and to draw its negatives."""
     kernel_ns: int
 
 
-def check_chunk(
-    chunk: Chunk, *, num_tags: int, dim: int, num_items: int, private_negatives: bool, all_features: bool = True
-) -> bool:
-    """Refuse whatever a kernel could not compute safely.
+def check_chunk(chunk: Chunk, *, num_tags: int, dim: int, num_items: int, private_negatives: bool) -> None:
+    """Name what a kernel could not compute safely. `workers.admission` finds whether there is any, in less time.
 
     Args:
         chunk: to look at.
@@ -78,70 +76,24 @@ def check_chunk(
         dim: of the matrix.
         num_items: whose true tags lie in the matrix.
         private_negatives: what `num_negatives` counts.
-        all_features: look for NaN and infinity among the features; kernels find them themselves, while they use them.
-
-    Returns:
-        Whether its arrays are laid out as kernels want them.
 
     Raises:
         ChunkError: names the field, what it holds and its rule.
     """
-    is_plain = _is_plainly_sound(chunk, dim, num_tags, num_items, all_features)
-    if not is_plain:
-        _check_arrays(chunk, dim, num_tags, num_items)
-    for value in (chunk.step, chunk.chunk, chunk.seed, chunk.num_negatives):
+    check_arrays(chunk, dim, num_tags, num_items)
+    for name in INTEGERS:
+        value = getattr(chunk, name)
         if not (isinstance(value, int) and 0 <= value < 2**63):
-            name = next(name for name in _INTEGERS if getattr(chunk, name) is value)
             _refuse(name, value, "an integer in [0, 2**63)")
     draws = chunk.num_negatives * (len(chunk.features_BD) if private_negatives else 1)
     if not 1 <= draws <= MAX_DRAWS:
         _refuse("num_negatives", chunk.num_negatives, f"1 to {MAX_DRAWS} draws per chunk")
-    if not 0 <= chunk.row_lr <= MAX_ROW_LR:  # false for NaN
+    if not (isinstance(chunk.row_lr, Real) and 0 <= chunk.row_lr <= MAX_ROW_LR):  # false for NaN
         _refuse("row_lr", chunk.row_lr, f"between 0 and {MAX_ROW_LR:g}")
-    return is_plain
 
 
-def _is_plainly_sound(chunk: Chunk, dim: int, num_tags: int, num_items: int, all_features: bool) -> bool:
-    """Whether arrays keep every rule and are laid out as kernels want them: one pass, for all chunks but a few."""
-    features_BD, pos_ids, weights = chunk.features_BD, chunk.pos_ids, chunk.pos_weights
-    if not _is_plain(features_BD, _F4, 2) or features_BD.shape[1] != dim or len(features_BD) < 1:
-        return False
-    if all_features and not all_finite(features_BD):
-        return False
-    num_offsets = len(features_BD) + 1
-    if not (_is_plain(pos_ids, _I4) and _is_plain(chunk.pos_offsets, _I4) and len(chunk.pos_offsets) == num_offsets):
-        return False
-    if weights is not None and not (_is_plain(weights, _F4) and len(weights) == len(pos_ids)):
-        return False
-    items_B, true_ids, true_offsets = chunk.items_B, chunk.true_ids, chunk.true_offsets
-    if items_B is not None:
-        if true_ids is not None or true_offsets is not None or not _is_plain(items_B, _I8):
-            return False
-        if len(items_B) != len(features_BD):
-            return False
-    elif not (_is_plain(true_ids, _I4) and _is_plain(true_offsets, _I4) and len(true_offsets) == num_offsets):
-        return False
-    return bool(
-        is_sound(
-            pos_ids,
-            chunk.pos_offsets,
-            NO_F4 if weights is None else weights,
-            NO_I4 if true_ids is None else true_ids,
-            NO_I4 if true_offsets is None else true_offsets,
-            NO_I8 if items_B is None else items_B,
-            num_tags,
-            num_items,
-        )
-    )
-
-
-def _is_plain(array: object, dtype: "np.dtype[Any]", ndim: int = 1) -> TypeGuard[np.ndarray]:
-    """An array of this type that compiled code takes as it is: contiguous, aligned, writable."""
-    return isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == ndim and array.flags.carray
-
-
-def _check_arrays(chunk: Chunk, dim: int, num_tags: int, num_items: int) -> None:
-    """Every rule by itself: names the first that is broken; none is, if arrays are merely laid out otherwise."""
+def check_arrays(chunk: Chunk, dim: int, num_tags: int, num_items: int) -> None:
+    """`check_chunk` for the arrays alone. They may be read-only, unaligned or strided."""
     B = _check_features(chunk.features_BD, dim)
     _check_ragged("pos", chunk.pos_ids, chunk.pos_offsets, B, num_tags)
     if chunk.pos_weights is not None:

@@ -81,3 +81,9 @@ def key_of(seed, step, chunk, stream):
     key = random_bits(key ^ step, _FIRST)
     key = random_bits(key ^ chunk, _FIRST)
     return random_bits(key ^ stream, _FIRST)
+
+
+@inlined_kernel
+def stream_key_of(seed, step, chunk, stream):
+    """The same of whole numbers of other types, not below 0."""
+    return key_of(np.uint64(seed), np.uint64(step), np.uint64(chunk), np.uint64(stream))

@@ -6,21 +6,22 @@ import time
 
 import numpy as np
 
+from workers.admission import REFUSED, admission, chunks_applied
 from workers.chunk import Chunk, Reply, check_chunk
-from workers.config import HeadConfig
-from workers.counters import NEGATIVES as NEGATIVES_STREAM
-from workers.counters import key_of
+from workers.config import MAX_DRAWS, HeadConfig
 from workers.errors import ChunkError
 from workers.jit import kernel
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
 from workers.matrix import MAX_WORKERS, TagMatrix
-from workers.prepared_chunk import Answer, plain_chunk, prepare_chunk
+from workers.prepared_chunk import NUM_ADMITTED, Answer, PreparedChunk, plain_chunk, prepare_chunk, rules_of
 from workers.rounding import rounding_noise
-from workers.sampler import draw_ids
 from workers.scratch import Scratch
 from workers.tags import Tags
 from workers.worker_stats import EXAMPLES, NEGATIVES, SERVED, STALENESS
+
+_IS_NOT_PLAIN = (TypeError, ValueError, AttributeError, OverflowError)
+"""How compiled code and what prepares its arguments refuse a chunk, without saying why."""
 
 
 class WideEngine:
@@ -42,6 +43,15 @@ class WideEngine:
         self._index, self._stats = worker_index, matrix.worker_stats_WS[worker_index]
         self._run = run_private if config.private_negatives else run_shared
         self._scratch = Scratch()
+        self._rules, self._ruled = rules_of(config, config.negatives, config.row_lr), (config.negatives, config.row_lr)
+        self._matrix_arguments = (
+            matrix.num_tags,
+            matrix.dim,
+            matrix.num_items,
+            matrix.applied_W,
+            matrix.sampler_groups_G4,
+            matrix.sampler_members,
+        )
 
     def check(self, chunk: Chunk) -> None:
         """Refuse what cannot be computed; `apply` does it too.
@@ -49,16 +59,12 @@ class WideEngine:
         Raises:
             ChunkError: names the field.
         """
-        self._check(chunk, all_features=True)
-
-    def _check(self, chunk: Chunk, *, all_features: bool) -> bool:
-        return check_chunk(
+        check_chunk(
             chunk,
             num_tags=self.matrix.num_tags,
             dim=self.matrix.dim,
             num_items=self.matrix.num_items,
             private_negatives=self.config.private_negatives,
-            all_features=all_features,
         )
 
     def apply(self, chunk: Chunk, answer: Answer | None = None) -> Reply:
@@ -76,10 +82,14 @@ class WideEngine:
                 stay finite in any case. Nothing was written, except with private negatives, where the examples before
                 the bad one stay applied.
         """
-        is_plain = self._check(chunk, all_features=False)
+        start_ns = time.perf_counter_ns()
         try:
-            answer = answer or self._own_answer(len(chunk.features_BD))
-            return self._apply(chunk if is_plain else plain_chunk(chunk, self._scratch), answer)
+            try:
+                prepared, applied_before = self._admit(chunk)
+            except _IS_NOT_PLAIN:
+                self.check(chunk)
+                prepared, applied_before = self._admit(plain_chunk(chunk, self._scratch))
+            return self._compute(prepared, applied_before, answer or self._own_answer(prepared), start_ns)
         except ChunkError:
             self.check(chunk)  # is it the features' fault? Then say so
             raise
@@ -89,38 +99,51 @@ class WideEngine:
                 f"num_negatives: {work} need more memory than there is; lower it, or the chunk's size."
             ) from error
 
-    def _own_answer(self, num_examples: int) -> Answer:
-        scratch, dim = self._scratch, self.matrix.dim
-        return scratch.kept(
-            "answer",
-            num_examples,
-            lambda: Answer(
-                scratch.array("loss", num_examples, np.float32),
-                scratch.array("feature_grad", (num_examples, dim), np.float32),
-            ),
-        )
+    def _admit(self, chunk: Chunk) -> tuple[PreparedChunk, int]:
+        """The chunk with its negatives, and how many chunks were applied before.
 
-    def _apply(self, chunk: Chunk, answer: Answer) -> Reply:
-        start_ns = time.perf_counter_ns()
-        matrix = self.matrix
-        num_drawn = chunk.num_negatives * (len(chunk.features_BD) if self.config.private_negatives else 1)
-        neg_ids = self._scratch.array("neg_ids", num_drawn, np.int32)
-        groups_G4, members_X = matrix.sampler_groups_G4, matrix.sampler_members
-        applied_before = _draw(matrix.applied_W, groups_G4, members_X, chunk.seed, chunk.step, chunk.chunk, neg_ids)
+        Raises:
+            _IS_NOT_PLAIN: it breaks a rule, or is not laid out as compiled code takes it.
+        """
+        matrix, scratch, num_drawn = self.matrix, self._scratch, chunk.num_negatives
+        if not (type(num_drawn) is type(chunk.step) is type(chunk.chunk) is type(chunk.seed) is int):
+            raise TypeError("a number is not whole")
+        if self.config.private_negatives:
+            num_drawn *= len(chunk.features_BD)
+        if not 1 <= num_drawn <= MAX_DRAWS:
+            raise ValueError("too many draws, or none")
+        neg_ids = scratch.array("neg_ids", num_drawn, np.int32)
+        if self._ruled != (chunk.num_negatives, chunk.row_lr):
+            self._rules = rules_of(self.config, chunk.num_negatives, chunk.row_lr)
+            self._ruled = chunk.num_negatives, chunk.row_lr
+        prepared = prepare_chunk(chunk, neg_ids, matrix.item_offsets, matrix.item_tags, self._rules)
+        applied_before = admission.call(*prepared[:NUM_ADMITTED], *self._matrix_arguments)
+        if applied_before == REFUSED:
+            raise ValueError("the chunk breaks a rule")
+        return prepared, applied_before
+
+    def _own_answer(self, chunk: PreparedChunk) -> Answer:
+        shape = chunk.features_BD.shape
+        return self._scratch.kept("answer", shape, _answer, self._scratch, shape)
+
+    def _compute(self, chunk: PreparedChunk, applied_before: int, answer: Answer, start_ns: int) -> Reply:
         drawn_ns = time.perf_counter_ns()
-        prepared = prepare_chunk(chunk, neg_ids, matrix.item_offsets, matrix.item_tags, self.config, self._scratch)
-        outcome = self._run(self._tags, prepared, self._scratch, answer)
+        rows_written, accidental_hits = self._run(self._tags, chunk, self._scratch, answer)
         end_ns = time.perf_counter_ns()
-        num_examples = len(chunk.features_BD)
-        staleness = _record(
-            matrix.applied_W, self._index, applied_before, self._stats, chunk.update, num_examples, num_drawn
-        )
         return Reply(
-            loss_B=outcome.loss_B,
-            feature_grad_BD=outcome.feature_grad_BD,
-            rows_written=int(outcome.rows_written),
-            accidental_hits=int(outcome.accidental_hits),
-            staleness_chunks=staleness,
+            loss_B=answer.loss_B,
+            feature_grad_BD=answer.feature_grad_BD,
+            rows_written=rows_written,
+            accidental_hits=accidental_hits,
+            staleness_chunks=_record(
+                self.matrix.applied_W,
+                self._index,
+                applied_before,
+                self._stats,
+                chunk.writes,
+                len(answer.loss_B),
+                len(chunk.neg_ids),
+            ),
             draw_ns=drawn_ns - start_ns,
             kernel_ns=end_ns - drawn_ns,
         )
@@ -150,30 +173,17 @@ class WideEngine:
             matrix.close()
 
 
-@kernel
-def _draw(applied_W, groups_G4, members_X, seed, step, chunk, neg_ids):
-    """Draw a chunk's negatives; returns how many chunks were applied before. The key's parts are not below 0."""
-    key = key_of(np.uint64(seed), np.uint64(step), np.uint64(chunk), np.uint64(NEGATIVES_STREAM))
-    draw_ids(groups_G4, members_X, key, neg_ids)
-    return _count_applied(applied_W)
+def _answer(scratch: Scratch, shape: tuple[int, ...]) -> Answer:
+    return Answer(scratch.array("loss", shape[0], np.float32), scratch.array("feature_grad", shape, np.float32))
 
 
 @kernel
 def _record(applied_W, index, applied_before, stats, update, num_examples, num_drawn):
     """Add a chunk to a worker's statistics; returns how many others were applied since `applied_before`."""
-    staleness = _count_applied(applied_W) - applied_before
+    staleness = chunks_applied(applied_W) - applied_before
     applied_W[index] += update
     stats[SERVED] += 1
     stats[EXAMPLES] += num_examples
     stats[NEGATIVES] += num_drawn
     stats[STALENESS] += staleness
     return staleness
-
-
-@kernel
-def _count_applied(applied_W):
-    """Chunks that all workers together have applied."""
-    total = 0
-    for w in range(len(applied_W)):
-        total += applied_W[w]
-    return total

@@ -87,6 +87,45 @@ class Entry:
         return self.call(*arguments)
 
 
+_first_call_lock = threading.Lock()
+
+
+class ExactEntry:
+    """A kernel for arguments of exactly one list of types: what looks at arrays that come from elsewhere.
+
+    Numba looks at the types of all arguments in less time than Python needs for a few. Compiled for one list of types
+    and no more, a kernel does not take a read-only or strided array, nor one of another type; an unaligned one it does.
+    Numbers are converted as C does it: a fraction loses what is behind the point.
+    """
+
+    __slots__ = ("_kernel", "_types", "call")
+
+    def __init__(self, kernel: Callable[..., Any], *types: Any) -> None:
+        self._kernel, self._types = kernel, types
+        self.call = self._call_first if JIT_ENABLED else self._call_uncompiled
+        """Call it.
+
+        Raises:
+            TypeError: an argument is of another type. Or ValueError, OverflowError: of none that Numba knows.
+        """
+
+    def _call_first(self, *arguments: Any) -> Any:
+        compiled: Any = self._kernel
+        with _first_call_lock:
+            if self.call is not compiled:  # another thread was here meanwhile
+                compiled.compile(self._types)
+                compiled.disable_compile()
+                self.call = compiled
+        return compiled(*arguments)
+
+    def _call_uncompiled(self, *arguments: Any) -> Any:
+        for argument, wanted in zip(arguments, self._types, strict=True):
+            found = numba.typeof(argument)
+            if found != wanted and isinstance(wanted, numba.types.Array | numba.types.Integer):
+                raise TypeError(f"an argument of type {found}, expected {wanted}")
+        return self._kernel(*arguments)
+
+
 def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
     if not JIT_ENABLED:
         return _silent(function)

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workers.config import NEGATIVE_SAMPLING
+from workers.counters import ROUNDING, stream_key_of
 from workers.errors import ChunkError
 from workers.feature_blocks import clear
 from workers.fetching import (
@@ -43,8 +44,8 @@ from workers.fetching import (
 from workers.hot_rows import HotRows, hot_rows, merge_hot, take_hot
 from workers.jit import Entry, inlined_kernel, kernel
 from workers.objectives import loss_terms, negative_weight, softplus_terms, times
-from workers.prepared_chunk import Answer, Loss, Outcome, PreparedChunk
-from workers.private_plan import Plan, PlanMemory, PlanSize, fill_plan, make_plan, plan_memory, plan_size
+from workers.prepared_chunk import Answer, Loss, PreparedChunk
+from workers.private_plan import Plan, PlanMemory, PlanSize, fill_plan, make_plan, plan_memory
 from workers.row_blocks import add
 from workers.row_optimizers import RowUpdate, is_safe
 from workers.row_passes import bound_rows, move_four, move_rest, move_state, score_rows
@@ -100,7 +101,7 @@ _NOT_PLANNED = -1
 """In place of the number of hot rows."""
 
 
-def run_private(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answer) -> Outcome:
+def run_private(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answer) -> tuple[int, int]:
     """Compute a chunk, updating rows after each example if it says so.
 
     Args:
@@ -108,6 +109,9 @@ def run_private(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answ
         chunk: what to compute.
         scratch: working memory.
         answer: where the kernel puts it.
+
+    Returns:
+        (row writes, accidental hits)
 
     Raises:
         ChunkError: a loss or gradient is not finite; neither that example nor later ones were applied.
@@ -123,34 +127,29 @@ def plan_chunk(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answe
 
 
 def _memory_for(tags: Tags, chunk: PreparedChunk, scratch: Scratch) -> _Memory:
-    size, update = plan_size(chunk), chunk.update
-    return scratch.grown("private kernel", size, lambda sizes: _memory(tags, PlanSize(*sizes), update, scratch))
+    sizes = len(chunk.features_BD), len(chunk.pos_ids_A), len(chunk.neg_ids), chunk.num_drawn
+    return scratch.grown("private kernel", sizes, _memory, tags, chunk, scratch)
 
 
-def _memory(tags: Tags, size: PlanSize, update: RowUpdate, scratch: Scratch) -> _Memory:
-    words, planning = tags.rows_NS.shape[1], plan_memory(size, scratch)
-    hot = scratch.kept("hot rows", words, lambda: hot_rows(tags, scratch))
+def _memory(sizes: tuple[int, ...], tags: Tags, chunk: PreparedChunk, scratch: Scratch) -> _Memory:
+    size, words = PlanSize(*sizes), tags.rows_NS.shape[1]
+    planning, hot = plan_memory(size, scratch), scratch.kept("hot rows", words, hot_rows, tags, scratch)
     work = (scratch.empty(size.most_slots, of) for of in _WORK)
-    run = _compile(dim_of(tags.rows_NS), words, update.optimizer, update.decays)
+    run = _compile(dim_of(tags.rows_NS), words, chunk.optimizer, chunk.decays)
     arguments = (*planning.plan, *planning.tables, *work, tags.rows_NS.nbytes > FAR_BYTES)
     return _Memory(planning, hot, run, (*tags, *hot), arguments)
 
 
-def run_planned(chunk: PreparedChunk, planned: Planned) -> Outcome:
+def run_planned(chunk: PreparedChunk, planned: Planned) -> tuple[int, int]:
     """The kernel itself, see `run_private`; without accidental hits if the plan was made before."""
     memory, num_hot, answer = planned
-    update = chunk.update
-    rows_written, hits = memory.run.call(
-        *memory.row_arguments, num_hot, *memory.work_arguments, chunk.neg_ids, *chunk.positives, *chunk.truth,
-        *chunk.loss, update.lr, update.keep, update.max_norm, chunk.writes, chunk.rounding_key, chunk.features_BD,
-        *answer,
-    )  # fmt: skip
+    rows_written, hits = memory.run.call(*memory.row_arguments, num_hot, *memory.work_arguments, *chunk, *answer)
     if rows_written < 0:
         b = -1 - rows_written
         raise ChunkError(
             f"features_BD: example {b} gives a loss or gradient that is not finite. Lower the learning rates."
         )
-    return Outcome(*answer, rows_written, hits)
+    return rows_written, hits
 
 
 @inlined_kernel
@@ -221,19 +220,19 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Entry:
         offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots_A,
         plan_pos_weights_A, slots, sightings, suspects_S, hot_table,
         scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A, are_far,
-        neg_ids, pos_ids, pos_offsets_B1, pos_factors, items_B, item_offsets, true_offsets_B1, true_tags,
-        objective, w, num_drawn, lr, keep, max_norm, writes, rounding_key,
-        features_BD, loss_B, feature_grad_BD,
+        features_BD, neg_ids, pos_ids_A, pos_offsets_B1, pos_factors_A, items_B, true_offsets_B1, true_tags,
+        step, chunk, seed, item_offsets, objective, w, num_drawn, _optimizer, lr, keep, max_norm, _decays, writes,
+        loss_B, feature_grad_BD,
     ):  # fmt: skip
         """(Rows written, or -1 - b if example b is not finite; accidental hits). Arguments lie flat, see `workers.jit`.
 
         A chunk with fewer than 0 hot rows is planned first.
         """
-        hits = 0
+        hits, rounding_key = 0, stream_key_of(seed, step, chunk, ROUNDING)
         if num_hot < 0:
             copies_hot = writes and not decays and max_norm == _ZERO  # see `workers.hot_rows`
             num_hot, hits = fill_plan(
-                slots, sightings, suspects_S, hot_table, ids_H, neg_ids, pos_ids, pos_offsets_B1, pos_factors,
+                slots, sightings, suspects_S, hot_table, ids_H, neg_ids, pos_ids_A, pos_offsets_B1, pos_factors_A,
                 items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn, copies_hot, offsets_B2,
                 num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots_A, plan_pos_weights_A,
             )  # fmt: skip

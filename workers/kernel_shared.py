@@ -40,13 +40,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workers.counters import ROUNDING, stream_key_of
 from workers.errors import ChunkError
 from workers.jit import Entry, kernel
 from workers.prepared_chunk import (
     Answer,
     Lookup,
     Loss,
-    Outcome,
     Positives,
     PreparedChunk,
     Truth,
@@ -83,7 +83,7 @@ class _Memory(NamedTuple):
     """Put together once, not for each chunk."""
 
 
-def run_shared(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answer) -> Outcome:
+def run_shared(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answer) -> tuple[int, int]:
     """Compute a chunk and update its rows if it says so.
 
     Args:
@@ -92,24 +92,25 @@ def run_shared(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answe
         scratch: working memory.
         answer: where the kernel puts it.
 
+    Returns:
+        (rows written, accidental hits)
+
     Raises:
         ChunkError: a loss or gradient is not finite; nothing was written.
     """
     draws, columns = len(chunk.neg_ids), whole_blocks(len(chunk.features_BD))
     copies = whole_tiles(min(draws, len(tags.rows_NS)))  # how many draws are distinct is not known before the plan
-    sizes = draws, columns, len(chunk.positives.ids_A), copies, copies * columns
-    memory = scratch.grown("shared kernel", sizes, lambda most: _memory(tags, most[0], WorkSize(*most[1:]), scratch))
-    rows_written, hits = memory.run.call(
-        *(*tags, chunk.features_BD, chunk.neg_ids, *chunk.positives, *chunk.truth, *chunk.loss),
-        *(*chunk.update, chunk.writes, chunk.rounding_key, columns, *memory.arguments, *answer),
-    )
+    sizes = draws, columns, len(chunk.pos_ids_A), copies, copies * columns
+    memory = scratch.grown("shared kernel", sizes, _memory, tags, scratch)
+    rows_written, hits = memory.run.call(*tags, *memory.arguments, columns, *chunk, *answer)
     if rows_written < 0:
         what = _REFUSALS[rows_written]
         raise ChunkError(f"features_BD: {what} is not finite; nothing was written. Lower the learning rates.")
-    return Outcome(*answer, rows_written, hits)
+    return rows_written, hits
 
 
-def _memory(tags: Tags, draws: int, size: WorkSize, scratch: Scratch) -> _Memory:
+def _memory(sizes: tuple[int, ...], tags: Tags, scratch: Scratch) -> _Memory:
+    draws, size = sizes[0], WorkSize(*sizes[1:])
     D, words = dim_of(tags.rows_NS), tags.rows_NS.shape[1]
     lookup = lookup_memory(size.columns, size.positives, scratch)
     plan = shared_plan(size.columns, draws, size.positives, scratch)
@@ -123,14 +124,14 @@ def _compile(D: int, words: int) -> Entry:
 
     @kernel
     def run(
-        rows_NS, tag_state_N4, noise, features_BD, neg_ids, ids_A, offsets_B1, factors_A,
-        items_B, item_offsets, true_offsets_B1, true_tags, objective, w, num_drawn,
-        optimizer, lr, keep, max_norm, decays, writes, rounding_key, X,
+        rows_NS, tag_state_N4, noise,
         weights_A, true_starts_B, true_stops_B,
         table, ids_S, multiplicity_K, pos_ids_A, pos_weights_A, pos_slots_A, num_lone_B, lone_ids_L, new_slots,
         old_slots_A,
         rows_KD, scores_KX, packed, stripe, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
-        pos_losses_A, squares_B, row_grads_SD, bias_grads_S, squares_S,
+        pos_losses_A, squares_B, row_grads_SD, bias_grads_S, squares_S, X,
+        features_BD, neg_ids, ids_A, offsets_B1, factors_A, items_B, true_offsets_B1, true_tags,
+        step, chunk, seed, item_offsets, objective, w, num_drawn, optimizer, lr, keep, max_norm, decays, writes,
         loss_B, feature_grad_BD,
     ):  # fmt: skip
         """(Rows written, or what is not finite; accidental hits). Arguments lie flat, see `workers.jit`."""
@@ -173,6 +174,7 @@ def _compile(D: int, words: int) -> Entry:
         complete_negatives(objective, work.scores_KX, work.scale_X, work.bias_grads_S[:K])
         row_gradients(work.scores_KX, features_BD, work.packed, work.row_grads_SD, D)
         add_features(features_BD, offsets_B1, plan, work, D, likes)
+        rounding_key = stream_key_of(seed, step, chunk, ROUNDING)
         written = write_rows(tags, update, rounding_key, features_BD, offsets_B1, plan, work, D, words, likes)
         return written if written >= 0 else _BAD_ROW_GRADIENT, hits
 

@@ -12,8 +12,8 @@ from workers.worker_stats import COMPILED, DRAW_NS, KERNEL_NS, RECEIVE_NS, REPLY
 from workers.worker_trace import WorkerTrace
 
 PHASES = {"wait": WAIT_NS, "receive": RECEIVE_NS, "draw": DRAW_NS, "kernel": KERNEL_NS, "reply": REPLY_NS}
-"""Phase -> column of `worker_stats_WS`, in the order of a chunk: nothing to do; decode and check; draw negatives;
-compute and update; encode and send."""
+"""Phase -> column of `worker_stats_WS`, in the order of a chunk: nothing to do; decode; check and draw
+negatives; compute and update; encode and send."""
 
 
 class PhaseClock:
@@ -51,7 +51,7 @@ class PhaseClock:
         self._charge("wait", time.perf_counter_ns())
 
     def computed(self, reply: Reply) -> None:
-        """The engine has answered: of the time since the message came, what it did not measure went into checks."""
+        """The engine has answered: of the time since the message came, what it did not measure went into decoding."""
         now_ns = time.perf_counter_ns()
         drawn_ns = now_ns - reply.kernel_ns
         self._charge("receive", max(self._now_ns, drawn_ns - reply.draw_ns))

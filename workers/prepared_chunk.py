@@ -1,4 +1,4 @@
-"""A checked chunk in the form that kernels take: arrays of one type and layout each, numbers instead of names.
+"""A chunk in the form that kernels take: arrays of one type and layout each, numbers instead of names.
 
 Legend: B examples, D dim, K negatives drawn, A positives of all examples, P_b of example b, with the factor c_p each.
 """
@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workers.chunk import NO_F4, NO_I4, NO_I8, Chunk
-from workers.config import OBJECTIVES, HeadConfig
-from workers.counters import ROUNDING, stream_key
+from workers.chunk import INTEGERS, NO_F4, NO_I4, NO_I8, Chunk
+from workers.config import MAX_ROW_LR, OBJECTIVES, HeadConfig
 from workers.jit import inlined_kernel
 from workers.row_optimizers import RowUpdate, row_update
-from workers.rows import BFLOAT16
 from workers.scratch import Scratch
 
-_NO_KEY = np.uint64(0)
+Rules = tuple[int, np.float32, int, int, np.float32, np.float32, np.float32, bool]
+"""The fields of `Loss` and `RowUpdate`."""
+NUM_ADMITTED = 11
+"""Of the fields of a `PreparedChunk`, so many are what `workers.admission` looks at."""
 _ARRAYS = ("features_BD", "pos_ids", "pos_offsets", "pos_weights", "items_B", "true_ids", "true_offsets")
 """Fields of a chunk."""
 
@@ -53,18 +54,55 @@ class Loss(NamedTuple):
 
 
 class PreparedChunk(NamedTuple):
-    """One chunk, ready for a kernel."""
+    """One chunk in the order in which compiled code takes it: spread out, since arguments lie flat (`workers.jit`)."""
 
     features_BD: np.ndarray
     neg_ids: np.ndarray
     """int32, [K] shared or [B * K] private."""
-    positives: Positives
-    truth: Truth
-    loss: Loss
-    update: RowUpdate
+    pos_ids_A: np.ndarray
+    pos_offsets_B1: np.ndarray
+    pos_factors_A: np.ndarray
+    """These three make `Positives`."""
+    items_B: np.ndarray
+    true_offsets_B1: np.ndarray
+    true_tags: np.ndarray
+    """These three make `Truth`, with `item_offsets`."""
+    step: int
+    chunk: int
+    seed: int
+    """These three: the key of its random numbers."""
+    item_offsets: np.ndarray
+    objective: int
+    negative_weight: np.float32
+    num_drawn: int
+    """These three make `Loss`."""
+    optimizer: int
+    lr: np.float32
+    keep: np.float32
+    max_norm: np.float32
+    decays: bool
+    """These five make `RowUpdate`."""
     writes: bool
-    rounding_key: np.uint64
-    """Of the random numbers that round bfloat16 rows."""
+
+    @property
+    def positives(self) -> Positives:
+        """Its positives."""
+        return Positives(self.pos_ids_A, self.pos_offsets_B1, self.pos_factors_A)
+
+    @property
+    def truth(self) -> Truth:
+        """Its true tags."""
+        return Truth(self.items_B, self.item_offsets, self.true_offsets_B1, self.true_tags)
+
+    @property
+    def loss(self) -> Loss:
+        """Its loss."""
+        return Loss(self.objective, self.negative_weight, self.num_drawn)
+
+    @property
+    def update(self) -> RowUpdate:
+        """How it writes rows."""
+        return RowUpdate(self.optimizer, self.lr, self.keep, self.max_norm, self.decays)
 
 
 class Lookup(NamedTuple):
@@ -84,66 +122,65 @@ class Answer(NamedTuple):
     feature_grad_BD: np.ndarray
 
 
-class Outcome(NamedTuple):
-    """What a kernel computed."""
-
-    loss_B: np.ndarray
-    feature_grad_BD: np.ndarray
-    rows_written: int
-    accidental_hits: int
-
-
 def plain_chunk(chunk: Chunk, scratch: Scratch) -> Chunk:
-    """A checked chunk whose arrays are laid out as kernels want them: copied where they are not."""
+    """A checked chunk as compiled code takes it: arrays that it does not take are copied, numbers are Python's."""
     arrays = {name: getattr(chunk, name) for name in _ARRAYS}
     plain: dict[str, Any] = {
         name: array if array is None else scratch.plain(name, array) for name, array in arrays.items()
     }
-    return replace(chunk, **plain)
+    plain |= {name: int(getattr(chunk, name)) for name in INTEGERS}
+    return replace(chunk, **plain, row_lr=float(chunk.row_lr), update=bool(chunk.update))
+
+
+def rules_of(config: HeadConfig, num_drawn: int, row_lr: float) -> Rules:
+    """What is equal for all chunks that draw so many negatives at this learning rate.
+
+    Raises:
+        ValueError: the rate is none.
+        ChunkError: see `row_optimizers.row_update`.
+    """
+    if not 0 <= row_lr <= MAX_ROW_LR:  # false for NaN
+        raise ValueError(f"a learning rate of {row_lr}")
+    loss = Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), num_drawn)
+    return (*loss, *row_update(config, row_lr))
 
 
 def prepare_chunk(
-    chunk: Chunk,
-    neg_ids: np.ndarray,
-    item_offsets: np.ndarray,
-    item_tags: np.ndarray,
-    config: HeadConfig,
-    scratch: Scratch,
+    chunk: Chunk, neg_ids: np.ndarray, item_offsets: np.ndarray, item_tags: np.ndarray, rules: Rules
 ) -> PreparedChunk:
-    """Put a checked chunk, laid out as kernels want it, into the form that they take.
+    """Put a chunk, laid out as kernels want it, into the form that they take. Arrays are not looked into.
 
     Args:
         chunk: what to compute.
-        neg_ids: int32, its negatives, see `PreparedChunk`.
+        neg_ids: int32, its negatives, or memory for them; see `PreparedChunk`.
         item_offsets: int64 `[items + 1]`, where the tags of each item of the matrix start.
         item_tags: int32, those tags.
-        config: of the matrix.
-        scratch: memory that keeps what does not change from chunk to chunk.
+        rules: those of its number of negatives and its learning rate.
+
+    Raises:
+        ValueError: the chunk breaks a rule; `check_chunk` says which.
     """
     weights, items_B, true_ids, true_offsets = chunk.pos_weights, chunk.items_B, chunk.true_ids, chunk.true_offsets
+    if (items_B is None) == (true_ids is None) or (true_ids is None) != (true_offsets is None):
+        raise ValueError("the true tags of a chunk are given twice, in part, or not at all")
+    if weights is not None and len(weights) != len(chunk.pos_ids):
+        raise ValueError("not every positive has a weight")
     return PreparedChunk(
         chunk.features_BD,
         neg_ids,
-        Positives(chunk.pos_ids, chunk.pos_offsets, NO_F4 if weights is None else weights),
-        Truth(
-            NO_I8 if items_B is None else items_B,
-            item_offsets,
-            NO_I4 if true_offsets is None else true_offsets,
-            item_tags if true_ids is None else true_ids,
-        ),
-        scratch.kept("loss", chunk.num_negatives, lambda: _loss(config, chunk.num_negatives)),
-        scratch.kept("row update", chunk.row_lr, lambda: row_update(config, chunk.row_lr)),
+        chunk.pos_ids,
+        chunk.pos_offsets,
+        NO_F4 if weights is None else weights,
+        NO_I8 if items_B is None else items_B,
+        NO_I4 if true_offsets is None else true_offsets,
+        item_tags if true_ids is None else true_ids,
+        chunk.step,
+        chunk.chunk,
+        chunk.seed,
+        item_offsets,
+        *rules,
         chunk.update,
-        _rounding_key(chunk) if config.row_dtype == BFLOAT16 else _NO_KEY,
     )
-
-
-def _loss(config: HeadConfig, num_drawn: int) -> Loss:
-    return Loss(OBJECTIVES.index(config.objective), np.float32(config.negative_weight), num_drawn)
-
-
-def _rounding_key(chunk: Chunk) -> np.uint64:
-    return stream_key(chunk.seed, chunk.step, chunk.chunk, ROUNDING)
 
 
 def lookup_memory(num_examples: int, num_positives: int, scratch: Scratch) -> Lookup:

@@ -93,11 +93,6 @@ class PlanSize(NamedTuple):
         return self.num_drawn + self.num_positives
 
 
-def plan_size(chunk: PreparedChunk) -> PlanSize:
-    """The size of a chunk's plan."""
-    return PlanSize(len(chunk.features_BD), len(chunk.positives.ids_A), len(chunk.neg_ids), chunk.loss.num_drawn)
-
-
 def plan_memory(size: PlanSize, scratch: Scratch) -> PlanMemory:
     """Memory with arbitrary contents: slots of all examples, and what is looked at beyond the last one."""
     B, A, S, empty = size.num_examples, size.num_positives, size.most_slots, scratch.empty

@@ -5,7 +5,7 @@ import math
 import mmap
 from collections.abc import Callable, Hashable
 from operator import gt
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -72,22 +72,22 @@ class Scratch:
         self._latest[name] = shape, array
         return array
 
-    def kept(self, name: str, sizes: Hashable, make: Callable[[], T]) -> T:
-        """What `make` returned when the sizes last changed: many arrays at the price of one."""
+    def kept(self, name: str, sizes: Hashable, make: Callable[..., T], *arguments: Any) -> T:
+        """What `make(*arguments)` returned when the sizes last changed: many arrays at the price of one."""
         found = self._kept.get(name)
         if found is None or found[0] != sizes:
-            found = self._kept[name] = sizes, make()
+            found = self._kept[name] = sizes, make(*arguments)
         return cast(T, found[1])
 
-    def grown(self, name: str, sizes: tuple[int, ...], make: Callable[[tuple[int, ...]], T]) -> T:
+    def grown(self, name: str, sizes: tuple[int, ...], make: Callable[..., T], *arguments: Any) -> T:
         """What `make` returned for sizes at least as large, each of them: chunks of several sizes share it.
 
-        It is called with the largest sizes so far, each `roomy`.
+        It is called with the largest sizes so far, each `roomy`, and the arguments.
         """
         found = self._grown.get(name)
         if found is None or any(map(gt, sizes, found[0])):
             largest = tuple(map(roomy, sizes if found is None else map(max, sizes, found[0])))
-            found = self._grown[name] = largest, make(largest)
+            found = self._grown[name] = largest, make(largest, *arguments)
         return cast(T, found[1])
 
     def plain(self, name: str, source: np.ndarray) -> np.ndarray:

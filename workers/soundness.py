@@ -7,7 +7,7 @@ Legend: B examples, D dim.
 
 import numpy as np
 
-from workers.jit import kernel
+from workers.jit import inlined_kernel, kernel
 
 
 @kernel
@@ -38,18 +38,6 @@ def is_sound(pos_ids, pos_offsets, pos_weights, true_ids, true_offsets, items_B,
 
 
 @kernel
-def all_finite(values_BD):
-    """Whether float32 values, C-contiguous, are neither NaN nor infinite.
-
-    0 * x is 0 for finite x and NaN otherwise, and a NaN stays in the sum (`workers.jit` keeps NaN alive).
-    """
-    values, total = values_BD.reshape(-1), np.float32(0)
-    for i in range(len(values)):
-        total += np.float32(0) * values[i]
-    return total == np.float32(0)
-
-
-@kernel
 def _is_ragged(ids, offsets, num_tags):
     """Whether offsets rise from 0 to the number of ids, and ids are tags."""
     falls = np.int64(0)
@@ -72,3 +60,9 @@ def _ascends_within(ids, offsets):
         if 0 < first < offsets[b + 1]:  # from one example to the next they may fall
             falls -= ids[first] <= ids[first - 1]
     return falls == 0
+
+
+@inlined_kernel
+def is_aligned(values):
+    """Whether the values of an array lie at multiples of their size; Numba does not look at that."""
+    return values.ctypes.data % np.uint64(values.itemsize) == 0
