@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from worker_system import make_chunk, make_reply
 
 import workers
-from workers.array_codec import Room
+from workers.array_codec import Part, Room
 from workers.chunk_messages import chunk_message, chunk_of, error_of, refusal_message, reply_message, reply_of
 from workers.codec import check_outgoing, decode, encode, encode_into, flight_id_of
 from workers.errors import ChunkError, MatrixMismatch, ProtocolError, RunError
@@ -29,6 +29,7 @@ _VALUES = {int: _INTS, float: _FLOATS, str: _TEXTS, bool: st.booleans()}
 
 _ROOMS = np.full((3, 1 << 16), POISON_BYTE, np.uint8)
 """The parts of three berths, as both sides map them."""
+_PARTS = [Part(memory_P) for memory_P in _ROOMS]
 
 
 def _values(expected: type | tuple[type, ...]) -> st.SearchStrategy:
@@ -86,14 +87,14 @@ def _assert_equal(got: Message, sent: Message) -> None:
 def test_every_message_survives_the_wire(message: Message) -> None:
     frames = _as_received(message)
     assert len(frames) == 1 or message.fields.get("berth") is None
-    _assert_equal(decode(frames, _ROOMS), message)
+    _assert_equal(decode(frames, _PARTS), message)
 
 
 @given(st.lists(st.binary(max_size=200), max_size=5))
 @settings(max_examples=300, deadline=None)
 def test_noise_is_refused(frames: list[bytes]) -> None:
     with pytest.raises(ProtocolError):
-        decode(frames, _ROOMS)
+        decode(frames, _PARTS)
     flight_id_of(frames)
 
 
@@ -115,10 +116,10 @@ def test_damaged_messages_are_refused_or_valid(message: Message, data: st.DataOb
         elif damage == "repeat":
             frames.append(bytearray(frame))
     try:
-        got = decode(frames, _ROOMS)
+        got = decode(frames, _PARTS)
     except ProtocolError:
         return
-    assert decode(_as_received(got), _ROOMS).kind == got.kind  # what is let through obeys the schema
+    assert decode(_as_received(got), _PARTS).kind == got.kind  # what is let through obeys the schema
     for array in got.arrays.values():
         array.sum()  # and can be read
 
@@ -210,17 +211,17 @@ _FEATURES_BYTES = 8 * 16 * 4
 )
 def test_lies_about_shared_memory_are_named(changes: dict, field: str) -> None:
     with pytest.raises(ProtocolError, match=f"^{field}: "):
-        decode(_chunk_header(lent=1, **changes), _ROOMS)
+        decode(_chunk_header(lent=1, **changes), _PARTS)
 
 
 def test_a_last_place_that_just_fits_is_taken() -> None:
     last = (1 << 16) - 16 * 4
     listed = [[0, 0, 8, 16], [1, _FEATURES_BYTES, 24], [2, last, 16]]
-    pos_offsets = decode(_chunk_header(lent=1, arrays=listed), _ROOMS).arrays["pos_offsets"]
+    pos_offsets = decode(_chunk_header(lent=1, arrays=listed), _PARTS).arrays["pos_offsets"]
     assert pos_offsets.__array_interface__["data"][0] == _ROOMS[1].__array_interface__["data"][0] + last
     listed[2] = [2, last, 17]
     with pytest.raises(ProtocolError, match=r"^pos_offsets: bytes"):
-        decode(_chunk_header(lent=1, arrays=listed), _ROOMS)
+        decode(_chunk_header(lent=1, arrays=listed), _PARTS)
 
 
 def test_a_berth_without_a_ring_is_refused() -> None:
@@ -230,11 +231,26 @@ def test_a_berth_without_a_ring_is_refused() -> None:
 
 def test_arrays_in_a_berth_are_not_copied() -> None:
     message = _lent(chunk_message(1, make_chunk()), 2)
-    got = decode(_as_received(message), _ROOMS)
+    got = decode(_as_received(message), _PARTS)
     _assert_equal(got, message)
     for array in got.arrays.values():
         assert np.shares_memory(array, _ROOMS[2]) or array.size == 0
         assert array.flags.carray
+
+
+def test_places_of_the_last_message_are_checked_again() -> None:
+    """A view is kept of each array; what comes before it in the next message may be longer than it was."""
+    first = [[0, 0, 8, 16], [1, _FEATURES_BYTES, 24], [2, _FEATURES_BYTES + 128, 9]]
+    before = decode(_chunk_header(lent=1, arrays=first), _PARTS).arrays
+    again = decode(_chunk_header(lent=1, arrays=first), _PARTS).arrays
+    assert all(again[name] is array for name, array in before.items())
+    with pytest.raises(ProtocolError, match=r"^pos_ids: offset"):
+        decode(_chunk_header(lent=1, arrays=[[0, 0, 9, 16], *first[1:]]), _PARTS)
+    shorter = decode(_chunk_header(lent=1, arrays=[[0, 0, 7, 16], [1, _FEATURES_BYTES, 23], first[2]]), _PARTS).arrays
+    assert shorter["features_BD"].shape == (7, 16) and shorter["pos_ids"].shape == (23,)
+    for loose in ([0, 0.0, 7, 16], [0, False, 7, 16], [0, 0, 7.0, 16]):
+        with pytest.raises(ProtocolError, match=r"^features_BD: "):
+            decode(_chunk_header(lent=1, arrays=[loose, *first[1:]]), _PARTS)
 
 
 def test_array_made_in_its_room_is_sent_from_there() -> None:
@@ -244,7 +260,7 @@ def test_array_made_in_its_room_is_sent_from_there() -> None:
     (header,) = encode_into(room, message)
     assert [entry[1] for entry in msgpack.unpackb(header)[3]] == [0, 64]
     grad_BD[:] = 7  # after it was encoded, so what arrives is no copy
-    np.testing.assert_array_equal(decode([header], _ROOMS).arrays["feature_grad_BD"], 7)
+    np.testing.assert_array_equal(decode([header], _PARTS).arrays["feature_grad_BD"], 7)
 
 
 def test_what_does_not_fit_follows_as_a_frame() -> None:
@@ -253,7 +269,7 @@ def test_what_does_not_fit_follows_as_a_frame() -> None:
     message = _lent(chunk_message(1, make_chunk(true_ids=many, true_offsets=offsets)), 1)
     frames = _as_received(message)
     assert len(frames) == 2 and len(frames[1]) == many.nbytes
-    _assert_equal(decode(frames, _ROOMS), message)
+    _assert_equal(decode(frames, _PARTS), message)
 
 
 def test_missing_array_is_named() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from worker_system import DIM, HEAD, LIMIT_S, NUM_TAGS, make_chunk, private_endpoint, small_matrix, small_ring
 
-from workers.array_codec import Frame
+from workers.array_codec import Frame, Part
 from workers.berths import Berths
 from workers.chunk import Chunk
 from workers.chunk_messages import chunk_message, error_of, refusal_message, reply_of
@@ -41,7 +41,7 @@ class Trunk:
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
             for name, frames in self.line.receive():
-                message = decode(frames, self.ring and self.ring.replies_RP)
+                message = decode(frames, self.ring and [Part(memory_P) for memory_P in self.ring.replies_RP])
                 assert name == self.name
                 if beats or message.kind != "HEARTBEAT":
                     return message

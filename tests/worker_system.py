@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zmq
 
-from workers.array_codec import Room
+from workers.array_codec import Part, Room
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import reply_message
 from workers.codec import check_outgoing, decode, encode_into
@@ -139,6 +139,7 @@ class ScriptedPeer:
     def __init__(self, endpoint: str, name: str, index: int = 0, ring: Ring | None = None) -> None:
         self.name, self.index, self.ring = name, index, ring
         self.berths: dict[int, int | None] = {}
+        self._requests = None if ring is None else [Part(memory_Q) for memory_Q in ring.requests_RQ]
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.LINGER, 0)
@@ -169,7 +170,7 @@ class ScriptedPeer:
         """The next message, if one is there."""
         if not self.socket.poll(0):
             return None
-        message = decode(self.socket.recv_multipart(), self.ring and self.ring.requests_RQ)
+        message = decode(self.socket.recv_multipart(), self._requests)
         if message.kind == "CHUNK":
             self.berths[message.fields["flight_id"]] = message.fields["berth"]
         return message

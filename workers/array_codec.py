@@ -6,7 +6,7 @@ it is looked at: Python integers, so that no overflow can make a lie come true.
 
 import math
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -48,16 +48,50 @@ class Room:
         return offset
 
 
-def view_arrays(
-    kind: MessageKind, listed: object, frames: Sequence[Frame], memory_P: np.ndarray | None
-) -> dict[str, np.ndarray]:
+class Part:
+    """One part of a berth while messages that were put there are read. Mostly they are alike: views of it are kept.
+
+    Args:
+        memory_P: uint8, the other side's to write.
+    """
+
+    def __init__(self, memory_P: np.ndarray) -> None:
+        self._memory_P, self._num_bytes = memory_P, len(memory_P)
+        self._views: dict[str, tuple[list[Any], np.ndarray, int]] = {}
+
+    def view(self, name: str, spec: ArrayField, entry: list[Any], end: int) -> tuple[np.ndarray, int]:
+        """An array that a header lists, and where it ends.
+
+        Args:
+            name: of the array.
+            spec: of the array.
+            entry: `[which, offset, *shape]`, whole numbers, as many as the array has dimensions.
+            end: of the array before it.
+
+        Raises:
+            ProtocolError: it lies elsewhere.
+        """
+        kept, offset = self._views.get(name), entry[1]
+        if kept is not None and kept[0] == entry and offset >= end:
+            return kept[1:]
+        num_bytes = math.prod(entry[2:], start=spec.itemsize)
+        if offset < end or offset & _MISALIGNED:
+            raise ProtocolError(f"{name}: offset {offset}, expected a multiple of {ALIGNMENT_BYTES} from {end} on.")
+        if offset + num_bytes > self._num_bytes:
+            raise ProtocolError(f"{name}: bytes {offset} to {offset + num_bytes} of a part of {self._num_bytes}.")
+        view = np.ndarray(entry[2:], spec.numpy, self._memory_P, offset)
+        self._views[name] = entry, view, offset + num_bytes
+        return view, offset + num_bytes
+
+
+def view_arrays(kind: MessageKind, listed: object, frames: Sequence[Frame], part: Part | None) -> dict[str, np.ndarray]:
     """The arrays that a header lists, as views of shared memory, or of their frames where these are aligned.
 
     Args:
         kind: of the message.
         listed: `[which, offset, *shape]` of each, as received.
         frames: of the arrays that have no offset, in their order.
-        memory_P: uint8, the part of the message's berth that the other side wrote; None if it has no berth.
+        part: of the message's berth, that which the other side wrote; None if it has no berth.
 
     Raises:
         ProtocolError: names the array, or `arrays`.
@@ -66,56 +100,39 @@ def view_arrays(
         raise ProtocolError(f"arrays: got a {type(listed).__name__}, expected a list of [which, offset, *shape].")
     arrays: dict[str, np.ndarray] = {}
     known, last, num_framed, end = kind.array_list, -1, 0, 0
-    room = 0 if memory_P is None else len(memory_P)
     for entry in listed:
         if type(entry) is not list or len(entry) < 2:
             raise ProtocolError(f"arrays: entry {str(entry)[:40]!r}, expected [which, offset, *shape].")
-        which, offset, *shape = entry
+        which, offset = entry[0], entry[1]
         if type(which) is not int or not last < which < len(known):
             raise ProtocolError(
                 f"arrays: {str(which)[:40]!r} after {last}, expected one of {len(known)}, each once and rising."
             )
         last = which
         name, spec = known[which]
-        if len(shape) != spec.ndim:
-            raise ProtocolError(f"{name}: shape {str(shape)[:40]} has {len(shape)} dimensions, expected {spec.ndim}.")
-        num_bytes = spec.itemsize
-        for n in shape:
+        if len(entry) != 2 + spec.ndim:
+            raise ProtocolError(f"{name}: shape {str(entry[2:])[:40]} has not {spec.ndim} dimensions.")
+        for n in entry[2:]:
             if type(n) is not int or not 0 <= n <= MAX_FRAME_BYTES:
-                raise ProtocolError(f"{name}: shape {str(shape)[:40]}, expected lengths of 0 to {MAX_FRAME_BYTES}.")
-            num_bytes *= n
+                raise ProtocolError(f"{name}: shape {str(entry[2:])[:40]}, expected lengths of 0 to {MAX_FRAME_BYTES}.")
         if offset is None:
             if num_framed == len(frames):
                 raise ProtocolError(f"arrays: more are named as frames than the {len(frames)} received.")
-            arrays[name] = _view_frame(name, spec, shape, num_bytes, memoryview(frames[num_framed]))
+            arrays[name] = _view_frame(name, spec, entry[2:], memoryview(frames[num_framed]))
             num_framed += 1
             continue
-        if (
-            type(offset) is not int
-            or offset < end
-            or offset & _MISALIGNED
-            or offset + num_bytes > room
-            or memory_P is None
-        ):
-            _refuse_place(name, offset, num_bytes, memory_P, end)
-        arrays[name] = np.ndarray(shape, spec.numpy, memory_P, offset)
-        end = offset + num_bytes
+        if type(offset) is not int:
+            raise ProtocolError(f"{name}: offset {str(offset)[:40]!r}, expected a whole number or null.")
+        if part is None:
+            raise ProtocolError(f"{name}: offset {offset}, but the message names no berth.")
+        arrays[name], end = part.view(name, spec, entry, end)
     if num_framed != len(frames):
         raise ProtocolError(f"arrays: {num_framed} named as frames, {len(frames)} frames received.")
     return arrays
 
 
-def _refuse_place(name: str, offset: object, num_bytes: int, memory_P: np.ndarray | None, end: int) -> NoReturn:
-    if type(offset) is not int:
-        raise ProtocolError(f"{name}: offset {str(offset)[:40]!r}, expected a whole number or null.")
-    if memory_P is None:
-        raise ProtocolError(f"{name}: offset {offset}, but the message names no berth.")
-    if offset < end or offset % ALIGNMENT_BYTES:
-        raise ProtocolError(f"{name}: offset {offset}, expected a multiple of {ALIGNMENT_BYTES} from {end} on.")
-    raise ProtocolError(f"{name}: bytes {offset} to {offset + num_bytes} of a part of {len(memory_P)}.")
-
-
-def _view_frame(name: str, spec: ArrayField, shape: list[int], num_bytes: int, data: memoryview) -> np.ndarray:
+def _view_frame(name: str, spec: ArrayField, shape: list[int], data: memoryview) -> np.ndarray:
+    num_bytes = math.prod(shape, start=spec.itemsize)
     if data.nbytes != num_bytes:
         raise ProtocolError(
             f"{name}: frame of {data.nbytes} bytes, expected {num_bytes} for shape {shape} of {spec.dtype}."

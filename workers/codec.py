@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from workers.array_codec import Frame, Room, view_arrays
+from workers.array_codec import Frame, Part, Room, view_arrays
 from workers.errors import ProtocolError
 from workers.protocol import (
     MAX_HEADER_BYTES,
@@ -78,12 +78,12 @@ def encode_into(room: Room | None, message: Message) -> list[Frame]:
     return [msgpack.packb((VERSION, message.kind, [fields[name] for name in kind.fields], listed)), *frames]
 
 
-def decode(frames: Sequence[Frame], parts_RP: np.ndarray | None = None) -> Message:
+def decode(frames: Sequence[Frame], parts: Sequence[Part] | None = None) -> Message:
     """Check received frames against `SCHEMA`; arrays are views of shared memory, or of their frames if aligned there.
 
     Args:
         frames: as received.
-        parts_RP: uint8, the parts of all berths, those that the other side writes; None where there is no ring.
+        parts: of all berths, those that the other side writes; None where there is no ring.
 
     Raises:
         ProtocolError: the first thing that is wrong, beginning with the name of its field.
@@ -103,7 +103,7 @@ def decode(frames: Sequence[Frame], parts_RP: np.ndarray | None = None) -> Messa
     fields = _named(kind, values)
     if not _are_plain(kind, values):
         _check_values(kind, fields)
-    arrays = view_arrays(kind, listed, frames[1:], _part_of(fields.get("berth"), parts_RP))
+    arrays = view_arrays(kind, listed, frames[1:], _part_of(fields.get("berth"), parts))
     _check_complete(kind, arrays)
     return Message(name, fields, arrays)
 
@@ -190,11 +190,11 @@ def _check_complete(kind: MessageKind, arrays: Mapping[str, np.ndarray]) -> None
         raise ProtocolError(f"{name}: missing array.")
 
 
-def _part_of(berth: int | None, parts_RP: np.ndarray | None) -> np.ndarray | None:
+def _part_of(berth: int | None, parts: Sequence[Part] | None) -> Part | None:
     if berth is None:
         return None
-    if parts_RP is None:
+    if parts is None:
         raise ProtocolError(f"berth: got {berth}, but this side has no ring.")
-    if berth >= len(parts_RP):
-        raise ProtocolError(f"berth: got {berth}, expected less than {len(parts_RP)}.")
-    return parts_RP[berth]
+    if berth >= len(parts):
+        raise ProtocolError(f"berth: got {berth}, expected less than {len(parts)}.")
+    return parts[berth]

@@ -6,7 +6,7 @@ What survives losses is said in `workers.flights`, and of shared memory in `work
 import heapq
 from collections.abc import Sequence
 
-from workers.array_codec import Frame
+from workers.array_codec import Frame, Part
 from workers.berths import Berths
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import error_of, reply_of
@@ -32,7 +32,7 @@ class Exchange:
 
     def __init__(self, line: TrunkLine, ring: Ring | None) -> None:
         self._line = line
-        self._replies_RP = None if ring is None else ring.replies_RP
+        self._replies = None if ring is None else [Part(memory_P) for memory_P in ring.replies_RP]
         self._flights, self._berths = Flights(), Berths(ring)
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class Exchange:
 
     def decode(self, frames: Sequence[Frame]) -> Message:
         """A worker's message, checked; arrays may lie in the ring."""
-        return decode(frames, self._replies_RP)
+        return decode(frames, self._replies)
 
     def dispatch(self, takers: list[Peer], now_s: float, counters: RouterCounters) -> None:
         """Send what waits to the least loaded of these workers, as far as they can take it."""

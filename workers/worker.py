@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.array_codec import Frame, Room
+from workers.array_codec import Frame, Part, Room
 from workers.chunk_messages import chunk_of, error_of, refusal_message, reply_message
 from workers.codec import check_outgoing, decode, encode_into, flight_id_of
 from workers.config import HeadConfig
@@ -135,6 +135,7 @@ class _Talk:
 
     def __init__(self, line: WorkerLine, ring: Ring | None, clock: PhaseClock) -> None:
         self.line, self.ring, self.clock = line, ring, clock
+        self._requests = None if ring is None else [Part(memory_Q) for memory_Q in ring.requests_RQ]
         self.is_welcome = False
         """Until then whatever cannot be read, or refuses us, ends this worker: it cannot serve such a trunk."""
 
@@ -172,7 +173,7 @@ class _Talk:
     def _checked(self, frames: list[Frame]) -> Message | None:
         """The message in these frames; None, after a refusal, if it is not one for a worker."""
         try:
-            message = decode(frames, None if self.ring is None else self.ring.requests_RQ)
+            message = decode(frames, self._requests)
             if message.kind == "REFUSED":
                 self._refused(message)
                 return None
