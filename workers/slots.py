@@ -1,8 +1,8 @@
 """Slots: small consecutive numbers for the distinct tags of a chunk, so that each row is read, merged and written once.
 
-A slot is found through a hash table with open addressing, whose entries are tag * 2**32 + slot, below 0 where there is
-none. Whether a tag is there already cannot be guessed, so nothing branches on it; only on tags that are in each other's
-bucket. Negatives come first: slots [0, num_negative_slots).
+A slot is found through a hash table with open addressing, whose entries are tag * 2**32 + slot, and larger than any of
+these where there is none. Whether a tag is there already cannot be guessed, so nothing branches on it; only on tags
+that are in each other's bucket. Negatives come first: slots [0, num_negative_slots).
 
 Legend: B examples, K negatives drawn, S slots, X columns of scores, at least B.
 """
@@ -19,7 +19,8 @@ MASKED = np.float32(-1e30)
 """Score of an accidental hit: e**MASKED is exactly 0, so its loss and its gradient are."""
 FILTER_WORDS = 1 << 11
 _U32 = np.uint64(32)
-_LOW_32, _NONE = np.int64(0xFFFFFFFF), np.int64(-1)
+_LOW_32, _NONE = np.int64(0xFFFFFFFF), np.int64(2**63 - 1)
+_NO_TAG = np.int64(2**31 - 1)
 
 
 @inlined_kernel
@@ -33,21 +34,27 @@ def table_size(count):
 
 @inlined_kernel
 def _bucket_of(table, mask, tag):
-    """Where the tag is in the table, or where it belongs; in a table of mask + 1 buckets."""
-    bucket = np.int64((np.uint64(tag) * GOLDEN) >> _U32) & mask
-    while (table[bucket] >= 0) & ((table[bucket] >> 32) != tag):
+    """Where the tag is in the table, or where it belongs; in a table of mask + 1 buckets.
+
+    By the highest bits of its product with the golden ratio: they spread tags that follow each other, as often ones do,
+    more evenly than chance would. A collision cannot be guessed, and costs more than all the rest. For the same reason
+    there is one comparison: two would be two branches, and which of them ends the search cannot be guessed either.
+    """
+    bucket = np.int64(((np.uint64(tag) * GOLDEN >> _U32) * np.uint64(mask + 1)) >> _U32)
+    tag_there = table[bucket] >> 32
+    while (tag_there - tag) * (tag_there - _NO_TAG) != 0:
         bucket = (bucket + 1) & mask
+        tag_there = table[bucket] >> 32
     return bucket
 
 
 @inlined_kernel
 def _slot_of(table, mask, tag, next_slot):
-    """The tag's slot; `next_slot`, which it then has, if it had none."""
+    """The tag's slot, which is `next_slot` from now on if it had none; and the next one after that."""
     bucket = _bucket_of(table, mask, tag)
     entry = table[bucket]
-    entry = entry if entry >= 0 else (np.int64(tag) << 32) | next_slot
-    table[bucket] = entry
-    return entry & _LOW_32
+    table[bucket] = min(entry, (np.int64(tag) << 32) | next_slot)
+    return min(entry, (np.int64(tag) << 32) | next_slot) & _LOW_32, next_slot + np.int64(entry == _NONE)
 
 
 @kernel
@@ -72,16 +79,13 @@ def assign_slots(table, neg_ids_K, pos_ids, slot_ids_S, multiplicity_S, pos_slot
     for k in range(len(neg_ids_K)):
         tag = np.int64(neg_ids_K[k])
         ids[num_slots], counts[num_slots] = tag, np.float32(0)
-        slot = _slot_of(entries, size - 1, tag, num_slots)
+        slot, num_slots = _slot_of(entries, size - 1, tag, num_slots)
         counts[slot] += np.float32(1)
-        num_slots += np.int64(slot == num_slots)
     num_negative_slots = num_slots
     for p in range(len(pos_ids)):
         tag = np.int64(pos_ids[p])
         ids[num_slots] = tag
-        slot = _slot_of(entries, size - 1, tag, num_slots)
-        pos_slots[p] = slot
-        num_slots += np.int64(slot == num_slots)
+        pos_slots[p], num_slots = _slot_of(entries, size - 1, tag, num_slots)
     return num_negative_slots, num_slots
 
 
@@ -116,7 +120,7 @@ def mask_hits(table, num_ids, starts_B, stops_B, true_tags, filter_words, slot_i
                 continue
             entry = entries[_bucket_of(entries, mask, np.int64(tag))]
             slot = entry & _LOW_32
-            if entry >= 0 and slot < S and scores_SX[slot, b] != MASKED:
+            if entry != _NONE and slot < S and scores_SX[slot, b] != MASKED:
                 hits += np.int64(multiplicity_S[slot])
                 scores_SX[slot, b] = MASKED
     return hits
