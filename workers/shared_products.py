@@ -33,9 +33,11 @@ from workers.widths import BLOCK
 
 _HALF_BLOCK = BLOCK // 2
 _NEAR_BYTES = 256 << 20
-"""The rows of a smaller matrix are prefetched line by line among the steps of a tile, which costs next to nothing.
-Those of a larger one mostly miss the TLB, even with huge pages, and each page walk would hold up the steps behind it.
-So all rows of a tile are asked for at once, and their page walks overlap."""
+"""Rows are prefetched line by line among the steps of a tile, which costs next to nothing. Those of a larger matrix
+mostly miss the TLB, even with huge pages, and each page walk would hold up the steps behind it. So many of them are
+touched at once before: then their page walks overlap."""
+_TOUCHED_TOGETHER = 128 // TILE_ROWS * TILE_ROWS
+"""Such rows: a third of the first level of the cache, with a line of each and one of its state."""
 _MANY = 64
 """From so many examples on it pays to copy what tiles read from rows far apart: one line of each of 128 rows that are
 a power of two long all belong into the same few places of the first level."""
@@ -83,6 +85,14 @@ def _fetch_rows(rows_NW, ids, first, stop, words):
 
 
 @inlined_kernel
+def _touch_rows(rows_NW, tag_state_N4, ids, first, stop):
+    """Ask for the first line of rows and for their states, so that their pages are known when the rest is asked for."""
+    for k in range(first, stop):
+        prefetch_read(values_from(rows_NW, ids[k]), 0)
+        prefetch_read(values_from(tag_state_N4, ids[k]), 0)
+
+
+@inlined_kernel
 def _score_tile(scores, X, rows, D, num_rows, features, stride, like, rows_NW, words, ids, num_lines):
     """Scores of a tile's rows with a block of examples, while lines are fetched; if there are none, in other code."""
     if num_lines > 0:
@@ -105,14 +115,18 @@ def score_rows(tags, loss, features_BD, plan, work, D, words, likes):
     rows, scores, packed = work.rows_KD.reshape(-1), work.scores_KX.reshape(-1), work.packed
     is_far = rows_NW.size * np.int64(4) > _NEAR_BYTES
     _fetch_states(tag_state_N4, neg_ids, 0, min(AHEAD_ROWS, K))
+    if is_far:
+        _touch_rows(rows_NW, tag_state_N4, neg_ids, min(AHEAD_ROWS, K), min(AHEAD_ROWS + TILE_ROWS, K))
     _fetch_rows(rows_NW, neg_ids, 0, min(AHEAD_ROWS, K), words)
     _pack(features_BD, packed, D, X)
     for first in range(0, K, TILE_ROWS):
         stop, ahead = min(first + TILE_ROWS, K), min(first + AHEAD_ROWS, K)
         ahead_stop = min(stop + AHEAD_ROWS, K)
-        _fetch_states(tag_state_N4, neg_ids, ahead, ahead_stop)
-        _fetch_rows(rows_NW, neg_ids, ahead, ahead_stop if is_far else ahead, words)
-        num_lines = np.int64(0) if is_far else (ahead_stop - ahead) * row_lines
+        if not is_far:
+            _fetch_states(tag_state_N4, neg_ids, ahead, ahead_stop)
+        elif first % _TOUCHED_TOGETHER == 0:
+            _touch_rows(rows_NW, tag_state_N4, neg_ids, ahead_stop, min(ahead_stop + _TOUCHED_TOGETHER, K))
+        num_lines = (ahead_stop - ahead) * row_lines
         for k in range(first, stop):
             copy(values_from(rows_NW, neg_ids[k]), values_from(work.rows_KD, k), half, likes)
             state = values_from(tag_state_N4, neg_ids[k])
