@@ -84,23 +84,24 @@ class WideEngine:
         """
         start_ns = time.perf_counter_ns()
         try:
-            try:
-                prepared, applied_before = self._admit(chunk)
-            except _IS_NOT_PLAIN:
-                self.check(chunk)
-                prepared, applied_before = self._admit(plain_chunk(chunk, self._scratch))
-            return self._compute(prepared, applied_before, answer or self._own_answer(prepared), start_ns)
-        except ChunkError:
-            self.check(chunk)  # is it the features' fault? Then say so
-            raise
+            prepared, applied_before = self._admitted(chunk)
+            return self._compute(chunk, prepared, applied_before, answer or self._own_answer(prepared), start_ns)
         except MemoryError as error:
             work = f"{len(chunk.features_BD)} examples with {chunk.num_negatives} negatives"
             raise ChunkError(
                 f"num_negatives: {work} need more memory than there is; lower it, or the chunk's size."
             ) from error
 
+    def _admitted(self, chunk: Chunk) -> tuple[PreparedChunk, int]:
+        """The chunk with its negatives, and how many chunks were applied before; or ChunkError."""
+        try:
+            return self._admit(chunk)
+        except _IS_NOT_PLAIN:
+            self.check(chunk)
+        return self._admit(plain_chunk(chunk, self._scratch))
+
     def _admit(self, chunk: Chunk) -> tuple[PreparedChunk, int]:
-        """The chunk with its negatives, and how many chunks were applied before.
+        """The same for a chunk that needs no copies.
 
         Raises:
             _IS_NOT_PLAIN: it breaks a rule, or is not laid out as compiled code takes it.
@@ -126,9 +127,15 @@ class WideEngine:
         shape = chunk.features_BD.shape
         return self._scratch.kept("answer", shape, _answer, self._scratch, shape)
 
-    def _compute(self, chunk: PreparedChunk, applied_before: int, answer: Answer, start_ns: int) -> Reply:
+    def _compute(
+        self, chunk: Chunk, prepared: PreparedChunk, applied_before: int, answer: Answer, start_ns: int
+    ) -> Reply:
         drawn_ns = time.perf_counter_ns()
-        rows_written, accidental_hits = self._run(self._tags, chunk, self._scratch, answer)
+        try:
+            rows_written, accidental_hits = self._run(self._tags, prepared, self._scratch, answer)
+        except ChunkError:
+            self.check(chunk)  # is it the features' fault? Then say so
+            raise
         end_ns = time.perf_counter_ns()
         return Reply(
             loss_B=answer.loss_B,
@@ -140,9 +147,9 @@ class WideEngine:
                 self._index,
                 applied_before,
                 self._stats,
-                chunk.writes,
+                prepared.writes,
                 len(answer.loss_B),
-                len(chunk.neg_ids),
+                len(prepared.neg_ids),
             ),
             draw_ns=drawn_ns - start_ns,
             kernel_ns=end_ns - drawn_ns,
