@@ -82,6 +82,17 @@ def test_bad_value_is_refused_by_name(chunk, field, value):
         engine.apply(bad)
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_a_chunk_of_no_examples_is_refused(private):
+    """Though all its arrays fit each other."""
+    config, none, start = make_config(private_negatives=private), np.zeros(0, i32), np.zeros(1, i32)
+    arrays = {"pos_ids": none, "pos_offsets": start, "true_ids": none, "true_offsets": start}
+    with pytest.raises(ChunkError, match="features_BD"):
+        WideEngine(make_matrix(config), config).apply(
+            dataclasses.replace(GOOD, features_BD=np.zeros((0, D), np.float32), **arrays)
+        )
+
+
 def test_engine_goes_on_after_a_refusal():
     engine = WideEngine(make_matrix(CONFIG), CONFIG)
     with pytest.raises(ChunkError):

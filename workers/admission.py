@@ -28,7 +28,7 @@ def _admit(
     num_tags, dim, num_items, applied_W, groups_G4, members_X,
 ):  # fmt: skip
     B, by_item = len(features_BD), len(items_B) > 0
-    if features_BD.shape[1] != dim or len(pos_offsets_B1) != B + 1 or min(step, chunk, seed) < 0:
+    if B < 1 or features_BD.shape[1] != dim or len(pos_offsets_B1) != B + 1 or min(step, chunk, seed) < 0:
         return np.int64(REFUSED)
     if len(factors_A) > 0 and len(factors_A) != len(ids_A):
         return np.int64(REFUSED)
