@@ -1,8 +1,9 @@
 """What one training of a benchmark does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launch.config import DEVICES, DataConfig, RunConfig, TrainConfig, TrunkConfig
+from launch.resolve import resolve
 from workers.config import HeadConfig
 from workers.settings import check, check_choice
 
@@ -52,6 +53,7 @@ class CurveSettings:
     dim: int = TrunkConfig().dim
     image_size: int = DataConfig().image_size
     batch_size: int = TrainConfig().batch_size
+    chunk_size: int = HeadConfig().chunk_size
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ALL_KINDS)
@@ -82,7 +84,7 @@ class CurveSettings:
         return RunConfig(
             data=DataConfig(max_tags=self.max_tags, max_items=self.max_items, image_size=self.image_size),
             trunk=TrunkConfig(device=self.device, factory=self.trunk, dim=self.dim),
-            head=HeadConfig(row_lr=self.row_lr, negatives=self.negatives),
+            head=HeadConfig(row_lr=self.row_lr, negatives=self.negatives, chunk_size=self.chunk_size),
             train=TrainConfig(
                 minutes=minutes,
                 epochs=self.epochs,
@@ -93,3 +95,13 @@ class CurveSettings:
             ),
             workers=max(self.workers, 1),
         )
+
+    def with_chunks_of_a_run(self) -> "CurveSettings":
+        """The same, with the chunks and negatives that the hybrid has on this device by default."""
+        head = default_run(self.device, self.batch_size).head
+        return replace(self, chunk_size=head.chunk_size, negatives=head.negatives)
+
+
+def default_run(device: str, batch_size: int) -> RunConfig:
+    """What `hybrid train` does there if it is told nothing else."""
+    return resolve(named={"trunk.device": device, "train.batch_size": batch_size})

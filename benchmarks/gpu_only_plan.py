@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.curve_process import check_curves
-from benchmarks.curve_settings import CurveSettings
+from benchmarks.curve_settings import CurveSettings, default_run
 from benchmarks.tuned_rates import TunedRate, searched_rates, tuned_rate
 from hybrid.device import choose_device
-from launch.config import RunConfig, TrainConfig, TrunkConfig
+from launch.config import TrainConfig, TrunkConfig
 
 START_S, MEASUREMENT_S = 20.0, 3.0
 """About what a curve takes beside its training: processes, data and warm-up; each measurement."""
@@ -45,15 +45,15 @@ def plan(options: argparse.Namespace) -> Plan:
         draws = getattr(options, f"{kind}_draws", None) or rate.draws
         for workers in options.workers if kind == "hybrid" else (0,):
             curve = replace(base, kind=kind, workers=workers, seed=seed, max_tags=max_tags, row_lr=rate.row_lr)
-            found[replace(curve, positives=draws[0], negatives=draws[1])] = rate
+            curve = replace(curve, positives=draws[0], negatives=draws[1])
+            found[curve.with_chunks_of_a_run() if kind == "hybrid" else curve] = rate
     check_curves(found)
     return found
 
 
 def default_workers(device: str, batch_size: int) -> list[int]:
     """1 and a run's default number of workers there: what lies between would not fit into `LIMIT_MINUTES`."""
-    run = RunConfig(trunk=TrunkConfig(device=device), train=TrainConfig(batch_size=batch_size))
-    return sorted({1, run.workers})
+    return sorted({1, default_run(device, batch_size).workers})
 
 
 def minutes(curves: Sequence[CurveSettings]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.command_line import add_results, count, positive_float, run_program
 from benchmarks.curve_process import run_in_process
-from benchmarks.curve_settings import ALL_KINDS, DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings
+from benchmarks.curve_settings import ALL_KINDS, DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings, default_run
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.markdown import markdown_table, print_pages
@@ -21,7 +21,7 @@ from benchmarks.page import page_text, write_page
 from benchmarks.record import Record
 from benchmarks.tuned_rates import NEAR, SEARCH_NAME, score
 from hybrid.device import choose_device
-from launch.config import DEVICES, RunConfig, TrunkConfig
+from launch.config import DEVICES
 from workers.errors import RunError
 from workers.settings import to_plain
 
@@ -43,12 +43,14 @@ def main() -> None:
     )
     finished = FinishedCurves(record, path, lambda curve: _is_trial(curve, base)) if options.is_continued else None
     for max_tags, kind in itertools.product(options.tags, options.contenders):
-        workers = RunConfig(trunk=TrunkConfig(device=base.device)).workers if kind == "hybrid" else 0
+        workers = default_run(base.device, base.batch_size).workers if kind == "hybrid" else 0
         start = ROW_LR[kind]
         for positives, negatives in DRAWS.get(kind, (DEFAULT_DRAWS,)):
             curve = replace(
                 base, kind=kind, workers=workers, max_tags=max_tags, positives=positives, negatives=negatives
             )
+            if kind == "hybrid":
+                curve = curve.with_chunks_of_a_run()
             best = search(Trials(curve, record, options.results, finished).score_of, start)
             found = "every trial failed" if best is None else f"{best:g}"
             print(f"{max_tags or 'all'} tags, {curve.name}: {found}", flush=True)

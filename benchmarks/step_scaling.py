@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.command_line import add_results, positive_int, run_program
 from benchmarks.contender import TaggedItems, open_contender
-from benchmarks.curve_settings import ALL_KINDS, KINDS, CurveSettings
+from benchmarks.curve_settings import ALL_KINDS, KINDS, CurveSettings, default_run
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.markdown import print_pages
 from benchmarks.page import write_page
@@ -26,7 +26,7 @@ from hybrid.cuda_graphs import WARM_UPS
 from hybrid.device import choose_device, describe
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trainer import Trainer
-from launch.config import DEVICES, DataConfig, RunConfig, TrainConfig, TrunkConfig
+from launch.config import DEVICES, DataConfig, TrainConfig, TrunkConfig
 
 NAME = "step_scaling"
 NUM_ITEMS, WARM_UP_STEPS = 4096, WARM_UPS + 3
@@ -65,7 +65,7 @@ def contenders(options: argparse.Namespace) -> list[CurveSettings]:
 
 
 def _settings(kind: str, workers: int, options: argparse.Namespace) -> CurveSettings:
-    return CurveSettings(
+    curve = CurveSettings(
         kind=kind,
         workers=workers,
         epochs=_ENDLESS_EPOCHS,
@@ -76,6 +76,7 @@ def _settings(kind: str, workers: int, options: argparse.Namespace) -> CurveSett
         image_size=options.image_size,
         batch_size=options.batch_size,
     )
+    return curve.with_chunks_of_a_run() if kind == "hybrid" else curve
 
 
 def made_up_items(num_tags: int, tags_per_example: int) -> TaggedItems:
@@ -189,8 +190,7 @@ def _options() -> argparse.Namespace:
     for name, value in _DEFAULTS[device].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    train = TrainConfig(batch_size=options.batch_size)
-    options.workers = options.workers or [RunConfig(trunk=TrunkConfig(device=device), train=train).workers]
+    options.workers = options.workers or [default_run(device, options.batch_size).workers]
     return options
 
 

@@ -18,6 +18,9 @@ from workers.matrix import TagMatrix
 from workers.positives import draw_positives
 from workers.settings import check, whole_number
 
+Drawn = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], dict[str, Any]]
+"""A chunk's positives, their offsets, and its true tags by the names that `Chunk` has for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkRules:
@@ -48,19 +51,15 @@ class ChunkRules:
         check(_is_finite(self.row_lr), "row_lr", self.row_lr, "a finite number")
         object.__setattr__(self, "row_lr", float(self.row_lr))
 
-    def cut(self, features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, first_chunk: int) -> list[Chunk]:
+    def draw(self, batch: TagBatch | ItemNumbers, first_chunk: int) -> "DrawnChunks":
         """Chunks of consecutive examples, numbered from `first_chunk`; the number seeds what a chunk draws."""
-        starts = range(0, len(features_BD), self.size)
-        return [
-            self._chunk(first_chunk + i, features_BD[start : start + self.size], batch, start)
-            for i, start in enumerate(starts)
-        ]
+        starts = range(0, len(batch), self.size)
+        parts = (batch.slice(start, min(start + self.size, len(batch))) for start in starts)
+        return DrawnChunks(self, first_chunk, [self._draw(part, first_chunk + i) for i, part in enumerate(parts)])
 
-    def _chunk(
-        self, number: int, features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, start: int
-    ) -> Chunk:
-        part = batch.slice(start, start + len(features_BD))
-        pos_ids, pos_offsets, truths = self._draw(part, number)
+    def chunk(self, number: int, features_BD: npt.NDArray[np.float32], drawn: "Drawn") -> Chunk:
+        """One chunk, with what was drawn for it."""
+        pos_ids, pos_offsets, truths = drawn
         return Chunk(
             step=self.step,
             chunk=number,
@@ -75,9 +74,7 @@ class ChunkRules:
             **truths,
         )
 
-    def _draw(
-        self, part: TagBatch | ItemNumbers, number: int
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], dict[str, Any]]:
+    def _draw(self, part: TagBatch | ItemNumbers, number: int) -> "Drawn":
         """Positives, with the truth by which workers mask accidental hits: item numbers where they say it all."""
         key = stream_key(self.seed, self.step, number, POSITIVES)
         if isinstance(part, ItemNumbers):
@@ -86,6 +83,22 @@ class ChunkRules:
             return *drawn, {"items_B": part.items_B, "true_ids": None, "true_offsets": None}
         drawn = draw_positives(part.offsets, part.ids, np.arange(len(part)), self.num_positives, key)
         return *drawn, {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnChunks:
+    """Examples that are cut into chunks, each with its positives, before anybody knows their features."""
+
+    rules: ChunkRules
+    first_chunk: int
+    drawn: list[Drawn]
+
+    def of(self, features_BD: npt.NDArray[np.float32]) -> list[Chunk]:
+        """The chunks, with the features of all their examples."""
+        size, first = self.rules.size, self.first_chunk
+        return [
+            self.rules.chunk(first + i, features_BD[i * size : (i + 1) * size], one) for i, one in enumerate(self.drawn)
+        ]
 
 
 def _is_finite(value: Any) -> bool:
@@ -107,19 +120,26 @@ def read_batch(tags: object, shape: Sequence[int], num_tags: int, dim: int) -> T
     return read_tags(tags, num_tags, shape[0])
 
 
-def check_batch(features_BD: npt.NDArray[np.float32], batch: TagBatch | ItemNumbers, *, num_items: int) -> None:
-    """Check everything that one `submit` ships before any of it is sent.
-
-    In a `Trainer` that is one micro-batch; rows may already have learned from the micro-batches before it.
+def check_items(batch: TagBatch | ItemNumbers, num_items: int) -> None:
+    """Check numbers of items, before anything is drawn for them.
 
     Raises:
-        ChunkError: features are not finite (names the example).
-        DataError: an item number is out of range.
+        DataError: one is out of range.
     """
     if isinstance(batch, ItemNumbers) and len(batch):
         low, high = batch.items_B.min(), batch.items_B.max()
         if low < 0 or high >= num_items:
             raise DataError(f"item numbers from {low} to {high}; this matrix knows {num_items} items.")
+
+
+def check_finite(features_BD: npt.NDArray[np.float32]) -> None:
+    """Check the features of one `ship` before any of them is sent.
+
+    In a `Trainer` that is one micro-batch; rows may already have learned from the micro-batches before it.
+
+    Raises:
+        ChunkError: one is not finite (names the example).
+    """
     is_finite_B = np.isfinite(features_BD).all(axis=1)
     if not is_finite_B.all():
         bad = int(np.argmin(is_finite_B))

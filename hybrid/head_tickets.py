@@ -2,12 +2,13 @@
 
 # Shapes: B examples, D dim.
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.chunking import ChunkRules, check_batch, checked_weights, read_batch
+from hybrid.chunking import ChunkRules, DrawnChunks, check_finite, check_items, checked_weights, read_batch
 from hybrid.head_result import HeadResult
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone
 from hybrid.row_rate import RowRate
@@ -61,12 +62,27 @@ class HeadTickets(RowRate):
             DataError, ChunkError, ConfigError: as `forward`; nothing was sent.
             WorkerLost: as `forward`; nothing is in flight.
         """
-        batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)
-        if self.is_closed:
-            raise WorkerLost("this head was closed: it has no workers any more.")
-        if self._own is not None:
-            check_alone()  # again: a process group may have come after the head
-        check_batch(features_BD, batch, num_items=self.matrix.num_items)
+        drawn = self.draw(features_BD.shape, tags, update=update, pos_weights=pos_weights, first_chunk=first_chunk)
+        return self.ship(drawn, features_BD)
+
+    @in_turn
+    def draw(
+        self,
+        shape: Sequence[int],
+        tags: Any,
+        *,
+        update: bool,
+        pos_weights: npt.NDArray[np.float32] | None = None,
+        first_chunk: int = 0,
+    ) -> DrawnChunks:
+        """The part of `submit` that needs no features, of which the shape is known: while a device computes them.
+
+        Raises:
+            DataError, ChunkError, ConfigError, WorkerLost: as `submit`.
+        """
+        batch = read_batch(tags, shape, self.num_tags, self.dim)
+        self._check_open()
+        check_items(batch, self.matrix.num_items)
         rules = ChunkRules(
             self.matrix,
             seed=self.seed,
@@ -78,7 +94,20 @@ class HeadTickets(RowRate):
             update=update,
             pos_weights=checked_weights(pos_weights, self.num_tags),
         )
-        return self.router.submit(rules.cut(features_BD, batch, first_chunk))
+        return rules.draw(batch, first_chunk)
+
+    @in_turn
+    def ship(self, drawn: DrawnChunks, features_BD: npt.NDArray[np.float32]) -> Ticket:
+        """The other part of `submit`.
+
+        Raises:
+            ChunkError, ConfigError, WorkerLost: as `submit`.
+        """
+        self._check_open()
+        if self._own is not None:
+            check_alone()  # again: a process group may have come after the head
+        check_finite(features_BD)
+        return self.router.submit(drawn.of(features_BD))
 
     @in_turn
     def collect(self, ticket: Ticket, timeout_s: float = COLLECT_TIMEOUT_S) -> HeadResult:
@@ -98,3 +127,7 @@ class HeadTickets(RowRate):
             self.router.give_up(ticket)
             raise
         return HeadResult.of(ticket, self.dim)
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise WorkerLost("this head was closed: it has no workers any more.")

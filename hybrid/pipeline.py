@@ -205,14 +205,18 @@ class Pipeline:
             return departure.is_almost_ready()
 
     def _shipper(self, departure: "_Departure", tags: Any, number: int, chunks: range) -> Callable[[], Ticket]:
+        """Draws now, while a device computes the features."""
+        with self.timer.phase("ship", microbatch=number):
+            drawn = self.head.draw(
+                departure.shape, tags, update=True, pos_weights=self.pos_weights, first_chunk=chunks.start
+            )
+
         def ship() -> Ticket:
             with self.timer.phase("ship", microbatch=number):
                 features_BD = departure.wait()
                 if self.timer.trace is not None:
                     self.timer.trace.shipped(chunks)
-                return self.head.submit(
-                    features_BD, tags, update=True, pos_weights=self.pos_weights, first_chunk=chunks.start
-                )
+                return self.head.ship(drawn, features_BD)
 
         return ship
 
@@ -264,6 +268,7 @@ class _Departure:
 
     def __init__(self, features_BD: Tensor) -> None:
         source = features_BD.detach()
+        self.shape = source.shape
         self._event: torch.cuda.Event | None = None
         if source.device.type == "cuda":
             self._host_BD = torch.empty(source.shape, dtype=torch.float32, device="cpu", pin_memory=True)

@@ -1,4 +1,4 @@
-"""Resolving the settings of a run: defaults, then a TOML file, then named options, then `--set`."""
+"""Resolving the settings of a run: defaults, a card's own, then a TOML file, then named options, then `--set`."""
 
 import dataclasses
 import tomllib
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from launch.card_defaults import card_defaults
 from launch.config import RunConfig
 from launch.runs import CONFIG_FILE, latest_checkpoint
 from workers.accelerator import torch_build
@@ -203,7 +204,7 @@ def _compose(layers: Iterable[Flat]) -> RunConfig:
             merged = {key: value for key, value in merged.items() if key not in _BUDGETS}
         merged |= layer
     _make_absolute(merged)
-    return from_plain(RunConfig, _nest(merged))
+    return from_plain(RunConfig, _nest({**card_defaults(merged), **merged}))
 
 
 def _kind_of(config: RunConfig) -> str:

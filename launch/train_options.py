@@ -100,7 +100,8 @@ OPTIONS = (
         "--negatives",
         "head.negatives",
         NumberOrAuto(),
-        "Negatives drawn per chunk (per example if private); auto: as many as workers serve while the trunk computes.",
+        "Negatives drawn per chunk (per example if private), on a card 2048 by default, in chunks half as large; auto: "
+        "as many as workers serve while the trunk computes.",
     ),
     TrainOption("--negative-weight", "head.negative_weight", float, "Weight of the negatives in negative sampling."),
     TrainOption("--alpha", "head.alpha", float, "Negatives are drawn in proportion to count ** alpha."),

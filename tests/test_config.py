@@ -289,12 +289,46 @@ def test_a_single_micro_batch_has_no_shadow():
         TrainConfig(microbatches=1, auto_negatives=True)
 
 
+@pytest.mark.parametrize(
+    ("given", "chunks"),
+    [
+        ({}, (16, 2048)),
+        ({"trunk.device": "cuda:1"}, (16, 2048)),
+        ({"trunk.device": "cpu"}, (32, 4096)),
+        ({"head.negatives": 64}, (16, 64)),
+        ({"head.chunk_size": 32}, (32, 4096)),
+        ({"head.objective": "sampled-softmax"}, (32, 4096)),
+        ({"head.private_negatives": True, "head.negatives": 20}, (32, 20)),
+    ],
+)
+def test_beside_a_card_chunks_are_smaller_unless_they_are_given(monkeypatch, given, chunks):
+    monkeypatch.setattr("workers.accelerator.has_accelerator", lambda: True)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setattr("workers.cores.cpu_quota", lambda root: None)
+    config = resolve(named=given)
+    assert (config.head.chunk_size, config.head.negatives) == chunks
+    assert config.workers == (4 if chunks[0] == 32 else 8)
+
+
+def test_without_a_card_chunks_are_those_of_the_head(monkeypatch):
+    monkeypatch.setattr("workers.accelerator.has_accelerator", lambda: False)
+    assert resolve().head == HeadConfig()
+    assert resolve(named={"trunk.device": "cuda"}).head.chunk_size == 16
+
+
+def test_a_run_of_another_machine_keeps_its_chunks(monkeypatch, tmp_path):
+    monkeypatch.setattr("workers.accelerator.has_accelerator", lambda: False)
+    write_config(tmp_path, resolve())
+    monkeypatch.setattr("workers.accelerator.has_accelerator", lambda: True)
+    assert resolve_resumed(tmp_path).head == HeadConfig()
+
+
 def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
     monkeypatch.setattr("workers.cores.cpu_quota", lambda root: None)
     for cores, beside_gpu, on_cpu in ((1, 2, 2), (2, 2, 2), (4, 3, 2), (9, 8, 2), (16, 8, 4), (64, 8, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
         for has_accelerator, workers in ((True, beside_gpu), (False, on_cpu)):
-            monkeypatch.setattr("workers.default_workers.has_accelerator", lambda found=has_accelerator: found)
+            monkeypatch.setattr("workers.accelerator.has_accelerator", lambda found=has_accelerator: found)
             assert default_num_workers() == workers
             for batch_size, most in ((128, 4), (256, 8), (32, 2)):
                 train = TrainConfig(batch_size=batch_size)

@@ -131,9 +131,10 @@ def test_every_chunk_of_every_step_draws_its_own_numbers(still_head, monkeypatch
 def recorded(monkeypatch, trunk, head):
     """The order in which the trunk computes, ships and collects."""
     events = []
-    submit, collect = head.submit, head.collect
+    draw, ship, collect = head.draw, head.ship, head.collect
     trunk.register_forward_pre_hook(lambda *_: events.append("forward"))
-    monkeypatch.setattr(head, "submit", lambda *a, **k: events.append("ship") or submit(*a, **k))
+    monkeypatch.setattr(head, "draw", lambda *a, **k: events.append("draw") or draw(*a, **k))
+    monkeypatch.setattr(head, "ship", lambda *a, **k: events.append("ship") or ship(*a, **k))
     monkeypatch.setattr(head, "collect", lambda *a, **k: events.append("collect") or collect(*a, **k))
     return events
 
@@ -142,12 +143,12 @@ def test_everything_is_shipped_before_the_trunk_waits(still_head, monkeypatch):
     trunk = plain_trunk()
     events = recorded(monkeypatch, trunk, still_head)
     _, seconds = through_pipeline(trunk, still_head, make_parts([4, 4, 4]))
-    assert events == ["forward", "ship"] * 3 + ["collect"] * 3
+    assert events == ["forward", "draw", "ship"] * 3 + ["collect"] * 3
     assert set(seconds) == {"forward", "ship", "wait", "backward", "other"}
 
 
 def test_where_copies_take_time_the_next_forward_pass_is_queued_first(still_head, monkeypatch):
-    """The order on CUDA, with copies that only claim to be slow; the numbers stay the same."""
+    """The order on CUDA, with copies that only claim to be slow; the numbers stay the same. Draws wait for no copy."""
     trunk = plain_trunk()
     twin, parts = copy.deepcopy(trunk), make_parts([4, 4, 4])
     still_head.step = 3
@@ -156,7 +157,8 @@ def test_where_copies_take_time_the_next_forward_pass_is_queued_first(still_head
     events = recorded(monkeypatch, trunk, still_head)
     still_head.step = 3
     through_pipeline(trunk, still_head, parts)
-    assert events == ["forward", "forward", "ship", "forward", "ship", "ship", "collect", "collect", "collect"]
+    passes = ["forward", "draw"]
+    assert events == [*passes, *passes, "ship", *passes, "ship", "ship", "collect", "collect", "collect"]
     for got, expected in zip(state_of(trunk), state_of(twin), strict=True):
         assert torch.equal(got, expected)
 

@@ -211,7 +211,7 @@ def test_threads_of_the_trunk(cores, workers, device, asked, threads):
 @pytest.mark.parametrize("has_accelerator", [False, True])
 def test_defaults_never_oversubscribe_where_cores_allow(monkeypatch, cores, has_accelerator):
     monkeypatch.setattr("workers.default_workers.available_cores", lambda: cores)
-    monkeypatch.setattr("workers.default_workers.has_accelerator", lambda: has_accelerator)
+    monkeypatch.setattr("workers.accelerator.has_accelerator", lambda: has_accelerator)
     workers = default_num_workers()
     threads = plan_threads(cores, workers, "cuda" if has_accelerator else "auto", asked=0)
     assert workers >= 2 and threads >= 1

@@ -57,7 +57,7 @@ def test_defaults_are_such_that_a_cpu_is_done_in_minutes(monkeypatch):
 
 def test_workers_by_default_are_those_beside_the_device_that_was_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr("workers.default_workers.available_cores", lambda: 16)
-    monkeypatch.setattr("workers.default_workers.has_accelerator", lambda: True)
+    monkeypatch.setattr("workers.accelerator.has_accelerator", lambda: True)
     argv = ["--device", "cpu", "--results", str(tmp_path)]
     for program, workers in ((step_scaling, [4]), (gpu_only, [1, 4])):
         monkeypatch.setattr("sys.argv", [program.NAME, *argv])

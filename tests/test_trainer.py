@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,8 +101,10 @@ def test_what_the_trunk_waited_is_told_by_its_own_clock(head):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_trunk_on_a_card_is_timed_by_it(head):
     trainer = Trainer(nn.Linear(INPUTS, D), head, TrainConfig(epochs=1.0), num_items=40, device="cuda")
+    start_s = time.perf_counter()
     reports = [trainer.step(*make_batch()) for _ in range(3)]
-    assert trainer.pipeline.spans is not None and all(0 <= r.wait_s <= 1 for r in reports)
+    seconds = time.perf_counter() - start_s
+    assert trainer.pipeline.spans is not None and all(0 <= r.wait_s <= seconds for r in reports)
 
 
 def test_only_matrices_and_filters_decay():

@@ -30,6 +30,11 @@ def has_accelerator(root: Path = ROOT, build: str | None = None) -> bool:
     return is_lent or any((root / "proc/driver/nvidia/gpus").glob("*"))
 
 
+def is_on_card(device: str) -> bool:
+    """Whether a trunk's device is a card; it is `auto` (as `has_accelerator` finds), `cpu`, `cuda` or `cuda:N`."""
+    return device.startswith("cuda") or (device == "auto" and has_accelerator())
+
+
 def torch_build() -> str:
     """What the installed torch is built for, without loading it: `cpu`, `cu130`, `rocm7.0`; empty for PyPI's, for CUDA.
 

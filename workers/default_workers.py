@@ -1,6 +1,6 @@
 """How many workers there are where nobody says it."""
 
-from workers.accelerator import has_accelerator
+from workers.accelerator import is_on_card
 from workers.cores import available_cores
 
 
@@ -12,5 +12,4 @@ def default_num_workers(device: str = "auto") -> int:
         device: of the trunk, `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is what `has_accelerator` finds without torch.
     """
     cores = available_cores()
-    is_beside = device.startswith("cuda") or (device == "auto" and has_accelerator())
-    return max(2, min(cores - 1 if is_beside else cores // 4, 8))
+    return max(2, min(cores - 1 if is_on_card(device) else cores // 4, 8))
