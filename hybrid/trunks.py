@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from launch.config import TrunkConfig
 from workers.errors import ConfigError
+
+T = TypeVar("T", float, Tensor)
 
 WHITE = 1.0
 PIXEL_MEAN, PIXEL_STD = 0.7, 0.3
@@ -122,11 +126,11 @@ def prepare_images(images_BHWC: Tensor) -> Tensor:
 
 def premultiplied(images_BHWC: Tensor) -> Tensor:
     """float32 `[B, 4, H, W]` in [0, 1] whose colours are multiplied by alpha (1 where the pictures have none)."""
-    images_BCHW = images_BHWC.permute(0, 3, 1, 2).to(torch.float32) / 255
+    images_BCHW = images_BHWC.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
     if images_BCHW.shape[1] == 3:
-        return torch.cat([images_BCHW, torch.ones_like(images_BCHW[:, :1])], dim=1)
-    colours, alpha = images_BCHW[:, :3], images_BCHW[:, 3:]
-    return torch.cat([colours * alpha, alpha], dim=1)
+        return F.pad(images_BCHW, (0, 0, 0, 0, 0, 1), value=1.0)
+    images_BCHW[:, :3].mul_(images_BCHW[:, 3:])
+    return images_BCHW
 
 
 def on_background(images_BCHW: Tensor, background: Tensor | float) -> Tensor:
@@ -139,7 +143,12 @@ def on_background(images_BCHW: Tensor, background: Tensor | float) -> Tensor:
 
 def normalise(images_BCHW: Tensor) -> Tensor:
     """Centre and scale pixels in [0, 1]; channels last, which convolutions on CPUs and tensor cores prefer."""
-    return ((images_BCHW - PIXEL_MEAN) / PIXEL_STD).contiguous(memory_format=torch.channels_last)
+    return normalised(images_BCHW).contiguous(memory_format=torch.channels_last)
+
+
+def normalised(value: T) -> T:
+    """The same of a number, or of numbers in any shape."""
+    return (value - PIXEL_MEAN) / PIXEL_STD
 
 
 def _projection(num_in: int, num_out: int, stride: int) -> nn.Module:

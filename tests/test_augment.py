@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hybrid.augment import Augmentation, Augmenter
-from hybrid.trunks import normalise, prepare_images
+from hybrid.trunks import normalise, premultiplied, prepare_images
 
 NOTHING = Augmentation(
     rotation_degrees=0.0,
@@ -128,3 +129,47 @@ def test_transparent_edges_do_not_darken_when_the_object_shrinks():
     """Colours are premultiplied: resampling mixes object and background, never the black behind transparency."""
     out = pixels(Augmenter(change(scale=(0.5, 0.5)), 32, 0, CPU)(disc().expand(1, -1, -1, -1)))
     assert out[:, 0].min() > 0.99  # red on white: the red channel is full everywhere
+
+
+def test_colours_are_changed_as_one_by_one_operations_would(monkeypatch):
+    """Background, saturation, contrast, brightness, limits: the twin takes the same numbers, picture by picture."""
+    bounds = Augmentation(rotation_degrees=0.0, scale=(1.0, 1.0), shift=0.0)
+    images = torch.randint(0, 256, (64, 8, 8, 4), dtype=torch.uint8)
+    units = torch.rand(64, 11, dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda *shape, **named: units.float())
+    got = pixels(Augmenter(bounds, 8, 0, CPU)(images))
+    for picture, unit, out in zip(images.double() / 255, units, got.double(), strict=True):
+        saturation, contrast, brightness = (
+            low + u * (high - low)
+            for u, (low, high) in zip(
+                unit[4:7],
+                (
+                    (1 - bounds.saturation, 1 + bounds.saturation),
+                    (1 - bounds.contrast, 1 + bounds.contrast),
+                    (-bounds.brightness, bounds.brightness),
+                ),
+                strict=True,
+            )
+        )
+        background = unit[8:] if unit[7] < bounds.coloured_backgrounds else torch.ones(3, dtype=torch.float64)
+        alpha = picture[:, :, 3:]
+        laid = alpha * picture[:, :, :3] + (1 - alpha) * background
+        grey = laid.mean(dim=2, keepdim=True)
+        changed = contrast * (grey + saturation * (laid - grey) - 0.5) + 0.5 + brightness
+        torch.testing.assert_close(out.permute(1, 2, 0), changed.clamp(0, 1), rtol=0, atol=1e-4)
+
+
+def test_places_are_those_of_torchs_own_affine_grid(monkeypatch):
+    bounds = change(rotation_degrees=30.0, scale=(0.5, 1.5), shift=0.2)
+    images = torch.randint(0, 256, (16, 20, 20, 3), dtype=torch.uint8)
+    units = torch.rand(16, 11)
+    monkeypatch.setattr(torch, "rand", lambda *shape, **named: units)
+    got = Augmenter(bounds, 12, 0, CPU)(images)
+    angle, scale = torch.deg2rad(60 * units[:, 0] - 30), 0.5 + units[:, 1]
+    x, y = (0.8 * units[:, 2:4] - 0.4).T
+    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+    maps = torch.stack([torch.stack([cos, -sin, x], dim=1), torch.stack([sin, cos, y], dim=1)], dim=1)
+    grid = F.affine_grid(maps, [16, 4, 12, 12], align_corners=False)
+    sampled = F.grid_sample(premultiplied(images), grid, align_corners=False)
+    expected = normalise(sampled[:, :3] + 1 - sampled[:, 3:])
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)

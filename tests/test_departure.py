@@ -60,14 +60,15 @@ def test_a_device_that_is_behind_is_not_waited_for(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_features_of_an_idle_card_are_there_at_once_and_those_of_a_busy_one_are_not():
     matrix, features = torch.randn(8192, 8192, device="cuda"), torch.zeros(5, D, device="cuda")
-    for _ in range(2):  # once to load what is needed
+    idle = []
+    for _ in range(20):  # other processes may use the card, too
         torch.cuda.synchronize()
-        idle = _Departure(features).is_almost_ready()
+        idle.append(_Departure(features).is_almost_ready())
         for _ in range(20):
             matrix @ matrix
         busy = _Departure(features)
         assert not busy.is_almost_ready() and np.array_equal(busy.wait(), np.zeros((5, D)))
-    assert idle
+    assert any(idle)
 
 
 def test_features_are_copied_to_the_host_whatever_torchs_default_device_is(monkeypatch):
@@ -85,7 +86,8 @@ def test_features_are_copied_to_the_host_whatever_torchs_default_device_is(monke
 
 def test_features_of_any_other_device_come_to_the_host_and_those_of_the_cpu_are_not_copied():
     on_host = torch.randn(2, D)
-    source = SimpleNamespace(device=torch.device("xpu"), to=lambda *wanted: {("cpu", torch.float32): on_host}[wanted])
+    moved = {("cpu", torch.float32): on_host}
+    source = SimpleNamespace(device=torch.device("xpu"), shape=(2, D), to=lambda *wanted: moved[wanted])
     for features in (SimpleNamespace(detach=lambda: source), on_host):
         departure = _Departure(features)
         assert departure.is_almost_ready() and departure.wait().ctypes.data == on_host.data_ptr()
