@@ -54,6 +54,7 @@ class CurveSettings:
     image_size: int = DataConfig().image_size
     batch_size: int = TrainConfig().batch_size
     chunk_size: int = HeadConfig().chunk_size
+    """Examples that share negatives; of the hybrid, also those of a worker's chunk."""
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ALL_KINDS)

@@ -10,7 +10,7 @@ from benchmarks.card_parts import BARE_ROW, CARD_PARTS
 from benchmarks.gates import GATES, HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, machine_of, read_record
-from benchmarks.rival_parts import gpu_only_draws_part, gpu_only_part, rivals_part, verdicts_part
+from benchmarks.rival_parts import gpu_only_by_hand_part, gpu_only_part, rivals_part, verdicts_part
 from benchmarks.verdict_table import shown, tally, verdicts_markdown
 from benchmarks.verdicts import newest_verdicts
 from workers.errors import DataError
@@ -294,7 +294,7 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "worker_quality": workers_part,
     "head": head_part,
     "gpu_only": gpu_only_part,
-    "gpu_only_draws": gpu_only_draws_part,
+    "gpu_only_by_hand": gpu_only_by_hand_part,
     **CARD_PARTS,
 }
 """Name -> what makes it; each stands in one of the documents of `benchmarks.report`."""

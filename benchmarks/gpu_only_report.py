@@ -118,7 +118,7 @@ def _verdict_section(record: Result, elsewhere: Elsewhere | None) -> str:
         "with all tags; contenders train one after the other, so a drift of the machine (see the trunk's passes below) "
         "comes on top. The hybrid shows the mean of its rows below, the rivals the best of theirs, here or in another "
         "run of the same budget, data and tuning of memory on this machine; defaults of all, and what the hybrid "
-        "draws, were chosen on the same validation pictures."
+        "draws on a CPU, were chosen on the same validation pictures."
     )
     return f"## The hybrid against the best rival\n\n{table}\n\n{rule}"
 

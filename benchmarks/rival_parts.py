@@ -9,7 +9,7 @@ from benchmarks.record import machine_of
 from benchmarks.rival_verdicts import JUDGED, LEVEL, SUITE, Verdict, elsewhere_of, verdicts
 
 Records = Mapping[str, Mapping[str, Any]]
-_DRAWS = "gpu_only_draws"
+_BY_HAND = "gpu_only_by_hand"
 _LEVEL = " and ".join(f"{apart:g} of {measure}" for measure, apart in LEVEL.items())
 _STANDINGS = {
     "ahead": "ahead of the best rival",
@@ -67,11 +67,11 @@ def _verdicts(records: Records) -> Iterator[Verdict]:
         yield from verdicts(num_tags, results, elsewhere)
 
 
-def gpu_only_draws_part(records: Records) -> str:
-    """The sampled rival with as many draws as the hybrid, in a run of its own."""
-    record = records[_DRAWS]
+def gpu_only_by_hand_part(records: Records) -> str:
+    """The sampled rival by hand, in a run of its own."""
+    record = records[_BY_HAND]
     text = f"{record['settings']['seconds']:.0f} seconds of training each, in a run of their own:"
     parts = [text, gpu_only_report.contenders_table(record)]
-    if _DRAWS not in elsewhere_of(SUITE, records):
+    if _BY_HAND not in elsewhere_of(SUITE, records):
         parts.append("Its data or conditions are not those of the comparison above, so no verdict counts it.")
     return "\n\n".join(parts)

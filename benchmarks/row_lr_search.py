@@ -106,7 +106,7 @@ def search(trial: Callable[[float], float], start: float) -> float | None:
 
 def _is_trial(curve: CurveSettings, base: CurveSettings) -> bool:
     """Whether a curve differs from `base` in nothing but what is searched over."""
-    varied = ("kind", "workers", "max_tags", "row_lr", "positives", "negatives")
+    varied = ("kind", "workers", "max_tags", "row_lr", "positives", "negatives", "chunk_size")
     return curve == replace(base, **{name: getattr(curve, name) for name in varied})
 
 

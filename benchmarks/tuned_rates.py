@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, ROW_LR
+from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, ROW_LR, default_run
 from benchmarks.record import read_record
 
 SEARCH_NAME = "row_lr_search"
@@ -83,8 +83,12 @@ def _draws_of(result: Mapping[str, Any]) -> Draws | None:
     settings, run_config = result["settings"], result["run_config"]
     if settings["kind"] in DRAWS:
         return (settings["positives"], settings["negatives"]) if "positives" in settings else None
-    drawn = run_config["train"]["positives"], run_config["head"]["negatives"]
-    return DEFAULT_DRAWS if settings["kind"] != "hybrid" or drawn == DEFAULT_DRAWS else None
+    if settings["kind"] != "hybrid":
+        return DEFAULT_DRAWS
+    head, default = run_config["head"], default_run(settings["device"], run_config["train"]["batch_size"]).head
+    is_todays = (head["negatives"], head["chunk_size"]) == (default.negatives, default.chunk_size)
+    draws = run_config["train"]["positives"], head["negatives"]
+    return draws if is_todays and draws[0] == DEFAULT_DRAWS[0] else None
 
 
 def tuned_rate(

@@ -55,7 +55,8 @@ class ChunkRules:
         """Chunks of consecutive examples, numbered from `first_chunk`; the number seeds what a chunk draws."""
         starts = range(0, len(batch), self.size)
         parts = (batch.slice(start, min(start + self.size, len(batch))) for start in starts)
-        return DrawnChunks(self, first_chunk, [self._draw(part, first_chunk + i) for i, part in enumerate(parts)])
+        drawn = [self._draw(part, first_chunk + i) for i, part in enumerate(parts)]
+        return DrawnChunks(self, first_chunk, len(batch), drawn)
 
     def chunk(self, number: int, features_BD: npt.NDArray[np.float32], drawn: "Drawn") -> Chunk:
         """One chunk, with what was drawn for it."""
@@ -91,10 +92,21 @@ class DrawnChunks:
 
     rules: ChunkRules
     first_chunk: int
+    num_examples: int
     drawn: list[Drawn]
 
     def of(self, features_BD: npt.NDArray[np.float32]) -> list[Chunk]:
-        """The chunks, with the features of all their examples."""
+        """The chunks, with the features of all their examples.
+
+        Raises:
+            ChunkError: features are not `[num_examples, dim]`, or not finite (names the example).
+        """
+        if features_BD.shape != (self.num_examples, self.rules.matrix.dim):
+            raise ChunkError(
+                f"features_BD: got shape {features_BD.shape}, expected [{self.num_examples}, {self.rules.matrix.dim}], "
+                "for which tags were drawn."
+            )
+        _check_finite(features_BD)
         size, first = self.rules.size, self.first_chunk
         return [
             self.rules.chunk(first + i, features_BD[i * size : (i + 1) * size], one) for i, one in enumerate(self.drawn)
@@ -132,14 +144,8 @@ def check_items(batch: TagBatch | ItemNumbers, num_items: int) -> None:
             raise DataError(f"item numbers from {low} to {high}; this matrix knows {num_items} items.")
 
 
-def check_finite(features_BD: npt.NDArray[np.float32]) -> None:
-    """Check the features of one `ship` before any of them is sent.
-
-    In a `Trainer` that is one micro-batch; rows may already have learned from the micro-batches before it.
-
-    Raises:
-        ChunkError: one is not finite (names the example).
-    """
+def _check_finite(features_BD: npt.NDArray[np.float32]) -> None:
+    """Before any of one `ship` is sent: in a `Trainer` one micro-batch, before which others may have taught rows."""
     is_finite_B = np.isfinite(features_BD).all(axis=1)
     if not is_finite_B.all():
         bad = int(np.argmin(is_finite_B))

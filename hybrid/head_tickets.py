@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.chunking import ChunkRules, DrawnChunks, check_finite, check_items, checked_weights, read_batch
+from hybrid.chunking import ChunkRules, DrawnChunks, check_items, checked_weights, read_batch
 from hybrid.head_result import HeadResult
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone
 from hybrid.row_rate import RowRate
@@ -106,7 +106,6 @@ class HeadTickets(RowRate):
         self._check_open()
         if self._own is not None:
             check_alone()  # again: a process group may have come after the head
-        check_finite(features_BD)
         return self.router.submit(drawn.of(features_BD))
 
     @in_turn

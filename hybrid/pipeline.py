@@ -180,12 +180,12 @@ class Pipeline:
             departure = _Departure(features_BD)
             features.append(features_BD)
             chunks = range(first_chunk, first_chunk - (-len(features_BD) // self.head.config.chunk_size))
-            ship = self._shipper(departure, part.tags, number, chunks)
             first_chunk = chunks.stop
             ranges.append(chunks)
             if to_ship is not None:
                 tickets.append(to_ship())
                 to_ship = None
+            ship = self._shipper(departure, part.tags, number, chunks)
             if part is microbatches[-1] or self._is_almost_there(departure, number):
                 tickets.append(ship())
             else:

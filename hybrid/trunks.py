@@ -143,11 +143,11 @@ def on_background(images_BCHW: Tensor, background: Tensor | float) -> Tensor:
 
 def normalise(images_BCHW: Tensor) -> Tensor:
     """Centre and scale pixels in [0, 1]; channels last, which convolutions on CPUs and tensor cores prefer."""
-    return normalised(images_BCHW).contiguous(memory_format=torch.channels_last)
+    return standardised(images_BCHW).contiguous(memory_format=torch.channels_last)
 
 
-def normalised(value: T) -> T:
-    """The same of a number, or of numbers in any shape."""
+def standardised(value: T) -> T:
+    """A trunk's input where a pixel has this value, or these values, in [0, 1]."""
     return (value - PIXEL_MEAN) / PIXEL_STD
 
 

@@ -135,7 +135,7 @@ def test_colours_are_changed_as_one_by_one_operations_would(monkeypatch):
     """Background, saturation, contrast, brightness, limits: the twin takes the same numbers, picture by picture."""
     bounds = Augmentation(rotation_degrees=0.0, scale=(1.0, 1.0), shift=0.0)
     images = torch.randint(0, 256, (64, 8, 8, 4), dtype=torch.uint8)
-    units = torch.rand(64, 11, dtype=torch.float64)
+    units = torch.rand(64, 11, dtype=torch.float64)  # of any seed: all must agree
     monkeypatch.setattr(torch, "rand", lambda *shape, **named: units.float())
     got = pixels(Augmenter(bounds, 8, 0, CPU)(images))
     for picture, unit, out in zip(images.double() / 255, units, got.double(), strict=True):

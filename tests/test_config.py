@@ -32,7 +32,8 @@ def toml(folder: Path, text: str) -> Path:
     return file
 
 
-def test_later_layers_win(tmp_path):
+def test_later_layers_win(tmp_path, monkeypatch):
+    monkeypatch.setattr("workers.accelerator.has_accelerator", lambda: False)
     file = toml(tmp_path, "workers = 3\n[train]\nlr = 0.1\nbatch_size = 32\nseed = 1\n")
     config = resolve(file, {"train.batch_size": 64, "train.seed": 2}, ["train.seed=3"])
     assert (config.workers, config.train.lr, config.train.batch_size, config.train.seed) == (3, 0.1, 64, 3)
@@ -143,6 +144,9 @@ def test_wrong_sets_are_explained(text, told):
         ("train = 3\n", "unknown setting 'train'"),
         ("lr = \n", r"my\.toml is not TOML"),
         ("[train]\nlr = 'high'\n", r"'train\.lr' = 'high' is of type str, expected float"),
+        ("[trunk]\ndevice = 0\n", r"'trunk\.device' = 0 is of type int, expected str"),
+        ("[trunk]\ndevice = 'cuda'\n[head]\nchunk_size = 'two'\n", r"'head\.chunk_size' = 'two' is of type str"),
+        ("[trunk]\ndevice = 'cuda'\n[head]\nchunk_size = 5000\n", r"head\.chunk_size = 5000, but it must be between"),
     ],
 )
 def test_wrong_files_are_explained(tmp_path, text, told):
@@ -155,7 +159,8 @@ def test_a_missing_file_is_named(tmp_path):
         read_toml(tmp_path / "absent.toml")
 
 
-def test_an_empty_known_table_is_allowed(tmp_path):
+def test_an_empty_known_table_is_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr("workers.accelerator.has_accelerator", lambda: False)
     assert resolve(toml(tmp_path, "[train]\n")) == RunConfig()
 
 
@@ -297,6 +302,8 @@ def test_a_single_micro_batch_has_no_shadow():
         ({"trunk.device": "cpu"}, (32, 4096)),
         ({"head.negatives": 64}, (16, 64)),
         ({"head.chunk_size": 32}, (32, 4096)),
+        ({"head.chunk_size": 8}, (8, 1024)),
+        ({"head.chunk_size": 8, "head.negatives": 64}, (8, 64)),
         ({"head.objective": "sampled-softmax"}, (32, 4096)),
         ({"head.private_negatives": True, "head.negatives": 20}, (32, 20)),
     ],
@@ -307,7 +314,7 @@ def test_beside_a_card_chunks_are_smaller_unless_they_are_given(monkeypatch, giv
     monkeypatch.setattr("workers.cores.cpu_quota", lambda root: None)
     config = resolve(named=given)
     assert (config.head.chunk_size, config.head.negatives) == chunks
-    assert config.workers == (4 if chunks[0] == 32 else 8)
+    assert config.workers == {32: 4, 16: 8, 8: 8}[chunks[0]]
 
 
 def test_without_a_card_chunks_are_those_of_the_head(monkeypatch):

@@ -194,6 +194,22 @@ def test_a_hybrid_trial_with_the_draws_of_other_defaults_decides_nothing(tmp_pat
     assert found == {("hybrid", 10): (0.1, DEFAULT_DRAWS)}
 
 
+def test_a_hybrid_trial_on_a_card_counts_with_the_chunks_of_a_card(tmp_path):
+    trial = CurveSettings(kind="hybrid", workers=8, seconds=1.0, max_tags=10, device="cuda", row_lr=0.3)
+    record = clean_record("row_lr_search")
+    record.add(result_of(trial, 0.9))
+    record.add(result_of(replace(trial.with_chunks_of_a_run(), row_lr=0.1), 0.4))
+    found = searched_rates([record.write(tmp_path)], device="cuda", max_items=0)
+    assert found == {("hybrid", 10): (0.1, (256, 2048))}
+
+
+def test_a_search_on_a_card_goes_on_after_trials_of_the_hybrid():
+    base = CurveSettings(kind="dense", seconds=1.0, device="cuda")
+    trial = replace(base, kind="hybrid", workers=8, max_tags=10, row_lr=0.1).with_chunks_of_a_run()
+    assert trial.chunk_size != base.chunk_size and row_lr_search._is_trial(trial, base)
+    assert not row_lr_search._is_trial(replace(trial, seconds=2.0), base)
+
+
 @pytest.mark.parametrize("best", row_lr_search.RATES)
 @pytest.mark.parametrize("start", [ROW_LR["dense"], 0.1])
 def test_the_search_climbs_to_a_rate_whose_neighbours_are_worse(best, start):

@@ -26,10 +26,10 @@ def test_rivals_of_other_runs_count_only_with_the_same_data_and_tuning_of_memory
     result["final"] = {"items": 6}
     settings = {"settings": {"seconds": 240.0}}
     one, other = (clean_record().content | settings | {"results": [found]} for found in (result, {**result, **change}))
-    assert rival_verdicts.elsewhere_of("gpu_only", {"gpu_only": one, "gpu_only_draws": other}) == {}
+    assert rival_verdicts.elsewhere_of("gpu_only", {"gpu_only": one, "gpu_only_by_hand": other}) == {}
     older = {name: value for name, value in result.items() if name != "data_fingerprint"}
-    records = {"gpu_only": one, "gpu_only_draws": other | {"results": [older, result | change]}}
-    assert rival_verdicts.elsewhere_of("gpu_only", records) == {"gpu_only_draws": [older]}, "each result for itself"
+    records = {"gpu_only": one, "gpu_only_by_hand": other | {"results": [older, result | change]}}
+    assert rival_verdicts.elsewhere_of("gpu_only", records) == {"gpu_only_by_hand": [older]}, "each result for itself"
 
 
 def test_a_contender_has_one_colour_in_all_panels_and_its_name_in_the_legend_of_each_size():

@@ -157,8 +157,8 @@ def test_where_copies_take_time_the_next_forward_pass_is_queued_first(still_head
     events = recorded(monkeypatch, trunk, still_head)
     still_head.step = 3
     through_pipeline(trunk, still_head, parts)
-    passes = ["forward", "draw"]
-    assert events == [*passes, *passes, "ship", *passes, "ship", "ship", "collect", "collect", "collect"]
+    later = ["forward", "ship", "draw"]
+    assert events == ["forward", "draw", *later, *later, "ship", "collect", "collect", "collect"]
     for got, expected in zip(state_of(trunk), state_of(twin), strict=True):
         assert torch.equal(got, expected)
 
@@ -316,3 +316,11 @@ def test_backward_without_grad_mode_is_refused(still_head):
 def test_images_that_are_a_numpy_array_are_refused_with_advice(still_head):
     with pytest.raises(DataError, match=r"images are a ndarray; expected one tensor .* torch\.as_tensor makes one"):
         Pipeline(plain_trunk(), still_head).backward(np.zeros((2, 3, SIDE, SIDE), np.float32), [[1], [2]])
+
+
+@pytest.mark.parametrize("shape", [(3, D), (5, D), (4, D + 4), (4,)])
+def test_features_of_other_examples_than_were_drawn_for_are_refused(still_head, shape):
+    drawn = still_head.draw((4, D), [[1], [2], [3], [4]], update=True)
+    with pytest.raises(ChunkError, match=rf"features_BD: got shape .*expected \[4, {D}\], for which tags were drawn"):
+        still_head.ship(drawn, np.zeros(shape, np.float32))
+    assert still_head.router.num_in_flight == 0

@@ -120,12 +120,12 @@ def test_the_rivals_of_all_runs_are_in_the_table_of_verdicts(records):
 
 
 def test_a_run_under_other_conditions_says_that_no_verdict_counts_it(records):
-    draws = copy.deepcopy(records["gpu_only"])
-    shown = {"gpu_only": records["gpu_only"], "gpu_only_draws": draws}
-    assert "no verdict counts it" not in PARTS["gpu_only_draws"](shown)
-    for result in draws["results"]:
+    by_hand = copy.deepcopy(records["gpu_only"])
+    shown = {"gpu_only": records["gpu_only"], "gpu_only_by_hand": by_hand}
+    assert "no verdict counts it" not in PARTS["gpu_only_by_hand"](shown)
+    for result in by_hand["results"]:
         result["final"]["items"] += 1
-    assert "no verdict counts it" in PARTS["gpu_only_draws"](shown)
+    assert "no verdict counts it" in PARTS["gpu_only_by_hand"](shown)
 
 
 def final(kind, num_tags, p5, mean_ap):
