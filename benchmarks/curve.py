@@ -69,6 +69,9 @@ class Curve:
         self._ranking, self._budget = ranking, budget
         self._config = settings.run_config
         self._augmenter = Augmenter(Augmentation(), self._config.data.image_size, settings.seed, trainer.device)
+        if trainer.uses_cuda_graphs:
+            size = self._config.train.batch_size
+            self._augmenter.record(view.images, size, lambda text: print(f"{settings.name}: {text}", file=sys.stderr))
         self._upload = Upload(trainer.device, self._augmenter)
         self._points: list[dict[str, float]] = []
         self._step_s: list[float] = []

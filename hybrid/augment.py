@@ -4,6 +4,7 @@
 # picture draws.
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -12,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybrid.data.store import ImageStore
+from hybrid.replayed import Replayed
 from hybrid.trunks import PIXEL_STD, WHITE, premultiplied, standardised
 
 T = TypeVar("T")
@@ -77,13 +80,20 @@ class Augmenter:
     What becomes of a picture's colours, from its background to the trunk's normalisation, is one affine map of its four
     channels, and where its pixels come from another: a batch takes few operations, each of which a card's host would
     have to queue, and few passes over its pixels.
+
+    Args:
+        augmentation: bounds of the changes.
+        image_size: S, of the trunk's input.
+        seed: of the draws.
+        device: where the pictures are; their draws come from the host, and are the same on all.
     """
 
     def __init__(self, augmentation: Augmentation, image_size: int, seed: int, device: torch.device) -> None:
         self.augmentation = augmentation
         self.image_size = image_size
         self.device = device
-        self.generator = torch.Generator(device=device).manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self._changed = Replayed(self._change)
         low_high_F2 = torch.tensor(_Drawn.bounds(augmentation), dtype=torch.float32)
         self._low_F = low_high_F2[:, 0].to(device)
         self._range_F = (low_high_F2[:, 1] - low_high_F2[:, 0]).to(device)
@@ -95,14 +105,34 @@ class Augmenter:
         """Make the next draws a function of these numbers alone, whatever was drawn before."""
         self.generator.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
 
+    def record(self, images: ImageStore, batch_size: int, tell: Callable[[str], None]) -> None:
+        """Change full batches of these pictures as one CUDA graph from now on; no other thread uses the card now.
+
+        Where the card has no room for it, `tell` gets that.
+
+        Raises:
+            RuntimeError: torch or CUDA cannot record it.
+        """
+        shape = batch_size, images.size, images.size, images.channels
+        images_BHWC = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+        try:
+            self._changed.record(images_BHWC, torch.zeros((batch_size, len(self._low_F)), device=self.device))
+        except torch.cuda.OutOfMemoryError as e:
+            why = str(e).partition(". ")[0]
+            tell(f"no room on the card to record augmentation as a CUDA graph, its operations are queued singly: {why}")
+
     def __call__(self, images_BHWC: Tensor) -> Tensor:
         """Stored uint8 pictures `[B, H, W, 3 or 4]` as the trunk's input, float32 `[B, 3, S, S]`, channels last.
 
         Pictures are resampled once, straight from the stored size, so that enlarging shows real detail.
         """
+        shape = len(images_BHWC), len(self._low_F)
+        units_BF = torch.rand(shape, generator=self.generator, dtype=torch.float32, device="cpu")
+        return self._changed(images_BHWC, units_BF.to(self.device, non_blocking=True))
+
+    def _change(self, images_BHWC: Tensor, units_BF: Tensor) -> Tensor:
+        """See `__call__`; units are what each picture draws, from 0 to 1."""
         B, side = len(images_BHWC), self.image_size
-        shape = B, len(self._low_F)
-        units_BF = torch.rand(shape, generator=self.generator, dtype=torch.float32, device=self.device)
         drawn = _Drawn(*torch.addcmul(self._low_F, units_BF, self._range_F).unbind(1))
         grid_B2A = _affine_B23(drawn) @ self._centres_3A
         grid = grid_B2A.view(B, 2, side, side).permute(0, 2, 3, 1)

@@ -2,24 +2,13 @@
 
 # Shapes: B examples of a micro-batch, D dim.
 
-import gc
-import weakref
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hybrid.recording import Recorder
 from hybrid.trunk_passes import TrunkPasses, beside
 from workers.errors import ConfigError
-
-_free_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
-"""To record on, by device; each graph that lives has one of its own. For each stream on which it multiplies cuBLAS
-keeps a workspace, in the memory of the graph that is recorded there first: no other graph may need it when that is
-gone."""
 
 
 class PassGraph:
@@ -40,26 +29,24 @@ class PassGraph:
     def __init__(self, passes: TrunkPasses, images: Tensor) -> None:
         trunk, device = passes.trunk, images.device
         _refuse_hooks(trunk)
-        self._device, self._stream = device, _take_stream(device)
-        weakref.finalize(self, _free_streams[device].append, self._stream)
+        self._recorder = Recorder(self, device)
         self._kept = [*trunk.parameters(), *trunk.buffers(), *trunk.modules()]  # their ids stay theirs
         self._images = images.clone()
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        pool = torch.cuda.graph_pool_handle()
-        with _no_collection():
-            self._record(passes, pool)
-        self.num_bytes = _bytes_of(pool)
+        with self._recorder.session():
+            self._record(passes)
+        self.num_bytes = self._recorder.num_bytes
         """Taken on the card for as long as this lives."""
         self.num_free_bytes = torch.cuda.mem_get_info(device)[0]
         """That the card had left afterwards."""
 
-    def _record(self, passes: TrunkPasses, pool: Any) -> None:
-        trunk, device = passes.trunk, self._device
+    def _record(self, passes: TrunkPasses) -> None:
+        trunk, device = passes.trunk, self._recorder.device
         leaves = {name: p.detach().requires_grad_(p.requires_grad) for name, p in trunk.named_parameters()}
         dtype = passes.autocast_dtype(device.type)
         # Weights are cast inside the graph, each time anew: none of a cast that was there before it.
         autocast = torch.autocast(device.type, dtype, enabled=dtype is not None, cache_enabled=False)
-        with _recorded(self._forward, pool, self._stream), autocast:
+        with self._recorder.recorded(self._forward), autocast:
             features_BD = functional_call(trunk, leaves, (self._images,))
         self.features_BD = features_BD.detach()
         """What a replay computes, until the next one."""
@@ -68,7 +55,7 @@ class PassGraph:
         self._grads: list[tuple[nn.Parameter, Tensor]] = []
         if features_BD.requires_grad:  # else the trunk is frozen
             learning = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
-            with _recorded(self._backward, pool, self._stream):
+            with self._recorder.recorded(self._backward):
                 grads = torch.autograd.grad(features_BD, list(learning.values()), self._grad_BD, allow_unused=True)
             parameters = dict(trunk.named_parameters())
             pairs = zip(learning, grads, strict=True)
@@ -76,7 +63,7 @@ class PassGraph:
 
     def drain(self) -> None:
         """Wait until the card has done all that it was asked for, so that this is not in use when it is let go of."""
-        torch.cuda.synchronize(self._device)
+        self._recorder.drain()
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of images of the form."""
@@ -146,37 +133,3 @@ def _refuse_others(features_BD: Tensor, leaves: dict[str, Tensor], trunk: nn.Mod
                 "as recorded passes need it. Start again without CUDA graphs: --cuda-graphs off, in Python "
                 "cuda_graphs=False."
             )
-
-
-def _take_stream(device: torch.device) -> torch.cuda.Stream:
-    """One on which no graph that lives was recorded; of high priority, as torch gives others out again and again."""
-    free = _free_streams[device]
-    return free.pop() if free else torch.cuda.Stream(device, priority=-1)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Python collects no garbage inside: a graph that lay in it would be destroyed, which ends a recording."""
-    gc.collect()
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@contextmanager
-def _recorded(graph: torch.cuda.CUDAGraph, pool: Any, stream: torch.cuda.Stream) -> Iterator[None]:
-    """Record what is queued inside; other threads may queue work on the card meanwhile."""
-    with (
-        torch.cuda.stream(stream),  # whatever happens inside, the stream afterwards is the one before
-        torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
-    ):
-        yield
-
-
-def _bytes_of(pool: Any) -> int:
-    segments = torch.cuda.memory_snapshot()
-    return sum(one["total_size"] for one in segments if tuple(one.get("segment_pool_id", ())) == tuple(pool))

@@ -126,6 +126,8 @@ class TrainingRun:
         )
         self.upload = Upload(trainer.device, self._inputs)
         self.augmenter = Augmenter(Augmentation(), config.data.image_size, train.seed, trainer.device)
+        if trainer.uses_cuda_graphs and train.augment:
+            self.augmenter.record(self.view.images, train.batch_size, self._note)
         self.head.step = progress.step
         if checkpoint is not None:
             checkpoint.load_trunk(trainer.trunk)

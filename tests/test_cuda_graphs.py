@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.cuda_graphs import WARM_UPS, GraphedPasses
+from hybrid.data.store import DecodedImages
 from hybrid.prefetch import prefetched
 from hybrid.trunk_passes import TrunkPasses
 from hybrid.upload import Upload, arrived
@@ -430,9 +432,13 @@ def test_a_recorded_trunk_goes_on_when_another_is_gone():
 
 
 @on_a_card
-def test_batches_arrive_while_passes_are_recorded():
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_batches_arrive_while_passes_are_recorded(is_recorded):
     device = torch.device("cuda")
     augmenter = Augmenter(Augmentation(), SIDE, 0, device)
+    if is_recorded:
+        pictures = DecodedImages(np.zeros((1, 64, 64, 4), dtype=np.uint8), np.zeros(1, dtype=np.int64))
+        augmenter.record(pictures, B, pytest.fail)
     passes, upload = GraphedPasses(make_trunk(), None), Upload(device, augmenter)
 
     def batches():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hybrid.pass_graph import PassGraph, add_to_grads
+from hybrid.recording import Recorder
 from hybrid.trunk_passes import TrunkPasses
 from workers.errors import ConfigError
 
@@ -31,8 +32,8 @@ def no_card(monkeypatch):
     segments = [{"total_size": size, "segment_pool_id": pool} for size, pool in sizes]
     monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 8000))
-    monkeypatch.setattr("hybrid.pass_graph._recorded", lambda *where: nullcontext())
-    monkeypatch.setattr("hybrid.pass_graph._free_streams", defaultdict(list))
+    monkeypatch.setattr(Recorder, "recorded", lambda recorder, graph: nullcontext())
+    monkeypatch.setattr("hybrid.recording._free_streams", defaultdict(list))
     monkeypatch.setattr(torch, "empty_like", torch.ones_like)
     return replayed
 
@@ -50,15 +51,15 @@ def test_replays_are_of_the_images_and_the_gradient_that_are_given(no_card):
 def test_no_two_graphs_that_live_have_one_stream(no_card):
     passes = TrunkPasses(nn.Linear(INPUTS, D), None)
     graphs = [PassGraph(passes, torch.randn(B, INPUTS)) for _ in range(3)]
-    assert [graph._stream for graph in graphs] == [0, 1, 2]
+    assert [graph._recorder._stream for graph in graphs] == [0, 1, 2]
     del graphs[1]
     graphs += [PassGraph(passes, torch.randn(B, INPUTS)) for _ in range(2)]
-    assert [graph._stream for graph in graphs] == [0, 2, 1, 3]
+    assert [graph._recorder._stream for graph in graphs] == [0, 2, 1, 3]
 
 
 def test_no_garbage_is_collected_while_a_pass_is_recorded(no_card, monkeypatch):
     seen = []
-    monkeypatch.setattr("hybrid.pass_graph._recorded", lambda *where: seen.append(gc.isenabled()) or nullcontext())
+    monkeypatch.setattr(Recorder, "recorded", lambda *graph: seen.append(gc.isenabled()) or nullcontext())
     PassGraph(TrunkPasses(nn.Linear(INPUTS, D), None), torch.randn(B, INPUTS))
     assert seen == [False, False] and gc.isenabled()
 
