@@ -19,13 +19,13 @@ from benchmarks.paused_budget import PausedBudget
 from benchmarks.process_memory import PeakMemory
 from benchmarks.rivals.tuned_memory import MEMORY_TUNING
 from hybrid.augment import Augmentation, Augmenter
-from hybrid.cuda_graphs import WARM_UPS
 from hybrid.data.loader import batches
 from hybrid.data.prepare import prepare
 from hybrid.data.view import View
 from hybrid.device import describe
 from hybrid.evaluation import evaluate
 from hybrid.features import FeatureMaker
+from hybrid.graph_place import WARM_UPS
 from hybrid.order import epoch_order
 from hybrid.prefetch import prefetched
 from hybrid.ranking import LiveRows
@@ -37,8 +37,9 @@ from hybrid.upload import Arrival, Upload, arrived
 from workers.cores import available_cores
 from workers.settings import from_plain, to_plain
 
-WARM_UP_STEPS = WARM_UPS + 1
-"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded, a card's passes recorded.
+WARM_UP_STEPS = 2 * WARM_UPS + 1
+"""Steps at learning rate 0 before the clock runs: kernels are compiled or loaded; on a card passes are recorded, then
+the optimizer's step.
 
 Weights and rows stay as they are; the optimizers' states see these steps' gradients, for every contender alike.
 """

@@ -22,14 +22,14 @@ from benchmarks.page import write_page
 from benchmarks.record import Record
 from benchmarks.step_scaling_report import TRUNK_ALONE, report_text
 from benchmarks.synthetic_tags import SyntheticTags
-from hybrid.cuda_graphs import WARM_UPS
 from hybrid.device import choose_device, describe
+from hybrid.graph_place import WARM_UPS
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trainer import Trainer
 from launch.config import DEVICES, DataConfig, TrainConfig, TrunkConfig
 
 NAME = "step_scaling"
-NUM_ITEMS, WARM_UP_STEPS = 4096, WARM_UPS + 3
+NUM_ITEMS, WARM_UP_STEPS = 4096, 2 * WARM_UPS + 1
 _ENDLESS_EPOCHS = 1e6
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "cuda": {"tags": [100_000, 1_000_000, 10_000_000], "trunk": "resnet18", "batch_size": 256},
@@ -160,8 +160,7 @@ def _trunk_step(trainer: Trainer, images: torch.Tensor) -> float:
     passes = trainer.pipeline.passes
     features_BD = passes.forward(images, 0)
     passes.backward(features_BD, torch.ones_like(features_BD), 0)
-    torch.nn.utils.clip_grad_norm_(trainer.trunk.parameters(), trainer.config.clip_norm)
-    trainer.optimizer.step()
+    trainer.optimizer_step(passes.totals)
     return 0.0
 
 

@@ -8,18 +8,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from hybrid.grad_totals import GradTotals
+from hybrid.graph_place import Form, Place
 from hybrid.pass_graph import PassGraph, has_gradient_hook
 from hybrid.trunk_passes import TrunkPasses
 from workers.errors import ConfigError
 from workers.settings import check
 
 logger = logging.getLogger(__name__)
-
-Form = tuple[object, ...]
-"""All that a recorded pass takes for granted."""
-
-WARM_UPS = 2
-"""Passes in a row of equal form before one is recorded: libraries load their kernels and choose among them then."""
 
 
 class GraphedPasses(TrunkPasses):
@@ -32,6 +28,7 @@ class GraphedPasses(TrunkPasses):
       together. What they take stays taken, activations and a gradient of each weight; ordinary passes, as of the last
       batch of an epoch, need theirs beside it. Where there would be no room for both, nothing is recorded, and `tell`
       gets it.
+    - Gradients lie in the same places at every step (`totals`): who keeps one for longer than a step copies it.
     - A form is recorded once it has come more than `WARM_UPS` times in a row, and given up when another came twice:
       the images' shape and layout, autocast, other weights or weights that lie elsewhere or are frozen, other modules,
       modules that are put in evaluation mode.
@@ -51,8 +48,8 @@ class GraphedPasses(TrunkPasses):
         ConfigError: the trunk is not on a CUDA device, or other cards take part in it; in `forward`, the trunk cannot
             be recorded.
 
-    Source: CUDA graphs as of PyTorch's notes on CUDA semantics, "CUDA Graphs"; unlike `make_graphed_callables`, what is
-    replayed is added to `.grad` rather than becoming it, so that gradients of several passes may be summed.
+    Source: CUDA graphs as of PyTorch's notes on CUDA semantics, "CUDA Graphs"; unlike `make_graphed_callables`, it
+    adds to `.grad`, so that gradients of several passes may be summed.
     """
 
     def __init__(
@@ -71,7 +68,7 @@ class GraphedPasses(TrunkPasses):
         rule = f"False with a trunk on {' and '.join(devices)}: graphs are of one card"
         check(is_one_card, "cuda_graphs", True, rule)
         self._tell = tell
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int, Place[PassGraph]] = {}
         self._state: Form = ()
         self._has_room = True
 
@@ -80,7 +77,7 @@ class GraphedPasses(TrunkPasses):
             self._begin_step()
         if images.requires_grad or not (self._has_room or self._places):
             return super().forward(images, number)
-        place = self._places.setdefault(number, _Place())
+        place = self._places.setdefault(number, Place())
         form = (images.shape, images.stride(), images.dtype, images.device, self.autocast_dtype("cuda"), self._state)
         place.note(form)
         if place.is_outgrown:
@@ -107,9 +104,9 @@ class GraphedPasses(TrunkPasses):
                 place.let_go()
             self._places.clear()
 
-    def _record(self, place: "_Place", form: Form, images: Tensor) -> None:
+    def _record(self, place: Place[PassGraph], form: Form, images: Tensor) -> None:
         try:
-            graph = PassGraph(self, images)
+            graph = PassGraph(self, images, self._totals_of_now())
         except torch.cuda.OutOfMemoryError as e:
             self._go_on_without(str(e).partition(". ")[0])
         except RuntimeError as e:
@@ -121,52 +118,38 @@ class GraphedPasses(TrunkPasses):
             else:
                 place.graph, place.recorded_form = graph, form
 
+    def _totals_of_now(self) -> GradTotals:
+        learning = [p for p in self.trunk.parameters() if p.requires_grad]
+        if self.totals is None or not self.totals.fit(learning):
+            self.totals = GradTotals(learning)
+        return self.totals
+
     def _go_on_without(self, why: str) -> None:
         self._has_room = False
         self._tell(f"no room on the card to record the trunk's passes as CUDA graphs, they are queued singly: {why}")
 
 
-class _Place:
-    """One of the micro-batches of every step: which form its images had of late, and a graph for one of the forms."""
-
-    def __init__(self) -> None:
-        self.graph: PassGraph | None = None
-        self.recorded_form: Form = ()
-        self._form: Form = ()
-        self._num_alike = 0
-
-    def note(self, form: Form) -> None:
-        """A micro-batch of this form comes now."""
-        self._num_alike = self._num_alike + 1 if form == self._form else 1
-        self._form = form
-
-    @property
-    def is_outgrown(self) -> bool:
-        """Whether another form than the graph's has come twice in a row; the last batch of an epoch comes once."""
-        return self.graph is not None and self._num_alike > 1 and self._form != self.recorded_form
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the form that came last is to be recorded."""
-        return self.graph is None and self._num_alike > WARM_UPS
-
-    def let_go(self) -> None:
-        """Give back what the graph takes."""
-        if self.graph is not None:
-            self.graph.drain()
-            self.graph = None
-
-
 def _state_of(trunk: nn.Module) -> Form:
     """Which weights and modules there are, how weights lie, which learn or have hooks, which modules are training.
 
-    Names of objects (`id`) are sound: a graph keeps what it was recorded with.
+    Names of objects (`id`) are sound: a graph keeps what it was recorded with. Modules are walked by hand, in half the
+    time of `parameters()` and the like: this is done in every step.
     """
-    tensors = (*trunk.parameters(), *trunk.buffers())
-    weights = tuple(
-        (id(t), t.data_ptr(), t.dtype, t.shape, t.stride(), t.requires_grad, has_gradient_hook(t)) for t in tensors
-    )
-    return weights, tuple((id(module), module.training) for module in trunk.modules())
+    state: list[object] = []
+    seen: set[int] = set()
+    todo = [trunk]
+    while todo:
+        module = todo.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        state += (id(module), module.training)
+        for t in (*module._parameters.values(), *module._buffers.values()):
+            if t is not None:
+                where = id(t), t.data_ptr(), t.dtype, t.shape, t.stride()
+                state.append((*where, t.requires_grad, has_gradient_hook(t)))
+        todo += [child for child in module._modules.values() if child is not None]
+    return tuple(state)
 
 
 def _why_not(error: RuntimeError) -> str:

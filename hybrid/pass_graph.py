@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hybrid.grad_totals import GradTotals
 from hybrid.recording import Recorder
-from hybrid.trunk_passes import TrunkPasses, beside
+from hybrid.trunk_passes import TrunkPasses, pinned_for
 from workers.errors import ConfigError
 
 
@@ -20,14 +21,16 @@ class PassGraph:
     Args:
         passes: with the trunk and its precision.
         images: of the form; they are copied.
+        totals: what the backward pass adds to, of all parameters of the trunk that learn, in their order.
 
     Raises:
         ConfigError: a weight has a hook, which leaves would not have, or learns though no module of the trunk has it.
         RuntimeError: torch or CUDA cannot record the passes.
     """
 
-    def __init__(self, passes: TrunkPasses, images: Tensor) -> None:
+    def __init__(self, passes: TrunkPasses, images: Tensor, totals: GradTotals) -> None:
         trunk, device = passes.trunk, images.device
+        self._totals = totals
         _refuse_hooks(trunk)
         self._recorder = Recorder(self, device)
         self._kept = [*trunk.parameters(), *trunk.buffers(), *trunk.modules()]  # their ids stay theirs
@@ -51,15 +54,17 @@ class PassGraph:
         self.features_BD = features_BD.detach()
         """What a replay computes, until the next one."""
         _refuse_others(features_BD, leaves, trunk)
-        self._grad_BD = torch.empty_like(self.features_BD)
-        self._grads: list[tuple[nn.Parameter, Tensor]] = []
+        self._grad_BD = torch.empty_like(self.features_BD, dtype=torch.float32)
+        self._which: list[int] = []
+        """Parameters of `totals` that get a gradient."""
         if features_BD.requires_grad:  # else the trunk is frozen
-            learning = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+            learning = [leaf for leaf in leaves.values() if leaf.requires_grad]
             with self._recorder.recorded(self._backward):
-                grads = torch.autograd.grad(features_BD, list(learning.values()), self._grad_BD, allow_unused=True)
-            parameters = dict(trunk.named_parameters())
-            pairs = zip(learning, grads, strict=True)
-            self._grads = [(parameters[name], grad) for name, grad in pairs if grad is not None]
+                grad_BD = self._grad_BD.to(features_BD.dtype)
+                grads = torch.autograd.grad(features_BD, learning, grad_BD, allow_unused=True)
+                there_are = {i: grad for i, grad in enumerate(grads) if grad is not None}
+                torch._foreach_add_([self._totals.places[i] for i in there_are], list(there_are.values()))
+            self._which = list(there_are)
 
     def drain(self) -> None:
         """Wait until the card has done all that it was asked for, so that this is not in use when it is let go of."""
@@ -73,31 +78,9 @@ class PassGraph:
 
     def backward(self, grad_BD: Tensor) -> None:
         """Add to the gradients of the trunk's weights, for the images of the latest `forward`."""
-        if not self._grads:
-            return
-        self._grad_BD.copy_(beside(self.features_BD, grad_BD))
-        self._backward.replay()
-        add_to_grads(self._grads)
-
-
-def add_to_grads(grads: list[tuple[nn.Parameter, Tensor]]) -> None:
-    """As backward does; a first gradient is copied, since the next replay overwrites what a graph computed."""
-    totals: list[Tensor] = []
-    added: list[Tensor] = []
-    firsts: list[Tensor] = []
-    copied: list[Tensor] = []
-    for parameter, grad in grads:
-        if parameter.grad is None:
-            parameter.grad = torch.empty_like(parameter)
-            firsts.append(parameter.grad)
-            copied.append(grad)
-        else:
-            totals.append(parameter.grad)
-            added.append(grad)
-    if firsts:
-        torch._foreach_copy_(firsts, copied)
-    if totals:
-        torch._foreach_add_(totals, added)
+        if self._which:
+            self._grad_BD.copy_(pinned_for(self.features_BD, grad_BD), non_blocking=True)
+            self._totals.add(self._which, self._backward.replay)
 
 
 def has_gradient_hook(tensor: Tensor) -> bool:

@@ -15,6 +15,7 @@ from hybrid.device import choose_precision, trunk_device
 from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
+from hybrid.optimizer_step import OptimizerStep
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline, cut_batch
 from hybrid.schedule import Budget, warmup_cosine
@@ -125,7 +126,7 @@ class Trainer:
         self._full_size = 0
         self.timer = PhaseTimer(trace)
         self.threads = threads
-        self.optimizer = make_optimizer(self.trunk, config)
+        self.optimizer_step = OptimizerStep(self.trunk, make_optimizer(self.trunk, config), config.clip_norm, tell)
         self.tuner = self._make_tuner(tell, cores) if config.auto_negatives else None
         spans = DeviceSpans(self.device) if self.device.type == "cuda" else None
         self.pipeline = Pipeline(
@@ -187,6 +188,11 @@ class Trainer:
         self.progress.num_examples_of_epoch = 0
 
     @property
+    def optimizer(self) -> torch.optim.AdamW:
+        """Of the trunk's weights."""
+        return self.optimizer_step.optimizer
+
+    @property
     def uses_cuda_graphs(self) -> bool:
         """Whether the trunk's passes are to be recorded and replayed."""
         return isinstance(self.pipeline.passes, GraphedPasses)
@@ -219,16 +225,15 @@ class Trainer:
         fraction = self.fraction
         factor = warmup_cosine(fraction, self.config.warmup_fraction)
         self._set_learning_rates(factor)
-        self.trunk.train()
+        if not all(module.training for module in self.trunk.modules()):  # a quarter of what train() takes
+            self.trunk.train()
         self.head.train()
         with self.timer.phase("optimizer"):
             self.optimizer.zero_grad(set_to_none=True)
         parts = self._cut(images, tags)
         loss = self.pipeline.accumulate(parts)
         with self.timer.phase("optimizer"):
-            if self.config.clip_norm > 0:
-                nn.utils.clip_grad_norm_(self.trunk.parameters(), self.config.clip_norm)
-            self.optimizer.step()
+            self.optimizer_step(self.pipeline.passes.totals)
         seconds = self.timer.take(self.progress.step)
         self._full_size = max(self._full_size, len(images))
         is_full = len(images) == self._full_size

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hybrid.grad_totals import GradTotals
+
 
 class TrunkPasses:
     """Runs a trunk operation by operation, as torch does by itself.
@@ -19,6 +21,9 @@ class TrunkPasses:
 
     def __init__(self, trunk: nn.Module, precision: torch.dtype | None) -> None:
         self.trunk, self.precision = trunk, precision
+
+    totals: GradTotals | None = None
+    """Where gradients lie at every step, or None: anywhere."""
 
     def forward(self, images: Tensor, number: int) -> Tensor:
         """Features `[B, D]` of micro-batch `number` of a step, for whose gradient `backward` is called afterwards."""
@@ -51,6 +56,10 @@ class TrunkPasses:
 
 def beside(features_BD: Tensor, grad_BD: Tensor) -> Tensor:
     """The gradient on the device of the features, in their type; on CUDA the host goes on while it is copied."""
-    if features_BD.device.type == "cuda" and grad_BD.device.type == "cpu":
-        grad_BD = grad_BD.pin_memory()  # from other memory the copy would be waited for
-    return grad_BD.to(features_BD.device, non_blocking=True).to(features_BD.dtype)
+    return pinned_for(features_BD, grad_BD).to(features_BD.device, non_blocking=True).to(features_BD.dtype)
+
+
+def pinned_for(features_BD: Tensor, grad_BD: Tensor) -> Tensor:
+    """The gradient where the features' device copies it from by itself: from other memory the host waits for a copy."""
+    is_copied = features_BD.device.type == "cuda" and grad_BD.device.type == "cpu"
+    return grad_BD.pin_memory() if is_copied else grad_BD

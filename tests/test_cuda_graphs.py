@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from hybrid.augment import Augmentation, Augmenter
-from hybrid.cuda_graphs import WARM_UPS, GraphedPasses
+from hybrid.cuda_graphs import GraphedPasses
 from hybrid.data.store import DecodedImages
+from hybrid.graph_place import WARM_UPS
 from hybrid.prefetch import prefetched
 from hybrid.trunk_passes import TrunkPasses
 from hybrid.upload import Upload, arrived
@@ -302,7 +303,7 @@ def fake_passes(monkeypatch):
     """On the CPU, with a list of what was told and recorded; a batch of 3 finds no memory, one of 7 leaves little."""
     told, recorded = [], []
 
-    def record(passes, images):
+    def record(passes, images, totals):
         if len(images) == 3:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot.")
         recorded.append(len(images))
@@ -376,7 +377,7 @@ def test_images_that_want_a_gradient_get_it(fake_passes):
 def test_what_cannot_be_recorded_says_what_ended_it(fake_passes, monkeypatch, error, cause, expected):
     passes, *_ = fake_passes
 
-    def fail(passes, images):
+    def fail(passes, images, totals):
         try:
             if cause:
                 raise RuntimeError(cause)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from hybrid.pass_graph import PassGraph, add_to_grads
+from hybrid.grad_totals import GradTotals
+from hybrid.pass_graph import PassGraph
 from hybrid.recording import Recorder
 from hybrid.trunk_passes import TrunkPasses
 from workers.errors import ConfigError
@@ -38,9 +39,13 @@ def no_card(monkeypatch):
     return replayed
 
 
+def record(passes, images):
+    return PassGraph(passes, images, GradTotals([p for p in passes.trunk.parameters() if p.requires_grad]))
+
+
 def test_replays_are_of_the_images_and_the_gradient_that_are_given(no_card):
     trunk = nn.Linear(INPUTS, D)
-    graph = PassGraph(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
+    graph = record(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
     images, grad = torch.randn(B, INPUTS), torch.randn(B, D)
     graph.forward(images)
     assert no_card == [graph._forward] and torch.equal(graph._images, images)
@@ -50,17 +55,17 @@ def test_replays_are_of_the_images_and_the_gradient_that_are_given(no_card):
 
 def test_no_two_graphs_that_live_have_one_stream(no_card):
     passes = TrunkPasses(nn.Linear(INPUTS, D), None)
-    graphs = [PassGraph(passes, torch.randn(B, INPUTS)) for _ in range(3)]
+    graphs = [record(passes, torch.randn(B, INPUTS)) for _ in range(3)]
     assert [graph._recorder._stream for graph in graphs] == [0, 1, 2]
     del graphs[1]
-    graphs += [PassGraph(passes, torch.randn(B, INPUTS)) for _ in range(2)]
+    graphs += [record(passes, torch.randn(B, INPUTS)) for _ in range(2)]
     assert [graph._recorder._stream for graph in graphs] == [0, 2, 1, 3]
 
 
 def test_no_garbage_is_collected_while_a_pass_is_recorded(no_card, monkeypatch):
     seen = []
     monkeypatch.setattr(Recorder, "recorded", lambda *graph: seen.append(gc.isenabled()) or nullcontext())
-    PassGraph(TrunkPasses(nn.Linear(INPUTS, D), None), torch.randn(B, INPUTS))
+    record(TrunkPasses(nn.Linear(INPUTS, D), None), torch.randn(B, INPUTS))
     assert seen == [False, False] and gc.isenabled()
 
 
@@ -81,26 +86,29 @@ class Tied(nn.Module):
 
 def test_gradients_are_those_of_autograd_and_of_the_right_weights(no_card):
     trunk, images = Tied(), torch.randn(B, INPUTS)
-    graph = PassGraph(TrunkPasses(trunk, None), images)
+    graph = record(TrunkPasses(trunk, None), images)
     assert all(parameter.grad is None for parameter in trunk.parameters()), "recording adds nothing"
+    totals = graph._totals
+    recorded = {id(p): place.clone() for p, place in zip(totals.parameters, totals.places, strict=True)}
     features = graph.forward(images)
     assert not features.requires_grad
     graph.backward(torch.ones(B, D))
-    recorded = {name: p.grad.clone() for name, p in trunk.named_parameters() if p.grad is not None}
+    places = {id(p): place for p, place in zip(totals.parameters, totals.places, strict=True)}
+    given = {name for name, p in trunk.named_parameters() if p.grad is not None and p.grad is places[id(p)]}
     trunk.zero_grad(set_to_none=True)
     expected = trunk(images)
     torch.testing.assert_close(features, expected)
     expected.sum().backward()
-    plain = {name: p.grad for name, p in trunk.named_parameters() if p.grad is not None}
-    assert recorded.keys() == plain.keys() == {"first.weight", "first.bias", "norm.weight", "norm.bias"}
-    for name, grad in plain.items():
-        torch.testing.assert_close(recorded[name], grad)
+    plain = {name: p for name, p in trunk.named_parameters() if p.grad is not None}
+    assert given == plain.keys() == {"first.weight", "first.bias", "norm.weight", "norm.bias"}
+    for p in plain.values():
+        torch.testing.assert_close(recorded[id(p)], p.grad)
     assert (graph.num_bytes, graph.num_free_bytes) == (300, 1000)
 
 
 def test_a_frozen_trunk_has_no_backward_pass(no_card):
     trunk = nn.Linear(INPUTS, D).requires_grad_(False)
-    graph = PassGraph(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
+    graph = record(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
     graph.backward(torch.ones(B, D))
     assert trunk.weight.grad is None
 
@@ -112,7 +120,7 @@ def test_a_recording_computes_in_the_precision_of_ordinary_passes(no_card, preci
     for is_around in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=is_around):
             expected = passes.forward(images, 0)
-            features = PassGraph(passes, images).features_BD
+            features = record(passes, images).features_BD
         assert features.dtype == expected.dtype
         torch.testing.assert_close(features, expected.detach())
 
@@ -124,7 +132,7 @@ def test_weights_are_cast_inside_the_recording(no_card):
         trunk(images)
         with torch.no_grad():
             trunk.weight.mul_(2)
-        features = PassGraph(TrunkPasses(trunk, None), images).features_BD
+        features = record(TrunkPasses(trunk, None), images).features_BD
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(features, trunk(images).detach())
 
@@ -142,7 +150,7 @@ def test_hooks_on_gradients_are_refused(no_card, hook):
     trunk = nn.Sequential(nn.Linear(INPUTS, D))
     hook(trunk[0])
     with pytest.raises(ConfigError, match=r"0\.weight has a hook.*--cuda-graphs off"):
-        PassGraph(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
+        record(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
 
 
 class Hiding(nn.Module):
@@ -160,17 +168,4 @@ class Hiding(nn.Module):
 @pytest.mark.parametrize(("is_of_a_module", "what"), [(True, r"layer\.bias"), (False, r"a tensor of shape \[8\]")])
 def test_weights_that_a_recording_would_not_teach_are_refused(no_card, is_of_a_module, what):
     with pytest.raises(ConfigError, match=f"{what} learns in the trunk's forward"):
-        PassGraph(TrunkPasses(Hiding(is_of_a_module), None), torch.randn(B, INPUTS))
-
-
-def test_gradients_are_copied_at_first_and_added_afterwards():
-    layer = nn.Linear(3, 2)
-    computed = [(layer.weight, torch.ones(2, 3)), (layer.bias, torch.ones(2))]
-    add_to_grads(computed)
-    for _, grad in computed:
-        grad.fill_(10)  # a replay overwrites what the graph computed
-    layer.bias.grad = None
-    add_to_grads(computed)
-    assert torch.equal(layer.weight.grad, torch.full((2, 3), 11.0)) and torch.equal(
-        layer.bias.grad, torch.full((2,), 10.0)
-    )
+        record(TrunkPasses(Hiding(is_of_a_module), None), torch.randn(B, INPUTS))
