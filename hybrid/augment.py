@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybrid.data.store import ImageStore
+from hybrid.recording import NoRoom
 from hybrid.replayed import Replayed
 from hybrid.trunks import PIXEL_STD, WHITE, premultiplied, standardised
 
@@ -111,15 +112,15 @@ class Augmenter:
         Where the card has no room for it, `tell` gets that.
 
         Raises:
-            RuntimeError: torch or CUDA cannot record it.
+            ConfigError: torch or CUDA cannot record it.
         """
         shape = batch_size, images.size, images.size, images.channels
-        images_BHWC = torch.zeros(shape, dtype=torch.uint8, device=self.device)
         try:
-            self._changed.record(images_BHWC, torch.zeros((batch_size, len(self._low_F)), device=self.device))
-        except torch.cuda.OutOfMemoryError as e:
-            why = str(e).partition(". ")[0]
-            tell(f"no room on the card to record augmentation as a CUDA graph, its operations are queued singly: {why}")
+            images_BHWC = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+            units_BF = torch.zeros((batch_size, len(self._low_F)), dtype=torch.float32, device=self.device)
+            self._changed.record("augmentation", images_BHWC, units_BF)
+        except NoRoom as e:
+            tell(str(e))
 
     def __call__(self, images_BHWC: Tensor) -> Tensor:
         """Stored uint8 pictures `[B, H, W, 3 or 4]` as the trunk's input, float32 `[B, 3, S, S]`, channels last.
@@ -127,7 +128,8 @@ class Augmenter:
         Pictures are resampled once, straight from the stored size, so that enlarging shows real detail.
         """
         shape = len(images_BHWC), len(self._low_F)
-        units_BF = torch.rand(shape, generator=self.generator, dtype=torch.float32, device="cpu")
+        is_copied = self.device.type == "cuda"  # from pinned memory the host does not wait for it
+        units_BF = torch.rand(shape, generator=self.generator, dtype=torch.float32, device="cpu", pin_memory=is_copied)
         return self._changed(images_BHWC, units_BF.to(self.device, non_blocking=True))
 
     def _change(self, images_BHWC: Tensor, units_BF: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 # Shapes: B examples of a micro-batch, D dim.
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from hybrid.grad_totals import GradTotals
 from hybrid.graph_place import Form, Place
 from hybrid.pass_graph import PassGraph, has_gradient_hook
+from hybrid.recording import NoRoom, no_room, recording
 from hybrid.trunk_passes import TrunkPasses
-from workers.errors import ConfigError
 from workers.settings import check
 
 logger = logging.getLogger(__name__)
+
+_PASSES = "the trunk's passes"
 
 
 class GraphedPasses(TrunkPasses):
@@ -28,7 +30,8 @@ class GraphedPasses(TrunkPasses):
       together. What they take stays taken, activations and a gradient of each weight; ordinary passes, as of the last
       batch of an epoch, need theirs beside it. Where there would be no room for both, nothing is recorded, and `tell`
       gets it.
-    - Gradients lie in the same places at every step (`totals`): who keeps one for longer than a step copies it.
+    - Gradients lie in the same memory at every step (`totals`): one that somebody keeps is overwritten by the first
+      pass after `zero_grad`, unless it is copied.
     - A form is recorded once it has come more than `WARM_UPS` times in a row, and given up when another came twice:
       the images' shape and layout, autocast, other weights or weights that lie elsewhere or are frozen, other modules,
       modules that are put in evaluation mode.
@@ -103,30 +106,27 @@ class GraphedPasses(TrunkPasses):
             for place in self._places.values():
                 place.let_go()
             self._places.clear()
+            self.totals = None
 
     def _record(self, place: Place[PassGraph], form: Form, images: Tensor) -> None:
         try:
-            graph = PassGraph(self, images, self._totals_of_now())
-        except torch.cuda.OutOfMemoryError as e:
-            self._go_on_without(str(e).partition(". ")[0])
-        except RuntimeError as e:
-            raise ConfigError(_why_not(e)) from e
-        else:
+            with recording(_PASSES):
+                graph = PassGraph(self, images, self._totals_of_now())
             graphs = [graph, *(other.graph for other in self._places.values() if other.graph is not None)]
             if (taken := sum(one.num_bytes for one in graphs)) > graph.num_free_bytes:
-                self._go_on_without(f"they take {taken:,} bytes, {graph.num_free_bytes:,} are left for other passes")
-            else:
-                place.graph, place.recorded_form = graph, form
+                why = f"they take {taken:,} bytes, {graph.num_free_bytes:,} are left for other passes"
+                raise no_room(_PASSES, why)
+        except NoRoom as e:
+            self._has_room = False
+            self._tell(str(e))
+        else:
+            place.graph, place.recorded_form = graph, form
 
     def _totals_of_now(self) -> GradTotals:
         learning = [p for p in self.trunk.parameters() if p.requires_grad]
-        if self.totals is None or not self.totals.fit(learning):
+        if self.totals is None or not self.totals.fits(learning):
             self.totals = GradTotals(learning)
         return self.totals
-
-    def _go_on_without(self, why: str) -> None:
-        self._has_room = False
-        self._tell(f"no room on the card to record the trunk's passes as CUDA graphs, they are queued singly: {why}")
 
 
 def _state_of(trunk: nn.Module) -> Form:
@@ -150,27 +150,3 @@ def _state_of(trunk: nn.Module) -> Form:
                 state.append((*where, t.requires_grad, has_gradient_hook(t)))
         todo += [child for child in module._modules.values() if child is not None]
     return tuple(state)
-
-
-def _why_not(error: RuntimeError) -> str:
-    """For people: what ended a recording, rather than that it was ended."""
-    cause = (list(_causes(error)) or [error])[-1]
-    reason = str(cause).partition("\n")[0].rstrip(".")
-    words = f"{cause}".lower()
-    if "out of memory" in words or "alloc_failed" in words or isinstance(cause, torch.cuda.OutOfMemoryError):
-        question = "The card is short of memory."
-    else:
-        question = (
-            "Does its forward ask for a value (.item(), if, print), or does another thread wait for the card or draw "
-            "random numbers on it?"
-        )
-    return (
-        f"the trunk's passes cannot be recorded as CUDA graphs: {reason}. {question} Start again without: "
-        "--cuda-graphs off, in Python cuda_graphs=False."
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -37,13 +37,13 @@ class PassGraph:
         self._images = images.clone()
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with self._recorder.session():
-            self._record(passes)
+            self._record(passes, totals)
         self.num_bytes = self._recorder.num_bytes
         """Taken on the card for as long as this lives."""
         self.num_free_bytes = torch.cuda.mem_get_info(device)[0]
         """That the card had left afterwards."""
 
-    def _record(self, passes: TrunkPasses) -> None:
+    def _record(self, passes: TrunkPasses, totals: GradTotals) -> None:
         trunk, device = passes.trunk, self._recorder.device
         leaves = {name: p.detach().requires_grad_(p.requires_grad) for name, p in trunk.named_parameters()}
         dtype = passes.autocast_dtype(device.type)
@@ -63,7 +63,8 @@ class PassGraph:
                 grad_BD = self._grad_BD.to(features_BD.dtype)
                 grads = torch.autograd.grad(features_BD, learning, grad_BD, allow_unused=True)
                 there_are = {i: grad for i, grad in enumerate(grads) if grad is not None}
-                torch._foreach_add_([self._totals.places[i] for i in there_are], list(there_are.values()))
+                if there_are:
+                    torch._foreach_add_([totals.part(i) for i in there_are], list(there_are.values()))
             self._which = list(there_are)
 
     def drain(self) -> None:

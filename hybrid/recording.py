@@ -9,10 +9,16 @@ from typing import Any
 
 import torch
 
+from workers.errors import ConfigError, HybridError
+
 _free_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
 """To record on, by device; each owner of graphs that lives has one of its own. For each stream on which it multiplies
 cuBLAS keeps a workspace, in the memory of the graph that is recorded there first: no other graph may need it when that
 is gone."""
+
+
+class NoRoom(HybridError):
+    """The card has too little memory left for a graph; the message says so to people."""
 
 
 class Recorder:
@@ -59,6 +65,48 @@ class Recorder:
         """Taken on the card by what was recorded, for as long as its owner lives."""
         segments = torch.cuda.memory_snapshot()
         return sum(one["total_size"] for one in segments if tuple(one.get("segment_pool_id", ())) == tuple(self._pool))
+
+
+@contextmanager
+def recording(what: str) -> Iterator[None]:
+    """Say of what is recorded inside why it could not be.
+
+    Raises:
+        NoRoom: the card is short of memory. Its operations may be queued singly.
+        ConfigError: it cannot be recorded. As a rule torch's random numbers and memory do not recover from that.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as e:
+        raise no_room(what, str(e).partition(". ")[0]) from e
+    except RuntimeError as e:
+        raise ConfigError(f"{what} cannot be recorded as CUDA graphs: {_why_not(e)}") from e
+
+
+def no_room(what: str, why: str) -> NoRoom:
+    """For people, with a reason."""
+    return NoRoom(f"no room on the card to record {what} as CUDA graphs, operations are queued singly: {why}")
+
+
+def _why_not(error: RuntimeError) -> str:
+    """What ended a recording, rather than that it was ended."""
+    cause = (list(_causes(error)) or [error])[-1]
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    words = f"{cause}".lower()
+    if "out of memory" in words or "alloc_failed" in words or isinstance(cause, torch.cuda.OutOfMemoryError):
+        question = "The card is short of memory."
+    else:
+        question = (
+            "Does a trunk's forward ask for a value (.item(), if, print), or does another thread wait for the card or "
+            "draw random numbers on it?"
+        )
+    return f"{reason}. {question} Start again without: --cuda-graphs off, in Python cuda_graphs=False."
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _take_stream(device: torch.device) -> torch.cuda.Stream:

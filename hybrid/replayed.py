@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hybrid.recording import Recorder
-
-Form = tuple[object, ...]
+from hybrid.graph_place import Form
+from hybrid.recording import Recorder, recording
 
 
 class Replayed:
@@ -37,16 +36,20 @@ class Replayed:
         """Whether anything was recorded."""
         return self._graph is not None
 
-    def record(self, *arguments: Tensor) -> None:
+    def record(self, what: str, *arguments: Tensor) -> None:
         """Call the function, so that libraries load what they need, then record it; no other thread uses the card.
 
+        Args:
+            what: is recorded, for people.
+            arguments: of the form that is to be replayed.
+
         Raises:
-            torch.cuda.OutOfMemoryError: there is no room for it.
-            RuntimeError: torch or CUDA cannot record it.
+            NoRoom, ConfigError: see `recording`.
         """
         self._graph = None  # what it took may be needed now
-        self._function(*arguments)
-        self._graph, self._recorded_form = _FunctionGraph(self._function, arguments), _form(arguments)
+        with recording(what):
+            self._function(*arguments)
+            self._graph, self._recorded_form = _FunctionGraph(self._function, arguments), _form(arguments)
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         """What the function returns for these arguments, in memory that is the caller's."""

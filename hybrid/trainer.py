@@ -86,8 +86,8 @@ class Trainer:
         trace: gets the phases of each step; None traces nothing.
         threads: chooses torch's number of CPU threads step by step; None leaves it alone.
         cores: that trunk and workers may use, all together; None: those of this process.
-        cuda_graphs: on a card, record the trunk's passes and replay them: see `GraphedPasses` for what a trunk must
-            keep to.
+        cuda_graphs: on a card, record the trunk's passes and the optimizer's step, and replay them: see `GraphedPasses`
+            for what a trunk must keep to. Where a weight that learns gets no gradient, the latter is queued singly.
 
     Example:
         >>> from hybrid import TrainConfig
@@ -126,7 +126,7 @@ class Trainer:
         self._full_size = 0
         self.timer = PhaseTimer(trace)
         self.threads = threads
-        self.optimizer_step = OptimizerStep(self.trunk, make_optimizer(self.trunk, config), config.clip_norm, tell)
+        self.optimizer_step = OptimizerStep(make_optimizer(self.trunk, config), config.clip_norm, tell)
         self.tuner = self._make_tuner(tell, cores) if config.auto_negatives else None
         spans = DeviceSpans(self.device) if self.device.type == "cuda" else None
         self.pipeline = Pipeline(
@@ -194,7 +194,7 @@ class Trainer:
 
     @property
     def uses_cuda_graphs(self) -> bool:
-        """Whether the trunk's passes are to be recorded and replayed."""
+        """Whether the trunk's passes, and the optimizer's step, are to be recorded and replayed."""
         return isinstance(self.pipeline.passes, GraphedPasses)
 
     @property
@@ -225,8 +225,7 @@ class Trainer:
         fraction = self.fraction
         factor = warmup_cosine(fraction, self.config.warmup_fraction)
         self._set_learning_rates(factor)
-        if not all(module.training for module in self.trunk.modules()):  # a quarter of what train() takes
-            self.trunk.train()
+        self.trunk.train()
         self.head.train()
         with self.timer.phase("optimizer"):
             self.optimizer.zero_grad(set_to_none=True)

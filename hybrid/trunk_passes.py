@@ -19,11 +19,11 @@ class TrunkPasses:
         precision: dtype of autocast; float32 turns autocast off, None leaves it as the caller has it.
     """
 
-    def __init__(self, trunk: nn.Module, precision: torch.dtype | None) -> None:
-        self.trunk, self.precision = trunk, precision
-
     totals: GradTotals | None = None
     """Where gradients lie at every step, or None: anywhere."""
+
+    def __init__(self, trunk: nn.Module, precision: torch.dtype | None) -> None:
+        self.trunk, self.precision = trunk, precision
 
     def forward(self, images: Tensor, number: int) -> Tensor:
         """Features `[B, D]` of micro-batch `number` of a step, for whose gradient `backward` is called afterwards."""

@@ -1,4 +1,4 @@
-"""Gradients in places that stay are those that backward passes leave."""
+"""Gradients in memory that stays are those that backward passes leave."""
 
 import copy
 
@@ -28,8 +28,8 @@ def add_as_backward(trunk, which, grads):
             p.grad = grad.clone() if p.grad is None else p.grad + grad
 
 
-def add_to_places(totals, which, grads):
-    totals.add(which, lambda: [totals.places[i].add_(grads[i]) for i in which])
+def add_to_parts(totals, which, grads):
+    totals.add(which, lambda: [totals.part(i).add_(grads[i]) for i in which])
 
 
 NUM = len(list(make_trunk().parameters()))
@@ -51,7 +51,7 @@ def test_whatever_becomes_of_gradients_between_passes_sums_are_those_of_backward
                 parameters[0].grad = torch.ones_like(parameters[0])
         if isinstance(event, list) or event == ALL:
             which = range(NUM) if event == ALL else event
-            add_to_places(totals, which, gradients_of(trunk, number))
+            add_to_parts(totals, which, gradients_of(trunk, number))
             add_as_backward(twin, which, gradients_of(twin, number))
         for p, other in zip(trunk.parameters(), twin.parameters(), strict=True):
             assert (p.grad is None) == (other.grad is None)
@@ -59,46 +59,60 @@ def test_whatever_becomes_of_gradients_between_passes_sums_are_those_of_backward
                 torch.testing.assert_close(p.grad, other.grad)
 
 
-def test_places_are_laid_out_as_parameters_and_apart_from_each_other():
+def test_parts_are_laid_out_as_parameters_and_apart_from_each_other():
     trunk = make_trunk()
     totals = GradTotals(list(trunk.parameters()))
-    for number, (p, place) in enumerate(zip(trunk.parameters(), totals.places, strict=True)):
-        assert (place.shape, place.stride(), place.dtype) == (p.shape, p.stride(), p.dtype)
-        place.fill_(number + 1)
-    assert [place.unique().tolist() for place in totals.places] == [[number + 1.0] for number in range(NUM)]
+    for number, p in enumerate(trunk.parameters()):
+        part = totals.part(number)
+        assert (part.shape, part.stride(), part.dtype) == (p.shape, p.stride(), p.dtype)
+        assert part.data_ptr() % 64 == totals.part(0).data_ptr() % 64
+        part.fill_(number + 1)
+    assert [totals.part(number).unique().tolist() for number in range(NUM)] == [[number + 1.0] for number in range(NUM)]
+
+
+def test_a_part_whose_data_others_set_is_where_it_was():
+    trunk = make_trunk()
+    totals = GradTotals(list(trunk.parameters()))
+    addresses = [totals.part(number).data_ptr() for number in range(NUM)]
+    add_to_parts(totals, range(NUM), gradients_of(trunk, 0))
+    trunk.to(torch.float16).to(torch.float32)
+    assert not totals.hold_all()
+    assert [totals.part(number).data_ptr() for number in range(NUM)] == addresses
 
 
 def test_gradients_are_all_held_where_each_is_in_its_place():
     trunk = make_trunk()
     totals = GradTotals(list(trunk.parameters()))
     assert not totals.hold_all()
-    add_to_places(totals, range(NUM - 1), gradients_of(trunk, 0))
+    add_to_parts(totals, range(NUM - 1), gradients_of(trunk, 0))
     assert not totals.hold_all()
-    add_to_places(totals, [NUM - 1], gradients_of(trunk, 1))
+    add_to_parts(totals, [NUM - 1], gradients_of(trunk, 1))
     assert totals.hold_all()
     trunk.zero_grad(set_to_none=False)
     assert totals.hold_all()
     p = next(trunk.parameters())
     p.grad = p.grad.clone()
     assert not totals.hold_all()
+    p.grad = totals.part(0).detach()  # another object on the same memory
+    assert totals.hold_all()
     assert not GradTotals([]).hold_all()
 
 
-def test_places_fit_the_parameters_that_they_were_made_for_as_they_were():
+def test_totals_fit_the_parameters_that_they_were_made_for_as_they_were():
     trunk = make_trunk()
     parameters = list(trunk.parameters())
     totals = GradTotals(parameters)
-    assert totals.fit(parameters)
-    assert not totals.fit(parameters[:-1]) and not totals.fit([*parameters, parameters[0]])
-    assert not totals.fit([*parameters[:-1], nn.Parameter(parameters[-1].detach().clone())])
+    assert totals.fits(parameters)
+    assert not totals.fits(parameters[:-1]) and not totals.fits([*parameters, parameters[0]])
+    assert not totals.fits([*parameters[:-1], nn.Parameter(parameters[-1].detach().clone())])
     trunk[0].to(memory_format=torch.contiguous_format)
-    assert not totals.fit(parameters)
+    assert not totals.fits(parameters)
 
 
 @pytest.mark.parametrize("kind", ["expanded", "sliced"])
 def test_a_parameter_with_gaps_or_overlaps_has_a_gradient_like_torchs(kind):
     base = torch.zeros(6, 4)
     p = nn.Parameter(base[:, ::2] if kind == "sliced" else base[:, :1].expand(6, 3))
-    (place,) = GradTotals([p]).places
+    part = GradTotals([p]).part(0)
     (2 * p).sum().backward()
-    assert place.shape == p.grad.shape and place.stride() == p.grad.stride()
+    assert part.shape == p.grad.shape and part.stride() == p.grad.stride()

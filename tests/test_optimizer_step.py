@@ -1,11 +1,12 @@
-"""Recorded optimizer steps move weights as those that are queued operation by operation."""
+"""When an optimizer's step is recorded; that it then moves weights as before is in test_graphed_training."""
 
 import copy
-from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from hybrid.grad_totals import GradTotals
 from hybrid.graph_place import WARM_UPS
@@ -13,56 +14,42 @@ from hybrid.optimizer_step import OptimizerStep
 from hybrid.recording import Recorder
 from hybrid.trainer import make_optimizer
 from launch.config import TrainConfig
+from tests.simulated_card import simulated_card  # noqa: F401  -- a fixture
+from workers.errors import ConfigError
 
 CLIP = 0.5
-on_a_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-
-
-@pytest.fixture
-def no_card(monkeypatch):
-    """Replays run what was recorded; notes recordings and replays."""
-    seen = []
-
-    class Graph:
-        def replay(self):
-            seen.append("replay")
-
-    def recorded(recorder, graph):
-        seen.append("record")
-        return nullcontext()
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: None)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 7))
-    monkeypatch.setattr(Recorder, "recorded", recorded)
-    monkeypatch.setattr(Recorder, "drain", lambda recorder: seen.append("drain"))
-    return seen
 
 
 class Training:
     """A trunk with an optimizer, and gradients that are the same for the same step."""
 
-    def __init__(self, device="cpu"):
+    def __init__(self):
         torch.manual_seed(0)
-        self.trunk = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).to(device)
-        self.step_of = OptimizerStep(self.trunk, make_optimizer(self.trunk, TrainConfig(weight_decay=0.1)), CLIP)
+        self.trunk = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
+        self.told = []
+        optimizer = make_optimizer(self.trunk, TrainConfig(weight_decay=0.1))
+        self.step_of = OptimizerStep(optimizer, CLIP, self.told.append)
         self.totals = GradTotals(list(self.trunk.parameters()))
         self.number = 0
 
-    def step(self, in_places=True, lr=0.01):
+    @property
+    def optimizer(self):
+        return self.step_of.optimizer
+
+    def step(self, in_totals=True, lr=0.01):
         generator = torch.Generator().manual_seed(self.number)
         self.number += 1
-        grads = [torch.randn(p.shape, generator=generator).to(p.device) for p in self.trunk.parameters()]
-        self.step_of.optimizer.zero_grad(set_to_none=True)
-        for group in self.step_of.optimizer.param_groups:
+        grads = [torch.randn(p.shape, generator=generator) for p in self.trunk.parameters()]
+        self.trunk.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
             group["lr"] = lr
-        if in_places:
+        if in_totals:
             numbers = range(len(grads))
-            self.totals.add(numbers, lambda: [self.totals.places[i].add_(grads[i]) for i in numbers])
+            self.totals.add(numbers, lambda: [self.totals.part(i).add_(grads[i]) for i in numbers])
         else:
             for p, grad in zip(self.trunk.parameters(), grads, strict=True):
                 p.grad = grad
-        self.step_of(self.totals if in_places else None)
+        self.step_of(self.totals if in_totals else None)
 
     def steps(self, count, **how):
         for _ in range(count):
@@ -72,14 +59,18 @@ class Training:
 def recorded_training(**how):
     """After its first replay; the first step makes the optimizer's state."""
     training = Training()
-    training.steps(1, in_places=False)
+    training.steps(1, in_totals=False)
     training.steps(WARM_UPS + 1, **how)
     return training
 
 
+def replays(graphs):
+    return [graph.num_replays for graph in graphs]
+
+
 def test_a_step_clips_all_gradients_together_and_moves_weights():
     training, twin = Training(), Training()
-    training.step(in_places=False, lr=0.3)
+    training.step(in_totals=False, lr=0.3)
     generator = torch.Generator().manual_seed(0)
     grads = [torch.randn(p.shape, generator=generator) for p in twin.trunk.parameters()]
     norm = torch.sqrt(sum((grad**2).sum() for grad in grads))
@@ -90,37 +81,44 @@ def test_a_step_clips_all_gradients_together_and_moves_weights():
         torch.testing.assert_close(p, kept - 0.3 * grad.sign(), rtol=1e-4, atol=1e-4)
 
 
-def test_a_step_is_recorded_when_gradients_lay_in_their_places_for_long_enough(no_card):
+def test_a_step_is_recorded_when_gradients_lay_in_totals_for_long_enough(simulated_card):  # noqa: F811
     training = Training()
-    training.steps(3, in_places=False)
-    assert no_card == []
+    training.steps(3, in_totals=False)
+    training.steps(WARM_UPS)
+    assert replays(simulated_card) == []
     training.step()
-    training.steps(WARM_UPS - 1)
-    assert no_card == []
+    assert replays(simulated_card) == [1]
+    p = next(training.trunk.parameters())
+    p.register_hook(lambda grad: None)  # of a gradient that autograd makes; here none is
     training.step()
-    assert no_card == ["record", "replay"]
-    training.step(in_places=False)
-    assert no_card == ["record", "replay"]
-    training.step()
-    assert no_card == ["record", "replay", "replay"]
+    assert replays(simulated_card) == [2]
 
 
-def test_a_recording_leaves_the_optimizers_settings_as_they_were(no_card):
+def test_where_gradients_no_longer_lie_in_totals_a_recording_is_given_back(simulated_card):  # noqa: F811
+    training = recorded_training()
+    assert training.step_of._place.graph is not None
+    training.step(in_totals=False)
+    assert training.step_of._place.graph is None and replays(simulated_card) == [1]
+
+
+def test_a_recording_leaves_the_optimizers_settings_as_they_were(simulated_card):  # noqa: F811
     training = recorded_training(lr=0.25)
-    groups = training.step_of.optimizer.param_groups
-    assert "record" in no_card
-    assert [(group["lr"], group["capturable"]) for group in groups] == [(0.25, False)] * 2
-    assert [float(lr) for lr in training.step_of._place.graph._lrs] == [0.25] * 2
+    assert replays(simulated_card) == [1]
+    assert [(group["lr"], group["capturable"]) for group in training.optimizer.param_groups] == [(0.25, False)] * 2
     training.step(lr=0.125)
     assert [float(lr) for lr in training.step_of._place.graph._lrs] == [0.125] * 2
 
 
 def change_settings(training):
-    training.step_of.optimizer.param_groups[0]["weight_decay"] = 0.7
+    training.optimizer.param_groups[0]["weight_decay"] = 0.7
+
+
+def change_clipping(training):
+    training.step_of.clip_norm = 0.1
 
 
 def load_state(training):
-    training.step_of.optimizer.load_state_dict(copy.deepcopy(training.step_of.optimizer.state_dict()))
+    training.optimizer.load_state_dict(copy.deepcopy(training.optimizer.state_dict()))
 
 
 def move_weight(training):
@@ -128,59 +126,85 @@ def move_weight(training):
     weight.data = weight.data.clone()
 
 
-def other_places(training):
+def other_totals(training):
     training.totals = GradTotals(list(training.trunk.parameters()))
 
 
-@pytest.mark.parametrize("change", [change_settings, load_state, move_weight, other_places])
-def test_what_a_recording_takes_for_granted_makes_a_new_one_when_it_changes(no_card, change):
+CHANGES = [change_settings, change_clipping, load_state, move_weight, other_totals]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_recording_takes_for_granted_makes_a_new_one_when_it_changes(simulated_card, change):  # noqa: F811
     training = recorded_training()
-    training.step()
-    assert no_card == ["record", "replay", "replay"]
     change(training)
-    training.steps(2)
-    assert no_card[3:] == ["drain"]
+    training.steps(WARM_UPS)
+    assert replays(simulated_card) == [1] and training.step_of._place.graph is None
     training.step()
-    assert no_card[4:] == ["record", "replay"]
+    assert replays(simulated_card) == [1, 1]
 
 
-def test_an_optimizer_with_a_hook_is_asked_each_time(no_card):
+def hook(training, calls):
+    return training.optimizer.register_step_pre_hook(lambda *of: calls.append(of))
+
+
+def hook_of_all(training, calls):
+    return register_optimizer_step_post_hook(lambda *of: calls.append(of))
+
+
+@pytest.mark.parametrize("add", [hook, hook_of_all])
+def test_an_optimizer_with_a_hook_is_asked_each_time(simulated_card, add):  # noqa: F811
     training, calls = recorded_training(), []
-    training.step_of.optimizer.register_step_pre_hook(lambda *of: calls.append(of))
+    handle = add(training, calls)
     training.steps(2)
-    assert no_card == ["record", "replay"] and len(calls) == 2
+    handle.remove()
+    assert replays(simulated_card) == [1] and len(calls) == 2
+    training.step()
+    assert replays(simulated_card) == [2] and len(calls) == 2
 
 
-def test_without_room_for_a_recording_steps_are_queued_singly(monkeypatch, no_card):
+def test_an_optimizer_that_a_scheduler_counts_is_asked_each_time(simulated_card):  # noqa: F811
+    training = recorded_training()
+    scheduler = LambdaLR(training.optimizer, lambda step: 1.0)
+    training.step()
+    scheduler.step()
+    assert replays(simulated_card) == [1]
+
+
+def test_with_a_gradient_elsewhere_the_step_is_not_replayed(simulated_card):  # noqa: F811
+    training, more = recorded_training(), nn.Parameter(torch.ones(3))
+    training.optimizer.add_param_group({"params": [more]})
+    for number in range(WARM_UPS + 3):
+        more.grad = torch.full((3,), 0.1)
+        before = more.detach().clone()
+        training.step()
+        assert not torch.equal(more, before), number
+    assert replays(simulated_card) == [1]
+    more.grad = None
+    training.steps(WARM_UPS + 1)
+    assert replays(simulated_card) == [1, 1]
+
+
+def test_without_room_for_a_recording_steps_are_queued_singly(simulated_card, monkeypatch):  # noqa: F811
     def fail(recorder, graph):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
 
     monkeypatch.setattr(Recorder, "recorded", fail)
-    told = []
     training, twin = Training(), Training()
-    training.step_of._tell = told.append
     training.steps(WARM_UPS + 3)
-    twin.steps(WARM_UPS + 3, in_places=False)
-    assert len(told) == 1 and "no room" in told[0] and "CUDA out of memory" in told[0]
+    twin.steps(WARM_UPS + 3, in_totals=False)
+    (said,) = training.told
+    assert "no room" in said and "the optimizer's step" in said and "CUDA out of memory" in said
     for p, own in zip(training.trunk.parameters(), twin.trunk.parameters(), strict=True):
         assert torch.equal(p, own)
 
 
-@on_a_card
-def test_recorded_steps_move_weights_as_others_do():
-    training, twin = Training("cuda"), Training("cuda")
-    for number in range(20):
-        if number == 12:
-            for one in (training, twin):
-                load_state(one)
-        lr = 0.01 / (1 + number)
-        training.step(in_places=number != 8, lr=lr)
-        twin.step(in_places=False, lr=lr)
-        for p, own in zip(training.trunk.parameters(), twin.trunk.parameters(), strict=True):
-            torch.testing.assert_close(p, own, rtol=1e-6, atol=1e-7)
-    graph = training.step_of._place.graph
-    assert graph is not None
-    state, other = (one.step_of.optimizer.state_dict()["state"] for one in (training, twin))
-    for index, entries in state.items():
-        for key, value in entries.items():
-            torch.testing.assert_close(value, other[index][key], rtol=1e-5, atol=1e-9)
+def test_a_step_that_cannot_be_recorded_is_an_error_with_advice(simulated_card, monkeypatch):  # noqa: F811
+    def fail(recorder, graph):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(Recorder, "recorded", fail)
+    training = Training()
+    training.steps(1, in_totals=False)
+    with pytest.raises(ConfigError, match=r"the optimizer's step cannot be recorded.*not permitted.*--cuda-graphs off"):
+        training.steps(WARM_UPS + 1)
+    assert [(group["lr"], group["capturable"]) for group in training.optimizer.param_groups] == [(0.01, False)] * 2
