@@ -75,7 +75,7 @@ def _draw_hit(
         draw.ellipse((x + TILE - 17, y - 7, x + TILE + 7, y + 17), TRUE)
         draw.text((x + TILE - 5, y + 5), "✓", "white", _font(DEFAULT_FONT, 15), anchor="mm")
     _text(draw, (x, y + TILE + 8), hit.title, 13, INK, TILE)
-    _text(draw, (x, y + TILE + 27), " · ".join(hit.tags), 11, SOFT, TILE, lines=2)
+    _text(draw, (x, y + TILE + 27), ", ".join(hit.tags), 11, SOFT, TILE, lines=2)
 
 
 def _text(

@@ -76,7 +76,7 @@ def write_gallery(
     ]
     curves = curves_svg(lines)
     if results:
-        how_to_read = legend("Of the variants of one picture (skin tones, genders) only the best is shown.")
+        how_to_read = legend("Of one design's variants of a picture (skin tones, genders) only the best is shown.")
     else:
         how_to_read = '<p class="note">No query is shown: too few of the pictures searched have a tag in common.</p>'
     body = [

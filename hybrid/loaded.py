@@ -53,7 +53,7 @@ def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
 
     Example:
         run = hybrid.load("last")
-        for hit in run.search("water").hits:
+        for hit in run.search("fruit").hits:
             print(hit.title, hit.score)
         for found in run.annotate("photo.jpg", k=5):
             print(found.tag, found.score)

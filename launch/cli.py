@@ -17,7 +17,7 @@ Examples:
   hybrid train                          train on emoji, with hundreds of thousands of tags
   hybrid train --data folder:photos/    your own images and tags
   hybrid scale last 4                   more workers, while it trains
-  hybrid search last "water"            find images by words
+  hybrid search last "fruit"            find images by words
   hybrid annotate last photo.jpg        find words for an image
 
 RUN is a run directory, its name under runs/, or `last`. `hybrid VERB --help` tells more.

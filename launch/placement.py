@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from launch.config import RunConfig
 from launch.topology import Cpu, Topology
 from launch.trunk_threads import exported_wish, plan_threads
-from workers.cores import as_text
+from workers.cores import as_text, available_cores
+
+_MANY_TO_A_CORE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,16 @@ def place_run(config: RunConfig, topology: Topology) -> Placement:
     if asked != config.trunk.threads:
         remarks += (f"trunk threads: {threads}, as {variable} says; --trunk-threads would come first",)
     return replace(placement, are_threads_fixed=asked > 0, remarks=remarks)
+
+
+def crowd_remark(workers: int, own: tuple[int, ...]) -> str:
+    """What to say where workers are more than cores, those they are bound to or all; empty: nothing."""
+    num_cores = len(own) or available_cores()
+    if workers <= num_cores:
+        return ""
+    crowd = f"they share cores {as_text(own)}" if own else f"more than the {num_cores} cores here"
+    times = workers / num_cores
+    return f"{crowd}, {times:.0f} to a core: steps will take many times as long" if times >= _MANY_TO_A_CORE else crowd
 
 
 def _unpinned(topology: Topology, threads: int) -> Placement:

@@ -16,7 +16,7 @@ from launch.runs import latest_checkpoint
 from launch.snapshot import Snapshot
 
 _POPULARITY = "popularity"
-_FALLBACK_TAGS = {"emoji": "water"}
+_FALLBACK_TAGS = {"emoji": "fruit"}
 
 
 def print_report(console: Console, snapshot: Snapshot, directory: Path, source: str) -> None:

@@ -16,7 +16,7 @@ from launch.control import ControlServer
 from launch.deep_process import DeepProcess, PrepareProcess, TrunkProcess
 from launch.interruption import Interrupted, StoppedBeforeStart
 from launch.losses import Losses
-from launch.placement import Placement, place_run
+from launch.placement import Placement, crowd_remark, place_run
 from launch.profile import open_profile
 from launch.recorder import Recorder
 from launch.resources import Endpoints, Prepared, make_matrix, open_ring
@@ -27,7 +27,7 @@ from launch.stop_signals import StopSignals
 from launch.topology import read_topology
 from launch.views import View
 from workers.assignment import Assignment
-from workers.cores import as_text, available_cores, pinned
+from workers.cores import as_text, pinned
 from workers.errors import RunError
 from workers.link import Link, Message
 from workers.matrix import MAX_WORKERS, TagMatrix
@@ -278,12 +278,9 @@ class Supervisor:
         else:
             self._scale(self._pool, wanted)
         self.snapshot.workers_wanted = wanted
-        cores = self._placement.workers if self._placement else ()
-        shared = f"; they share cores {as_text(cores)}" if cores and wanted > len(cores) else ""
-        if not cores and wanted > available_cores():
-            shared = f"; more than the {available_cores()} cores here"
-        self._note(f"scaled from {before} to {wanted} workers{shared}")
-        return {"before": before, "workers": wanted, "remark": shared.removeprefix("; ")}
+        remark = crowd_remark(wanted, self._placement.workers if self._placement else ())
+        self._note(f"scaled from {before} to {wanted} workers{remark and '; ' + remark}")
+        return {"before": before, "workers": wanted, "remark": remark}
 
     def _scale(self, pool: WorkerPool, wanted: int) -> None:
         for name in pool.scale(wanted):

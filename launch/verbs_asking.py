@@ -79,7 +79,7 @@ def annotate(
 
 
 @click.command(
-    epilog='\b\nExamples:\n  hybrid search last "water"\n  hybrid search last "happy cat" -k 24 --html cats.html'
+    epilog='\b\nExamples:\n  hybrid search last "fruit"\n  hybrid search last "red heart" -k 24 --html hearts.html'
 )
 @click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")

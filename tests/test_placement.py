@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from launch.config import RunConfig, TrunkConfig
-from launch.placement import place, place_run
+from launch.placement import crowd_remark, place, place_run
 from launch.topology import Cpu, Topology, read_topology
 from launch.trunk_threads import plan_threads
 from workers.accelerator import has_accelerator
@@ -264,3 +264,12 @@ def test_cores_that_are_not_there_are_warned_of(caplog):
     with pinned([1023]):
         pass
     assert os.sched_getaffinity(0) == before
+
+
+def test_workers_beyond_the_cores_are_remarked_on_and_many_more_so_the_more(monkeypatch):
+    monkeypatch.setattr("launch.placement.available_cores", lambda: 4)
+    assert crowd_remark(4, ()) == crowd_remark(2, (5, 6)) == ""
+    assert crowd_remark(5, ()) == "more than the 4 cores here"
+    assert crowd_remark(100, ()) == "more than the 4 cores here, 25 to a core: steps will take many times as long"
+    assert crowd_remark(3, (5, 6)) == "they share cores 5-6"
+    assert "4 to a core: steps" in crowd_remark(8, (5, 6))
