@@ -56,10 +56,10 @@ def found(result: SearchResult) -> str:
     if not result.tags:
         hint = f": did you mean {', '.join(query.suggestions)}?" if query.suggestions else ""
         return f"no tag of that name, nor of its words{hint}"
-    if not query.is_tag:
-        parts.append(f"not a tag itself; the mean of {', '.join(result.tags)}")
     if query.unknown_words:
-        parts.append(f"unknown: {', '.join(query.unknown_words)}")
+        parts.append(f"unknown, so left out: {', '.join(query.unknown_words)}")
+    if not query.is_tag:
+        parts.append(f"searched for {_together(result.tags)}")
     num_hits, searched = sum(hit.is_true for hit in result.hits), f"{result.num_images:,} searched"
     if result.num_true:
         parts.append(f"true: {num_hits} of the {len(result.hits)} shown, {result.num_true:,} of all {searched}")
@@ -67,6 +67,10 @@ def found(result: SearchResult) -> str:
         wanted = "this tag" if len(result.tags) == 1 else "all of these tags"
         parts.append(f"none of the {searched} has {wanted}, these are the nearest")
     return " · ".join(parts)
+
+
+def _together(tags: Sequence[str]) -> str:
+    return f"{tags[0]} alone" if len(tags) == 1 else f"the mean of {', '.join(tags)}"
 
 
 def card(hit: Hit, pictures: TaggedPictures) -> str:

@@ -1,5 +1,6 @@
 """What a query in words means to a model: the tags behind it."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,13 @@ from rapidfuzz import fuzz, process
 
 from hybrid.data.vocabulary import TagVocabulary
 from hybrid.ranking import Rows
+from workers.errors import DataError
 
 NUM_SUGGESTIONS = 5
 LEAST_SIMILARITY = 60.0
 """Of 100; suggestions below it would not look like the query."""
+_COMMAS = re.compile("[,;،、，；]")
+"""What stands between tags, in any script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Query:
 
     text: str
     tag_ids: tuple[int, ...]
-    """The query itself if it is a tag, else its words that are; empty if nothing is known."""
+    """The query itself if it is a tag, else its parts between commas and its words that are; empty if none is known."""
     is_tag: bool
     """The whole text is one tag."""
     unknown_words: tuple[str, ...] = ()
@@ -29,11 +33,19 @@ class Query:
 
 
 def read_query(text: str, vocabulary: TagVocabulary) -> Query:
-    """An exact tag, else the known words, else suggestions; spelling is normalised as the vocabulary's is."""
+    """An exact tag, else those known of the parts between commas and their words, else suggestions.
+
+    Spelling is normalised as the vocabulary's is. A part that is a tag is not taken apart: `sea lion, water` is two.
+
+    Raises:
+        DataError: there is no word in it.
+    """
     tag = _seen(text, vocabulary)
     if tag is not None:
         return Query(text, (tag,), is_tag=True)
-    words = {word: _seen(word, vocabulary) for word in text.split()}
+    words = {word: _seen(word, vocabulary) for word in _words(text, vocabulary)}
+    if not words:
+        raise DataError(f"the query {text!r} holds no word: give one at least, or several, such as 'red, sea lion'.")
     known = tuple(dict.fromkeys(tag for tag in words.values() if tag is not None))
     unknown = tuple(word for word, tag in words.items() if tag is None)
     if known:
@@ -62,6 +74,12 @@ def query_vector_D(query: Query, rows: Rows) -> NDArray[np.float32]:
     if query.is_tag:
         return found[0]
     return (found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)).mean(axis=0)
+
+
+def _words(text: str, vocabulary: TagVocabulary) -> list[str]:
+    """The parts between commas that are tags, and the words of the others, in their order."""
+    parts = [part.strip() for part in _COMMAS.split(text)]
+    return [word for part in parts for word in ([part] if _seen(part, vocabulary) is not None else part.split())]
 
 
 def _seen(text: str, vocabulary: TagVocabulary) -> int | None:

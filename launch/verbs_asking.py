@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -23,13 +23,27 @@ _SCORE = click.option(
     type=click.Choice(["probability", "lift"]),
     default="probability",
     show_default=True,
-    help="Rank tags by probability, or by how much likelier than chance they are, which favours rare tags.",
+    help="Order tags by probability, or by how much likelier than chance they are, which favours rare tags. The score "
+    "itself ranks the tags of one picture, and is no probability.",
 )
 _DEVICE = click.option(
     "--device",
     type=DEVICE,
     help="Where the trunk computes; otherwise on a card if there is one, unless the run was told to train on the CPU.",
 )
+
+
+class _SheetFile(click.Path):
+    """A file to write whose name says its kind: a mistaken name must not replace a file of another one."""
+
+    def __init__(self, *suffixes: str) -> None:
+        super().__init__(dir_okay=False)
+        self._suffixes = suffixes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if Path(value).suffix.lower() not in self._suffixes:
+            self.fail(f"{value!r} does not end in {' or '.join(self._suffixes)}.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command(
@@ -84,13 +98,15 @@ def annotate(
 @click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
 @click.option("-k", "k", type=click.IntRange(1, _MOST), default=12, show_default=True, help="Images to find.")
-@click.option("--html", type=click.Path(dir_okay=False), help="Write a contact sheet as a self-contained page.")
-@click.option("--png", type=click.Path(dir_okay=False), help="Write a contact sheet as a picture.")
+@click.option("--html", type=_SheetFile(".html", ".htm"), help="Write a contact sheet as a self-contained page.")
+@click.option("--png", type=_SheetFile(".png"), help="Write a contact sheet as a picture.")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def search(
     directory: Path, words: tuple[str, ...], k: int, html: str | None, png: str | None, json_output: bool
 ) -> None:
-    """Find held-out images by words: an exact tag, else the mean of the known words."""
+    """Find held-out images by words: an exact tag, else the mean of known tags between commas and known words."""
+    if not " ".join(words).strip():
+        raise click.UsageError("WORDS are empty: give one at least.")
     options = {"--k": k, "--html": html, "--png": png}
     _ask("search", directory, words, options, json_output=json_output)
 

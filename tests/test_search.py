@@ -7,13 +7,14 @@ import pytest
 from album import TAGS, Album
 
 import hybrid.neighbours as neighbours
+from hybrid.data.vocabulary import TagVocabulary
 from hybrid.image_index import ImageIndex
 from hybrid.neighbours import nearest_tags
 from hybrid.page import found
 from hybrid.query import query_vector_D, read_query
 from hybrid.ranking import LiveRows
 from hybrid.search import best, script_of, search
-from workers.errors import RunError
+from workers.errors import DataError, RunError
 
 
 @pytest.fixture
@@ -67,8 +68,35 @@ def test_a_tag_that_no_picture_searched_has_is_said_to_be_on_none(album, rows):
 def test_nothing_known_gives_suggestions_and_no_hits(album, index, rows):
     result = search("watr", 5, pictures=album, index=index, rows=rows)
     assert result.hits == () and result.query.suggestions[0] == "water"
-    assert search("", 5, pictures=album, index=index, rows=rows).hits == ()
     assert result.plain()["unknown_words"] == ["watr"]
+
+
+@pytest.mark.parametrize("text", ["", "  ", " , ,"])
+def test_a_query_without_a_word_is_an_error(album, text):
+    with pytest.raises(DataError, match="holds no word"):
+        read_query(text, album.vocabulary)
+
+
+def test_parts_between_commas_are_tags_or_taken_apart(album):
+    ids = album.vocabulary.id_of
+    assert read_query("water,red", album.vocabulary).tag_ids == (ids("water"), ids("red"))
+    query = read_query("Sea lion、 red blorb ,", album.vocabulary)
+    assert query.tag_ids == (ids("sea lion"), ids("red")) and query.unknown_words == ("blorb",)
+
+
+def test_a_tag_that_holds_a_comma_is_found_whole(album):
+    album.vocabulary = TagVocabulary([*album.vocabulary.tags, "1,000"], [*album.vocabulary.counts, 1])
+    query = read_query("1,000", album.vocabulary)
+    assert query.is_tag and query.tag_ids == (len(album.vocabulary) - 1,)
+
+
+def test_what_was_searched_for_is_said_without_what_is_unknown(album, index, rows):
+    def told(text):
+        return found(search(text, 3, pictures=album, index=index, rows=rows))
+
+    assert told("blorb water").startswith("unknown, so left out: blorb · searched for water alone · true: ")
+    assert told("water red").startswith("searched for the mean of water, red · true: ")
+    assert told("water").startswith("true: ")
 
 
 def test_tags_never_seen_in_training_are_unknown(album):
