@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from typing import Any
 
 import torch
 
@@ -67,6 +68,9 @@ class Reporter:
         matrix = trainer.head.matrix
         self._phases_shown, self._phases_written = WorkerPhases(matrix), WorkerPhases(matrix)
         self._last: StepReport | None = None
+        self._figures: dict[str, Any] = {}
+        """What the launcher was told last."""
+        self._num_resent = 0
 
     def add(self, report: StepReport) -> None:
         """Take one step's report."""
@@ -76,9 +80,21 @@ class Reporter:
         self._shown.add(report)
         self._written.add(report)
         if now_s - self._shown.start_s >= SHOW_S or is_first:
-            self._show(report)
+            self._show(report, report.fraction)
+        self._tell_resent()
         if now_s - self._written.start_s >= WRITE_S or is_first:
             self.flush()
+
+    def finish(self) -> None:
+        """Write and show where the training ended: views keep what they are told now."""
+        self.flush()
+        if self._last is None:
+            return
+        fraction = self._trainer.fraction
+        if self._shown.steps:
+            self._show(self._last, fraction)
+        else:
+            self._tell({**self._figures, **self._place(fraction)})
 
     def flush(self) -> None:
         """Write what has gathered since the last line."""
@@ -110,30 +126,47 @@ class Reporter:
         )
         self._written = _Sums()
 
-    def _show(self, report: StepReport) -> None:
+    def _tell_resent(self) -> None:
+        num_resent = self._router.counters.chunks_resent
+        if num_new := num_resent - self._num_resent:
+            self._num_resent = num_resent
+            chunks = "chunk was" if num_new == 1 else "chunks were"
+            self._supervision.tell("note", text=f"{num_new} unanswered {chunks} sent again, to other workers")
+
+    def _place(self, fraction: float) -> dict[str, Any]:
+        """Where the training is, with this share of its budget used."""
+        progress, budget = self._trainer.progress, self._trainer.budget
+        remaining_s = budget.remaining_s(progress.num_examples) if fraction < 1 else 0.0
+        return {
+            "step": progress.step,
+            "epoch": budget.epochs(progress.num_examples),
+            "fraction": min(fraction, 1.0),
+            "eta_s": remaining_s if remaining_s < float("inf") else 0.0,
+        }
+
+    def _tell(self, figures: dict[str, Any]) -> None:
+        self._figures = figures
+        self._supervision.tell("step", **figures)
+
+    def _show(self, report: StepReport, fraction: float) -> None:
         trainer, sums, counters = self._trainer, self._shown, self._router.counters
         workers = self._router.workers()
         shares = self._phases_shown.take([worker.index for worker in workers])
-        remaining_s = trainer.budget.remaining_s(trainer.progress.num_examples)
-        self._supervision.tell(
-            "step",
-            step=trainer.progress.step,
-            epoch=trainer.budget.epochs(trainer.progress.num_examples),
-            examples_per_s=sums.examples_per_s,
-            loss=sums.mean_loss,
-            lr=report.lr,
-            row_lr=report.row_lr,
-            in_flight=report.num_chunks,
-            wait_fraction=sums.wait_fraction,
-            phase_fraction=sums.phase_fraction,
-            negatives=trainer.head.num_negatives,
-            fraction=min(report.fraction, 1.0),
-            eta_s=remaining_s if remaining_s < float("inf") else 0.0,
-            staleness_chunks=counters.max_staleness_chunks,
-            chunks_resent=counters.chunks_resent,
-            device=str(trainer.device),
-            threads=torch.get_num_threads(),
-            workers=[
+        figures = {
+            **self._place(fraction),
+            "examples_per_s": sums.examples_per_s,
+            "loss": sums.mean_loss,
+            "lr": report.lr,
+            "row_lr": report.row_lr,
+            "in_flight": report.num_chunks,
+            "wait_fraction": sums.wait_fraction,
+            "phase_fraction": sums.phase_fraction,
+            "negatives": trainer.head.num_negatives,
+            "staleness_chunks": counters.max_staleness_chunks,
+            "chunks_resent": counters.chunks_resent,
+            "device": str(trainer.device),
+            "threads": torch.get_num_threads(),
+            "workers": [
                 {
                     "name": w.name,
                     "state": str(w.state),
@@ -143,5 +176,6 @@ class Reporter:
                 }
                 for w in workers
             ],
-        )
+        }
+        self._tell(figures)
         self._shown = _Sums()

@@ -170,7 +170,7 @@ class TrainingRun:
             if trainer.progress.step == first_step:
                 raise
             raise type(e)(f"{e} {self._save_after_failure()}") from e
-        self.reporter.flush()
+        self.reporter.finish()
         if trainer.progress.step > first_step:
             if not self._is_saved():
                 save_at_last(self.save, router.service, self.supervision)

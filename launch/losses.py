@@ -43,7 +43,7 @@ class Losses:
             return
         for name in lost:
             self._snapshot.workers_lost += 1
-            self._note(f"{name} was lost; its chunks are sent again")
+            self._note(f"{name} was lost; another takes its place")
             if link is not None:
                 link.send("lost", worker=name)
 
