@@ -51,7 +51,7 @@ class ImageIndex:
         Raises:
             RunError: it is missing, unfinished or damaged.
         """
-        advice = "It is made at the end of training, or by `hybrid evaluate`."
+        advice = "It is made at the end of training, by the first search after, or by `hybrid evaluate`."
         folder = where_whole(folder)
         if not (folder / "index.json").exists():
             raise RunError(f"there is no index of images in {folder} yet. {advice}")

@@ -3,7 +3,7 @@
 # Shapes: N tags, D dim, B images.
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from hybrid.measured import NotStored, save_measured
 from hybrid.neighbours import ScoredTag, nearest_tags
 from hybrid.query import suggest
 from hybrid.ranking import Ranker
+from hybrid.ready_index import Progress, log_beginning, ready_index
 from hybrid.rundir import RunDirectory, open_run
 from hybrid.score_bias import score_bias_N
 from hybrid.search import SearchResult, search
-from hybrid.split_tables import measure_splits
+from hybrid.split_tables import index_pictures, measure_splits, tested_items
 from hybrid.temperature import load_temperature
 from hybrid.trunks import build_trunk
 from workers.errors import DataError, MatrixMismatch, RunError, UnreadableFile
@@ -71,8 +72,7 @@ class LoadedRun:
             self.device = choose_device(device)
         checkpoint = newest_whole_checkpoint(directory.checkpoints)
         if checkpoint is None:
-            advice = f"Train on: hybrid train --resume {directory.path}"
-            raise RunError(f"{directory.path} has no whole checkpoint yet. {advice}")
+            raise directory.without_checkpoint(self.config.train.checkpoint_minutes)
         self.checkpoint: Checkpoint = checkpoint
         self.rows: SavedMatrix = open_rows(checkpoint.matrix_folder)
         self._trunk_tensors = checkpoint.trunk_tensors()  # now: a run that goes on removes old checkpoints
@@ -123,23 +123,24 @@ class LoadedRun:
 
     @cached_property
     def index(self) -> ImageIndex:
-        """The held-out images with their features.
+        """The held-out images with their features; made first where the run has none of its newest checkpoint.
 
         Raises:
-            RunError: there is none, or the data set has changed since it was made, or training has gone on.
+            RunError: the data set has changed since it was made.
+            DataError: no held-out picture can be read.
         """
-        index = ImageIndex.load(self.directory.index)
-        if index.fingerprint != self.view.fingerprint:
-            raise RunError(
-                f"the data ({self.config.data.source}) have changed since {self.directory.index} was made. "
-                f"Make it anew: hybrid evaluate {self.directory.path}"
-            )
-        if index.step != self.checkpoint.step:
-            raise RunError(
-                f"{self.directory.index} holds features of step {index.step:,}, the newest checkpoint is of step "
-                f"{self.checkpoint.step:,}. Make it anew: hybrid evaluate {self.directory.path}"
-            )
-        return index
+        return self._ready_index(log_beginning)
+
+    def _ready_index(self, progress: Progress) -> ImageIndex:
+        view, step = self.view, self.checkpoint.step
+        return ready_index(
+            self.directory,
+            lambda tell: index_pictures(self.features, view, self.rows.dim, step, tell),
+            fingerprint=view.fingerprint,
+            step=step,
+            num_pictures=len(tested_items(view)),
+            progress=progress,
+        )
 
     @property
     def temperature(self) -> float:
@@ -157,7 +158,7 @@ class LoadedRun:
         self,
         score: str = "probability",
         map_bounds: tuple[int, int] = MAP_BOUNDS,
-        progress: Callable[[str, int, int], None] = lambda text, done, total: None,
+        progress: Progress = lambda text, done, total: None,
     ) -> dict[str, dict[str, Any]]:
         """Measure the held-out splits anew; the run's results and its index of pictures are replaced.
 
@@ -206,8 +207,20 @@ class LoadedRun:
         elif len(index.items_I):
             self.__dict__["index"] = index
 
-    def search(self, text: str, k: int = 10) -> SearchResult:
-        """The k held-out images that fit the words best."""
+    def search(self, text: str, k: int = 10, progress: Progress | None = None) -> SearchResult:
+        """The k held-out images that fit the words best.
+
+        Args:
+            text: a tag, or several with commas between them, or words.
+            k: images wanted.
+            progress: told, as by `evaluate`, of an index that has to be made first; None logs that it is.
+
+        Raises:
+            DataError: there is no word in the text, or see `index`.
+            RunError: see `index`.
+        """
+        if progress is not None and "index" not in self.__dict__:
+            self.__dict__["index"] = self._ready_index(progress)
         return search(text, k, pictures=self.view, index=self.index, rows=self.rows)
 
     def annotate(self, image: str | Path, k: int = 10, score: str = "probability") -> list[ScoredTag]:

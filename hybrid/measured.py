@@ -49,7 +49,7 @@ def save_measured(run: RunDirectory, tables: Mapping[str, dict[str, Any]], index
         UnreadableFile: there is a newer checkpoint, which cannot be read now.
     """
     with _locked(run.evaluation_lock):
-        if any(_is_whole(path) for path in checkpoint_folders(run.checkpoints) if step_of(path) > step):
+        if _has_newer(run, step):
             return False
         run.write_results(dict(tables))
         first = next(iter(tables.values()), None)
@@ -58,6 +58,19 @@ def save_measured(run: RunDirectory, tables: Mapping[str, dict[str, Any]], index
         if len(index.items_I):
             index.save(run.index)
     return True
+
+
+def save_index(run: RunDirectory, index: ImageIndex) -> bool:
+    """Replace the index alone, as `save_measured` does; returns whether it was written, and raises the same."""
+    with _locked(run.evaluation_lock):
+        if _has_newer(run, index.step):
+            return False
+        index.save(run.index)
+    return True
+
+
+def _has_newer(run: RunDirectory, step: int) -> bool:
+    return any(_is_whole(path) for path in checkpoint_folders(run.checkpoints) if step_of(path) > step)
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 
 class ProgressBar:
-    """Shows `(text, done, total)` reports, one bar per text; without a terminal, one line per text."""
+    """Shows `(text, done, total)` reports, one bar per text; without a terminal, one line per text; else nothing."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -21,16 +21,17 @@ class ProgressBar:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "ProgressBar":
-        if self._progress.console.is_terminal:
-            self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:  # else it would write an empty line
+            self._progress.stop()
 
     def __call__(self, text: str, done: int, total: int) -> None:
         if text not in self._tasks:
             self._tasks[text] = self._progress.add_task(text, total=total or 1)
-            if not self._progress.console.is_terminal:
+            if self._progress.console.is_terminal:
+                self._progress.start()
+            else:
                 print(text, file=sys.stderr, flush=True)
         self._progress.update(self._tasks[text], completed=done, total=total or 1)

@@ -16,6 +16,7 @@ from launch.runs import (
     PREPARED_FILE,
     RESULTS_FILE,
     find_run,
+    is_alive,
 )
 from workers.disk import write_whole
 from workers.errors import RunError
@@ -107,6 +108,21 @@ class RunDirectory:
         before = self._prepared("view")
         if before is not None and Path(before).name != name:
             raise self._of_other_data(source)
+
+    def without_checkpoint(self, checkpoint_minutes: float) -> RunError:
+        """Why the run cannot be asked yet: its launcher is at work, or was ended before anything was saved.
+
+        Args:
+            checkpoint_minutes: after which its first checkpoint is due at the latest.
+        """
+        run = shlex.quote(str(self.path))
+        if is_alive(self.path):
+            return RunError(
+                f"{self.path} is still training and has no checkpoint yet. Its first one comes soon, at the latest "
+                f"{checkpoint_minutes:g} minutes after the first step: ask again then. `hybrid status {run}` says how "
+                "far it is."
+            )
+        return RunError(f"{self.path} has no whole checkpoint yet. Train on: hybrid train --resume {run}")
 
     def num_train(self) -> int:
         """Items that the run learns from, as they were counted when its data were prepared.

@@ -73,6 +73,27 @@ def measure_splits(
     return tables, ImageIndex(items_I, features_ID, view.fingerprint, step)
 
 
+def index_pictures(
+    features: FeatureMaker, view: View, dim: int, step: int, progress: Callable[[int, int], None]
+) -> ImageIndex:
+    """The index that `measure_splits` makes, without its tables.
+
+    Args:
+        features: makes them.
+        view: the data set.
+        dim: D, of the features.
+        step: of the training that the trunk comes from, noted in the index.
+        progress: told how many pictures are done, of how many.
+    """
+    items_I, features_ID = features.of_items(view, tested_items(view), dim, progress)
+    return ImageIndex(items_I, features_ID, view.fingerprint, step)
+
+
+def tested_items(view: View) -> NDArray[np.int64]:
+    """The items of the test and of further test sets, in the order of the index."""
+    return np.concatenate([np.asarray(items, np.int64) for items in (view.test_items, *view.extra_test.values())])
+
+
 def _readable_splits(
     view: View, features: FeatureMaker, dim: int, progress: Callable[[str, int, int], None]
 ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float32]]]:

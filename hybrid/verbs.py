@@ -120,7 +120,8 @@ def search(
     from hybrid.tables import search_table
 
     run = load(directory)
-    result = run.search(" ".join(words), k)
+    with _progress() as progress:
+        result = run.search(" ".join(words), k, progress)
     if html is not None or png is not None:
         from hybrid.contact_sheet import write_html_sheet, write_png_sheet  # draws with matplotlib
 

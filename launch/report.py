@@ -72,7 +72,7 @@ def next_commands(outputs: Mapping[str, Any], directory: Path, source: str) -> l
     run = shlex.quote(shown_path(directory))
     tag = outputs.get("example_tag") or _FALLBACK_TAGS.get(source)
     if not tag:
-        evaluate = [f"{this_command()} evaluate {run}"] if outputs.get("gallery") else []  # else nothing is held out
+        evaluate = [evaluate_command(directory)] if outputs.get("gallery") else []  # else nothing is held out
         return [*evaluate, f"{this_command()} status {run}"]
     image = outputs.get("example_image")
     second = (
@@ -84,6 +84,11 @@ def next_commands(outputs: Mapping[str, Any], directory: Path, source: str) -> l
 def resume_command(directory: Path) -> str:
     """The command that goes on with a run, as it can be pasted."""
     return f"{this_command()} train --resume {shlex.quote(shown_path(directory))}"
+
+
+def evaluate_command(directory: Path) -> str:
+    """The command that measures a run, as it can be pasted."""
+    return f"{this_command()} evaluate {shlex.quote(shown_path(directory))}"
 
 
 def way_on(directory: Path, *, is_broken: bool = False) -> str:

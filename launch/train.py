@@ -17,8 +17,8 @@ from launch.child import WRONG_SETTING_STATUS
 from launch.config import RunConfig
 from launch.interruption import Interrupted
 from launch.logs import logging_to
-from launch.report import print_report, resume_command, shown_path, way_on
-from launch.runs import RunLock, write_config
+from launch.report import evaluate_command, print_report, resume_command, shown_path, way_on
+from launch.runs import RunLock, latest_checkpoint, write_config
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
 from launch.views import choose_console, choose_view
@@ -109,5 +109,7 @@ def _report(console: Console, snapshot: Snapshot, directory: Path, config: RunCo
     if snapshot.state == "stopped":
         what = "Stopped and saved" if snapshot.step else "Stopped before a step, with nothing to save"
         click.echo(f"\n{what}. To go on:\n\n  {resume_command(directory)}")
+        if latest_checkpoint(directory) is not None:
+            click.echo(f"\nTo measure what it has learned so far:\n\n  {evaluate_command(directory)}")
     if snapshot.metrics or snapshot.state == "finished":
         print_report(console, snapshot, directory, config.data.source)

@@ -172,7 +172,7 @@ def test_a_run_that_is_stopped_before_its_first_step_saves_nothing(monkeypatch, 
         uses_cuda_graphs=False,
         fit=fit,
     )
-    run.reporter = SimpleNamespace(flush=lambda: None)
+    run.reporter = SimpleNamespace(finish=lambda: None)
     monkeypatch.setattr("hybrid.training_run.warm_up_report", lambda stats: "")
     monkeypatch.setattr(TrainingRun, "_epoch", lambda run: iter(()))
     monkeypatch.setattr(TrainingRun, "save", lambda run: saved.append(progress.step))
@@ -203,7 +203,7 @@ def test_a_wish_to_stop_ends_the_wait_for_workers(monkeypatch):
         precision="float32",
         uses_cuda_graphs=False,
     )
-    run.reporter = SimpleNamespace(flush=lambda: None)
+    run.reporter = SimpleNamespace(finish=lambda: None)
     assert run.train() is False
     assert [kind for kind, _ in run.supervision.told] == ["workers"] * 3 + ["note"] * 3
     assert "5 of 9 workers have nothing to do" in run.supervision.told[3][1]

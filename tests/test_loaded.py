@@ -12,57 +12,23 @@ import pytest
 import tomli_w
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from untrained_run import make_untrained_run
 
 import hybrid
-from hybrid.checkpoint import save_checkpoint
-from hybrid.data.prepare import prepare
-from hybrid.features import FeatureMaker
 from hybrid.image_index import ImageIndex
 from hybrid.measured import NotStored, save_measured
 from hybrid.rundir import RunDirectory
 from hybrid.temperature import save_temperature
-from hybrid.trunks import build_trunk
 from hybrid.verbs import verbs
-from launch.config import DataConfig, RunConfig, TrainConfig, TrunkConfig
+from launch.config import DataConfig, TrainConfig, TrunkConfig
 from workers.errors import ConfigError, DataError, MatrixMismatch, RunError, UnreadableFile
-from workers.matrix import TagMatrix
 from workers.settings import to_plain
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "花": (240, 120, 200)}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run over folders of plain colours, with a trunk and rows that were not trained."""
-    root = tmp_path_factory.mktemp("loaded")
-    (root / "photos").mkdir()
-    for number in range(60):
-        name = list(COLOURS)[number % 4]
-        photo = Image.new("RGB", (20, 16), COLOURS[name])
-        photo.putpixel((0, 0), (number, 0, 0))  # or copies would all be on one side
-        photo.save(root / "photos" / f"{number:02}.png")
-        (root / "photos" / f"{number:02}.txt").write_text(f"{name}, plain")
-    config = RunConfig(
-        data=DataConfig(source=f"folder:{root / 'photos'}", image_size=16, cache_dir=str(root / "cache")),
-        trunk=TrunkConfig(dim=8, device="cpu", precision="float32"),
-    )
-    directory = RunDirectory(root / "run")
-    directory.path.mkdir()
-    directory.config_file.write_text(tomli_w.dumps(to_plain(config)))
-    view = prepare(config.data)
-    view.vocabulary.save(directory.vocabulary)
-    torch.manual_seed(0)
-    trunk = build_trunk(config.trunk, 16)
-    matrix = TagMatrix.create(len(view.vocabulary), 8, config=config.head, counts=view.vocabulary.counts)
-    optimizer = torch.optim.AdamW(trunk.parameters())
-    cpu = torch.device("cpu")
-    parts = {"trunk": trunk, "optimizer": optimizer, "matrix": matrix, "head": config.head}
-    save_checkpoint(directory.checkpoints, step=1, progress={}, device=cpu, **parts)
-    matrix.close()
-    found = FeatureMaker(trunk, 16, cpu, torch.float32).of_items(view, view.test_items, 8)
-    ImageIndex(*found, view.fingerprint, step=1).save(directory.index)
-    return directory
+    return make_untrained_run(tmp_path_factory.mktemp("loaded"))
 
 
 def test_a_loaded_run_outlives_its_checkpoint(run, tmp_path):
@@ -249,12 +215,6 @@ def test_a_device_that_is_given_counts(run, monkeypatch):
     assert [hybrid.load(run.path, device).device.type for device in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
 
 
-def test_a_run_without_checkpoint_is_a_typed_error(tmp_path):
-    (tmp_path / "config.toml").write_text(tomli_w.dumps(to_plain(RunConfig())))
-    with pytest.raises(RunError, match="--resume"):
-        hybrid.load(tmp_path)
-
-
 def test_vocabulary_of_another_run_is_refused(run, tmp_path):
     loaded = hybrid.load(run.path)
     text = run.vocabulary.read_text().replace("num_tags=5", "num_tags=4").splitlines(keepends=True)
@@ -317,19 +277,6 @@ def test_an_index_of_other_data_is_refused(run):
     with pytest.raises(RunError, match="have changed"):
         hybrid.load(run.path).search("red")
     ImageIndex(index.items_I, np.array(index.features_ID), index.fingerprint, index.step).save(run.index)
-
-
-def test_an_index_of_another_step_is_refused_until_it_is_made_anew(run, tmp_path):
-    """A run that was resumed: its rows have learned on, the index holds what its trunk made of pictures before."""
-    copy = tmp_path / "run"
-    shutil.copytree(run.path, copy)
-    index = hybrid.load(copy).index
-    ImageIndex(index.items_I, np.array(index.features_ID), index.fingerprint, step=7).save(copy / "index")
-    with pytest.raises(RunError, match=r"features of step 7, the newest checkpoint is of step 1\. .*hybrid evaluate"):
-        hybrid.load(copy).search("red")
-    hybrid.load(copy).evaluate()
-    loaded = hybrid.load(copy)
-    assert loaded.search("red").hits and loaded.index.step == 1
 
 
 def contents_of(directory):

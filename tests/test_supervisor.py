@@ -246,7 +246,7 @@ def test_one_signal_finishes_the_step_saves_and_exits_in_order(tmp_path, started
     os.kill(launcher.pid, number)
     output, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == 0, errors
-    assert f"hybrid train --resume runs/{run.name}" in output
+    assert f"hybrid train --resume runs/{run.name}" in output and f"  hybrid evaluate runs/{run.name}\n" in output
     assert [message["kind"] for message in heard(run)] == ["stop"]
     assert read_record(run).state == "stopped"
     assert_nothing_is_left(tmp_path, run)
