@@ -29,6 +29,7 @@ _NEWS = re.compile(r"[\d-]+ [\d:,]+ INFO ")
 """The start of a log line that is only information."""
 _ERROR = "Error: "
 """The start of the last message of a process that ends with a known error."""
+_TRACEBACK = "Traceback (most recent call last)"
 WRONG_SETTING_STATUS = 2
 """Exit status of a process that refuses a setting, as of `hybrid` itself."""
 _TERMINATE_S = 5.0
@@ -41,6 +42,9 @@ class Child:
     Raises:
         RunError: its log cannot be written, or the system cannot start it (no memory, too many processes).
     """
+
+    _is_killed = False
+    """Whether it was we who killed it."""
 
     def __init__(
         self, arguments: Sequence[str], *, log: Path, pass_fds: Sequence[int], environment: Mapping[str, str]
@@ -76,6 +80,7 @@ class Child:
                 self._signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(terminate_s)
+            self._is_killed = True
             self._signal(signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):  # unkillable: in the kernel, on a dead disk
                 self._process.wait(_REAP_S)
@@ -97,14 +102,17 @@ class Child:
         return ""
 
     def failure(self, code: int) -> str:
-        """How it ended and what it said, for whoever started the run."""
+        """How it ended and what it said, for whoever started the run; where it said what was wrong, that alone."""
         tail = self.log_tail()
+        if _is_plain_error(code, tail):
+            return tail.removeprefix(_ERROR)
         said = f" {'It said' if code > 0 else 'The end of its log'}:\n\n{tail}\n" if tail else ""
-        return f"{self.log.stem} {exit_reason(code)}.{said}\nThe whole log: {self.log}"
+        reason = exit_reason(code, is_ours=self._is_killed)
+        return f"{self.log.stem} {reason}.{said}\nThe whole log: {self.log}"
 
     def error(self, code: int) -> HybridError:
         """`failure` as an error of the launcher's own: a ConfigError where it said that it refuses a setting."""
-        is_refusal = code == WRONG_SETTING_STATUS and self.log_tail().startswith(_ERROR)
+        is_refusal = code == WRONG_SETTING_STATUS and _is_plain_error(code, self.log_tail())
         return (ConfigError if is_refusal else RunError)(self.failure(code))
 
     def _signal(self, number: signal.Signals) -> None:
@@ -112,10 +120,22 @@ class Child:
             os.killpg(self.pid, number)
 
 
-def exit_reason(code: int) -> str:
-    """How a process ended, in words."""
+def _is_plain_error(code: int, tail: str) -> bool:
+    """Whether what a process said last is one of our own errors, which say by themselves what went wrong."""
+    return code > 0 and tail.startswith(_ERROR) and _TRACEBACK not in tail
+
+
+def exit_reason(code: int, *, is_ours: bool = False) -> str:
+    """How a process ended, in words.
+
+    Args:
+        code: exit status, or minus the number of the signal that ended it.
+        is_ours: whether that signal was ours.
+    """
     if code >= 0:
         return f"ended with exit status {code}"
+    if code == -signal.SIGKILL and not is_ours:
+        return "was killed by SIGKILL, not by us: the kernel's out-of-memory killer may have done it (dmesg tells)"
     with contextlib.suppress(ValueError):
         return f"was killed by {signal.Signals(-code).name}"
     return f"was killed by signal {-code}"

@@ -1,9 +1,12 @@
 """Resolving the settings of a run: defaults, a card's own, then a TOML file, then named options, then `--set`."""
 
+import contextlib
 import dataclasses
+import importlib.util
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Set
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +131,28 @@ def check_device(config: RunConfig) -> None:
             f"trunk.device = {config.trunk.device!r}, but the torch installed here was built for the CPU alone. Use "
             "--device cpu, or install a build for CUDA."
         )
+
+
+def check_trunk(config: RunConfig) -> None:
+    """Refuse a trunk of one's own whose module is nowhere, before anything starts; the trunk's process looks further.
+
+    Nothing is imported: in a package only the package itself is looked for.
+
+    Raises:
+        ConfigError: there is no such module where the trunk's process will look.
+    """
+    module, colon, _ = config.trunk.factory.partition(":")
+    if not colon:
+        return
+    package = module.partition(".")[0]
+    with contextlib.suppress(ValueError):  # a name that Python itself has no place for, `__main__` say
+        here = str(Path.cwd())
+        if importlib.util.find_spec(package) or PathFinder.find_spec(package, [here]):
+            return
+    raise ConfigError(
+        f"trunk.factory = {config.trunk.factory!r} cannot be imported: there is no module {package!r}. Is it in the "
+        "working directory or on PYTHONPATH?"
+    )
 
 
 def read_toml(file: Path) -> Flat:

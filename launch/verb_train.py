@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from launch.resolve import check_device, check_path, resolve, resolve_resumed
+from launch.resolve import check_device, check_path, check_trunk, resolve, resolve_resumed
 from launch.run_argument import RUN
 from launch.runs import create_run
 from launch.train_options import given_settings, train_options
@@ -77,6 +77,7 @@ def train(
     else:
         directory, settings = None, resolve(file, named, sets)
     check_device(settings)
+    check_trunk(settings)
     if run_dir is not None:
         check_path("--run-dir", str(run_dir))
     directory = directory or create_run(settings, run_dir)

@@ -3,9 +3,11 @@
 import errno
 import os
 import subprocess
+import sys
 
 import pytest
 
+import launch.child
 from launch.child import TRUNK_COMMAND, Child
 from workers.environment import child_environment
 from workers.errors import ConfigError, RunError
@@ -30,8 +32,13 @@ def ended(tmp_path):
 
 def test_an_error_is_told_without_what_came_before(ended):
     told = ended(f"{WARNINGS}Error: trunk.factory = 'vgg' is unknown.\nIt has two lines.\n").failure(1)
-    assert told.startswith("trunk ended with exit status 1. It said:\n\nError: trunk.factory")
-    assert "two lines" in told and "left out" not in told and "trunk.log" in told
+    assert told == "trunk.factory = 'vgg' is unknown.\nIt has two lines."
+
+
+@pytest.mark.parametrize(("status", "after"), [(1, "Traceback (most recent call last):\nValueError\n"), (-9, "")])
+def test_an_error_that_was_not_the_end_is_told_with_how_the_process_ended(ended, status, after):
+    told = ended(f"Error: a library's.\n{after}").failure(status)
+    assert told.startswith("trunk ") and f"\n\nError: a library's.\n{after}" in told and "The whole log: " in told
 
 
 @pytest.mark.parametrize(
@@ -44,7 +51,8 @@ def test_an_error_is_told_without_what_came_before(ended):
 )
 def test_a_process_that_refused_a_setting_is_told_from_one_that_failed(ended, status, text, kind):
     error = ended(text).error(status)
-    assert type(error) is kind and text.strip() in str(error)
+    assert type(error) is kind and text.strip().removeprefix("Error: ") in str(error)
+    assert "Error: " not in str(error), "whoever shows it says that it is one"
 
 
 def test_without_an_error_the_last_lines_are_told_but_no_news(ended):
@@ -53,8 +61,23 @@ def test_without_an_error_the_last_lines_are_told_but_no_news(ended):
 
 
 def test_a_process_that_was_killed_said_nothing_of_it(ended):
-    assert ended(WARNINGS).failure(-9).startswith("trunk was killed by SIGKILL. The end of its log:\n")
-    assert ended("").failure(-9).startswith("trunk was killed by SIGKILL.\nThe whole log: ")
+    assert ended(WARNINGS).failure(-15).startswith("trunk was killed by SIGTERM. The end of its log:\n")
+    assert ended("").failure(-15).startswith("trunk was killed by SIGTERM.\nThe whole log: ")
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_sigkill_that_was_not_ours_may_be_the_kernels(ended, is_ours):
+    child = ended("")
+    child._is_killed = is_ours
+    told = child.failure(-9)
+    assert told.startswith("trunk was killed by SIGKILL") and ("out-of-memory killer" in told) is not is_ours
+
+
+def test_a_process_that_has_to_be_killed_is_known_to_have_been(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch.child, "TRUNK_COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    child = Child([], log=tmp_path / "x.log", pass_fds=(), environment=child_environment())
+    child.close(terminate_s=0.0)
+    assert child.exit_code() == -9 and "out-of-memory" not in child.failure(-9)
 
 
 def test_a_log_that_cannot_be_written_is_a_run_error(tmp_path):

@@ -158,6 +158,26 @@ def test_a_card_that_the_installed_torch_cannot_use_is_refused_before_anything_i
     launch.resolve.check_device(RunConfig(trunk=TrunkConfig(device=card)))  # torch itself will tell
 
 
+@pytest.mark.parametrize(
+    "factory", ["nowhere_to_be_found:make", "nowhere.deep.inside:make", "__main__:make", ".x:make"]
+)
+def test_a_trunk_whose_module_is_nowhere_is_refused_before_anything_is_made(tmp_path, monkeypatch, factory):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("train", "--trunk", factory)
+    assert result.exit_code == 2 and f"trunk.factory = {factory!r} cannot be imported" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("factory", ["cnn-small", "mine:make", "parts.mine:make", "json:loads"])
+def test_a_trunk_whose_module_may_be_there_is_left_to_its_own_process(tmp_path, monkeypatch, factory):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts").mkdir()
+    for path in ("mine.py", "parts/__init__.py"):
+        (tmp_path / path).write_text("raise SystemExit('imported')")
+    launch.resolve.check_trunk(RunConfig(trunk=TrunkConfig(factory=factory)))
+    assert not {"mine", "parts"} & set(sys.modules)
+
+
 @pytest.mark.parametrize("verb", [("train",), ("evaluate", "last"), ("annotate", "last", "a.png")])
 def test_a_device_that_has_no_such_name_is_refused_with_those_that_have(run, verb):
     result = invoke(*verb, "--device", "cuda:first")

@@ -138,7 +138,9 @@ def test_a_trunk_that_cannot_even_load_ends_the_run_before_the_data_are_there(tm
 def test_a_setting_that_the_trunk_refuses_ends_with_the_status_of_a_wrong_setting(tmp_path):
     result = run_launcher(tmp_path, *TRAIN, end="refuse", prepare="hang")
     assert result.returncode == 2
-    assert "It said:\n\nError: trunk.device = 'cuda', but torch finds no CUDA device." in result.stderr
+    assert result.stderr.startswith(
+        "\nError: trunk.device = 'cuda', but torch finds no CUDA device.\n\nNothing was saved"
+    )
     assert_nothing_is_left(tmp_path, only_run(tmp_path))
 
 
