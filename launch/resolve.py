@@ -145,7 +145,7 @@ def check_trunk(config: RunConfig) -> None:
     if not colon:
         return
     package = module.partition(".")[0]
-    with contextlib.suppress(ValueError):  # a name that Python itself has no place for, `__main__` say
+    with contextlib.suppress(ValueError):  # no name of a module
         here = str(Path.cwd())
         if importlib.util.find_spec(package) or PathFinder.find_spec(package, [here]):
             return
