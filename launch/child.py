@@ -106,7 +106,7 @@ class Child:
         tail = self.log_tail()
         if _is_plain_error(code, tail):
             return tail.removeprefix(_ERROR)
-        said = f" {'It said' if code > 0 else 'The end of its log'}:\n\n{tail}\n" if tail else ""
+        said = f"\n\n{'It said' if code > 0 else 'The end of its log'}:\n\n{tail}\n" if tail else ""
         reason = exit_reason(code, is_ours=self._is_killed)
         return f"{self.log.stem} {reason}.{said}\nThe whole log: {self.log}"
 

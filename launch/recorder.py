@@ -7,33 +7,41 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from launch.interruption import StoppedBeforeStart
-from launch.runs import LIVE_STATES, RunRecord, write_record
+from launch.interruption import Interrupted, StoppedBeforeStart
+from launch.run_record import LIVE_STATES, RunRecord, read_record, write_record
+from launch.runs import latest_checkpoint
 from launch.snapshot import Snapshot
-from workers.errors import RunError
+from workers.errors import HybridError, RunError
 
 
 class Recorder:
     """Writes the state of a run into its directory, and into what is shown, whenever it changes.
 
+    A launch that goes on with a run from a checkpoint, and ends without a step, leaves its record as it was, see
+    `_left_alone`.
+
     Args:
         directory: of the run.
         snapshot: what is shown.
         control: endpoint of the control socket.
+        resume: whether the run goes on from its newest checkpoint, if there is one.
     """
 
-    def __init__(self, directory: Path, snapshot: Snapshot, control: str) -> None:
+    def __init__(self, directory: Path, snapshot: Snapshot, control: str, *, resume: bool = False) -> None:
         self._directory, self._snapshot = directory, snapshot
+        self._before = _record_before(directory) if resume else None
         self._record = RunRecord(pid=os.getpid(), control=control, started=time.time(), state="preparing")
         write_record(directory, self._record)
 
-    def enter(self, state: str) -> None:
+    def enter(self, state: str, reason: str = "") -> None:
         """The run is in this state from here on."""
         self._snapshot.state = state
-        if state not in LIVE_STATES:  # what went on last goes on no more
-            self._snapshot.show("", "")
-        self._record = replace(self._record, state=state)
-        write_record(self._directory, self._record)
+        self._record = record = replace(self._record, state=state, reason=reason)
+        if state not in LIVE_STATES:
+            self._snapshot.show("", "")  # what went on last goes on no more
+            if self._before is not None and not self._snapshot.step:
+                record = _left_alone(self._before, record)
+        write_record(self._directory, record)
 
     @contextlib.contextmanager
     def until_the_end(self, was_stopped: Callable[[], bool]) -> Iterator[None]:
@@ -48,12 +56,40 @@ class Recorder:
             self._enter_after(interruption, "stopped")
             raise
         except BaseException as error:
-            self._enter_after(error, "failed")
+            self._enter_after(error, "failed", _reason(error))
             raise
         self.enter("stopped" if was_stopped() else "finished")
 
-    def _enter_after(self, error: BaseException, state: str) -> None:
+    def _enter_after(self, error: BaseException, state: str, reason: str = "") -> None:
         try:
-            self.enter(state)
+            self.enter(state, reason)
         except RunError as second:
             error.add_note(str(second))
+
+
+def _record_before(directory: Path) -> RunRecord | None:
+    """What a run with a checkpoint said of itself when its last launch ended."""
+    if latest_checkpoint(directory) is None:
+        return None
+    with contextlib.suppress(RunError):
+        return read_record(directory)
+    return None
+
+
+def _left_alone(before: RunRecord, now: RunRecord) -> RunRecord:
+    """The record of a run that a launch has taught nothing: its start stays, and its state where that is still true.
+
+    A run that had finished is as finished after a stop. One that had ended in order is not a failed one because it was
+    refused to go on with it; why it was is told beside its state.
+    """
+    if now.state == "failed" and before.state in ("finished", "stopped"):
+        return replace(before, reason=now.reason)
+    was_finished = now.state == "stopped" and before.state == "finished"
+    return replace(before, state=before.state if was_finished else now.state, reason=now.reason)
+
+
+def _reason(error: BaseException) -> str:
+    """The first paragraph of an error, as a sentence; what a log says stands in that."""
+    if not isinstance(error, HybridError | Interrupted):
+        return f"{type(error).__name__}: {error}. This is a defect of the launcher."
+    return " ".join(str(error).strip().partition("\n\n")[0].split()).removesuffix(".") + "."

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from launch.report import metrics_table, named_tables, shown_path, way_on
-from launch.runs import RunRecord, latest_checkpoint, step_of
+from launch.run_record import RunRecord
+from launch.runs import latest_checkpoint, step_of
 
 _RESULTS = "results.json"
 _FILES = ("gallery.html", _RESULTS, "metrics.jsonl")
@@ -46,4 +47,6 @@ def describe_end(directory: Path, record: RunRecord, state: str) -> str:
             f"{directory} is not running: its launcher (process {record.pid}) died while it was {record.state}, "
             f"without saying why. {way_on(directory)}"
         )
-    return f"{directory} is not running: {state}." + ("" if state == "finished" else f" {way_on(directory)}")
+    attempt = "The reason" if state == "failed" else "An attempt to go on with it failed, and left it as it was"
+    reason = f" {attempt}: {record.reason}" if record.reason else ""
+    return f"{directory} is not running: {state}.{reason}" + ("" if state == "finished" else f" {way_on(directory)}")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.figures import count
-from launch.runs import is_alive, last_state, latest_checkpoint, read_record, started_runs, step_of
+from launch.run_record import last_state, read_record
+from launch.runs import is_alive, latest_checkpoint, started_runs, step_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,55 +2,35 @@
 
 import errno
 import fcntl
-import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import tomli_w
 
 from launch.config import RunConfig
+from launch.run_record import RUN_FILE, read_record
 from workers.disk import make_folder, write_whole
 from workers.errors import RunError
 from workers.settings import nearest, to_plain
 
 RUNS_FOLDER = "runs"
 CONFIG_FILE = "config.toml"
-RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 PREPARED_FILE, RESULTS_FILE = "prepared.json", "results.json"
 METRICS_FILE, GALLERY_FILE = "metrics.jsonl", "gallery.html"
 _LOCK_FILE = "launcher.lock"
-_FORMAT = 1
 _CHECKPOINT = re.compile(r"step-\d{9,}")
-LIVE_STATES = ("preparing", "training")
 _LOCK_TRIES = 5
 _LOCK_PAUSE_S = 0.05
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 """What a rename says of a name that something has: a folder with files in it, or what is no folder."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRecord:
-    """What `run.json` says; replaced as a whole whenever it changes."""
-
-    pid: int
-    """Process id of the launcher that wrote the record."""
-    control: str
-    """Endpoint of the launcher's control socket."""
-    started: float
-    """Start of the latest launch, in seconds since 1970."""
-    state: str
-    """`preparing`, `training`, `finished`, `failed` or `stopped`."""
-    format: int = _FORMAT
-    """Version of this file's layout."""
 
 
 class RunLock:
@@ -137,27 +117,6 @@ def write_config(directory: Path, config: RunConfig) -> None:
     write_whole(directory / CONFIG_FILE, tomli_w.dumps(to_plain(config)))
 
 
-def write_record(directory: Path, record: RunRecord) -> None:
-    """Write `run.json`."""
-    write_whole(directory / RUN_FILE, json.dumps(asdict(record), indent=1) + "\n")
-
-
-def read_record(directory: Path) -> RunRecord:
-    """Read `run.json`.
-
-    Raises:
-        RunError: it is missing, or not what `write_record` writes.
-    """
-    path = directory / RUN_FILE
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RunError(f"{directory} is not a run: it has no {RUN_FILE}.") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}.") from error
-    return _record(path, values)
-
-
 def is_alive(directory: Path) -> bool:
     """Whether a launcher holds the run now.
 
@@ -218,11 +177,6 @@ def started_runs(folder: Path | None = None) -> list[Path]:
     return [path for _, path in sorted(started, reverse=True)]
 
 
-def last_state(record: RunRecord) -> str:
-    """The state of a run whose launcher is gone; if the launcher had no time to say so, `died`."""
-    return "died" if record.state in LIVE_STATES else record.state
-
-
 def data_name(source: str) -> str:
     """A short name for a data source, fit for a directory: `folder:/a/My photos` gives `my-photos`."""
     text = Path(source.removeprefix("folder:")).name.casefold()
@@ -267,16 +221,6 @@ def _has_matrix(checkpoint: Path) -> bool:
 
 def _runs(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[!.]*/") if (path / RUN_FILE).is_file())
-
-
-def _record(path: Path, values: Any) -> RunRecord:
-    wanted: dict[str, tuple[type, ...]] = {"pid": (int,), "control": (str,), "started": (int, float), "state": (str,)}
-    if not isinstance(values, Mapping) or values.get("format") != _FORMAT:
-        raise RunError(f"{path} is not a run record of format {_FORMAT}.")
-    for name, types in wanted.items():
-        if not isinstance(values.get(name), types):
-            raise RunError(f"{path}: {name} = {values.get(name)!r}, expected {types[0].__name__}.")
-    return RunRecord(**{name: values[name] for name in wanted})
 
 
 def _pid_of(directory: Path) -> str:

@@ -90,7 +90,7 @@ class Supervisor:
             self._open_control(endpoints, stack)
             self.view.start()
             stack.callback(lambda: self.view.stop(self.snapshot))
-            self._recorder = Recorder(self.directory, self.snapshot, endpoints.control)
+            self._recorder = Recorder(self.directory, self.snapshot, endpoints.control, resume=self.resume)
             stack.enter_context(self._recorder.until_the_end(self._was_stopped))
             trunk = TrunkProcess(self.directory, endpoints, place_run(self.config, read_topology()).threads)
             stack.callback(trunk.close)

@@ -18,11 +18,12 @@ from launch.config import RunConfig
 from launch.interruption import Interrupted
 from launch.logs import logging_to
 from launch.report import evaluate_command, print_report, resume_command, shown_path, way_on
-from launch.runs import RunLock, latest_checkpoint, write_config
+from launch.runs import CONFIG_FILE, RunLock, latest_checkpoint, write_config
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
 from launch.views import choose_console, choose_view
-from workers.errors import ConfigError, HybridError
+from workers.disk import write_whole
+from workers.errors import ConfigError, HybridError, RunError
 from workers.json_text import to_json
 
 INTERRUPTED_STATUS = 130
@@ -44,8 +45,12 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
     view = choose_view(console)
     snapshot = Snapshot(run=shown_path(directory), source=config.data.source)
     with RunLock(directory), logging_to(directory / "log" / "launcher.log"):
+        settings_before = (directory / CONFIG_FILE).read_bytes()
         write_config(directory, config)
         status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
+        if resume and status == WRONG_SETTING_STATUS:  # else the next resume would inherit what was refused
+            with contextlib.suppress(RunError):  # a full disk must not hide why it was refused
+                write_whole(directory / CONFIG_FILE, settings_before)
         if told:
             _log.error("%s", told.strip())  # here, too: whoever reads the output may take nothing
 

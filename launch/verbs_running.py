@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from launch.run_argument import RUN
-from launch.runs import is_alive, last_state, read_record
+from launch.run_record import last_state, read_record
+from launch.runs import is_alive
 from workers.errors import RunError
 from workers.json_text import escape_unprintable, to_json
 
@@ -37,7 +38,7 @@ def status(directory: Path | None, json_output: bool) -> None:
     state = found["state"] if found else last_state(record)
     if json_output:
         known = {"run": str(directory), "pid": record.pid, "started": record.started, "alive": found is not None}
-        ended = {} if found else {"results": results_of(directory)}
+        ended = {} if found else {"reason": record.reason, "results": results_of(directory)}
         click.echo(to_json({**(found or {}), **known, **ended, "state": state}))
     elif found:
         from launch.plain import describe_at_length

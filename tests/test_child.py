@@ -61,7 +61,7 @@ def test_without_an_error_the_last_lines_are_told_but_no_news(ended):
 
 
 def test_a_process_that_was_killed_said_nothing_of_it(ended):
-    assert ended(WARNINGS).failure(-15).startswith("trunk was killed by SIGTERM. The end of its log:\n")
+    assert ended(WARNINGS).failure(-15).startswith("trunk was killed by SIGTERM.\n\nThe end of its log:\n\n")
     assert ended("").failure(-15).startswith("trunk was killed by SIGTERM.\nThe whole log: ")
 
 

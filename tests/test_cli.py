@@ -12,7 +12,8 @@ from scripted_trunk import ROOT, launcher_command, launcher_environment, run_lau
 import launch.resolve
 from launch.cli import main
 from launch.config import RunConfig, TrunkConfig
-from launch.runs import RunRecord, create_run, write_record
+from launch.run_record import RunRecord, write_record
+from launch.runs import create_run
 
 VERBS = ("train", "status", "scale", "stop", "evaluate", "annotate", "search", "neighbours", "data")
 TRAIN_FLAGS = [

@@ -19,17 +19,8 @@ from launch.cli import main
 from launch.config import RunConfig
 from launch.control import ControlServer, NoAnswer, ask
 from launch.run_argument import TRAINED_RUN
-from launch.runs import (
-    RunLock,
-    RunRecord,
-    create_run,
-    find_run,
-    is_alive,
-    latest_checkpoint,
-    read_record,
-    step_of,
-    write_record,
-)
+from launch.run_record import RunRecord, read_record, write_record
+from launch.runs import RunLock, create_run, find_run, is_alive, latest_checkpoint, step_of
 from workers.errors import RunError
 
 
@@ -302,6 +293,7 @@ def test_the_status_of_an_ended_run_as_json(tmp_path, monkeypatch):
         "pid": 123,
         "started": 1.0,
         "alive": False,
+        "reason": "",
         "results": {},
         "state": "stopped",
     }

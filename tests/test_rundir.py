@@ -14,7 +14,7 @@ from hybrid.metrics_log import MetricsLog, read_metrics
 from hybrid.rundir import RunDirectory, open_run
 from launch.config import DataConfig, RunConfig, TrainConfig
 from launch.run_argument import RUN
-from launch.runs import RunRecord, write_record
+from launch.run_record import RunRecord, write_record
 from workers.disk import write_whole
 from workers.errors import ConfigError, RunError
 from workers.settings import to_plain

@@ -21,7 +21,8 @@ from launch.config import RunConfig, TrunkConfig
 from launch.interruption import StoppedBeforeStart
 from launch.placement import Placement
 from launch.plain import describe_at_length
-from launch.runs import create_run, is_alive, read_record
+from launch.run_record import read_record
+from launch.runs import create_run, is_alive
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
 from launch.train import FAILED_STATUS, _supervise
@@ -124,7 +125,11 @@ def test_a_trunk_that_dies_ends_the_run_with_its_words_and_the_command_to_resume
     assert result.returncode == 1
     assert told in result.stderr and "only news" not in result.stderr
     assert f"hybrid train --resume runs/{run.name}\n" in result.stderr
-    assert read_record(run).state == "failed"
+    assert read_record(run).state == "failed" and read_record(run).reason.startswith("trunk ")
+    assert ("out-of-memory killer" in result.stderr) == (end == "kill")
+    assert f"The reason: {read_record(run).reason}" in run_launcher(tmp_path, "status", "last").stdout.replace(
+        "\n", " "
+    )
     assert_nothing_is_left(tmp_path, run)
 
 
@@ -298,6 +303,24 @@ def test_stop_waits_until_the_run_has_saved_and_the_run_goes_on_from_there(tmp_p
     np.testing.assert_array_equal(saved, again)
     assert "goes on" not in result.stderr
     assert read_record(run).state == "finished"
+
+
+def test_a_resume_that_is_refused_leaves_state_start_and_settings_as_they_were(tmp_path, started):
+    launcher = started(*TRAIN)
+    run = training_run(tmp_path)
+    assert run_launcher(tmp_path, "stop", "last").returncode == 0
+    launcher.communicate(timeout=60)
+    before, settings = read_record(run), (run / "config.toml").read_bytes()
+
+    refused = run_launcher(tmp_path, "train", "--resume", "last", "--workers", "2", end="refuse", prepare="hang")
+    assert refused.returncode == 2 and (run / "config.toml").read_bytes() == settings
+    assert run_launcher(tmp_path, "train", "--resume", "last", prepare="fail").returncode == 1
+    after = read_record(run)
+    assert (after.state, after.started) == ("stopped", before.started)
+    told = run_launcher(tmp_path, "status", "last").stdout
+    assert "is not running: stopped. An attempt to go on with it failed, and left it as it was: prepare ended" in told
+    known = json.loads(run_launcher(tmp_path, "status", "last", "--json").stdout)
+    assert (known["state"], known["reason"]) == ("stopped", after.reason)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from test_end_to_end import NUM_IMAGES, assert_nothing_is_left, last_state, wait
 
 import hybrid.supervised
 import launch.stop_signals
-from launch.runs import read_record
+from launch.run_record import read_record
 
 
 class Started(Exception):
