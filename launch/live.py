@@ -30,6 +30,7 @@ _WORKER_SHARES = {
 }
 """Column -> phases of a worker whose shares it adds up."""
 _NARROW_SHARES = ("busy", "kernel")
+_ENDED = ("finished", "failed", "stopped")
 _STATE_STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
 
 
@@ -107,6 +108,8 @@ def _progress(snapshot: Snapshot) -> RenderableType:
         line.add_row(
             f"epoch {snapshot.step['epoch']:.1f}", bar, f"{share(fraction)}  ETA {duration(snapshot.step['eta_s'])}"
         )
+    elif snapshot.state in _ENDED:  # without a step
+        line.add_row("", ProgressBar(total=1.0, completed=float(snapshot.state == "finished")), "")
     else:
         line.add_row("starting", ProgressBar(total=1.0, pulse=True), "")
     return line
@@ -180,7 +183,7 @@ def _shares(workers: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> lis
 
 
 def _footer(snapshot: Snapshot) -> RenderableType:
-    if snapshot.state in ("finished", "failed", "stopped"):
+    if snapshot.state in _ENDED:
         return Text("")
     if snapshot.state == "stopping":
         return Text("finishing the step, then saving; a second Ctrl-C ends everything at once", style="yellow")

@@ -100,6 +100,11 @@ def test_before_the_first_step_the_phase_is_shown():
     assert "1,200 / 14,661" in drawn(snapshot)
 
 
+def test_a_run_that_ended_without_a_step_is_not_said_to_start():
+    text = drawn(Snapshot(run="runs/x", source="emoji", state="finished"))
+    assert "finished" in text and "starting" not in text
+
+
 def test_many_workers_fit_in_a_low_terminal_and_are_summed(training):
     training.step = {**training.step, "workers": [worker(i) for i in range(200)]}
     text = drawn(training, height=24)

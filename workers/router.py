@@ -226,7 +226,7 @@ class Router:
         self._leaving.discard(name)
         peer = self._peers.get(name)
         if peer is not None and peer.state is not State.LOST:
-            _log.warning("worker %s %s; its %d unanswered chunks go to others", name, reason, len(peer.in_flight))
+            _log.warning("worker %s %s; it had %d unanswered chunks", name, reason, len(peer.in_flight))
             self.counters.workers_lost += 1
             peer.state, peer.forget_at_s = State.LOST, now_s + _LATE_REPLIES_S
 
