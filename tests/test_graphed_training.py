@@ -227,7 +227,7 @@ def test_a_recorded_trainer_learns_what_another_does(simulated_card):  # noqa: F
 
 
 @on_a_card
-@pytest.mark.parametrize("event", [step, partial_batch, new_state, same_state, move, fill_gradients], ids=str)
+@pytest.mark.parametrize("event", [step, partial_batch, new_state, same_state, move, fill_gradients])
 def test_on_a_card_a_recorded_training_goes_on_like_another_after(event):
     def cut(training):
         event(training)
