@@ -82,7 +82,7 @@ def make_run(head, folder, progress=None):
     )
     run.upload = Upload(run.trainer.device, run._inputs)
     head.step = run.trainer.progress.step
-    run.reporter = SimpleNamespace(add=lambda report: None, flush=lambda: None)
+    run.reporter = SimpleNamespace(add=lambda report: None, finish=lambda: None)
     run.validation = SimpleNamespace(after_step=lambda: None)
     run.pace = CheckpointPace(num_bytes=0, most_s=3600.0)
     return run
