@@ -243,6 +243,18 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         head.row_lr = config.row_lr if draws.row_lr is None else draws.row_lr
         return head
 
+    def extra_repr(self) -> str:
+        """What `repr` says of a head, alone or in a model."""
+        facts = f"num_tags={self.num_tags}, dim={self.dim}, negatives={self.num_negatives}"
+        workers = "closed" if self.is_closed else f"workers={self._num_workers()}"
+        return f"{facts}, objective={self.config.objective!r}, {workers}"
+
+    def _num_workers(self) -> int:
+        """That serve, or will when they have started."""
+        if self._own is None:
+            return len(self.router.workers())
+        return sum(not worker.is_leaving for worker in self._own.pool.workers)
+
     def __reduce__(self) -> NoReturn:  # what copying and pickling ask for
         raise TypeError("a WideHead is not copied or pickled: copy the trunk alone; save and load copy the rows.")
 

@@ -497,6 +497,17 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
         head.scale(2)
 
 
+def test_a_head_says_what_it_is_and_how_many_workers_serve_it():
+    with make_head(workers=2) as head:
+        model = nn.Sequential(nn.Linear(6, D), head)
+        told = f"WideHead(num_tags={N}, dim={D}, negatives=16, objective='negative-sampling', workers=%s)"
+        assert repr(head) == told % 2 and told % 2 in repr(model)
+        head.scale(1)
+        head.num_negatives = 8
+        assert repr(head) == (told % 1).replace("negatives=16", "negatives=8")
+    assert repr(head).endswith(", closed)")
+
+
 def test_a_head_that_nobody_closed_ends_its_workers():
     """As when the cell of a notebook that makes one is run again."""
     head = make_head()
