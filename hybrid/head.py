@@ -178,8 +178,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         Raises:
             DataError: features are no float tensor, a tag id is out of range, or both are not equally many.
             ChunkError: features are not finite, or not `[B, dim]`.
-            ConfigError: `pos_weights` is not `[N]`; `step`, `num_negatives` or `row_lr` was set to no number; this
-                process is a fork of the one that made the head, or has become one of several that train together.
+            ConfigError: `pos_weights` is not `[N]`; `step` was set to no whole number; this process is a fork of the
+                one that made the head, or has become one of several that train together.
             WorkerLost: no worker answered in time, or the head was closed.
         """
         check_float_tensor(features_BD)

@@ -279,16 +279,29 @@ def test_bad_input_is_refused_whole_and_the_head_lives_on(head, tags, features, 
     assert np.isfinite(head(make_features(), TAGS).item())
 
 
-def test_numbers_of_numpy_may_be_set_and_what_is_none_is_refused_before_anything_is_sent(head):
+def test_numbers_of_numpy_may_be_set_and_a_step_that_is_none_is_refused_before_anything_is_sent(head):
     for name, number in {"step": np.int64(4), "num_negatives": np.int32(8), "row_lr": np.float32(0.02)}.items():
         setattr(head, name, number)
     assert np.isfinite(head(make_features(), TAGS).item())
-    for name, bad in (("num_negatives", 8.0), ("num_negatives", "8"), ("row_lr", np.nan), ("row_lr", None)):
-        good = getattr(head, name)
+    good, head.step = head.step, 4.5
+    with changes_nothing(head), pytest.raises(ConfigError, match=r"step = 4\.5, but it must be a whole number"):
+        head(make_features(), TAGS)
+    head.step = good
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        *(("row_lr", bad) for bad in (-1, 2e6, np.nan, np.float32("inf"), "x", None, np.ones(2))),
+        *(("num_negatives", bad) for bad in (0, -1, 8.0, "8", None, 1 << 25, np.ones(2, int))),
+    ],
+    ids=str,
+)
+def test_a_number_that_cannot_be_is_refused_where_it_is_set_and_the_former_stays(head, name, bad):
+    good = getattr(head, name)
+    with pytest.raises(ConfigError, match="head.row_lr" if name == "row_lr" else "head.negatives"):
         setattr(head, name, bad)
-        with changes_nothing(head), pytest.raises(ConfigError, match=f"{name} = {bad!r}, but it must be a"):
-            head(make_features(), TAGS)
-        setattr(head, name, good)
+    assert getattr(head, name) == good
 
 
 @pytest.mark.parametrize(
