@@ -139,8 +139,9 @@ def _check_finite(features_BD: npt.NDArray[np.float32]) -> None:
     if not is_finite_B.all():
         bad = int(np.argmin(is_finite_B))
         raise ChunkError(
-            f"features_BD: NaN or infinity in example {bad}: the trunk diverged. Start afresh with a lower learning "
-            "rate: of `hybrid train` a fresh run with a lower --lr, as a resumed one keeps its own."
+            f"features_BD: NaN or infinity in example {bad}: what the trunk was given holds one, or it diverged. If it "
+            "diverged, start afresh with a lower learning rate: that of your optimizer, or --lr of `hybrid train` "
+            "(of a fresh run: a resumed one keeps its own)."
         )
 
 
