@@ -2,7 +2,6 @@
 
 # Shapes: B examples, D dim.
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,15 +40,12 @@ class ChunkRules:
     """`[N]` weight of each tag's positive terms, or None for 1."""
 
     def __post_init__(self) -> None:
-        """NumPy's numbers become Python's: whoever sets an attribute of a head takes them from arrays.
+        """A number of NumPy's becomes Python's: whoever sets the `step` of a head takes it from an array.
 
         Raises:
-            ConfigError: one is no number of its kind; how large it may be is checked with the chunks.
+            ConfigError: it is no whole number; how large it may be is checked with the chunks.
         """
-        for name in ("step", "num_negatives"):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
-        check(_is_finite(self.row_lr), "row_lr", self.row_lr, "a finite number")
-        object.__setattr__(self, "row_lr", float(self.row_lr))
+        object.__setattr__(self, "step", whole_number("step", self.step))
 
     def draw(self, batch: TagBatch | ItemNumbers, first_chunk: int) -> "DrawnChunks":
         """Chunks of consecutive examples, numbered from `first_chunk`; the number seeds what a chunk draws."""
@@ -113,13 +109,6 @@ class DrawnChunks:
         ]
 
 
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # of texts, arrays, huge numbers, tensors
-        return False
-
-
 def read_batch(tags: object, shape: Sequence[int], num_tags: int, dim: int) -> TagBatch | ItemNumbers:
     """The tags of features of a shape; what the features hold need not be known yet.
 
@@ -150,8 +139,9 @@ def _check_finite(features_BD: npt.NDArray[np.float32]) -> None:
     if not is_finite_B.all():
         bad = int(np.argmin(is_finite_B))
         raise ChunkError(
-            f"features_BD: NaN or infinity in example {bad}: the trunk diverged. Start afresh with a lower learning "
-            "rate: of `hybrid train` a fresh run with a lower --lr, as a resumed one keeps its own."
+            f"features_BD: NaN or infinity in example {bad}: what the trunk was given holds one, or it diverged. If it "
+            "diverged, start afresh with a lower learning rate: that of your optimizer, or --lr of `hybrid train` "
+            "(of a fresh run: a resumed one keeps its own)."
         )
 
 

@@ -178,8 +178,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         Raises:
             DataError: features are no float tensor, a tag id is out of range, or both are not equally many.
             ChunkError: features are not finite, or not `[B, dim]`.
-            ConfigError: `pos_weights` is not `[N]`; `step`, `num_negatives` or `row_lr` was set to no number; this
-                process is a fork of the one that made the head, or has become one of several that train together.
+            ConfigError: `pos_weights` is not `[N]`; `step` was set to no whole number; this process is a fork of the
+                one that made the head, or has become one of several that train together.
             WorkerLost: no worker answered in time, or the head was closed.
         """
         check_float_tensor(features_BD)
@@ -242,6 +242,18 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         head.num_negatives = config.negatives if draws.num_negatives is None else draws.num_negatives
         head.row_lr = config.row_lr if draws.row_lr is None else draws.row_lr
         return head
+
+    def extra_repr(self) -> str:
+        """What `repr` says of a head, alone or in a model."""
+        facts = f"num_tags={self.num_tags}, dim={self.dim}, negatives={self.num_negatives}"
+        workers = "closed" if self.is_closed else f"workers={self._num_workers()}"
+        return f"{facts}, objective={self.config.objective!r}, {workers}"
+
+    def _num_workers(self) -> int:
+        """That serve, or will when they have started."""
+        if self._own is None:
+            return len(self.router.workers())
+        return sum(not worker.is_leaving for worker in self._own.pool.workers)
 
     def __reduce__(self) -> NoReturn:  # what copying and pickling ask for
         raise TypeError("a WideHead is not copied or pickled: copy the trunk alone; save and load copy the rows.")

@@ -13,7 +13,7 @@ from hybrid.head_result import HeadResult
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone
 from hybrid.row_rate import RowRate
 from hybrid.sole_use import SoleUse, in_turn
-from workers.config import HeadConfig
+from workers.config import HeadConfig, changed
 from workers.errors import WorkerLost
 from workers.flights import Ticket
 from workers.matrix import TagMatrix
@@ -33,11 +33,24 @@ class HeadTickets(RowRate):
     positives: int
     seed: int
     step: int
-    num_negatives: int
     is_closed: bool
     sole_use: SoleUse
     _own: OwnWorkers | None = None
     _was_ready = False
+    _num_negatives: int
+
+    @property
+    def num_negatives(self) -> int:
+        """Drawn from the next call on, per chunk or per example as the configuration says.
+
+        Raises:
+            ConfigError: what is set is no number that the configuration would take.
+        """
+        return self._num_negatives
+
+    @num_negatives.setter
+    def num_negatives(self, number: int) -> None:
+        self._num_negatives = changed(self.config, {"negatives": number}).negatives
 
     @in_turn
     def submit(

@@ -77,6 +77,10 @@ class LoadedRun:
         self.rows: SavedMatrix = open_rows(checkpoint.matrix_folder)
         self._trunk_tensors = checkpoint.trunk_tensors()  # now: a run that goes on removes old checkpoints
 
+    def __repr__(self) -> str:
+        name, step = self.directory.path.name, self.checkpoint.step
+        return f"LoadedRun({name!r}, step={step}, num_tags={self.rows.num_tags}, dim={self.rows.dim})"
+
     @cached_property
     def device(self) -> torch.device:
         """Where the trunk computes; a run that was kept off a card is not asked on it."""

@@ -223,7 +223,7 @@ def checked_features(features_BD: Tensor, dim: int) -> Tensor:
     if not is_finite_B.all():
         bad = int(is_finite_B.logical_not().nonzero()[0])
         raise DataError(
-            f"features of item {bad} hold NaN or infinity: the trunk diverged. Train a fresh one with a lower learning "
-            "rate; a run that is resumed keeps its own."
+            f"features of item {bad} hold NaN or infinity: what the trunk was given holds one, or the trunk diverged. "
+            "If it diverged, train a fresh one with a lower learning rate; a run that is resumed keeps its own."
         )
     return features_BD

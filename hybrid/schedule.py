@@ -3,6 +3,8 @@
 import math
 import time
 
+from workers.settings import check, whole_number
+
 
 def warmup_cosine(fraction: float, warmup_fraction: float) -> float:
     """Factor on the peak learning rate: a linear rise over the warm-up, then half a cosine down to 0.
@@ -23,10 +25,14 @@ class Budget:
     """How much of a run's epochs or minutes is used; goes on where a resumed run was.
 
     The clock runs from the first call of `start`.
+
+    Raises:
+        ConfigError: `num_items` is no whole number, or below 1.
     """
 
     def __init__(self, *, epochs: float | None, minutes: float | None, num_items: int, used_s: float = 0.0) -> None:
-        self._num_items = num_items
+        self._num_items = num_items = whole_number("num_items", num_items)
+        check(num_items >= 1, "num_items", num_items, "at least 1: how many items an epoch has")
         self.total_examples = None if epochs is None else epochs * num_items
         self.total_s = None if minutes is None else minutes * 60
         self._earlier_s = used_s

@@ -21,10 +21,13 @@ _GAIN = 0.95
 _WATCHED_STEPS = 9
 _SLOWER = 1.5
 """A median step that is longer than the trial found by this factor calls for another trial."""
-_FAR_SLOWER, _LONG_S = 4.0, 1.0
+_FAR_SLOWER, _LONG_S = 3.0, 1.0
 """So many times longer, and so many seconds, is no noise: one such step calls for a trial, and ends a candidate's turns
 in it. The threads of a convolution spin until the last one arrives; where other programs take a core from one of them,
 each barrier lasts as long as a scheduler lets those run: seconds a step instead of 0.1."""
+_LOST = 2.5
+"""A candidate whose median was so many times the best's has lost: in later trials, until one of its steps takes less
+than that, it has a single one in each."""
 _REST_S = 20.0
 """Seconds after a trial before the next, at least, unless a step is far slower."""
 _LEAST_REST = 10.0
@@ -61,8 +64,9 @@ class ThreadTuner:
     cores that are left to them lie idle. How often they collide is known by measurement only, and it changes with the
     number of workers, of negatives, and with other programs: a trial is repeated when steps have become much longer,
     half a minute after that or after the start, and then ever more rarely, down to every five minutes. It costs no
-    step, only the difference between candidates, one of which is not tried again once it took far longer. Full batches
-    alone are timed; a trial that meets too few of them ends early, and changes nothing if a candidate was not timed.
+    step, only the difference between candidates: one has no more turns in a trial once a step of it took far longer,
+    and a single step in later trials if it had lost by far. Full batches alone are timed; a trial that meets too few
+    of them ends early, and changes nothing if a candidate was not timed.
 
     Args:
         candidates: numbers of threads, from `thread_candidates`.
@@ -84,6 +88,7 @@ class ThreadTuner:
         self._trial: deque[tuple[int, bool]] = deque()
         self._num_unjudged = 0
         self._step_s: dict[int, list[float]] = {}
+        self._losers: set[int] = set()
         self._watched: deque[float] = deque(maxlen=_WATCHED_STEPS)
         self._expected_s, self._period_s = math.inf, _FIRST_PERIOD_S
         self._trial_start_s = self._settled_s = self._start_s = time.perf_counter()
@@ -113,7 +118,8 @@ class ThreadTuner:
             self._watch(step_s, now_s)
             return
         threads, is_timed = self._trial.popleft()
-        if is_timed:
+        is_first_trial = self._told is None  # in which a candidate's first step may take long for good
+        if is_timed or (not is_first_trial and self._is_hopeless(threads, step_s)):
             self._step_s[threads].append(step_s)
             self._leave_out_hopeless()
         if not self._trial:
@@ -129,14 +135,19 @@ class ThreadTuner:
         self._num_unjudged = 0
         self._step_s = {threads: [] for threads in self._candidates}
         self._trial_start_s = time.perf_counter()
-        for _, threads in itertools.product(range(_ROUNDS), self._candidates):
+        present_first = sorted(self._candidates, key=lambda threads: threads != self._told)  # others are held to it
+        for _, threads in itertools.product(range(_ROUNDS), present_first):
             self._trial += [(threads, False), (threads, True)]  # in the first, threads start and kernels are chosen
 
     def _leave_out_hopeless(self) -> None:
         """Candidates that took far longer than the best have no more turns; nor has the only one that is left."""
-        best_s = min(min(step_s) for step_s in self._step_s.values() if step_s)
-        hopeful = [t for t, step_s in self._step_s.items() if not _is_far_slower(max(step_s, default=0.0), best_s)]
+        hopeful = [t for t, step_s in self._step_s.items() if not self._is_hopeless(t, max(step_s, default=0.0))]
         self._trial = deque(turn for turn in self._trial if turn[0] in hopeful and len(hopeful) > 1)
+
+    def _is_hopeless(self, threads: int, step_s: float) -> bool:
+        """Whether a step took too long for its candidate to win, by the best of this trial so far."""
+        best_s = min((min(timed_s) for timed_s in self._step_s.values() if timed_s), default=math.inf)
+        return _is_far_slower(step_s, best_s) or (threads in self._losers and step_s > _LOST * best_s)
 
     def _settle(self, now_s: float) -> None:
         self._settled_s = now_s
@@ -147,6 +158,7 @@ class ThreadTuner:
         fastest = min(median_s, key=lambda threads: median_s[threads])
         if self._told is None or median_s[fastest] < _GAIN * median_s[self.threads]:
             self.threads = fastest
+        self._losers = {threads for threads, s in median_s.items() if s > _LOST * median_s[fastest]}
         self._expected_s = median_s[self.threads]
         if self.threads != self._told:
             self._told = self.threads

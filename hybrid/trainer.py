@@ -79,7 +79,7 @@ class Trainer:
         device: `auto` (the card that the trunk is on, else CUDA if there is one), `cpu`, `cuda`, or one of several,
             `cuda:1`.
         precision: `auto`, `float32` or `bfloat16`, or torch's constant for one of these.
-        num_items: items in an epoch; needed for a budget in epochs.
+        num_items: items in an epoch, at least 1: what a budget in epochs, and `progress` told in epochs, count by.
         pos_weights: `[N]` weight of each tag's positive terms, as `WideHead.forward` takes them, or None.
         progress: of a training that goes on; None starts one.
         tell: takes remarks for people; they are logged if nobody else wants them.
@@ -118,11 +118,14 @@ class Trainer:
         cores: int | None = None,
         cuda_graphs: bool = False,
     ) -> None:
+        self.progress = progress or Progress()
+        self.budget = Budget(
+            epochs=config.epochs, minutes=config.minutes, num_items=num_items, used_s=self.progress.used_s
+        )
         self.device = trunk_device(device, trunk)
         self.precision = choose_precision(precision, self.device)
         self.trunk, self.head, self.config = trunk.to(self.device), head, config
         self.prepare = prepare or (lambda images: images)
-        self.progress = progress or Progress()
         self._full_size = 0
         self.timer = PhaseTimer(trace)
         self.threads = threads
@@ -138,9 +141,6 @@ class Trainer:
             spans=spans,
             cuda_graphs=cuda_graphs,
             tell=tell,
-        )
-        self.budget = Budget(
-            epochs=config.epochs, minutes=config.minutes, num_items=num_items, used_s=self.progress.used_s
         )
 
     def fit(

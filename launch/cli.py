@@ -40,6 +40,9 @@ class ExplainedGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:  # click finds the most alike first, but lists them by the alphabet
+            likest = (error.possibilities or [])[:1]
+            raise click.NoSuchOption(error.option_name, possibilities=likest, ctx=error.ctx) from error
         except HybridError as error:
             raise (WrongSetting if isinstance(error, ConfigError) else click.ClickException)(str(error)) from error
 

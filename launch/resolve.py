@@ -279,8 +279,9 @@ def _check_key(key: str, where: str) -> Any:
     by_last_name = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     hint = f"; did you mean {by_last_name[0]!r}?" if by_last_name else nearest(key, known)
     table = key.rpartition(".")[0]
-    beside = [name for name in known if table and name.startswith(f"{table}.")] or list(known)
-    raise ConfigError(f"{where}: unknown setting {key!r}{hint or '.'} Known: {', '.join(beside)}.")
+    beside = [name for name in known if table and name.startswith(f"{table}.")] or ([] if hint else list(known))
+    known_here = f" Known: {', '.join(beside)}." if beside else ""
+    raise ConfigError(f"{where}: unknown setting {key!r}{hint or '.'}{known_here}")
 
 
 def _parse_value(text: str, hint: Any) -> Any:

@@ -113,6 +113,8 @@ def test_values_of_set_are_read_by_type(tmp_path):
         ("train.dim=8", "did you mean 'trunk.dim'"),
         ("negatives=8", "did you mean 'head.negatives'"),
         ("worker=8", "did you mean 'workers'"),
+        ("minutes=3", r"^--set: unknown setting 'minutes'; did you mean 'train\.minutes'\?$"),
+        ("train.xyzzy=8", r"unknown setting 'train\.xyzzy'\. Known: train\.batch_size, "),
         ("xyzzy=8", "Known: .*data.source"),
         ("train.lr", "no '='"),
         ("workers=many", "of type str, expected int"),
@@ -264,7 +266,7 @@ def test_known_settings_are_those_of_the_dataclasses():
         (TrunkConfig, "dim", 6),
         (TrunkConfig, "factory", ""),
         (TrunkConfig, "threads", -1),
-        (TrainConfig, "microbatches", 129),
+        (TrainConfig, "microbatches", 0),
         (TrainConfig, "positives", 0),
         (TrainConfig, "warmup_fraction", 1.0),
         (TrainConfig, "checkpoint_minutes", 0.0),
@@ -351,7 +353,7 @@ def test_the_default_number_of_workers_follows_the_cores(monkeypatch):
 
 @pytest.mark.parametrize(
     ("batch_size", "microbatches", "chunk_size", "chunks"),
-    [(128, 2, 32, 4), (128, 1, 32, 4), (130, 2, 32, 6), (3, 3, 32, 1), (128, 2, 4096, 2), (7, 2, 1, 7)],
+    [(128, 2, 32, 4), (128, 1, 32, 4), (130, 2, 32, 6), (3, 3, 32, 1), (1, 2, 32, 1), (128, 2, 4096, 2), (7, 2, 1, 7)],
 )
 def test_chunks_of_a_step(batch_size, microbatches, chunk_size, chunks):
     train = TrainConfig(batch_size=batch_size, microbatches=microbatches)

@@ -264,7 +264,7 @@ def test_positive_weights_multiply_the_positive_terms(head):
         ((np.array([1, 2]), np.array([0, 1, 1, 1, 1, 3])), make_features(), DataError, "offsets"),
         ((np.array([1, 2]), np.array([0, 2, 1, 1, 2, 2])), make_features(), DataError, "never falling"),
         (TAGS[:4], make_features(), DataError, "tags are given for 4 examples, features for 5"),
-        (TAGS, torch.full((5, D), torch.nan), ChunkError, "NaN or infinity in example 0.*fresh run with a lower --lr"),
+        (TAGS, torch.full((5, D), torch.nan), ChunkError, "example 0: what the trunk was given .*your optimizer.*--lr"),
         (TAGS, torch.cat([make_features(4), torch.full((1, D), torch.inf)]), ChunkError, "infinity in example 4"),
         (TAGS, torch.ones(5, D + 4), ChunkError, rf"shape \(5, {D + 4}\), expected \[B, {D}\]"),
         (TAGS, torch.ones(D), ChunkError, "expected"),
@@ -279,16 +279,29 @@ def test_bad_input_is_refused_whole_and_the_head_lives_on(head, tags, features, 
     assert np.isfinite(head(make_features(), TAGS).item())
 
 
-def test_numbers_of_numpy_may_be_set_and_what_is_none_is_refused_before_anything_is_sent(head):
+def test_numbers_of_numpy_may_be_set_and_a_step_that_is_none_is_refused_before_anything_is_sent(head):
     for name, number in {"step": np.int64(4), "num_negatives": np.int32(8), "row_lr": np.float32(0.02)}.items():
         setattr(head, name, number)
     assert np.isfinite(head(make_features(), TAGS).item())
-    for name, bad in (("num_negatives", 8.0), ("num_negatives", "8"), ("row_lr", np.nan), ("row_lr", None)):
-        good = getattr(head, name)
+    good, head.step = head.step, 4.5
+    with changes_nothing(head), pytest.raises(ConfigError, match=r"step = 4\.5, but it must be a whole number"):
+        head(make_features(), TAGS)
+    head.step = good
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        *(("row_lr", bad) for bad in (-1, 2e6, np.nan, np.float32("inf"), "x", None, np.ones(2))),
+        *(("num_negatives", bad) for bad in (0, -1, 8.0, "8", None, 1 << 25, np.ones(2, int))),
+    ],
+    ids=str,
+)
+def test_a_number_that_cannot_be_is_refused_where_it_is_set_and_the_former_stays(head, name, bad):
+    good = getattr(head, name)
+    with pytest.raises(ConfigError, match="head.row_lr" if name == "row_lr" else "head.negatives"):
         setattr(head, name, bad)
-        with changes_nothing(head), pytest.raises(ConfigError, match=f"{name} = {bad!r}, but it must be a"):
-            head(make_features(), TAGS)
-        setattr(head, name, good)
+    assert getattr(head, name) == good
 
 
 @pytest.mark.parametrize(
@@ -307,7 +320,7 @@ def test_numbers_of_numpy_may_be_set_and_what_is_none_is_refused_before_anything
         ({"workers": 0}, ConfigError, "workers = 0"),
         ({"workers": 1000}, ConfigError, "workers = 1000"),
         ({"dim": 6}, DataError, "multiple of 4"),
-        ({"tag_counts": np.ones(N + 1)}, DataError, "counts"),
+        ({"tag_counts": np.ones(N + 1)}, DataError, r"counts have shape \(41,\); expected \(40,\), one for each tag"),
         ({"tag_counts": np.full(N, 0.2)}, ConfigError, "tag_counts holds float64 values that are no whole numbers"),
         ({"tag_counts": np.full(N, np.nan)}, ConfigError, "tag_counts"),
         ({"positives": 0}, ConfigError, "positives = 0"),
@@ -495,6 +508,17 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
         head(make_features(), TAGS)
     with pytest.raises(ConfigError, match="this head was closed"):
         head.scale(2)
+
+
+def test_a_head_says_what_it_is_and_how_many_workers_serve_it():
+    with make_head(workers=2) as head:
+        model = nn.Sequential(nn.Linear(6, D), head)
+        told = f"WideHead(num_tags={N}, dim={D}, negatives=16, objective='negative-sampling', workers=%s)"
+        assert repr(head) == told % 2 and told % 2 in repr(model)
+        head.scale(1)
+        head.num_negatives = 8
+        assert repr(head) == (told % 1).replace("negatives=16", "negatives=8")
+    assert repr(head).endswith(", closed)")
 
 
 def test_a_head_that_nobody_closed_ends_its_workers():

@@ -42,6 +42,11 @@ def test_a_loaded_run_outlives_its_checkpoint(run, tmp_path):
     assert loaded.search("red", 3).hits
 
 
+def test_a_loaded_run_says_what_it_is(run):
+    loaded = hybrid.load(run.path)
+    assert repr(loaded) == f"LoadedRun('run', step=1, num_tags={len(loaded.vocabulary)}, dim=8)"
+
+
 def test_search_scores_are_rows_times_features(run):
     loaded = hybrid.load(run.path)
     result = loaded.search("RED", 100)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -270,6 +271,17 @@ def test_data_that_do_not_fit(arguments, said):
 def test_shapes_that_are_refused(num_tags, dim, row_dtype, said):
     with pytest.raises(DataError, match=said):
         TagMatrix.create(num_tags, dim, config=make_config(row_dtype=row_dtype))
+
+
+def test_a_matrix_that_does_not_fit_is_refused_before_anything_of_its_tags_is_made(monkeypatch):
+    monkeypatch.setattr("workers.memory.available_bytes", lambda: 22 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MemoryError, match=r"of 15281\.14 GiB is wanted, 22\.00 GiB are available: use fewer"):
+            TagMatrix.create(10**9, 4096, config=make_config())
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_bfloat16_rows_take_half_the_memory_and_start_alike():

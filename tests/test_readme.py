@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hybrid import WideHead
+from hybrid import TrainConfig, WideHead
 
 README = Path(__file__).parent.parent / "README.md"
 SMALLER = {"1_000_000": "1000", "dim=256": "dim=8", "workers=8": "workers=1"}
@@ -44,6 +44,11 @@ def test_the_drop_in_example_learns_ranks_and_saves(tmp_path, monkeypatch):
     assert np.mean(hits) >= 0.9
     with WideHead.load("head", workers=1) as again:
         assert again.num_tags == 1000
+
+
+def test_it_says_how_long_a_trainer_trains_by_default():
+    said = re.search(r"`TrainConfig\(\)` without\s+either trains for seven and a half minutes", README.read_text())
+    assert said and TrainConfig().minutes == 7.5 and TrainConfig().epochs is None
 
 
 def test_targets_and_files_that_it_names_exist():

@@ -8,6 +8,7 @@ import pytest
 
 import hybrid.schedule
 from hybrid.schedule import Budget, warmup_cosine
+from workers.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,13 @@ def test_minutes_count_time_from_the_first_start(clock):
     clock[0] += 30
     budget.start()
     assert budget.used_s == 30.0 and budget.fraction(10**9) == 0.25
+
+
+@pytest.mark.parametrize("num_items", [0, -3, 2.5, None])
+def test_an_epoch_without_items_is_refused_by_name(num_items):
+    for limits in ({"epochs": 1.0, "minutes": None}, {"epochs": None, "minutes": 1.0}):
+        with pytest.raises(ConfigError, match=f"num_items = {num_items}, but it must be a"):
+            Budget(**limits, num_items=num_items)
 
 
 def test_a_resumed_budget_goes_on(clock):

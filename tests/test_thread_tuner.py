@@ -150,6 +150,61 @@ def test_one_step_that_is_far_slower_is_enough_and_no_candidate_repeats_it(monke
     assert machine.now_s - free_s < 10 * 21, "a pause of ten times the trial's length, which was of those slow steps"
 
 
+def test_a_candidate_that_cannot_win_has_no_more_turns_after_the_step_that_tells(monkeypatch):
+    machine = Machine(monkeypatch, {1: 2.0, 2: 7.0})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    while not machine.told:
+        machine.step(tuner)
+    assert machine.used.count(2) == 2 and tuner.threads == 1, "the first step ever on two threads says nothing"
+
+
+def test_what_was_a_close_second_and_is_far_slower_now_costs_one_step_of_a_later_trial(monkeypatch):
+    machine = Machine(monkeypatch, {1: 0.15, 2: 0.1})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    machine.step_until(tuner, threads=2, at_most=20)
+    num_steps, machine.seconds[1] = len(machine.used), 7.0
+    for _ in range(600):  # the next trial, and a rest of ten times its length
+        machine.step(tuner)
+    assert machine.used[num_steps:].count(1) == 1
+
+
+def test_a_candidate_that_lost_by_far_is_tried_again_by_single_steps(monkeypatch):
+    machine = Machine(monkeypatch, {1: 0.9, 2: 0.15})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    machine.step_until(tuner, threads=2, at_most=20)
+    num_steps, settled_s = len(machine.used), machine.now_s
+    while machine.now_s - settled_s < 1000:
+        machine.step(tuner)
+    later = machine.used[num_steps:]
+    assert 4 <= later.count(1) <= 6 and (1, 1) not in itertools.pairwise(later), "after 30 s, 60 s, 120 s, ..."
+
+
+def test_a_candidate_that_lost_by_far_has_all_its_turns_again_once_a_step_of_it_is_short(monkeypatch):
+    machine = Machine(monkeypatch, {1: 0.9, 2: 0.15})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    machine.step_until(tuner, threads=2, at_most=20)
+    machine.seconds[1] = 0.16
+    num_steps = len(machine.used)
+    while machine.used[-1] == 2:
+        machine.step(tuner)
+    for _ in range(20):
+        machine.step(tuner)
+    assert machine.used[num_steps:].count(1) == 6 and tuner.threads == 2
+    machine.seconds[1] = 0.1
+    machine.step_until(tuner, threads=1, at_most=2000)
+
+
+def test_what_lost_by_far_wins_when_the_present_number_becomes_slower_still(monkeypatch):
+    """Held to how long steps take now, not to what they took when it lost."""
+    machine = Machine(monkeypatch, {1: 0.4, 2: 0.1})
+    tuner = ThreadTuner([1, 2], machine.told.append)
+    for _ in range(400):
+        machine.step(tuner)
+    busy_s, machine.seconds[2] = machine.now_s, 10.0
+    machine.step_until(tuner, threads=1, at_most=20)
+    assert machine.now_s - busy_s < 3 * 10.0 + 6 * 0.4
+
+
 def test_batches_that_are_late_now_and_then_do_not_keep_trials_going(monkeypatch):
     machine = Machine(monkeypatch, {1: 0.2, 2: 0.1})
     tuner = ThreadTuner([1, 2], machine.told.append)

@@ -22,7 +22,7 @@ from hybrid.training_run import TrainingRun
 from hybrid.trunks import build_trunk
 from hybrid.upload import Upload
 from launch.config import RunConfig, TrainConfig, TrunkConfig
-from workers.errors import DataError
+from workers.errors import ConfigError, DataError
 
 N, D, INPUTS = 30, 8, 5
 
@@ -212,6 +212,12 @@ def test_images_are_prepared_once_and_modules_are_in_training_mode(head):
 def test_tags_must_be_as_many_as_images(head, num_tags):
     with pytest.raises(DataError, match=f"tags are given for {num_tags} examples, images for 10"):
         make_trainer(head).step(make_batch(10)[0], make_batch(num_tags)[1])
+
+
+def test_an_epoch_without_items_is_refused_before_the_head_is_touched(head):
+    with pytest.raises(ConfigError, match="num_items = 0, but it must be at least 1"):
+        make_trainer(head, num_items=0, auto_negatives=True, min_negatives=2, max_negatives=3)
+    assert head.num_negatives == head.config.negatives
 
 
 def test_a_resumed_training_is_where_it_was(head):

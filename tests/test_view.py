@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -313,6 +314,15 @@ def test_stats_name_the_first_of_what_was_left_out_and_where_all_are_listed(tmp_
     for name, found in unreadable:
         assert report["left out, the first"][name] == f"with unreadable pictures: {found}"
     assert len(report["left out, the first"]) == 4 and report["left out, all"] == str(view.skipped_path)
+
+
+def test_what_was_left_out_is_logged_but_warns_nobody_who_opens_the_data(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    view = prepared(tmp_path)
+    told = [record for record in caplog.records if record.name == "hybrid.data.prepare"]
+    for reason, count in view.dropped.items():
+        assert f"left out: {reason}: {count:,}" in [record.getMessage() for record in told]
+    assert view.dropped and max(record.levelno for record in told) == logging.INFO
 
 
 @pytest.mark.parametrize(("image_size", "size"), [(8, 16), (32, 48), (48, 64), (64, 96), (224, 304)])

@@ -95,5 +95,9 @@ def changed(config: HeadConfig, settings: Mapping[str, Any], arguments: Iterable
             raise ConfigError(
                 f"WideHead has no setting {name!r}{nearest(name, known) or '.'} Known: {', '.join(known)}."
             )
-    plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # of NumPy
-    return replace(config, **plain)
+    return replace(config, **{name: _plain(value) for name, value in settings.items()})
+
+
+def _plain(value: Any) -> Any:
+    """A single number of NumPy's or torch's as Python's; anything else as it is."""
+    return value.item() if getattr(value, "shape", None) == () else value

@@ -17,7 +17,7 @@ from workers import objectives
 from workers.config import HeadConfig
 from workers.errors import DataError, MatrixMismatch
 from workers.matrix_data import checked_counts_N, checked_marginal_N, checked_truth
-from workers.memory import ArraySpec, SharedArrays
+from workers.memory import ArraySpec, SharedArrays, check_fits
 from workers.row_fill import RowFill
 from workers.rows import dim_of, row_dtype_of, stored_form, unpack
 from workers.sampler import build_groups, sampling_probabilities
@@ -153,6 +153,8 @@ class TagMatrix:
         """A matrix whose sampler and true tags are set while rows, biases and accumulators hold nothing yet."""
         if num_tags < 1:
             raise DataError(f"a matrix of {num_tags} tags: at least one is needed")
+        least = Sizes(num_tags, dim, config.row_dtype, num_groups=1, num_members=0, num_items=0, num_true=0)
+        check_fits(matrix_spec(least))  # before arrays of all tags are made, which alone could be too large
         counts_N = checked_counts_N(counts, num_tags)
         offsets, tags = checked_truth(item_offsets, item_tags, num_tags)
         q_N = sampling_probabilities(counts_N, config.alpha)

@@ -16,8 +16,10 @@ def checked_counts_N(counts: np.ndarray | None, num_tags: int) -> np.ndarray:
     if counts is None:
         return np.ones(num_tags, np.int64)
     given = np.asarray(counts)
-    if given.shape != (num_tags,) or given.dtype.kind not in "biuf":
-        raise DataError(f"counts are {given.dtype} {given.shape}; expected whole numbers ({num_tags},)")
+    if given.shape != (num_tags,):
+        raise DataError(f"counts have shape {given.shape}; expected ({num_tags},), one for each tag")
+    if given.dtype.kind not in "biuf":
+        raise DataError(f"counts are of type {given.dtype}; expected whole numbers")
     with np.errstate(invalid="ignore"):
         counts_N = given.astype(np.int64, copy=False)  # unsigned ones would come out of a sort by -count upside down
     if (counts_N != given).any() or counts_N.min() < 0 or counts_N.max() < 1:

@@ -107,7 +107,7 @@ class SharedArrays:
         if _PREFIX.size + len(packed) > HEADER_BYTES:
             raise ValueError(f"the description of {len(spec)} arrays takes {len(packed)} bytes, more than one page")
         if reserve:
-            _check_available(num_bytes)  # or else the kernel kills us, or somebody, in the middle
+            _check_fits(num_bytes)  # or else the kernel kills us, or somebody, in the middle
         descriptor, is_file = _anonymous_file()
         try:
             os.ftruncate(descriptor.number, num_bytes)
@@ -173,7 +173,16 @@ class SharedArrays:
         self._descriptor.close()
 
 
-def _check_available(num_bytes: int) -> None:
+def check_fits(spec: Mapping[str, ArraySpec]) -> None:
+    """What `SharedArrays.create` checks of the machine's memory, for who has much to do before.
+
+    Raises:
+        MemoryError: there is less available just now than the arrays take.
+    """
+    _check_fits(_layout(spec)[1])
+
+
+def _check_fits(num_bytes: int) -> None:
     available = available_bytes()
     if available is not None and num_bytes > available:
         gc.collect()  # heads that nobody closed may lie in reference cycles: shared memory does not count for Python

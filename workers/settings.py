@@ -46,7 +46,7 @@ def from_plain(settings_type: type[S], values: Mapping[str, Any], where: str = "
         path = f"{where}.{key}" if where else key
         if key not in hints:
             known = ", ".join(hints)
-            raise ConfigError(f"unknown setting {path!r}{nearest(key, hints)}. Known here: {known}.")
+            raise ConfigError(f"unknown setting {path!r}{nearest(key, hints) or '.'} Known here: {known}.")
         arguments[key] = convert(hints[key], value, path)
     return settings_type(**arguments)
 
@@ -59,7 +59,7 @@ def to_plain(settings: Any) -> dict[str, Any]:
 def check(holds: bool, field: str, value: Any, rule: str) -> None:
     """Raise ConfigError with field, value and rule unless the rule holds."""
     if not holds:
-        raise ConfigError(f"{field} = {value!r}, but it must be {rule}.")
+        raise ConfigError(f"{field} = {value!r}, but it must be {rule}{'' if rule.endswith('?') else '.'}")
 
 
 def whole_number(field: str, value: Any) -> int:
@@ -77,9 +77,8 @@ def whole_number(field: str, value: Any) -> int:
 def check_choice(field: str, value: Any, choices: typing.Iterable[str]) -> None:
     """Raise ConfigError unless `value` is one of `choices`."""
     choices = list(choices)
-    if value not in choices:
-        guess = nearest(value, choices) if isinstance(value, str) else ""
-        raise ConfigError(f"{field} = {value!r}, but it must be one of {', '.join(choices)}{guess}")
+    guess = nearest(value, choices) if isinstance(value, str) else ""
+    check(value in choices, field, value, f"one of {', '.join(choices)}{guess}")
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:

@@ -188,7 +188,7 @@ def _make_view(
 def _log_dropped(view: View) -> None:
     """Count and name what was left out, each time the data are opened: it belongs into every run's log."""
     for reason, count in view.dropped.items():
-        logger.warning("left out: %s: %s", reason, f"{count:,}")
+        logger.info("left out: %s: %s", reason, f"{count:,}")  # said when they are made; no news to who opens them
     with view.skipped_path.open(encoding="utf-8") as file:
         for line in itertools.islice(file, _MAX_NAMED):
             reason, name, found = line.rstrip("\n").split("\t")
