@@ -93,7 +93,7 @@ def annotate(
 
 
 @click.command(
-    epilog='\b\nExamples:\n  hybrid search last "fruit"\n  hybrid search last "red heart" -k 24 --html hearts.html'
+    epilog='\b\nExamples:\n  hybrid search last "fruit"\n  hybrid search last "cat smile" -k 24 --html cats.html'
 )
 @click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
