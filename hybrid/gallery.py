@@ -70,13 +70,10 @@ def write_gallery(
         lines: of `metrics.jsonl`.
     """
     queries = choose_queries(pictures, index.items_I)
-    results = [
-        search(query, PICTURES_PER_QUERY, pictures=pictures, index=index, rows=rows, without_variants=True)
-        for query in queries
-    ]
+    results = [search(query, PICTURES_PER_QUERY, pictures=pictures, index=index, rows=rows) for query in queries]
     curves = curves_svg(lines)
     if results:
-        how_to_read = legend("Of one design's variants of a picture (skin tones, genders) only the best is shown.")
+        how_to_read = legend()
     else:
         how_to_read = '<p class="note">No query is shown: too few of the pictures searched have a tag in common.</p>'
     body = [

@@ -203,21 +203,21 @@ class LoadedRun:
         except (RunError, UnreadableFile) as e:
             raise NotStored(f"measured, but not stored in the run: {e}", tables) from e
         if not is_stored:
-            logger.warning(
-                "%s has a newer checkpoint than step %d, which was measured: nothing is stored.",
-                self.directory.path,
-                step,
-            )
+            path = self.directory.path
+            logger.warning("%s has a newer checkpoint than step %d, which was measured: nothing is stored.", path, step)
         elif len(index.items_I):
             self.__dict__["index"] = index
 
-    def search(self, text: str, k: int = 10, progress: Progress | None = None) -> SearchResult:
+    def search(
+        self, text: str, k: int = 10, progress: Progress | None = None, *, variants: bool = False
+    ) -> SearchResult:
         """The k held-out images that fit the words best.
 
         Args:
             text: a tag, or several with commas between them, or words.
             k: images wanted.
             progress: told, as by `evaluate`, of an index that has to be made first; None logs that it is.
+            variants: whether an emoji's skin tones and genders count as images of their own.
 
         Raises:
             DataError: there is no word in the text, or see `index`.
@@ -225,7 +225,7 @@ class LoadedRun:
         """
         if progress is not None and "index" not in self.__dict__:
             self.__dict__["index"] = self._ready_index(progress)
-        return search(text, k, pictures=self.view, index=self.index, rows=self.rows)
+        return search(text, k, pictures=self.view, index=self.index, rows=self.rows, with_variants=variants)
 
     def annotate(self, image: str | Path, k: int = 10, score: str = "probability") -> list[ScoredTag]:
         """The k best tags of one image file.

@@ -32,12 +32,12 @@ def header(overline: str, title: str, facts: Mapping[str, str]) -> str:
     return f'<header>{top}\n<dl class="facts">{terms}</dl></header>'
 
 
-def legend(note: str = "") -> str:
+def legend() -> str:
     """How to read the pictures under a query."""
     return (
         '<p class="legend"><span class="mark" aria-hidden="true">✓</span> and a frame: the picture carries every tag '
         "of the query. Beneath each picture: its name, then some of its true tags. Pictures come best first. "
-        f"{escape(note)}</p>"
+        "Variants of a picture in the same design (skin tones, genders) may be left out but for the best.</p>"
     )
 
 
@@ -66,6 +66,9 @@ def found(result: SearchResult) -> str:
     else:
         wanted = "this tag" if len(result.tags) == 1 else "all of these tags"
         parts.append(f"none of the {searched} has {wanted}, these are the nearest")
+    if result.num_variants:
+        variants = "variant" if result.num_variants == 1 else "variants"
+        parts.append(f"{result.num_variants} {variants} of these left out")
     return " · ".join(parts)
 
 

@@ -74,6 +74,8 @@ class SearchResult:
     """Images looked through."""
     num_true: int
     """How many of them carry all tags of the query."""
+    num_variants: int
+    """Images passed over as variants of hits."""
     hits: tuple[Hit, ...]
 
     def plain(self) -> dict[str, Any]:
@@ -86,12 +88,13 @@ class SearchResult:
             "suggestions": list(self.query.suggestions),
             "images": self.num_images,
             "true_images": self.num_true,
+            "variants": self.num_variants,
             "hits": [hit.plain() for hit in self.hits],
         }
 
 
 def search(
-    text: str, k: int, *, pictures: TaggedPictures, index: ImageIndex, rows: Rows, without_variants: bool = False
+    text: str, k: int, *, pictures: TaggedPictures, index: ImageIndex, rows: Rows, with_variants: bool = False
 ) -> SearchResult:
     """The k images of the index that score highest, by `row . features` (a tag's bias is the same for all images).
 
@@ -101,19 +104,20 @@ def search(
         pictures: the data set that the index belongs to.
         index: the images to search.
         rows: the tag matrix.
-        without_variants: of the pictures of one concept in one design, keep the best only.
+        with_variants: keep more than the best of the pictures of one concept in one design (skin tones, genders).
     """
     query = read_query(text, pictures.vocabulary)
     tags = tuple(pictures.vocabulary.tags[tag] for tag in query.tag_ids)
     if not query.tag_ids:
-        return SearchResult(query, tags, len(index.items_I), 0, ())
+        return SearchResult(query, tags, len(index.items_I), 0, 0, ())
     scores_I = index.features_ID @ query_vector_D(query, rows)
     is_true_I = has_all_tags_I(pictures, index.items_I, query.tag_ids)
-    order = best(scores_I, len(scores_I) if without_variants else k)
-    chosen = _first_of_variants(pictures, index.items_I, order, k) if without_variants else order
+    order = best(scores_I, k if with_variants else len(scores_I))
+    chosen = order.tolist() if with_variants else _first_of_variants(pictures, index.items_I, order, k)
+    num_variants = int(np.flatnonzero(order == chosen[-1])[0]) + 1 - len(chosen) if chosen else 0
     words = title_words(pictures, index.items_I)
     hits = [_hit(pictures, query, int(index.items_I[i]), float(scores_I[i]), bool(is_true_I[i]), words) for i in chosen]
-    return SearchResult(query, tags, len(index.items_I), int(is_true_I.sum()), tuple(hits))
+    return SearchResult(query, tags, len(index.items_I), int(is_true_I.sum()), num_variants, tuple(hits))
 
 
 def best(scores_I: NDArray, k: int) -> NDArray[np.int64]:

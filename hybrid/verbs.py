@@ -108,11 +108,18 @@ def annotate(
 @DIRECTORY
 @click.argument("words", nargs=-1, required=True)
 @click.option("--k", type=int, default=12)
+@click.option("--variants", is_flag=True)
 @click.option("--html", type=click.Path(path_type=Path))
 @click.option("--png", type=click.Path(path_type=Path))
 @JSON
 def search(
-    directory: Path, words: tuple[str, ...], k: int, html: Path | None, png: Path | None, json_output: bool
+    directory: Path,
+    words: tuple[str, ...],
+    k: int,
+    variants: bool,
+    html: Path | None,
+    png: Path | None,
+    json_output: bool,
 ) -> None:
     """Find held-out pictures by words."""
     _quiet()
@@ -121,7 +128,7 @@ def search(
 
     run = load(directory)
     with _progress() as progress:
-        result = run.search(" ".join(words), k, progress)
+        result = run.search(" ".join(words), k, progress, variants=variants)
     if html is not None or png is not None:
         from hybrid.contact_sheet import write_html_sheet, write_png_sheet  # draws with matplotlib
 

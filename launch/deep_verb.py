@@ -9,21 +9,19 @@ from launch.child import TRUNK_COMMAND
 from workers.environment import child_environment
 
 
-def run_deep_verb(
-    verb: str, arguments: Sequence[str], options: Mapping[str, object] | None = None, *, json_output: bool = False
-) -> NoReturn:
+def run_deep_verb(verb: str, arguments: Sequence[str], options: Mapping[str, object]) -> NoReturn:
     """Replace this process, so that exit status, output, signals and the terminal are the other's own.
 
     Args:
         verb: a verb of `python -m hybrid`.
         arguments: positional; may begin with a dash.
-        options: flags with values; those with None are left out.
+        options: flags with values; True is a flag alone, False and None leave it out.
     """
     command = [*TRUNK_COMMAND, verb]
-    for flag, value in (options or {}).items():
-        if value is not None:
+    for flag, value in options.items():
+        if value is True:
+            command.append(flag)
+        elif value is not None and value is not False:
             command += [flag, str(value)]
-    if json_output:
-        command.append("--json")
     sys.stdout.flush()
     os.execve(command[0], [*command, "--", *arguments], child_environment())

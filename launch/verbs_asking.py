@@ -98,16 +98,23 @@ def annotate(
 @click.argument("directory", type=TRAINED_RUN, metavar="RUN")
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
 @click.option("-k", "k", type=click.IntRange(1, _MOST), default=12, show_default=True, help="Images to find.")
+@click.option("--variants", is_flag=True, help="Show all of an emoji's skin tones and genders, not the best alone.")
 @click.option("--html", type=_SheetFile(".html", ".htm"), help="Write a contact sheet as a self-contained page.")
 @click.option("--png", type=_SheetFile(".png"), help="Write a contact sheet as a picture.")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def search(
-    directory: Path, words: tuple[str, ...], k: int, html: str | None, png: str | None, json_output: bool
+    directory: Path,
+    words: tuple[str, ...],
+    k: int,
+    variants: bool,
+    html: str | None,
+    png: str | None,
+    json_output: bool,
 ) -> None:
     """Find held-out images by words: an exact tag, else the mean of known tags between commas and known words."""
     if not " ".join(words).strip():
         raise click.UsageError("WORDS are empty: give one at least.")
-    options = {"--k": k, "--html": html, "--png": png}
+    options = {"--k": k, "--variants": variants, "--html": html, "--png": png}
     _ask("search", directory, words, options, json_output=json_output)
 
 
@@ -127,4 +134,4 @@ def _ask(
     """Become this verb of the deep side, with kernels from where the run kept them."""
     with contextlib.suppress(ConfigError):  # a config.toml that is damaged: the deep side says how
         inherit_cache_root(str(read_toml(directory / CONFIG_FILE).get("data.cache_dir", "")))
-    run_deep_verb(verb, [str(directory), *arguments], options, json_output=json_output)
+    run_deep_verb(verb, [str(directory), *arguments], {**options, "--json": json_output})

@@ -44,4 +44,4 @@ def _run(verb: str, source: str, parameters: Mapping[str, Any], *, json_output: 
     given = given_settings(parameters)
     checked = flatten(to_plain(resolve(named={"data.source": source, **given})))
     options = {option.flag: checked[option.key] for option in [*_PREPARATION, *_SPLITS] if option.key in given}
-    run_deep_verb(verb, [checked["data.source"]], options, json_output=json_output)
+    run_deep_verb(verb, [checked["data.source"]], {**options, "--json": json_output})

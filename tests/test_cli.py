@@ -229,6 +229,7 @@ def test_loading_the_command_line_loads_nothing_heavy():
             ["search", "last", "happy cat", "-k", "2", "--html", "h.html", "--png", "p.png", "--json"],
             ["search", "--k", "2", "--html", "h.html", "--png", "p.png", "--json", "--", "{run}", "happy cat"],
         ),
+        (["search", "{run}", "hat", "--variants"], ["search", "--k", "12", "--variants", "--", "{run}", "hat"]),
         (["neighbours", "{run}", "--", "-tag"], ["neighbours", "--k", "10", "--", "{run}", "-tag"]),
         (["data", "prepare", "emoji", "--image-size", "32"], ["data-prepare", "--image-size", "32", "--", "emoji"]),
         (

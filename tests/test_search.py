@@ -119,16 +119,27 @@ def test_words_of_titles_come_before_other_tags_of_the_script(album, index, rows
     assert next(hit for hit in hits if hit.item == 0).tags == ("water", "blue", "flower", "red")
 
 
-def test_only_the_best_of_variants(album, index, rows, monkeypatch):
+def test_only_the_best_of_variants_is_shown_unless_all_are_wanted(album, index, rows, monkeypatch):
     monkeypatch.setattr(Album, "describe", lambda album, item: {"concept": str(item % 5), "design": str(item % 2)})
-    everything = search("water", 48, pictures=album, index=index, rows=rows).hits
-    hits = search("water", 48, pictures=album, index=index, rows=rows, without_variants=True).hits
-    assert len(hits) == 10
+    everything = search("water", 48, pictures=album, index=index, rows=rows, with_variants=True)
+    assert len(everything.hits) == 48 and everything.num_variants == 0
+    result = search("water", 48, pictures=album, index=index, rows=rows)
     first = {}
-    for hit in everything:
+    for hit in everything.hits:
         first.setdefault((hit.item % 5, hit.item % 2), hit.item)
-    assert [hit.item for hit in hits] == list(first.values())
-    assert len(search("water", 3, pictures=album, index=index, rows=rows, without_variants=True).hits) == 3
+    assert [hit.item for hit in result.hits] == list(first.values()) and len(first) == 10
+    best_three = search("water", 3, pictures=album, index=index, rows=rows)
+    assert [hit.item for hit in best_three.hits] == list(first.values())[:3]
+
+
+def test_variants_left_out_are_those_between_the_hits_and_are_counted(album, index, rows, monkeypatch):
+    ranked = search("water", 6, pictures=album, index=index, rows=rows).hits
+    same = {ranked[0].item, ranked[1].item, ranked[3].item, ranked[5].item}
+    monkeypatch.setattr(Album, "describe", lambda album, item: {"concept": "one" if item in same else str(item)})
+    result = search("water", 3, pictures=album, index=index, rows=rows)
+    assert [hit.item for hit in result.hits] == [ranked[place].item for place in (0, 2, 4)]
+    assert result.num_variants == result.plain()["variants"] == 2
+    assert found(result).endswith("2 variants of these left out")
 
 
 def test_fewer_images_than_asked_for(album, rows):
