@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from hybrid.optimizer_state import join_optimizer, split_optimizer
 from hybrid.whole_folder import whole_folder
-from launch.runs import checkpoint_folders
+from launch.runs import checkpoint_folders, step_of
 from workers.config import HeadConfig
 from workers.disk import sync
 from workers.errors import HybridError, MatrixMismatch, RunError, TrunkDiverged
@@ -58,7 +58,9 @@ def save_checkpoint(
     device: torch.device,
     tell: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write `folder/step-STEP`, then remove all but the `KEPT` newest.
+    """Write `folder/step-STEP`, then remove all but the `KEPT` newest up to it.
+
+    Later ones are none that the run went on from: they are damaged, and for their owner to look at.
 
     Everything is written under a temporary name and synced; one rename makes it visible. A kill at any moment leaves
     the checkpoints that were there before.
@@ -88,7 +90,8 @@ def save_checkpoint(
             _write_synced(fresh / STATE, json.dumps(state, indent=1).encode())
     except (OSError, SafetensorError, MemoryError) as e:
         raise RunError(f"cannot write a checkpoint of step {step} in {folder}: {e}") from e
-    for old in checkpoint_folders(folder)[:-KEPT]:
+    up_to_it = [path for path in checkpoint_folders(folder) if step_of(path) <= step]
+    for old in up_to_it[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return place
 

@@ -5,6 +5,7 @@
 import contextlib
 import inspect
 import os
+import threading
 import weakref
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,7 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
     for one process: a fork cannot use it. Wrap it in a module of yours, do not inherit from it.
 
     **Concurrency**: threads of the process take turns, whole steps of a `Pipeline` too; `close` waits for its turn.
+    Threads that save wait for each other alone: steps go on, and rows are saved as they are when they are read.
 
     Args:
         num_tags: N, rows of the tag matrix.
@@ -134,7 +136,7 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        self.sole_use = SoleUse()
+        self.sole_use, self._saves = SoleUse(matrix.fill_limit_s), threading.Lock()
         positives, seed = whole_number("positives", positives), whole_number("seed", seed)
         check(positives >= 1, "positives", positives, "at least 1")
         check(0 <= seed < 2**63, "seed", seed, "between 0 and 2**63 - 1")
@@ -212,7 +214,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         Raises:
             RunError: it cannot be written; an earlier save is as it was.
         """
-        save_head(Path(folder), self.matrix, self.config, Draws.of(self))
+        with self._saves:  # not `sole_use`: steps go on meanwhile
+            save_head(Path(folder), self.matrix, self.config, Draws.of(self))
 
     @classmethod
     def load(

@@ -57,7 +57,7 @@ class NegativesTuner:
     from the trunk, and how much gradient quality is worth that time cannot be measured from a step.
 
     Sampled softmax estimates log Z with a bias that shrinks with K. So that the objective never gets worse than was
-    asked for, K only rises above `head.num_negatives` there. Negative sampling has no such bias.
+    asked for, K only rises above `head.config.negatives` there. Negative sampling has no such bias.
 
     Args:
         head: as configured, or as a resumed run left it.
@@ -77,6 +77,8 @@ class NegativesTuner:
         self._is_shared = False
         self._workers = 0
         self._window = _Window()
+        self._step_before = False, 0
+        """Whether it was full, and how many negatives it drew."""
         self._demand = CoreDemand()
         self._start_s = 0.0
         self._figures: dict[str, float] = {}
@@ -96,14 +98,16 @@ class NegativesTuner:
         device_s: Mapping[str, float] | None,
         chunk_s: Sequence[float],
         *,
+        parts: int,
         is_full: bool,
     ) -> None:
         """Take in a step, and judge when enough of them have gathered.
 
         Args:
             host_s: seconds by phase on the host's clock.
-            device_s: the same on the trunk's device, if it has a clock of its own; empty if not known yet.
+            device_s: of the step before, on the trunk's device, if it has a clock of its own; empty if not known yet.
             chunk_s: seconds that a worker computed on each chunk.
+            parts: micro-batches of the step.
             is_full: whether the batch had its full size; others are left out.
         """
         step_s, core_s = time.perf_counter() - self._start_s, self._demand.seconds()
@@ -112,7 +116,10 @@ class NegativesTuner:
             self._workers, self._window = workers, _Window()
             self._auto.workers_changed()
         phases = host_s if device_s is None else device_s
-        if not is_full or not phases or not chunk_s or not workers:
+        step = is_full, self._head.num_negatives
+        is_of_this_kind = device_s is None or step == self._step_before
+        self._step_before = step
+        if not is_full or not is_of_this_kind or not phases or not chunk_s or not workers:
             return
         window = self._window
         window.phases.append(phases)
@@ -122,23 +129,21 @@ class NegativesTuner:
         window.host_wait_s += host_s.get("wait", 0.0)
         if window.is_full:
             self._window = _Window()
-            self._judge(window, math.ceil(len(chunk_s) / self._config.microbatches))
+            self._judge(window, math.ceil(len(chunk_s) / parts), parts)
 
     def figures(self) -> dict[str, float]:
         """The latest judgement, for the log of metrics."""
         return self._figures
 
-    def _judge(self, window: _Window, chunks: int) -> None:
-        """Decide on the steps of a window, in each of which a micro-batch had so many chunks."""
-        microbatches, before = self._config.microbatches, self._auto.negatives
-        forward_s, ship_s, backward_s = (
-            window.median_s(name) / microbatches for name in ("forward", "ship", "backward")
-        )
+    def _judge(self, window: _Window, chunks: int, parts: int) -> None:
+        """Decide on the steps of a window, in each of which so many micro-batches had so many chunks each."""
+        before = self._auto.negatives
+        forward_s, ship_s, backward_s = (window.median_s(name) / parts for name in ("forward", "ship", "backward"))
         work = TrunkWork(forward_s=forward_s, ship_s=ship_s, backward_s=backward_s)
         seen = Measurement(
             worker_s=math.ceil(chunks / self._workers) * statistics.median(window.chunk_s),
-            shadow_s=shadow_s(work, microbatches),
-            wait_s=window.upper_quartile_s("wait") / microbatches,
+            shadow_s=shadow_s(work, parts),
+            wait_s=window.upper_quartile_s("wait") / parts,
             step_s=window.step_s / len(window.phases),
         )
         self._see_sharing(window, min(self._workers, chunks))
@@ -168,9 +173,9 @@ class NegativesTuner:
 
 def bounds(head: HeadConfig, train: TrainConfig, num_tags: int) -> tuple[int, int]:
     """The smallest and largest number of negatives that may be drawn."""
-    lowest = train.min_negatives
-    if head.objective == "sampled-softmax":
-        lowest = max(lowest, head.negatives)
     draws = MAX_DRAWS // (head.chunk_size if head.private_negatives else 1)
     highest = min(train.max_negatives, draws, num_tags)
+    lowest = min(train.min_negatives, highest)
+    if head.objective == "sampled-softmax":
+        lowest = max(lowest, head.negatives)
     return lowest, max(lowest, highest)

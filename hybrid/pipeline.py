@@ -12,6 +12,7 @@ batch.
 # Shapes: B examples of a micro-batch, D dim.
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,6 +31,7 @@ from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.tag_batch import read_tags
 from hybrid.trunk_passes import TrunkPasses
+from launch.config import num_parts
 from workers.errors import DataError
 from workers.flights import Ticket
 from workers.settings import check
@@ -125,12 +127,11 @@ class Pipeline:
             The mean loss.
 
         Raises:
-            ConfigError: a number is not above 0, or see `accumulate`.
+            ConfigError: `microbatches` is not above 0, or see `accumulate`.
             DataError: images are no tensor, or none; or as `accumulate`.
             ChunkError, WorkerLost: as `accumulate`.
         """
         check(microbatches >= 1, "microbatches", microbatches, "at least 1")
-        check(loss_scale > 0, "loss_scale", loss_scale, "above 0")
         parts = cut_batch(images, tags, self.head.num_tags, microbatches)
         return self.accumulate(parts, loss_scale * self._scale_of(scaler, images))
 
@@ -154,11 +155,12 @@ class Pipeline:
             The mean loss.
 
         Raises:
-            ConfigError: there are no micro-batches, the head is in evaluation mode, grad mode is off, or the trunk's
+            ConfigError: there are no examples, `loss_scale` is no positive number, the head is in evaluation mode, grad mode is off, or the trunk's
                 passes cannot be recorded as CUDA graphs.
             DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
         """
-        check(len(microbatches) >= 1, "micro-batches", len(microbatches), "at least 1")
+        check(any(len(part.images) for part in microbatches), "examples of all micro-batches", 0, "at least 1")
+        check(0 < loss_scale < math.inf, "loss_scale", loss_scale, "above 0 and finite")
         check(self.head.training, "head.training", self.head.training, "True: call head.train()")
         check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
         tickets: list[Ticket] = []
@@ -186,7 +188,7 @@ class Pipeline:
                 tickets.append(to_ship())
                 to_ship = None
             ship = self._shipper(departure, part.tags, number, chunks)
-            if part is microbatches[-1] or self._is_almost_there(departure, number):
+            if number == len(microbatches) - 1 or self._is_almost_there(departure, number):
                 tickets.append(ship())
             else:
                 to_ship = ship  # the next forward pass is queued on the device before this copy is waited for
@@ -256,7 +258,7 @@ def cut_batch(images: Tensor, tags: Any, num_tags: int, parts: int) -> list[Micr
     if not len(images):
         raise DataError("a batch has no examples; expected one at least: leave empty batches out.")
     batch = read_tags(tags, num_tags, len(images), "images")
-    bounds = np.linspace(0, len(images), max(1, min(parts, len(images) // 2)) + 1).astype(int)
+    bounds = np.linspace(0, len(images), num_parts(len(images), parts) + 1).astype(int)
     return [MicroBatch(images[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
 
 

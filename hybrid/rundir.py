@@ -22,6 +22,7 @@ from workers.disk import write_whole
 from workers.errors import RunError
 from workers.json_text import to_json
 from workers.settings import from_plain
+from workers.unreadable import unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +138,25 @@ class RunDirectory:
         return int(told)
 
     def _prepared(self, key: str) -> str | None:
-        """What `prepared.json` says; None where the run was not prepared yet."""
+        """What `prepared.json` says; None where it is not there yet, or does not say it."""
         try:
-            return str(json.loads(self.prepared_file.read_text())[key])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            told = json.loads(self.prepared_file.read_bytes())
+        except OSError as e:
+            if (error := unreadable(self.prepared_file, e)) is None:
+                return None
+            raise error from e
+        except ValueError as e:
+            raise self._damaged_preparation(str(e)) from e
+        if not isinstance(told, dict):
+            raise self._damaged_preparation(f"it holds a {type(told).__name__}, expected a table")
+        return str(told[key]) if key in told else None
+
+    def _damaged_preparation(self, why: str) -> RunError:
+        return RunError(
+            f"{self.prepared_file} is damaged ({why}). It says which data the run learned. Put it back from a copy; or, "
+            "if you know that the data have not changed since, remove it: it is written anew by "
+            f"hybrid train --resume {shlex.quote(str(self.path))}"
+        )
 
     def _of_other_data(self, source: str) -> RunError:
         return RunError(

@@ -13,21 +13,25 @@ R = TypeVar("R")
 
 
 _LIMIT_S = 600.0
-"""Longer than a thread that holds it waits for anything: workers that start, and then for replies."""
+"""Longer than a thread waits for workers to start, and then for replies."""
 
 
 class SoleUse:
     """A lock that a fork of the process cannot take: it has copies of sockets and workers that are its parent's.
 
+    Args:
+        fill_limit_s: for how much longer a thread may hold it, as its first call waits for the matrix to be filled.
+
     Raises:
         ConfigError: on entering it in another process than it was made in.
-        WorkerLost: on entering it, another thread has held it for `_LIMIT_S`.
+        WorkerLost: on entering it, another thread has held it for `_LIMIT_S` and that.
 
     **Concurrency**: any number of threads; one that holds it may enter it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fill_limit_s: float = 0.0) -> None:
         self._pid, self._lock = os.getpid(), threading.RLock()
+        self._limit_s = _LIMIT_S + fill_limit_s
 
     @property
     def is_ours(self) -> bool:
@@ -40,8 +44,8 @@ class SoleUse:
                 f"this head belongs to process {self._pid}, and this is process {os.getpid()}, a fork of it: only the "
                 "process that made a head can use it. A DataLoader's workers should return what the head needs."
             )
-        if not self._lock.acquire(timeout=_LIMIT_S):
-            raise WorkerLost(f"another thread has been using this head for {_LIMIT_S:.0f} s.")
+        if not self._lock.acquire(timeout=self._limit_s):
+            raise WorkerLost(f"another thread has been using this head for {self._limit_s:.0f} s.")
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()

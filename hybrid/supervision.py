@@ -18,14 +18,15 @@ class Supervision:
         self._link = Link.connect(endpoint)
         self._router: Router | None = None
         self._lost: list[str] = []
-        self._is_told_to_stop = False
+        self.is_told_to_stop = False
+        """Whether somebody wishes the run to end."""
         self._are_workers_gone = False
         self._are_workers_needed = True
 
     @property
     def stop_asked(self) -> bool:
-        """Whether the run shall finish its step, save and end: it was asked to, or lacks workers that it needs."""
-        return self._is_told_to_stop or self._is_forsaken
+        """Whether the run shall finish its step, save and end: it is told to, or lacks workers that it needs."""
+        return self.is_told_to_stop or self._is_forsaken
 
     @property
     def _is_forsaken(self) -> bool:
@@ -48,7 +49,7 @@ class Supervision:
         """
         for message in self._link.receive():
             if message["kind"] == "stop":
-                self._is_told_to_stop = True
+                self.is_told_to_stop = True
             elif message["kind"] == "no_workers":
                 self._are_workers_gone = True
             elif message["kind"] == "lost":

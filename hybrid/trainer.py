@@ -239,7 +239,7 @@ class Trainer:
         spans = self.pipeline.spans
         device_s = None if spans is None else spans.end_step(seconds.get("wait", 0.0))
         if self.tuner is not None:
-            self._tune(self.tuner, is_full, seconds, device_s)
+            self._tune(self.tuner, len(parts), is_full, seconds, device_s)
         if self.threads is not None:
             self.threads.end_step(load_s=seconds.get("load", 0.0), is_full=is_full)
         self._advance(len(images))
@@ -260,9 +260,14 @@ class Trainer:
         return NegativesTuner(self.head, self.config, tell, cores)
 
     def _tune(
-        self, tuner: NegativesTuner, is_full: bool, seconds: dict[str, float], device_s: dict[str, float] | None
+        self,
+        tuner: NegativesTuner,
+        parts: int,
+        is_full: bool,
+        seconds: dict[str, float],
+        device_s: dict[str, float] | None,
     ) -> None:
-        tuner.end_step(seconds, device_s, self.pipeline.chunk_s, is_full=is_full)
+        tuner.end_step(seconds, device_s, self.pipeline.chunk_s, parts=parts, is_full=is_full)
         self.progress.num_negatives = self.head.num_negatives
 
     def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:

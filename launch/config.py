@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
 from workers.default_workers import default_num_workers
-from workers.settings import check, check_choice, nearest
+from workers.settings import check, check_choice, convert_fields, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
 _CARD = re.compile(r"cuda:(0|[1-9]\d{0,2})")
@@ -36,6 +36,17 @@ def check_device_name(name: str, device: str) -> None:
     check(device in DEVICES or _CARD.fullmatch(device) is not None, name, device, rule)
 
 
+def num_parts(num_examples: int, microbatches: int) -> int:
+    """Micro-batches that a batch is cut into: fewer where one would have a single example, of which BatchNorm has no
+    variance.
+
+    Example:
+        >>> num_parts(128, 2), num_parts(3, 2)
+        (2, 1)
+    """
+    return max(1, min(microbatches, num_examples // 2))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
     """Which images and tags, and how they are split and stored."""
@@ -61,6 +72,7 @@ class DataConfig:
     """Decoding processes for sets too large for the decoded cache; -1 chooses by the cores."""
 
     def __post_init__(self) -> None:
+        convert_fields(self, "data")
         check(
             self.source == "emoji" or self.source.startswith("folder:"),
             "data.source",
@@ -107,6 +119,7 @@ class TrunkConfig:
     """On a card, record the trunk's passes and replay them: `on`, `off`, or `auto` (the trunks named above)."""
 
     def __post_init__(self) -> None:
+        convert_fields(self, "trunk")
         module, _, attribute = self.factory.partition(":")
         known = f"one of {', '.join(TRUNKS)}, or module:factory{nearest(self.factory, TRUNKS)}"
         check(self.factory in TRUNKS or bool(module and attribute), "trunk.factory", self.factory, known)
@@ -159,6 +172,7 @@ class TrainConfig:
     """Minutes between checkpoints during a run, at most: they come sooner where they cost next to nothing."""
 
     def __post_init__(self) -> None:
+        convert_fields(self, "train")
         check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
         check(self.microbatches >= 1, "train.microbatches", self.microbatches, "at least 1")
         check(self.positives >= 1, "train.positives", self.positives, "at least 1")
@@ -195,6 +209,17 @@ class TrainConfig:
             self.microbatches,
             "at least 2 with train.auto_negatives: nothing hides behind the trunk of a single one",
         )
+        check(
+            not self.auto_negatives or self.parts >= 2,
+            "train.batch_size",
+            self.batch_size,
+            "at least 4 with train.auto_negatives: smaller ones are not cut, so nothing hides behind the trunk",
+        )
+
+    @property
+    def parts(self) -> int:
+        """Micro-batches that a full batch is cut into."""
+        return num_parts(self.batch_size, self.microbatches)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,6 +241,7 @@ class RunConfig:
     """Steps of which a trace is written; 0 writes none."""
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if self.workers == 0:
             most = default_num_workers(self.trunk.device)
             object.__setattr__(self, "workers", min(most, self.chunks_per_step))
@@ -235,7 +261,7 @@ class RunConfig:
             >>> config.chunks_per_step
             4
         """
-        parts = max(1, min(self.train.microbatches, self.train.batch_size // 2))  # none has one example
+        parts = self.train.parts
         least, num_larger = divmod(self.train.batch_size, parts)
         sizes = [least + 1] * num_larger + [least] * (parts - num_larger)
         return sum(math.ceil(size / self.head.chunk_size) for size in sizes)

@@ -125,6 +125,17 @@ def test_only_the_newest_are_kept_and_the_last_is_found(tmp_path, training):
     assert newest_whole_checkpoint(tmp_path).step == 2000
 
 
+def test_a_save_is_kept_beside_damaged_checkpoints_of_later_steps(tmp_path, training):
+    for step in (1000, 1100):
+        training.save(tmp_path, step)
+        (tmp_path / f"step-{step:09d}" / "state.json").unlink()
+    for step in (50, 60, 70):
+        assert training.save(tmp_path, step).is_dir()
+        assert newest_whole_checkpoint(tmp_path).step == step
+    kept = ["step-000000060", "step-000000070", "step-000001000", "step-000001100"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+
+
 def test_a_copy_that_somebody_keeps_is_neither_a_checkpoint_nor_removed(tmp_path, training):
     training.save(tmp_path, 5)
     kept = tmp_path / "step-000000009-good"

@@ -291,6 +291,43 @@ def test_bfloat16_rows_want_a_dim_of_whole_vectors():
         RunConfig(trunk=TrunkConfig(dim=12), head=HeadConfig(row_dtype="bfloat16"))
 
 
+@pytest.mark.parametrize(
+    ("settings_type", "field", "value"),
+    [
+        (DataConfig, "max_tags", 2.5),
+        (DataConfig, "source", None),
+        (TrunkConfig, "dim", 8.0),
+        (TrunkConfig, "dim", "128"),
+        (TrainConfig, "microbatches", 2.5),
+        (TrainConfig, "seed", 1.5),
+        (TrainConfig, "augment", "no"),
+        (TrainConfig, "epochs", "3"),
+        (TrainConfig, "batch_size", True),
+        (RunConfig, "workers", 2.0),
+        (RunConfig, "pin", 1),
+        (RunConfig, "train", {"seed": 1}),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(settings_type, field, value):
+    with pytest.raises(ConfigError, match=rf"{field}'.* of type {type(value).__name__}, expected"):
+        settings_type(**{field: value})
+
+
+def test_whole_numbers_pass_for_floats():
+    train = TrainConfig(epochs=3, lr=1)
+    assert (train.epochs, train.lr) == (3.0, 1.0) and type(train.epochs) is type(train.lr) is float
+
+
+@pytest.mark.parametrize(("batch_size", "is_enough"), [(3, False), (4, True)])
+def test_batches_that_are_not_cut_have_no_shadow(batch_size, is_enough):
+    settings = {"batch_size": batch_size, "auto_negatives": True}
+    if is_enough:
+        assert TrainConfig(**settings).parts == 2
+    else:
+        with pytest.raises(ConfigError, match=r"train\.batch_size = 3, but it must be at least 4 with"):
+            TrainConfig(**settings)
+
+
 def test_a_single_micro_batch_has_no_shadow():
     with pytest.raises(ConfigError, match=r"train\.microbatches = 1, but it must be at least 2 with"):
         TrainConfig(microbatches=1, auto_negatives=True)

@@ -20,7 +20,7 @@ class Launcher:
     """The trunk's side of a link, on which the wish to stop arrives with the second look."""
 
     def __init__(self):
-        self.told, self.looks, self.stop_asked = [], 0, False
+        self.told, self.looks, self.stop_asked, self.is_told_to_stop = [], 0, False, False
 
     def poll(self):
         self.looks += 1
@@ -120,7 +120,7 @@ class Disk:
 @pytest.mark.parametrize("was_stopped", [False, True])
 def test_the_last_checkpoint_waits_for_room_and_is_told_once(monkeypatch, was_stopped):
     disk, launcher, served = Disk(monkeypatch, room_at=4), Launcher(), []
-    launcher.stop_asked = was_stopped  # before: that is why it is the last one
+    launcher.is_told_to_stop = was_stopped  # before: that is why it is the last one
     save_at_last(disk.save, lambda: served.append(disk.now_s), launcher)
     assert disk.attempts_s == [0, 15, 30, 45]
     (note,) = [text for kind, text in launcher.told if kind == "note"]
@@ -139,11 +139,21 @@ def test_a_wish_to_stop_ends_the_wait_for_room(monkeypatch):
     disk, launcher = Disk(monkeypatch, room_at=10_000), Launcher()
 
     def serve():
-        launcher.stop_asked = disk.now_s >= 20
+        launcher.is_told_to_stop = disk.now_s >= 20
 
     with pytest.raises(RunError, match="No space left"):
         save_at_last(disk.save, serve, launcher)
     assert disk.attempts_s[:2] == [0, 15] and len(disk.attempts_s) == 3 and disk.attempts_s[-1] <= 21
+
+
+def test_workers_that_go_while_the_last_checkpoint_waits_for_room_do_not_end_the_wait(monkeypatch):
+    disk, launcher = Disk(monkeypatch, room_at=4), Launcher()
+
+    def serve():
+        launcher.stop_asked = True  # the run lacks workers; nobody wishes it to end
+
+    save_at_last(disk.save, serve, launcher)
+    assert disk.attempts_s == [0, 15, 30, 45]
 
 
 @pytest.mark.parametrize(("num_steps", "is_saved"), [(0, False), (2, True)])

@@ -1,5 +1,8 @@
 """Wide heads on disk: they go on where they were, and a save is whole or not there."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +12,9 @@ from test_head import COUNTS, TAGS, N, make_features, make_head, parameters_of
 from hybrid import WideHead
 from hybrid.head_folder import Draws, read_draws
 from workers.errors import MatrixMismatch, RunError
-from workers.matrix_io import open_rows
+from workers.matrix_io import open_rows, save_matrix
+
+LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +95,31 @@ def test_a_save_replaces_the_one_before_at_once_or_not_at_all_and_nothing_beside
     head.save(tmp_path)
     assert (open_rows(tmp_path / "matrix").rows(0, N) != first).any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["matrix", "trunk.pt"]
+
+
+def test_threads_that_save_into_one_folder_take_turns_while_steps_go_on(head, tmp_path, monkeypatch):
+    both, entered, go_on = threading.Barrier(2), [], threading.Event()
+
+    def save_slowly(*arguments, **named):
+        entered.append(threading.current_thread())
+        go_on.wait(LIMIT_S)
+        return save_matrix(*arguments, **named)
+
+    def save():
+        both.wait(LIMIT_S)
+        head.save(tmp_path)
+
+    monkeypatch.setattr("hybrid.head_folder.save_matrix", save_slowly)
+    with ThreadPoolExecutor(2) as threads:
+        saves = [threads.submit(save) for _ in range(2)]
+        head(make_features(), TAGS)
+        time.sleep(0.2)  # both would be in it by now
+        num_inside = len(entered)
+        go_on.set()
+        for done in saves:
+            done.result(LIMIT_S)
+    assert num_inside == 1 and len(set(entered)) == 2
+    np.testing.assert_array_equal(open_rows(tmp_path / "matrix").rows(0, N), head.matrix.rows(0, N))
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"positives": "many"}', '{"p": 1}'])

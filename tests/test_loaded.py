@@ -149,7 +149,7 @@ def test_loss_weights_enter_the_correction(run, weighted):
     assert hybrid.load(weighted.path).score_bias_N()[1:] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"fingerprint": "a"}', '{"num_train": -3}'])
+@pytest.mark.parametrize("content", [None, '{"fingerprint": "a"}', '{"num_train": -3}'])
 def test_loss_weights_without_the_number_of_items_are_a_typed_error(weighted, content):
     weighted.prepared_file.unlink()
     if content is not None:

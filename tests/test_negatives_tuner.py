@@ -30,14 +30,14 @@ class Bench:
         train = TrainConfig(auto_negatives=True, **train)
         self.tuner = NegativesTuner(self.head, train, self.told.append, cores)
 
-    def step(self, *, is_full=True, chunk_us_per_negative=4.0, cores=0.2, host=None, device=None):
+    def step(self, *, is_full=True, chunk_us_per_negative=4.0, cores=0.2, host=None, device=None, parts=2):
         """A step of the trunk whose workers need so long for each chunk."""
         self.tuner.begin_step()
         step_s = 0.13
         self.now_s += step_s
         self.core_s = cores * step_s
         chunk_s = 1e-6 * chunk_us_per_negative * self.head.num_negatives
-        self.tuner.end_step(host or TRUNK_S, device, [chunk_s] * CHUNKS, is_full=is_full)
+        self.tuner.end_step(host or TRUNK_S, device, [chunk_s] * CHUNKS, parts=parts, is_full=is_full)
 
     def steps(self, number=200, **how):
         for _ in range(number):
@@ -102,6 +102,23 @@ def test_the_devices_clock_replaces_the_hosts(monkeypatch):
     assert 0.8 < worker_s(bench.steps(device=device), chunks=2) / 0.04 <= 0.95
 
 
+def test_on_a_devices_clock_a_step_counts_where_the_one_before_was_of_its_kind(monkeypatch):
+    """What the device says is of the step before: a short one's would be taken for a full one's."""
+    device, short = {"forward": 0.08, "backward": 0.16, "wait": 0.0}, {"forward": 0.001, "backward": 0.001, "wait": 0.0}
+    bench = Bench(monkeypatch)
+    for _ in range(100):
+        bench.steps(2, device=device)
+        bench.step(device=device, is_full=False)
+        bench.step(device=short)
+    assert bench.tuner.figures()["shadow_ms"] == pytest.approx(40)
+    assert bench.head.num_negatives == pytest.approx(Bench(monkeypatch).steps(device=device), rel=0.1)
+
+
+def test_a_batch_that_was_not_cut_has_no_shadow(monkeypatch):
+    bench = Bench(monkeypatch)
+    assert bench.steps(parts=1) == 1024 and bench.tuner.figures()["shadow_ms"] == 0
+
+
 def test_waiting_that_computing_does_not_explain_lowers_the_number(monkeypatch):
     bench = Bench(monkeypatch)
     before = bench.steps()
@@ -152,7 +169,7 @@ def test_what_it_will_do_is_said_at_the_start(monkeypatch):
         ({}, {}, 10**6, (64, 16_384)),
         ({}, {"min_negatives": 5, "max_negatives": 40}, 10**6, (5, 40)),
         ({}, {}, 1000, (64, 1000)),
-        ({}, {}, 10, (64, 64)),
+        ({}, {}, 10, (10, 10)),
         ({"objective": "sampled-softmax", "negatives": 512}, {}, 10**6, (512, 16_384)),
         ({"objective": "sampled-softmax", "negatives": 20_000}, {}, 10**6, (20_000, 20_000)),
         ({"private_negatives": True, "chunk_size": 4096}, {"max_negatives": 10**6}, 10**8, (64, MAX_DRAWS // 4096)),

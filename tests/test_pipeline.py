@@ -13,6 +13,7 @@ import hybrid.pipeline
 from hybrid.head import WideHead
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import MicroBatch, Pipeline
+from hybrid.tag_batch import read_tags
 from workers.errors import ChunkError, ConfigError, DataError
 
 N, D, SIDE = 60, 8, 6
@@ -301,11 +302,26 @@ def test_backward_on_a_head_in_evaluation_mode_is_refused(still_head):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"), [({"microbatches": 0}, "microbatches = 0"), ({"loss_scale": 0.0}, "loss_scale = 0.0")]
+    ("changes", "told"),
+    [
+        ({"microbatches": 0}, "microbatches = 0"),
+        ({"loss_scale": 0.0}, "loss_scale = 0.0"),
+        ({"loss_scale": float("inf")}, "loss_scale = inf"),
+        ({"loss_scale": float("nan")}, "loss_scale = nan"),
+    ],
 )
 def test_numbers_that_train_nothing_are_refused(still_head, changes, told):
     with pytest.raises(ConfigError, match=told):
         Pipeline(plain_trunk(), still_head).backward(torch.randn(2, 3, SIDE, SIDE), [[1], [2]], **changes)
+
+
+@pytest.mark.parametrize("num_parts", [0, 1, 2])
+def test_micro_batches_without_an_example_are_refused_before_anything_moves(still_head, num_parts):
+    step, images = still_head.step, torch.empty(0, 3, SIDE, SIDE)
+    parts = [MicroBatch(images, read_tags([], still_head.num_tags, 0, "images"))] * num_parts
+    with pytest.raises(ConfigError, match="examples of all micro-batches = 0, but it must be at least 1"):
+        Pipeline(plain_trunk(), still_head).accumulate(parts)
+    assert still_head.step == step and still_head.router.num_in_flight == 0
 
 
 def test_backward_without_grad_mode_is_refused(still_head):

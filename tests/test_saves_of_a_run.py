@@ -47,7 +47,7 @@ class Launcher:
     """The trunk's side of a link that nobody is at the other end of."""
 
     def __init__(self):
-        self.stop_asked, self.notes = False, []
+        self.stop_asked, self.is_told_to_stop, self.notes = False, False, []
 
     def tell(self, kind, text="", **fields):
         if kind == "note":

@@ -48,6 +48,7 @@ def test_once_all_is_learned_no_worker_is_missed(trunk, is_told_first):
     if is_told_first:
         launcher.send("no_workers")
         until(lambda: supervision.stop_asked, supervision.poll)
+        assert not supervision.is_told_to_stop
     supervision.release_workers()
     assert [message["kind"] for message in launcher.receive(LIMIT_S)] == ["trained"]
     if not is_told_first:
@@ -56,3 +57,4 @@ def test_once_all_is_learned_no_worker_is_missed(trunk, is_told_first):
     assert not supervision.stop_asked
     launcher.send("stop")
     until(lambda: supervision.stop_asked, supervision.poll)
+    assert supervision.is_told_to_stop

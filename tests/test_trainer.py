@@ -247,7 +247,7 @@ def test_the_largest_batch_so_far_is_full_whatever_the_configuration_says(head):
     """A rest of an epoch comes first, as after a resumption; of each size that was not full nothing is learned."""
     trainer = make_trainer(head, auto_negatives=True, min_negatives=4, max_negatives=24, batch_size=128)
     seen = []
-    trainer.tuner.end_step = lambda *timings, is_full: seen.append(is_full)
+    trainer.tuner.end_step = lambda *timings, parts, is_full: seen.append(is_full)
     trainer.threads = SimpleNamespace(begin_step=lambda: None, end_step=lambda load_s, is_full: seen.append(is_full))
     for size in (6, 4, 8, 6, 8):
         trainer.step(*make_batch(size))

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from workers.errors import ConfigError
-from workers.settings import check, check_choice, convert, nearest
+from workers.settings import check, check_choice, convert_fields, nearest
 
 OBJECTIVES = ("negative-sampling", "sampled-softmax")
 NEGATIVE_SAMPLING, SAMPLED_SOFTMAX = range(len(OBJECTIVES))
@@ -57,8 +57,7 @@ class HeadConfig:
     """Standard deviation of a fresh row times sqrt(dim): rows start uniform, of deviation init_scale / sqrt(dim)."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(HeadConfig).items():  # before they are compared with anything
-            object.__setattr__(self, name, convert(hint, getattr(self, name), f"head.{name}"))
+        convert_fields(self, "head")  # before they are compared with anything
         check_choice("head.objective", self.objective, OBJECTIVES)
         check_choice("head.row_optimizer", self.row_optimizer, ROW_OPTIMIZERS)
         check_choice("head.row_dtype", self.row_dtype, ROW_FACTORS)

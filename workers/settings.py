@@ -101,5 +101,19 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     raise ConfigError(f"setting {path!r} = {value!r} is of type {type(value).__name__}, expected {wanted}.")
 
 
+def convert_fields(settings: Any, where: str = "") -> None:
+    """Have the fields of a frozen dataclass hold what their hints say, as `convert` does; for its `__post_init__`.
+
+    Raises:
+        ConfigError: one is of another type.
+    """
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        if not dataclasses.is_dataclass(hint):
+            path = f"{where}.{name}" if where else name
+            object.__setattr__(settings, name, convert(hint, getattr(settings, name), path))
+        elif not isinstance(value := getattr(settings, name), typing.cast(type, hint)):
+            raise ConfigError(f"setting {name!r} is of type {type(value).__name__}, expected {hint.__name__}.")
+
+
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {k: _without_none(v) if isinstance(v, dict) else v for k, v in values.items() if v is not None}
