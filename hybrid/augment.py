@@ -38,7 +38,8 @@ class Augmentation:
     saturation: float = 0.5
     """Largest relative change of saturation either way."""
     coloured_backgrounds: float = 0.5
-    """Share of the pictures with alpha that are laid on a random colour instead of white."""
+    """Share of the pictures that are laid on a random colour instead of white: it shows where they are transparent, and
+    in corners that turning or shrinking leaves."""
 
 
 class _Drawn(NamedTuple, Generic[T]):

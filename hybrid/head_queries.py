@@ -12,6 +12,7 @@ from torch import Tensor
 from hybrid.chunking import checked_weights
 from hybrid.ranking import Ranker, check_float_tensor
 from hybrid.score_bias import score_bias_N
+from hybrid.sole_use import SoleUse
 from hybrid.tag_batch import Integers, integers
 from hybrid.uncompiled import uncompiled
 from workers.config import HeadConfig
@@ -25,6 +26,7 @@ class HeadQueries:
 
     matrix: TagMatrix
     config: HeadConfig
+    sole_use: SoleUse
 
     @uncompiled
     def topk(
@@ -52,10 +54,12 @@ class HeadQueries:
             ranked (those that `tag_counts` says were never seen cannot), -1 and -inf.
 
         Raises:
-            ConfigError: `k` or `score` is none of these, or `pos_weights` is not `[N]`.
+            ConfigError: `k` or `score` is none of these, `pos_weights` is not `[N]`, or this process is a fork of the
+                one that made the head: torch's threads may not be there, and would be waited for.
             MatrixMismatch: features are not `[B, D]`.
             DataError: features are no float tensor, or not finite.
         """
+        self.sole_use.check_process()
         check_float_tensor(features_BD)
         weights_N = checked_weights(pos_weights, self.matrix.num_tags)
         bias_N = score_bias_N(self.matrix, self.config, score, weights_N)

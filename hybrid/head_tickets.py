@@ -2,6 +2,8 @@
 
 # Shapes: B examples, D dim.
 
+import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +15,18 @@ from hybrid.head_result import HeadResult
 from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone
 from hybrid.row_rate import RowRate
 from hybrid.sole_use import SoleUse, in_turn
+from hybrid.tag_batch import ItemNumbers, TagBatch
 from workers.config import HeadConfig, changed
 from workers.errors import WorkerLost
 from workers.flights import Ticket
 from workers.matrix import TagMatrix
 from workers.router import Router
 
+logger = logging.getLogger(__name__)
+
 COLLECT_TIMEOUT_S = 120.0
+_SILENT_S = 5.0
+"""How long the first call waits without a word: longer than workers take to load kernels that are compiled."""
 
 
 class HeadTickets(RowRate):
@@ -37,6 +44,7 @@ class HeadTickets(RowRate):
     sole_use: SoleUse
     _own: OwnWorkers | None = None
     _was_ready = False
+    _has_warned_of_unseen = False
     _num_negatives: int
 
     @property
@@ -96,6 +104,8 @@ class HeadTickets(RowRate):
         batch = read_batch(tags, shape, self.num_tags, self.dim)
         self._check_open()
         check_items(batch, self.matrix.num_items)
+        if update and not self._has_warned_of_unseen:
+            self._warn_of_unseen(batch)
         rules = ChunkRules(
             self.matrix,
             seed=self.seed,
@@ -132,13 +142,39 @@ class HeadTickets(RowRate):
         """
         try:
             if self._own is not None and not self._was_ready:
-                self.router.wait_ready(1, WORKERS_START_S + self.matrix.fill_limit_s)  # the first call
-                self._was_ready = True
+                self._wait_ready()
             self.router.collect(ticket, timeout_s)
         except BaseException:  # Ctrl-C while kernels are compiled, say: nobody will collect it again
             self.router.give_up(ticket)
             raise
         return HeadResult.of(ticket, self.dim)
+
+    def _wait_ready(self) -> None:
+        """For the first call, which is told what it waits for."""
+        start_s, is_told = time.monotonic(), False
+
+        def tell() -> bool:
+            nonlocal is_told
+            if not is_told and time.monotonic() - start_s > _SILENT_S:
+                logger.warning("The first call waits for workers, which compile kernels for heads of this kind, once.")
+                is_told = True
+            return False
+
+        self.router.wait_ready(1, WORKERS_START_S + self.matrix.fill_limit_s, tell)
+        self._was_ready = True
+
+    def _warn_of_unseen(self, batch: TagBatch | ItemNumbers) -> None:
+        """Tags that `tag_counts` calls unseen are never drawn as negatives, so no score of theirs can be ranked."""
+        if isinstance(batch, ItemNumbers):
+            return
+        unseen = batch.ids[self.matrix.counts_N[batch.ids] == 0]
+        if len(unseen):
+            logger.warning(
+                "Tag %d is learned, but tag_counts says that it never occurs: such tags are left out of the negatives, "
+                "and of rankings for good. Count tags that training will have as 1 at least.",
+                unseen[0],
+            )
+            self._has_warned_of_unseen = True
 
     def _check_open(self) -> None:
         if self.is_closed:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.ranking import Rows
+from workers.settings import positive_number
 
 BLOCK_ROWS = 65_536
 
@@ -34,7 +35,11 @@ def nearest_tags(rows: Rows, counts_N: NDArray, tag_id: int, k: int) -> tuple[ND
 
     Returns:
         ids and cosines, best first; fewer than k where fewer tags were seen.
+
+    Raises:
+        ConfigError: `k` is no number from 1 on.
     """
+    k = positive_number("k", k)
     query_1D = unit_rows(rows.rows(tag_id, tag_id + 1))
     ids, cosines = np.zeros(0, np.int64), np.zeros(0, np.float32)
     for start in range(0, rows.num_tags, BLOCK_ROWS):

@@ -155,8 +155,8 @@ class Pipeline:
             The mean loss.
 
         Raises:
-            ConfigError: there are no examples, `loss_scale` is no positive number, the head is in evaluation mode, grad mode is off, or the trunk's
-                passes cannot be recorded as CUDA graphs.
+            ConfigError: there are no examples, `loss_scale` is no positive number, the head is in evaluation mode, grad
+                mode is off, or the trunk's passes cannot be recorded as CUDA graphs.
             DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
         """
         check(any(len(part.images) for part in microbatches), "examples of all micro-batches", 0, "at least 1")

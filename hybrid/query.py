@@ -38,8 +38,10 @@ def read_query(text: str, vocabulary: TagVocabulary) -> Query:
     Spelling is normalised as the vocabulary's is. A part that is a tag is not taken apart: `sea lion, water` is two.
 
     Raises:
-        DataError: there is no word in it.
+        DataError: there is no word in it, or it is no text.
     """
+    if not isinstance(text, str):
+        raise DataError(f"the query is a {type(text).__name__}; expected text.")
     tag = _seen(text, vocabulary)
     if tag is not None:
         return Query(text, (tag,), is_tag=True)

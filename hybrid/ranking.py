@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.errors import DataError, MatrixMismatch
-from workers.settings import check
+from workers.settings import check, positive_number
 
 SCORES_PER_BLOCK = 1 << 24
 """Scores of a block: 64 MiB of float32."""
@@ -137,7 +137,7 @@ class Ranker:
         Raises:
             DataError, MatrixMismatch: as `topk`.
         """
-        check(k >= 1, "k", k, "at least 1")
+        k = positive_number("k", k)
         check(len(factors) >= 1, "factors", list(factors), "at least one")
         features = checked_features(features_BD, self.rows.dim).to(self.device)
         found = [_Best(len(features), k, self.device) for _ in factors]

@@ -153,8 +153,8 @@ class RunDirectory:
 
     def _damaged_preparation(self, why: str) -> RunError:
         return RunError(
-            f"{self.prepared_file} is damaged ({why}). It says which data the run learned. Put it back from a copy; or, "
-            "if you know that the data have not changed since, remove it: it is written anew by "
+            f"{self.prepared_file} is damaged ({why}). It says which data the run learned. Put it back from a copy; "
+            "or, if you know that the data have not changed since, remove it: it is written anew by "
             f"hybrid train --resume {shlex.quote(str(self.path))}"
         )
 

@@ -14,6 +14,7 @@ from hybrid.data.vocabulary import TagVocabulary
 from hybrid.image_index import ImageIndex
 from hybrid.query import Query, query_vector_D, read_query
 from hybrid.ranking import Rows
+from workers.settings import positive_number
 
 TAGS_SHOWN = 4
 COMMON_SHARE = 0.03
@@ -105,7 +106,12 @@ def search(
         index: the images to search.
         rows: the tag matrix.
         with_variants: keep more than the best of the pictures of one concept in one design (skin tones, genders).
+
+    Raises:
+        ConfigError: `k` is no number from 1 on.
+        DataError: there is no word in the text.
     """
+    k = positive_number("k", k)
     query = read_query(text, pictures.vocabulary)
     tags = tuple(pictures.vocabulary.tags[tag] for tag in query.tag_ids)
     if not query.tag_ids:

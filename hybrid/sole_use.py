@@ -38,12 +38,16 @@ class SoleUse:
         """Whether this is the process that made it."""
         return os.getpid() == self._pid
 
-    def __enter__(self) -> None:
+    def check_process(self) -> None:
+        """Raise ConfigError in another process than it was made in."""
         if not self.is_ours:
             raise ConfigError(
                 f"this head belongs to process {self._pid}, and this is process {os.getpid()}, a fork of it: only the "
                 "process that made a head can use it. A DataLoader's workers should return what the head needs."
             )
+
+    def __enter__(self) -> None:
+        self.check_process()
         if not self._lock.acquire(timeout=self._limit_s):
             raise WorkerLost(f"another thread has been using this head for {self._limit_s:.0f} s.")
 

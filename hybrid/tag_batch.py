@@ -11,6 +11,7 @@ import torch
 from workers.errors import DataError
 
 Integers = npt.NDArray[np.integer] | torch.Tensor
+_MAX_ID = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,13 @@ class ItemNumbers:
     """Examples named by their number in the data set whose true tags already lie in shared memory."""
 
     items_B: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.items_B, np.ndarray) or self.items_B.dtype.kind not in "iu" or self.items_B.ndim != 1:
+            raise DataError(
+                f"ItemNumbers hold a {type(self.items_B).__name__}; expected a flat NumPy array of integers, the "
+                "number of each example's item."
+            )
 
     def __len__(self) -> int:
         return len(self.items_B)
@@ -214,8 +222,15 @@ def integers(values: object, where: str) -> npt.NDArray[np.int64]:
         array = np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values)
     except (ValueError, TypeError) as e:
         raise DataError(f"tags: {where} cannot be read as a list of tag ids: {e}.") from e
+    if array.ndim == 0 and array.dtype.kind in "iu":
+        raise DataError(
+            f"tags: {where} is one number; expected a list of tag ids for each example. If each has a single tag, pass "
+            "a flat array or tensor: torch.as_tensor(tags)."
+        )
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise DataError(
             f"tags: {where} is {array.dtype} of shape {array.shape}; expected a flat list of integer tag ids."
         )
+    if array.dtype.kind == "u" and array.size and array.max() > _MAX_ID:
+        raise DataError(f"tags: {where} has id {array.max()}, which no tag has.")
     return array.astype(np.int64)

@@ -18,7 +18,6 @@ from hybrid.data.view import View
 from hybrid.device import choose_cuda_graphs, choose_device, describe
 from hybrid.features import FeatureMaker, resized
 from hybrid.head import WideHead
-from hybrid.idle_workers import idle_workers
 from hybrid.last_save import save_at_last
 from hybrid.metrics_log import MetricsLog
 from hybrid.order import epoch_order
@@ -159,8 +158,6 @@ class TrainingRun:
         router.wait_ready(1, WORKERS_START_S + self.head.matrix.fill_limit_s, self._should_not_wait)
         if ready := [w.index for w in router.workers() if w.state == "ready"]:
             self._note(warm_up_report(self.head.matrix.worker_stats_WS[ready]))
-        if surplus := idle_workers(self.config):
-            self._note(surplus)
         threads = "measured first" if trainer.threads else torch.get_num_threads()
         graphs = ", as CUDA graphs" if trainer.uses_cuda_graphs else ""
         self._note(f"trunk on {describe(trainer.device)}, {trainer.precision}{graphs}, CPU threads: {threads}")

@@ -70,11 +70,32 @@ def place_run(config: RunConfig, topology: Topology) -> Placement:
     remarks = placement.remarks
     if asked != config.trunk.threads:
         remarks += (f"trunk threads: {threads}, as {variable} says; --trunk-threads would come first",)
+    if idle := _idle_remark(config.workers, config.chunks_per_step):
+        remarks += (idle,)
     return replace(placement, are_threads_fixed=asked > 0, remarks=remarks)
 
 
-def crowd_remark(workers: int, own: tuple[int, ...]) -> str:
-    """What to say where workers are more than cores, those they are bound to or all; empty: nothing."""
+def scale_remark(workers: int, own: tuple[int, ...], chunks: int) -> str:
+    """What to say of so many workers; empty: nothing.
+
+    Args:
+        workers: wanted.
+        own: cores that they are bound to, if any.
+        chunks: of a step; each is one worker's.
+    """
+    return "; ".join(filter(None, [_crowd_remark(workers, own), _idle_remark(workers, chunks)]))
+
+
+def _idle_remark(workers: int, chunks: int) -> str:
+    if workers <= chunks:
+        return ""
+    return (
+        f"{workers - chunks} of {workers} workers have nothing to do: a step has {chunks} chunks, each of which is one "
+        "worker's. Larger batches, or a smaller head.chunk_size, give work to more."
+    )
+
+
+def _crowd_remark(workers: int, own: tuple[int, ...]) -> str:
     num_cores = len(own) or available_cores()
     if workers <= num_cores:
         return ""

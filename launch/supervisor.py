@@ -16,7 +16,7 @@ from launch.control import ControlServer
 from launch.deep_process import DeepProcess, PrepareProcess, TrunkProcess
 from launch.interruption import Interrupted, StoppedBeforeStart
 from launch.losses import Losses
-from launch.placement import Placement, crowd_remark, place_run
+from launch.placement import Placement, place_run, scale_remark
 from launch.profile import open_profile
 from launch.recorder import Recorder
 from launch.resources import Endpoints, Prepared, make_matrix, open_ring
@@ -278,7 +278,8 @@ class Supervisor:
         else:
             self._scale(self._pool, wanted)
         self.snapshot.workers_wanted = wanted
-        remark = crowd_remark(wanted, self._placement.workers if self._placement else ())
+        own = self._placement.workers if self._placement else ()
+        remark = scale_remark(wanted, own, self.config.chunks_per_step)
         self._note(f"scaled from {before} to {wanted} workers{remark and '; ' + remark}")
         return {"before": before, "workers": wanted, "remark": remark}
 

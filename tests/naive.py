@@ -11,6 +11,7 @@ import numpy as np
 
 from workers.config import HeadConfig
 from workers.matrix import TagMatrix
+from workers.row_optimizers import MAX_ACCUMULATOR
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 
 MASK_64 = (1 << 64) - 1
@@ -107,8 +108,8 @@ def update_rows(config: HeadConfig, lr: float, parameters: Parameters, gradients
         written += 1
         row_step = bias_step = lr
         if config.row_optimizer == "adagrad":
-            parameters.row_acc_N[tag] += (grad_D**2).mean()
-            parameters.bias_acc_N[tag] += bias_grad**2
+            parameters.row_acc_N[tag] = min(parameters.row_acc_N[tag] + (grad_D**2).mean(), MAX_ACCUMULATOR)
+            parameters.bias_acc_N[tag] = min(parameters.bias_acc_N[tag] + bias_grad**2, MAX_ACCUMULATOR)
             row_step = lr / math.sqrt(parameters.row_acc_N[tag] + EPSILON)
             bias_step = lr / math.sqrt(parameters.bias_acc_N[tag] + EPSILON)
         row_D = (1 - lr * config.weight_decay) * parameters.rows_ND[tag] - row_step * grad_D

@@ -24,7 +24,10 @@ from wide_cases import (
 from workers.config import OBJECTIVES, ROW_OPTIMIZERS
 from workers.engine import WideEngine
 from workers.errors import ChunkError
+from workers.hot_tags import HOT_UPDATES
+from workers.row_optimizers import MAX_ACCUMULATOR
 from workers.sampler import FIRST, SIZE
+from workers.tags import ROW_ACC
 from workers.worker_stats import EXAMPLES, SERVED
 
 MODES = list(itertools.product(OBJECTIVES, ROW_OPTIMIZERS, (False, True)))
@@ -296,6 +299,20 @@ def test_rows_stay_finite_when_numbers_explode(config):
                 assert "features_BD" in str(e)
     assert np.isfinite(matrix.rows_ND).all()
     assert np.isfinite(matrix.tag_state_N4).all()
+
+
+@pytest.mark.parametrize(("private_negatives", "size"), [(False, 1.5e16), (True, 1e17)])
+def test_accumulators_stay_finite_when_gradients_are_huge_for_long(private_negatives, size):
+    """Infinity would be NaN after the merge of a hot row's copy, and NaN would stay in the row for good."""
+    config = make_config(private_negatives=private_negatives, row_optimizer="adagrad")
+    matrix, num_examples = make_matrix(config), 4 * HOT_UPDATES
+    engine, positives = WideEngine(matrix, config), [[1, 2 + b % 9] for b in range(num_examples)]
+    signs = np.sign(random_features(num_examples))
+    for step in range(60):
+        engine.apply(make_chunk(signs * np.float32(size), positives, positives, step=step))
+    assert np.isfinite(matrix.tag_state_N4).all() and np.isfinite(matrix.rows_ND).all()
+    assert matrix.tag_state_N4[1, ROW_ACC] == MAX_ACCUMULATOR
+    engine.apply(make_chunk(random_features(num_examples), positives, positives))
 
 
 @pytest.mark.parametrize("private_negatives", [False, True])

@@ -51,11 +51,12 @@ def test_numbers_of_numpy_make_a_head(head):
             WideHead(**{"num_tags": N, "dim": D, "workers": 1, **wrong})
 
 
-@pytest.mark.parametrize("call", ["forward", "scale"])
+@pytest.mark.parametrize("call", ["forward", "scale", "topk"])
 def test_a_fork_is_told_that_the_head_is_not_its_own(head, call):
     def refused():
         try:
-            head(features(), TAGS) if call == "forward" else head.scale(2)
+            calls = {"forward": lambda: head(features(), TAGS), "scale": lambda: head.scale(2)}
+            calls.get(call, lambda: head.topk(features(), 3))()
         except ConfigError as e:
             return 0 if f"belongs to process {os.getppid()}" in str(e) else 2
         return 3
@@ -168,3 +169,31 @@ def test_there_are_as_many_workers_as_a_run_has_by_default(monkeypatch):
     monkeypatch.setattr(hybrid.own_workers, "default_num_workers", lambda: 1)
     with WideHead(N, D) as head:
         assert len(head._own.pool.workers) == 1
+
+
+def test_learning_a_tag_that_counts_call_unseen_is_warned_of_once(caplog):
+    counts = np.ones(N, np.int64)
+    counts[[5, 7]] = 0
+    with WideHead(N, D, workers=1, tag_counts=counts, negatives=8) as head:
+        head(features(), [[3], [6], [39], [0]])
+        head.eval()
+        head(features(), [[5], [7], [39], [0]])
+        assert "tag_counts" not in caplog.text
+        head.train()
+        for _ in range(2):
+            head(features(), [[3], [5, 7], [39], [0]])
+    assert caplog.text.count("Tag 5 is learned, but tag_counts says that it never occurs") == 1
+
+
+def test_a_first_call_that_compiles_says_so(monkeypatch, caplog):
+    monkeypatch.setattr("hybrid.head_tickets._SILENT_S", -1.0)
+    with WideHead(N, D, workers=1, negatives=8) as head:
+        for _ in range(2):
+            head(features(), TAGS)
+    assert caplog.text.count("The first call waits for workers, which compile kernels") == 1
+
+
+@pytest.mark.parametrize("workers", [1.5, "2", None])
+def test_a_number_of_workers_that_is_none_is_refused(head, workers):
+    with pytest.raises(ConfigError, match=r"workers = .* whole number"):
+        head.scale(workers)

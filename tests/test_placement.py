@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from launch.config import RunConfig, TrunkConfig
-from launch.placement import crowd_remark, place, place_run
+from launch.config import RunConfig, TrainConfig, TrunkConfig
+from launch.placement import place, place_run, scale_remark
 from launch.topology import Cpu, Topology, read_topology
 from launch.trunk_threads import plan_threads
 from workers.accelerator import has_accelerator
@@ -107,7 +107,7 @@ def test_a_setting_comes_before_what_is_exported_and_without_both_threads_are_tu
 
 def test_several_nodes_are_told_of_even_where_nothing_is_pinned(machine):
     topology = read_topology(machine(64, threads_per_core=2, nodes=2))
-    config = RunConfig(workers=8, trunk=TrunkConfig(device="cpu"))
+    config = RunConfig(workers=4, trunk=TrunkConfig(device="cpu"))
     placement = place_run(config, topology)
     assert placement.trunk == placement.workers == placement.memory == ()
     assert "NUMA nodes: 0: 32 cores, 1: 32 cores" in placement.remarks[0]
@@ -268,8 +268,18 @@ def test_cores_that_are_not_there_are_warned_of(caplog):
 
 def test_workers_beyond_the_cores_are_remarked_on_and_many_more_so_the_more(monkeypatch):
     monkeypatch.setattr("launch.placement.available_cores", lambda: 4)
-    assert crowd_remark(4, ()) == crowd_remark(2, (5, 6)) == ""
-    assert crowd_remark(5, ()) == "more than the 4 cores here"
-    assert crowd_remark(100, ()) == "more than the 4 cores here, 25 to a core: steps will take many times as long"
-    assert crowd_remark(3, (5, 6)) == "they share cores 5-6"
-    assert "4 to a core: steps" in crowd_remark(8, (5, 6))
+    assert scale_remark(4, (), 100) == scale_remark(2, (5, 6), 100) == ""
+    assert scale_remark(5, (), 100) == "more than the 4 cores here"
+    assert scale_remark(100, (), 100) == "more than the 4 cores here, 25 to a core: steps will take many times as long"
+    assert scale_remark(3, (5, 6), 100) == "they share cores 5-6"
+    assert "4 to a core: steps" in scale_remark(8, (5, 6), 100)
+
+
+def test_workers_beyond_the_chunks_of_a_step_are_remarked_on_at_the_start_and_when_scaled(monkeypatch):
+    monkeypatch.setattr("launch.placement.available_cores", lambda: 16)
+    config = RunConfig(workers=9, train=TrainConfig(batch_size=128, microbatches=2), trunk=TrunkConfig(device="cpu"))
+    assert config.chunks_per_step == 4
+    told = "5 of 9 workers have nothing to do: a step has 4 chunks"
+    assert place_run(config, read_topology()).remarks[-1].startswith(told)
+    assert scale_remark(9, (), 4).startswith(told) and scale_remark(4, (), 4) == ""
+    assert scale_remark(20, (), 4).startswith("more than the 16 cores here; 16 of 20 workers have nothing to do")

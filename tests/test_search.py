@@ -14,7 +14,7 @@ from hybrid.page import found
 from hybrid.query import query_vector_D, read_query
 from hybrid.ranking import LiveRows
 from hybrid.search import best, script_of, search
-from workers.errors import DataError, RunError
+from workers.errors import ConfigError, DataError, RunError
 
 
 @pytest.fixture
@@ -215,3 +215,16 @@ def test_index_round_trip_and_damage(tmp_path):
     (tmp_path / "index.json").unlink()
     with pytest.raises(RunError, match=r"no index of images .*hybrid evaluate"):
         ImageIndex.load(tmp_path)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "3"])
+def test_a_number_of_answers_that_is_none_is_refused(album, index, rows, k):
+    with pytest.raises(ConfigError, match="k = "):
+        search("water", k, pictures=album, index=index, rows=rows)
+    with pytest.raises(ConfigError, match="k = "):
+        nearest_tags(rows, np.ones(len(TAGS)), 0, k)
+
+
+def test_a_query_that_is_no_text_is_refused(album, index, rows):
+    with pytest.raises(DataError, match="the query is a NoneType; expected text"):
+        search(None, 3, pictures=album, index=index, rows=rows)

@@ -144,6 +144,12 @@ def test_what_is_read_already_is_passed_on():
     assert items.slice(1, 3).items_B.tolist() == [5, 6] and len(items) == 3
 
 
+@pytest.mark.parametrize("items", [[0, 1], np.array([0.0, 1.0]), np.array([[0], [1]]), np.array([True])])
+def test_what_cannot_be_numbers_of_items_is_refused(items):
+    with pytest.raises(DataError, match="expected a flat NumPy array of integers"):
+        ItemNumbers(items)
+
+
 @pytest.mark.parametrize(
     ("tags", "told"),
     [
@@ -156,7 +162,11 @@ def test_what_is_read_already_is_passed_on():
         ([["cat"]], "example 0 is <U3"),
         ([[None]], "example 0 is object"),
         ([[[1], [2, 3]]], "example 0 cannot be read"),
-        ([1, 2], "example 0 is int64 of shape ()"),
+        (
+            [1, 2],
+            "example 0 is one number; expected a list of tag ids for each example. If each has a single",
+        ),
+        ([np.array([2**63 + 5], np.uint64)], f"example 0 has id {2**63 + 5}, which no tag has"),
         (np.ones((2, N)), "tags are a ndarray"),
         (torch.ones(2, N), "tags are a Tensor"),
         ({0: [1]}, "tags are a dict"),

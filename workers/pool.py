@@ -32,7 +32,7 @@ from workers.lifeline import TERMINATED_STATUS, Lifeline
 from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.pooled_worker import PooledWorker
 from workers.ring import Ring, check_reach
-from workers.settings import check
+from workers.settings import check, whole_number
 from workers.trace import TraceWindow
 from workers.worker_log import WorkerLog
 from workers.worker_stats import SERVED, WARM_UP_NS
@@ -134,9 +134,11 @@ class WorkerPool:
             Names of the workers that go: the router must let them finish, by `Router.drain(name)`.
 
         Raises:
-            ConfigError: the number is out of bounds, or so many more have no place before those that leave have left.
+            ConfigError: it is no whole number, or out of bounds, or so many more have no place before those that leave
+                have left.
             WorkerLost: a process cannot be started (no memory, too many processes); there are as many as before.
         """
+        num_workers = whole_number("workers", num_workers)
         check(1 <= num_workers <= MAX_WORKERS, "workers", num_workers, f"between 1 and {MAX_WORKERS}")
         staying = [worker for worker in self.workers if not worker.is_leaving]
         taken = {worker.index for worker in self.workers}

@@ -28,6 +28,9 @@ from workers.jit import inlined_kernel
 MAX_MOVE = np.float32(1e18)
 """A write that would move a row further than this is refused: the square of a row must stay finite."""
 
+MAX_ACCUMULATOR = np.float32(1e36)
+"""Where an accumulator stays: what 256 workers add to it at the same time must not end float32."""
+
 _EPSILON = np.float32(1e-10)
 _ONE = np.float32(1)
 
@@ -74,7 +77,7 @@ def row_update(config: HeadConfig, lr: float) -> RowUpdate:
 @inlined_kernel
 def accumulate(optimizer, accumulator, mean_square):
     """The accumulator after a gradient of that mean square."""
-    return accumulator + mean_square if optimizer == ADAGRAD else accumulator
+    return min(accumulator + mean_square, MAX_ACCUMULATOR) if optimizer == ADAGRAD else accumulator
 
 
 @inlined_kernel

@@ -74,6 +74,17 @@ def whole_number(field: str, value: Any) -> int:
         raise ConfigError(f"{field} = {value!r}, but it must be a whole number.") from None
 
 
+def positive_number(field: str, value: Any) -> int:
+    """A whole number of Python's or NumPy's, 1 or more, as an int.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    number = whole_number(field, value)
+    check(number >= 1, field, value, "at least 1")
+    return number
+
+
 def check_choice(field: str, value: Any, choices: typing.Iterable[str]) -> None:
     """Raise ConfigError unless `value` is one of `choices`."""
     choices = list(choices)
@@ -108,11 +119,11 @@ def convert_fields(settings: Any, where: str = "") -> None:
         ConfigError: one is of another type.
     """
     for name, hint in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
         if not dataclasses.is_dataclass(hint):
-            path = f"{where}.{name}" if where else name
-            object.__setattr__(settings, name, convert(hint, getattr(settings, name), path))
-        elif not isinstance(value := getattr(settings, name), typing.cast(type, hint)):
-            raise ConfigError(f"setting {name!r} is of type {type(value).__name__}, expected {hint.__name__}.")
+            object.__setattr__(settings, name, convert(hint, value, f"{where}.{name}" if where else name))
+        elif type(value) is not hint:
+            raise ConfigError(f"setting {name!r} is of type {type(value).__name__}, expected {hint}.")
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

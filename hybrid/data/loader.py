@@ -44,8 +44,8 @@ def batches(
 
     BatchNorm cannot learn from a single example. So a batch that would have one, the last of an epoch or what bad
     pictures leave, gets another from its neighbour: sizes 8, 8, 1 become 8, 7, 2. Every item still comes once and in
-    the given order, so that the last one says where an epoch is. Only a single item in all is a batch of one. Of 2, 2, 1
-    the last is one of three.
+    the given order, so that the last one says where an epoch is. Only a single item in all is a batch of one. Of
+    2, 2, 1 the last is one of three.
     """
     read = _batches(view, items_order, batch_size, processes, empty)
     return read if batch_size == 1 else _none_of_one(read)
