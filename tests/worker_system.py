@@ -118,9 +118,12 @@ class WorkerSystem:
 
 
 @contextlib.contextmanager
-def worker_system(num_workers: int, transport: str = "ring", **router_options: Any) -> Iterator[WorkerSystem]:
-    """Ready workers."""
-    with small_matrix() as matrix, small_ring(transport) as ring, private_endpoint() as endpoint:
+def worker_system(
+    num_workers: int, transport: str = "ring", endpoint: str = "", **router_options: Any
+) -> Iterator[WorkerSystem]:
+    """Ready workers, at a private endpoint or another one."""
+    with small_matrix() as matrix, small_ring(transport) as ring, private_endpoint() as private:
+        endpoint = endpoint or private
         pool = WorkerPool(matrix, endpoint, num_workers, ring=ring)
         try:
             router = Router(endpoint, head=HEAD, matrix=matrix, membership=pool, ring=ring, **router_options)

@@ -10,6 +10,7 @@ import numpy as np
 from workers.array_codec import Frame, Part, Room, view_arrays
 from workers.errors import ProtocolError
 from workers.protocol import (
+    MAX_FRAME_BYTES,
     MAX_HEADER_BYTES,
     MAX_INT,
     MAX_TEXT,
@@ -40,6 +41,8 @@ def check_outgoing(message: Message) -> None:
             raise ProtocolError(f"{name}: dtype {array.dtype.str!r}, expected {spec.dtype!r}.")
         if array.ndim != spec.ndim:
             raise ProtocolError(f"{name}: shape {array.shape} has {array.ndim} dimensions, expected {spec.ndim}.")
+        if array.nbytes > MAX_FRAME_BYTES:
+            raise ProtocolError(f"{name}: {array.nbytes:,} bytes, expected at most {MAX_FRAME_BYTES:,}.")
         if not array.flags.c_contiguous:
             raise ProtocolError(
                 f"{name}: strides {array.strides}, expected a C-contiguous array; use ascontiguousarray."
