@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hybrid.chunk_numbers import ChunkNumbers
 from hybrid.chunking import read_batch
-from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_draws, save_head
+from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_draws, restored_matrix, save_head
 from hybrid.head_queries import HeadQueries
 from hybrid.head_tickets import HeadTickets
 from hybrid.loss_of_workers import mean_loss
@@ -30,7 +30,7 @@ from hybrid.uncompiled import uncompiled
 from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
 from workers.errors import ConfigError
 from workers.matrix import TagMatrix
-from workers.matrix_io import load_matrix, open_rows
+from workers.matrix_io import open_rows
 from workers.membership import Membership
 from workers.ring import Ring
 from workers.router import Router
@@ -223,27 +223,38 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         folder: str | Path,
         workers: int | None = None,
         *,
+        tag_counts: npt.ArrayLike | None = None,
         positives: int | None = None,
         seed: int | None = None,
         transport: str = DEFAULT_TRANSPORT,
         log_dir: Path | None = None,
+        **settings: Any,
     ) -> "WideHead":
         """A head with the rows, optimizer state and settings of `save`; its draws go on, too, where they were.
 
-        `row_lr` and `num_negatives` are those that the head had then, `config` is what it was made with.
+        `row_lr` and `num_negatives` are those of then, `config` is what it was made with, but for what is given here.
+
+        Args:
+            folder: of `save`.
+            workers: as of `WideHead`, as are `transport` and `log_dir`.
+            tag_counts: `[N]`, other counts than before, or more: further ones are of new tags, whose rows are fresh.
+                Saved tags rank among each other as they did.
+            positives: None goes on with the saved number, as `seed` does.
+            settings: fields of `HeadConfig` that shall change. Biases are moved so that rankings stay.
 
         Raises:
             MatrixMismatch: there is no saved head, or it is incomplete or of another format; names the folder or file.
+            ConfigError: a setting breaks its rule.
+            DataError: `tag_counts` are fewer than the saved rows, or do not fit.
         """
         place = matrix_folder(Path(folder))
-        config = open_rows(place).config
+        config = changed(open_rows(place).config, settings, _LOAD_ARGUMENTS)
         draws = read_draws(Path(folder), positives=positives, seed=seed)
         head = cls.__new__(cls)
-        own = OwnWorkers(partial(load_matrix, place, config), workers, config, transport, log_dir)
+        restored = partial(restored_matrix, place, config, checked_counts(tag_counts), draws.seed)
+        own = OwnWorkers(restored, workers, config, transport, log_dir)
         head._start(own, config, positives=draws.positives, seed=draws.seed)
-        head.step = draws.step
-        head.num_negatives = config.negatives if draws.num_negatives is None else draws.num_negatives
-        head.row_lr = config.row_lr if draws.row_lr is None else draws.row_lr
+        draws.resume(head, but=settings)
         return head
 
     def extra_repr(self) -> str:
@@ -283,4 +294,7 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         self.close()
 
 
-_ARGUMENTS = [name for name in inspect.signature(WideHead).parameters if name != "settings"]
+_ARGUMENTS, _LOAD_ARGUMENTS = (
+    [name for name in inspect.signature(function).parameters if name != "settings"]
+    for function in (WideHead, WideHead.load)
+)

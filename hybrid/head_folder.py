@@ -4,17 +4,22 @@
 # FOLDER/matrix/draws.json what `Draws` holds
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hybrid.whole_folder import where_whole, whole_folder
 from workers.config import HeadConfig
 from workers.disk import write_whole
 from workers.errors import ConfigError, MatrixMismatch, RunError
+from workers.extended_matrix import extend_matrix
 from workers.matrix import TagMatrix
-from workers.matrix_io import save_matrix
+from workers.matrix_io import MEANING, load_matrix, open_rows, save_matrix
 from workers.settings import from_plain
 
 DEFAULT_POSITIVES = 256
@@ -33,6 +38,14 @@ class Draws:
     """None: as the configuration says; so, too, where a folder is older than this field."""
     row_lr: float | None = None
     """As `num_negatives`."""
+
+    def resume(self, head: Any, but: Collection[str]) -> None:
+        """Have a head go on from here, but for settings that were given anew."""
+        head.step = self.step
+        if self.num_negatives is not None and "negatives" not in but:
+            head.num_negatives = self.num_negatives
+        if self.row_lr is not None and "row_lr" not in but:
+            head.row_lr = self.row_lr
 
     @classmethod
     def of(cls, head: Any) -> "Draws":
@@ -67,6 +80,24 @@ def matrix_folder(folder: Path) -> Path:
         why = "nothing was saved in this folder" if folder.is_dir() else "there is no such folder"
         raise MatrixMismatch(f"no saved head at {folder}: {why}.")
     return place
+
+
+def restored_matrix(folder: Path, config: HeadConfig, counts: npt.NDArray[np.int64] | None, seed: int) -> TagMatrix:
+    """The matrix of a saved head, ready for workers, under settings that may be others than the saved ones.
+
+    Args:
+        folder: of the matrix.
+        config: of the head that goes on.
+        counts: of all tags, if they are others now, or more; see `extend_matrix`.
+        seed: of fresh rows.
+
+    Raises:
+        MatrixMismatch, UnreadableFile, DataError, MemoryError: as `load_matrix` and `extend_matrix`.
+    """
+    saved = open_rows(folder).config
+    if counts is None and all(getattr(saved, name) == getattr(config, name) for name in MEANING):
+        return load_matrix(folder, config)
+    return extend_matrix(folder, config, counts, seed)
 
 
 def read_draws(folder: Path, *, positives: int | None, seed: int | None) -> Draws:

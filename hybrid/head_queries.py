@@ -61,10 +61,33 @@ class HeadQueries:
         """
         self.sole_use.check_process()
         check_float_tensor(features_BD)
-        weights_N = checked_weights(pos_weights, self.matrix.num_tags)
-        bias_N = score_bias_N(self.matrix, self.config, score, weights_N)
-        ranker = Ranker(self.matrix, bias_N, features_BD.device)
+        ranker = Ranker(self.matrix, self.score_bias_N(score, pos_weights), features_BD.device)
         return ranker.topk(features_BD.detach(), k)
+
+    def score_bias_N(
+        self, score: str = "probability", pos_weights: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """What `topk` adds to `row . features` to rank tags: float32 `[N]`, -inf for those that are not ranked.
+
+        With `rows`, all that a search elsewhere needs, in Faiss say.
+
+        Args:
+            score: as of `topk`.
+            pos_weights: as of `topk`.
+
+        Raises:
+            ConfigError: `score` is none of these, or `pos_weights` is not `[N]`.
+
+        Example:
+            >>> from hybrid import WideHead
+            >>> with WideHead(num_tags=1000, dim=8, workers=1, negatives=16) as head:
+            ...     features = torch.randn(4, 8)
+            ...     scores = features @ head.rows(range(1000)).T + torch.from_numpy(head.score_bias_N())
+            ...     ids, _ = head.topk(features, k=5)
+            >>> bool((scores.topk(5).indices == ids).all())
+            True
+        """
+        return score_bias_N(self.matrix, self.config, score, checked_weights(pos_weights, self.matrix.num_tags))
 
     def rows(self, ids: Integers | Sequence[int]) -> Tensor:
         """A copy of the rows of some tags, float32 `[len(ids), D]`, in host memory.

@@ -412,7 +412,7 @@ def test_tags_are_read_while_the_device_still_computes_the_features(head, monkey
 
 
 def test_a_first_call_that_is_interrupted_while_workers_start_leaves_nothing_in_flight(head, monkeypatch):
-    def interrupt(num_workers, timeout_s):
+    def interrupt(num_workers, timeout_s, give_up):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(head, "_was_ready", False)

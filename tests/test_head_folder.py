@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from test_head import COUNTS, TAGS, N, make_features, make_head, parameters_of
 
 from hybrid import WideHead
 from hybrid.head_folder import Draws, read_draws
-from workers.errors import MatrixMismatch, RunError
+from workers.errors import ConfigError, DataError, MatrixMismatch, RunError
 from workers.matrix_io import open_rows, save_matrix
+from workers.objectives import initial_bias_N
 
 LIMIT_S = 60.0
 
@@ -130,3 +132,80 @@ def test_damaged_draws_are_named_and_given_ones_count(head, tmp_path, content):
     (tmp_path / "matrix" / "draws.json").write_text(content)
     with pytest.raises(MatrixMismatch, match=r"draws\.json"):
         read_draws(tmp_path, positives=None, seed=None)
+
+
+def ranked(head):
+    ids, scores = head.topk(make_features(), head.num_tags)
+    return ids, scores
+
+
+OTHER_COUNTS = np.concatenate([np.roll(COUNTS, 7) + 3, [50, 9, 1]])
+
+
+@pytest.mark.parametrize("changes", [{}, {"alpha": 0.5, "negative_weight": 7.0}, {"objective": "sampled-softmax"}])
+@pytest.mark.parametrize("objective", ["negative-sampling", "sampled-softmax"])
+def test_saved_tags_rank_as_before_under_other_counts_and_settings_and_new_ones_learn(tmp_path, objective, changes):
+    with make_head(objective=objective, row_optimizer="adagrad") as head:
+        for _ in range(5):
+            head(make_features(), TAGS)
+        ids, scores = ranked(head)
+        before, accumulators = head.matrix.rows_ND.copy(), head.matrix.tag_state_N4[:, 1:3].copy()
+        head.save(tmp_path)
+    with WideHead.load(tmp_path, 1, tag_counts=OTHER_COUNTS, **changes) as more:
+        assert more.num_tags == N + 3 and more.step == 5
+        np.testing.assert_array_equal(more.matrix.rows_ND[:N], before)
+        np.testing.assert_array_equal(more.matrix.tag_state_N4[:N, 1:3], accumulators)
+        assert (more.matrix.tag_state_N4[N:, 1:3] == 0).all() and (more.matrix.rows_ND[N:] != 0).any()
+        ids_now, scores_now = ranked(more)
+        for b in range(len(ids)):
+            is_saved = ids_now[b] < N
+            assert ids_now[b][is_saved].tolist() == ids[b].tolist()
+            shift = scores_now[b][is_saved] - scores[b]
+            assert shift == pytest.approx(torch.full((N,), float(shift.mean())), abs=1e-4)
+        expected = initial_bias_N(more.config, more.matrix.counts_N / OTHER_COUNTS.sum(), more.matrix.log_q_N)
+        assert more.matrix.bias_N[N:] == pytest.approx(expected[N:], abs=1e-5)
+        new = more.matrix.rows_ND[N:].copy()
+        more(make_features(), [[N], [N + 1], [N + 2], [N], [3]])
+        assert (more.matrix.rows_ND[N:] != new).any(axis=1).all()
+
+
+def test_tags_that_come_into_use_start_afresh_and_those_that_go_keep_what_they_learned(tmp_path):
+    counts = COUNTS.copy()
+    counts[[5, 6]] = 0
+    with make_head(tag_counts=counts) as head:
+        head.save(tmp_path)
+        bias_N = head.matrix.bias_N.copy()
+    swapped = COUNTS.copy()
+    swapped[[7, 8]] = 0
+    with WideHead.load(tmp_path, 1, tag_counts=swapped) as other:
+        assert np.isfinite(other.matrix.bias_N).all()
+        expected = initial_bias_N(other.config, swapped / swapped.sum(), other.matrix.log_q_N)
+        assert other.matrix.bias_N[[5, 6]] == pytest.approx(expected[[5, 6]], abs=1e-5)
+        assert other.matrix.bias_N[[7, 8]] == pytest.approx(bias_N[[7, 8]])
+        ids, _ = ranked(other)
+        assert not np.isin(ids.numpy(), [7, 8]).any() and np.isin([5, 6], ids.numpy()).all()
+
+
+def test_settings_given_to_load_come_before_the_saved_ones(tmp_path):
+    with make_head() as head:
+        head.row_lr, head.num_negatives = 0.07, 12
+        head.save(tmp_path)
+    with WideHead.load(tmp_path, 1, row_optimizer="adagrad", max_norm=2.0) as again:
+        assert (again.row_lr, again.num_negatives, again.config.max_norm) == (pytest.approx(0.07), 12, 2.0)
+    with WideHead.load(tmp_path, 1, row_lr=0.01, negatives=9) as again:
+        assert (again.row_lr, again.num_negatives) == (pytest.approx(0.01), 9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        ({"tag_counts": COUNTS[:-1]}, DataError, "tag_counts has 39 entries, but 40 rows are saved"),
+        ({"num_tags": 50}, ConfigError, "no setting 'num_tags'.*tag_counts"),
+        ({"objective": "softmax"}, ConfigError, "head.objective = 'softmax'"),
+        ({"tag_counts": -COUNTS}, DataError, "counts"),
+    ],
+)
+def test_what_a_saved_head_cannot_become_is_refused(head, tmp_path, changes, error, told):
+    head.save(tmp_path)
+    with pytest.raises(error, match=told):
+        WideHead.load(tmp_path, 1, **changes)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -197,3 +198,18 @@ def test_a_first_call_that_compiles_says_so(monkeypatch, caplog):
 def test_a_number_of_workers_that_is_none_is_refused(head, workers):
     with pytest.raises(ConfigError, match=r"workers = .* whole number"):
         head.scale(workers)
+
+
+@pytest.mark.parametrize("score", ["probability", "lift"])
+def test_faiss_finds_with_rows_and_biases_what_topk_finds(score):
+    counts = np.arange(N)
+    with WideHead(N, D, workers=1, tag_counts=counts, negatives=8) as head:
+        for _ in range(3):
+            head(features(), TAGS)
+        rows, bias_N = head.rows(range(N)).numpy(), head.score_bias_N(score)
+        ranked = np.flatnonzero(np.isfinite(bias_N))
+        index = faiss.IndexFlatIP(D + 1)
+        index.add(np.hstack([rows, bias_N[:, None]])[ranked])
+        scores, places = index.search(np.hstack([features().numpy(), np.ones((len(TAGS), 1), np.float32)]), 5)
+        ids, expected = head.topk(features(), 5, score=score)
+    assert 0 not in ranked and np.array_equal(ranked[places], ids) and np.allclose(scores, expected, atol=1e-5)

@@ -33,7 +33,7 @@ Tell = Callable[[int, int], None]
 """Takes how much is done, and of how much."""
 _META = "meta.json"
 _NPY_HEADER_BYTES = 128
-_MEANING = "objective", "alpha", "negative_weight"
+MEANING = "objective", "alpha", "negative_weight"
 """Settings on which it depends what a bias and a score say (`objectives.log_probability_correction_N`)."""
 
 
@@ -97,7 +97,7 @@ def load_matrix(
         MemoryError: the machine cannot hold the matrix.
     """
     saved = open_rows(folder)
-    for name in _MEANING:
+    for name in MEANING:
         before, now = getattr(saved.config, name), getattr(config, name)
         if before != now:
             raise MatrixMismatch(
@@ -114,12 +114,7 @@ def load_matrix(
     )
     try:
         matrix.tag_state_N4[:, :LOG_Q] = saved.checked("tag_state.npy")[:, :LOG_Q]
-        for name, start, stop in saved.shards():
-            rows_nS = saved.checked(name)
-            is_same = config.row_dtype == saved.config.row_dtype
-            matrix.rows_NS[start:stop] = rows_nS if is_same else pack(unpack(rows_nS), config.row_dtype)
-            if tell is not None:
-                tell(matrix.rows_NS[:stop].nbytes, matrix.rows_NS.nbytes)
+        saved.copy_rows(matrix, config.row_dtype, tell)
     except BaseException:
         matrix.close()
         raise
@@ -160,6 +155,19 @@ class SavedMatrix:
             self._checksums = {name: str(self._files[name]["sha256"]) for name in specs}
         except (KeyError, TypeError, ValueError, OverflowError, ConfigError, DataError) as e:
             raise MatrixMismatch(f"{folder / _META} is not the description of a matrix: {e!r}") from e
+
+    def copy_rows(self, matrix: TagMatrix, row_dtype: str, tell: Tell | None = None) -> None:
+        """Write all rows to the first ones of a matrix, whose rows are of this form; `tell` as in `load_matrix`.
+
+        Raises:
+            MatrixMismatch: names the file that has changed since it was saved.
+        """
+        for name, start, stop in self.shards():
+            rows_nS = self.checked(name)
+            is_same = row_dtype == self.config.row_dtype
+            matrix.rows_NS[start:stop] = rows_nS if is_same else pack(unpack(rows_nS), row_dtype)
+            if tell is not None:
+                tell(matrix.rows_NS[:stop].nbytes, matrix.rows_NS.nbytes)
 
     @property
     def bias_N(self) -> np.ndarray:
