@@ -84,7 +84,8 @@ class Stage:
 
     def turns(self) -> Turns:
         """Let all take turns, for this start's part of the rounds."""
-        return self.options.take_turns(self.contestants, self.progress, starts=STARTS)
+        runs_more = {"step": "kernel"} if {"step", "kernel"} <= set(self.contestants) else {}
+        return self.options.take_turns(self.contestants, self.progress, starts=STARTS, runs_more=runs_more)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -81,4 +81,5 @@ def _take_turns(matrix: TagMatrix, options: SuiteOptions, progress: Progress, st
         for transport in TRANSPORTS:
             progress.stage(f"a worker behind {transport}, start {start}")
             contestants[transport] = stack.enter_context(Wire(matrix, transport))
-        return options.take_turns(contestants, progress, starts=_FEW_STARTS)
+        runs_more = {DEFAULT_TRANSPORT: _ENGINE}
+        return options.take_turns(contestants, progress, starts=_FEW_STARTS, runs_more=runs_more)

@@ -126,6 +126,7 @@ def take_turns(
     round_s: float,
     progress: Progress,
     reduction: str = "",
+    runs_more: Mapping[str, str] | None = None,
 ) -> Turns:
     """Let everybody work for `round_s` in each round, in an order that turns about, until enough rounds count.
 
@@ -138,6 +139,8 @@ def take_turns(
         round_s: seconds per contestant and round.
         progress: told of every round.
         reduction: see `Turns`.
+        runs_more: a contestant -> the one whose code it runs, and more. A round in which it was faster was disturbed,
+            whatever the load says: for their ratio another is played.
     """
     names, done = list(contestants), Turns([], rounds, reduction)
     meter = LoadMeter()
@@ -145,10 +148,19 @@ def take_turns(
     for attempt in range(_ATTEMPTS * rounds):
         turned = names if attempt % 2 == 0 else names[::-1]
         done.rounds.append(_play(contestants, turned, round_s, meter))
-        progress.round(", ".join(names), len(done.counted), rounds, done.rounds[-1].disturbance)
-        if len(done.counted) == rounds:
+        enough = [round_ for round_ in done.counted if not _impossible(round_, runs_more or {})]
+        told = done.rounds[-1].disturbance or _impossible(done.rounds[-1], runs_more or {})
+        progress.round(", ".join(names), len(enough), rounds, told)
+        if len(enough) == rounds:
             break
     return done
+
+
+def _impossible(round_: Round, runs_more: Mapping[str, str]) -> str:
+    for more, less in runs_more.items():
+        if round_.samples[more].ns_per_unit < round_.samples[less].ns_per_unit:
+            return f"{more} was faster than {less}, whose code it runs"
+    return ""
 
 
 def _play(contestants: Mapping[str, Contestant], names: list[str], round_s: float, meter: LoadMeter) -> Round:
