@@ -37,7 +37,8 @@ class _Layer:
 def measure_step(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """The same examples on both sides: torch on all cores, all tags; a worker on one core, the tags that it draws.
 
-    Both step by SGD, the cheapest there is: with Adagrad torch would go through its state of all tags, too.
+    Both step by SGD, the cheapest there is: with Adagrad torch would go through its state of all tags, too. Of torch's
+    threads one has to have its core all the time; the others must wait where torch has nothing for them to do.
     """
     progress.stage(STEP)
     units, cores = head.chunk_size * (POSITIVES + head.negatives), len(os.sched_getaffinity(0))
@@ -46,7 +47,7 @@ def measure_step(head: HeadConfig, options: SuiteOptions, progress: Progress) ->
     try:
         with (
             ProcessContestant("benchmarks.engine_contestant", _ours(head, num_tags)) as ours,
-            ProcessContestant(_RIVAL, asdict(layer), threads=cores, is_always_busy=False) as dense,
+            ProcessContestant(_RIVAL, asdict(layer), threads=cores, busy_threads=1) as dense,
         ):
             turns = options.take_turns({OURS: ours, "dense": dense}, progress)
             facts = {OURS: ours.facts, "dense": dense.facts}

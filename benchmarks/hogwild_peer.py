@@ -38,7 +38,9 @@ def measure(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list
             theirs = {"num_tags": num_tags, "dim": DIM, "processes": PROCESSES}
             rivals = {
                 name: stack.enter_context(
-                    ProcessContestant("benchmarks.rivals.torch_hogwild", theirs | {"form": form}, is_always_busy=False)
+                    ProcessContestant(
+                        "benchmarks.rivals.torch_hogwild", theirs | {"form": form}, busy_threads=PROCESSES
+                    )
                 )
                 for name, form in FORMS.items()
             }

@@ -58,8 +58,6 @@ class Peer:
     """Of the law that our negatives are drawn by."""
     has_own_environment: bool = True
     """False for torch, which is here anyway."""
-    is_always_busy: bool = True
-    """False if it computes in a process of its own, whose CPU time its contestant does not see."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that its process gets beside those of every contestant."""
     unit: str = "a row-update"
@@ -124,7 +122,6 @@ def _rival(peer: Peer, settings: Mapping[str, Any]) -> ProcessContestant:
         settings,
         python=peer.python,
         environment=peer.environment,
-        is_always_busy=peer.is_always_busy,
     )
 
 

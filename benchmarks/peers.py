@@ -47,7 +47,6 @@ PEERS = (
         positives=1,
         exponent=_FASTTEXT_EXPONENT,
         environment=_HUGE_PAGES,
-        is_always_busy=False,
         bare=REWRITING,
     ),
     Peer(

@@ -26,7 +26,8 @@ class Sample:
     units: float
     """Of work done."""
     cpu_share: float
-    """CPU time over elapsed time and threads; of several processes the smallest."""
+    """CPU time of all its processes over elapsed time and the threads that compute all the time; of several contestants
+    the smallest."""
 
     @property
     def ns_per_unit(self) -> float:
@@ -38,7 +39,8 @@ class Contestant(Protocol):
     """Something that works for a while when told to. `begin` returns at once or nearly; `end` waits for the sample."""
 
     is_always_busy: bool
-    """False if it waits for others by design, as across a wire: then its CPU share says nothing."""
+    """False if it waits by nature, so that its CPU share says nothing: trunk and worker across a wire (`wire.Wire`),
+    a trunk that waits for workers or for its own latency (`pipeline_rig.Waiting`, `pipeline_scaling.Stepping`)."""
 
     def begin(self, seconds: float) -> None:
         """Work for so long from now."""

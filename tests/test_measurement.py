@@ -14,10 +14,13 @@ from benchmarks.contestant_process import ContestantLost, LocalContestant, Proce
 from benchmarks.gates import GATES, HIGHER, LOWER, gates_of
 from benchmarks.machine_load import machine_busy_s
 from benchmarks.measurement import MIN_ROUNDS, NO_GATE, NOT_MEASURED, OK, SHORT, Floor, Measurement, judge
+from benchmarks.pipeline_rig import Waiting
+from benchmarks.pipeline_scaling import Stepping
 from benchmarks.process_memory import process_tree
 from benchmarks.spread import spread_of
 from benchmarks.turns import Sample, Turns
 from benchmarks.verdicts import judged_again
+from benchmarks.wire import Wire
 
 AT_LEAST_1_5 = GATES["two_workers"]
 AT_MOST_1_1 = GATES["step_over_kernel"]
@@ -138,6 +141,22 @@ def test_a_process_persists_over_rounds_and_its_chatter_does_not_spoil_lines(mon
             assert contestant.end().units % 2 == 0
         assert contestant.process.poll() is None
     assert contestant.process.returncode == 0
+
+
+def test_what_a_contestants_processes_compute_is_its_share_of_the_cores():
+    """A rival that computes in processes of its own is held to its cores as ours is."""
+    shares = {}
+    for mode, threads in (("child computes", 1), ("child computes", 2), ("child waits", 1)):
+        with ProcessContestant(MODULE, {"mode": mode, "units": 1}, busy_threads=threads) as contestant:
+            contestant.begin(0.3)
+            shares[mode, threads] = contestant.end().cpu_share
+    assert shares["child computes", 1] > 0.3 and shares["child waits", 1] < 0.2
+    assert shares["child computes", 2] < 0.6
+
+
+def test_only_what_waits_by_nature_is_exempt_from_its_share_of_the_cores():
+    classes = (LocalContestant, ProcessContestant, Wire, Waiting, Stepping)
+    assert [made.__name__ for made in classes if not made.is_always_busy] == ["Wire", "Waiting", "Stepping"]
 
 
 @pytest.mark.parametrize(("mode", "says"), [("fail", "no such row"), ("die", "ended")])

@@ -212,7 +212,7 @@ def test_hogwild_by_hand_stands_under_the_gate_that_judges_hogwild(monkeypatch):
 @pytest.mark.parametrize("form", [AUTOGRAD, BY_HAND])
 def test_hogwild_counts_the_work_of_all_its_processes_and_leaves_none_behind(form):
     settings = {"num_tags": N, "dim": D, "processes": 2, "form": form}
-    with ProcessContestant("benchmarks.rivals.torch_hogwild", settings, is_always_busy=False) as contestant:
+    with ProcessContestant("benchmarks.rivals.torch_hogwild", settings, busy_threads=2) as contestant:
         contestant.begin(0.01)
         units = contestant.end().units
         assert units % (2 * BATCHES_PER_STEP[form] * BATCH * (POSITIVES + NEGATIVES)) == 0 and units > 0
