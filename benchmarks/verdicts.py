@@ -37,7 +37,8 @@ def judged_again(result: Result) -> dict[str, Any]:
     limit = Limit(**result["limit"]) if result["limit"] else None
     values = possible(gate, result["values"])
     left_out = result.get("left_out", 0) + len(result["values"]) - len(values)
-    verdict, reason = judge(gate, values, "", min(MIN_ROUNDS, len(values) + left_out), limit, left_out)
+    complaint = gate.off_target(result["samples"]["worker_ms"]) if gate.worker_ms else ""
+    verdict, reason = judge(gate, values, complaint, min(MIN_ROUNDS, len(values) + left_out), limit, left_out)
     today |= {"verdict": verdict, "reason": reason}
     if len(values) == len(result["values"]):
         return today
