@@ -66,9 +66,9 @@ def measure_memory(head: HeadConfig, options: SuiteOptions, progress: Progress) 
 
     Judged is what a user of torch has who keeps Adagrad's state, as our default does: gradients of all chunks wait for
     one step of an element-wise Adagrad, so it holds three matrices (rows, gradients, state) by construction. Leaner
-    rivals are shown below it, and the verdict names those against which the gate would be missed: SGD, the optimizer of
-    the step's rival, which has no state to hold; and row-wise Adagrad by hand, the optimizer nearest to ours, which
-    steps each chunk at once and keeps no gradient beyond it.
+    rivals are shown below it, and every table of verdicts names those against which the gate would be missed
+    (`rival_forms`): SGD, the optimizer of the step's rival, which has no state to hold; and row-wise Adagrad by hand,
+    the optimizer nearest to ours, which steps each chunk at once and keeps no gradient beyond it.
     """
     num_tags = options.tags(NUM_TAGS)
     theirs = {

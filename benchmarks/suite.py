@@ -23,6 +23,7 @@ from benchmarks.page import write_page
 from benchmarks.progress import Progress
 from benchmarks.record import RESULTS, Record, check_folder
 from benchmarks.result_pages import judged_page
+from benchmarks.rival_forms import naming_missed_forms
 from benchmarks.suite_options import DEFAULT_ROUND_S, SuiteOptions
 from benchmarks.verdict_table import print_verdicts
 from workers.errors import HybridError, RunError
@@ -87,7 +88,8 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
         except RunError as error:
             unwritten.append(f"Results of {name} were not written: {error}")
             progress.stage(unwritten[-1])
-    print_verdicts(measurement.as_json() for measurement in all_measured)
+    results_json = [measurement.as_json() for measurement in all_measured]
+    print_verdicts(naming_missed_forms(result, results_json) for result in results_json)
     for memory in slow_memory(measurement.samples.get("facts", {}) for measurement in all_measured):
         print(f"Memory of a matrix: {memory}. Figures say what misses of the TLB cost, too, up to 1.4 times the time.")
     defects = [measurement for measurement in all_measured if measurement.is_defect]

@@ -14,11 +14,11 @@ from benchmarks import ceiling_contestant, dense_peer, hogwild_peer, peers
 from benchmarks.contestant_process import ContestantLost, LocalContestant, ProcessContestant
 from benchmarks.engine_work import PRIVATE, make_matrix, work_on
 from benchmarks.gates import GATES, gates_of
-from benchmarks.generated_parts import stronger_forms
 from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, make_stream
 from benchmarks.measurement import NOT_MEASURED
 from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, lost, same_head
 from benchmarks.progress import Progress
+from benchmarks.rival_forms import other_forms
 from benchmarks.rivals import torch_dense, torch_shared, torch_sparse
 from benchmarks.rivals.fasttext_supervised import write_lines
 from benchmarks.rivals.forms import ALL_LOGITS, AUTOGRAD, BY_HAND
@@ -204,7 +204,7 @@ def test_hogwild_by_hand_stands_under_the_gate_that_judges_hogwild(monkeypatch):
     judged, by_hand, *_ = measured
     assert judged.gate is GATES["torch_hogwild"] and judged.values == [8.0]
     assert by_hand.gate is None and by_hand.values == [4.0] and by_hand.what == "the same against torch Hogwild by hand"
-    shown = stronger_forms(judged.name, {"peers": {"results": [result.as_json() for result in measured]}})
+    shown = other_forms(judged.name, [result.as_json() for result in measured])
     assert [result["name"] for result in shown] == [by_hand.name]
 
 

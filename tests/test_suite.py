@@ -64,6 +64,17 @@ def test_only_a_missed_gate_or_a_failure_of_ours_fails_the_run(scripted, tmp_pat
     assert ("Our own side failed: the engine is broken" in printed) == measured.is_defect
 
 
+def test_the_suites_own_tables_name_the_forms_against_which_a_gate_would_be_missed(scripted, tmp_path, capsys):
+    gate = GATES["dense_bce_memory"]
+    ratios = {gate.name: 2.86, f"{gate.name}, SGD": 1.99, f"{gate.name}, weaker": 9.0}
+    scripted(*(Measurement.value(name, ratio, "x", "what") for name, ratio in ratios.items()))
+    assert suite.run(["scripted"], SuiteOptions(), tmp_path) == 0
+    tables = (capsys.readouterr().out, (tmp_path / "scripted.md").read_text())
+    for table in tables:
+        words = " ".join(table.replace("│", " ").split())
+        assert "missed in other" in words and "1.99x against SGD" in words and "against weaker" not in words
+
+
 def test_nothing_is_measured_for_a_folder_that_takes_no_results(scripted, tmp_path):
     scripted()
     sys.modules["benchmarks.scripted"].measure = lambda *_: pytest.fail("it was measured in vain")
