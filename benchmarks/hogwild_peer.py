@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 
 from benchmarks.contestant_process import ContestantLost, ProcessContestant
 from benchmarks.engine_work import DIM, make_matrix
+from benchmarks.gates import PAIR
 from benchmarks.measurement import Measurement
 from benchmarks.peer import NUM_TAGS, lost, same_head
 from benchmarks.progress import Progress
@@ -56,8 +57,8 @@ def measure(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list
             for form in others
         ),
         *(
-            Measurement.times(f"{NAME}_ns, {form}", turns, form, f"{form}, {PROCESSES} processes: a row-update")
+            Measurement.times(f"{NAME}_ns, {form}", turns, form, f"{form}, {PROCESSES} processes: {PAIR}")
             for form in FORMS
         ),
-        Measurement.times(f"{NAME}_ours_ns", turns, _OURS, f"{PROCESSES} workers together: a row-update"),
+        Measurement.times(f"{NAME}_ours_ns", turns, _OURS, f"{PROCESSES} workers together: {PAIR}"),
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.gates import GATES, OK, SHORT
+from benchmarks.gates import GATES, OK, SHORT, words_of_today
 from benchmarks.measurement import MIN_ROUNDS, Limit, Measurement, judge, possible
 from benchmarks.record import machine_of
 from benchmarks.spread import spread_of
@@ -30,7 +30,7 @@ def judged_again(result: Result) -> dict[str, Any]:
     """
     gate = GATES.get(result["name"])
     if gate is None:
-        return dict(result)
+        return {**result, "what": words_of_today(result["what"])}
     today = {**result, "what": gate.what, "gate": gate.gate, "ambition": gate.ambition}
     if result["verdict"] not in (OK, SHORT):
         return today

@@ -18,6 +18,8 @@ from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, make_stream
 from benchmarks.measurement import NOT_MEASURED
 from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, lost, same_head
 from benchmarks.progress import Progress
+from benchmarks.record import RESULTS
+from benchmarks.result_pages import folders_apart, page_of, read_records
 from benchmarks.rival_forms import other_forms
 from benchmarks.rivals import torch_dense, torch_shared, torch_sparse
 from benchmarks.rivals.fasttext_supervised import write_lines
@@ -175,6 +177,16 @@ def test_fasttext_lines_hold_every_label_once_and_then_as_many_to_a_line_as_our_
     assert all(len(line.split()) == 1 + 1 for line in lines)
     labels = [int(line.rpartition("__label__")[2]) for line in lines]
     assert len(set(labels)) > 10 and statistics.median(labels) < N / 4, "by Zipf's law"
+
+
+@pytest.mark.parametrize("apart", [RESULTS, *folders_apart(RESULTS)], ids=lambda path: path.name)
+def test_no_table_calls_pairs_rows_that_are_written(apart):
+    """The engine masks drawn true tags, so it writes fewer rows than it counts pairs."""
+    assert not any(word in gate.what for gate in GATES.values() for word in ("row rate", "row-update", "all updates"))
+    for name, record in read_records(apart).items():
+        page = page_of(name, record, apart).replace("in the record: ", "\0")
+        kept = [line.partition("\0")[0] for line in page.splitlines()]
+        assert not any("row-update" in line or "row rate" in line for line in kept), name
 
 
 def test_hogwild_by_hand_stands_under_the_gate_that_judges_hogwild(monkeypatch):

@@ -20,7 +20,8 @@ _ANSWER_LIMIT_S = 60.0
 
 
 def prepare(settings: dict[str, Any]) -> Prepared:
-    """A unit is a row-update of any of the processes; each runs torch on one thread and has ids of its own.
+    """A unit is a pair of example and tag of any of the processes; each runs torch on one thread and has ids of
+    its own.
 
     Args:
         settings: `num_tags`, `dim`, `processes`; `form`: `AUTOGRAD` or `BY_HAND` of `forms`.
