@@ -151,6 +151,7 @@ def judge(
 ) -> tuple[str, str]:
     """A verdict and its reason. What was disturbed, cut down, or scatters across the gate is no verdict on the code.
 
+    `on the edge` are verdicts that another run may turn: the quartiles lie on either side of the gate.
     A miss is a miss even where the machine's limit is short of the gate too; the reason then says so. Rounds that were
     left out, since their values cannot be, may be so many that half of those needed remain; the reason says how many.
     """
@@ -182,10 +183,11 @@ def _judged(
     spread = spread_of(values)
     if spread.straddles(gate.gate) and spread.relative > WIDE:
         return NOT_MEASURED, f"quartiles {spread.low_quartile:.3g} to {spread.high_quartile:.3g} straddle the gate"
+    edge = "on the edge" if spread.straddles(gate.gate) else ""
     if gate.holds(spread.median):
-        return OK, "reaches the ambition" if gate.is_ambitious(spread.median) else ""
+        return OK, edge or ("reaches the ambition" if gate.is_ambitious(spread.median) else "")
     share = spread.median / gate.gate if gate.direction == HIGHER else gate.gate / spread.median
-    reason = f"{100 * share:.0f}% of the way"
+    reason = "; ".join(filter(None, (f"{100 * share:.0f}% of the way", edge)))
     if limit is None or gate.holds(limit.value):
         return SHORT, reason
     return SHORT, f"{reason}; out of reach here: {limit.what} alone would give {limit.value:.3g}x"

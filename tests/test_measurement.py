@@ -40,13 +40,15 @@ MODULE = "tests.counting_contestant"
         (AT_LEAST_1_5, [9.0] * 8, NOT_MEASURED, "8 rounds"),
         (AT_LEAST_1_5, [], NOT_MEASURED, "no round"),
         (AT_LEAST_1_5, [1.0] * 5 + [2.0] * 4, NOT_MEASURED, "straddle"),
-        (AT_LEAST_1_5, [1.47, 1.48, 1.49, 1.5, 1.51, 1.52, 1.53, 1.54, 1.55], OK, ""),
+        (AT_LEAST_1_5, [1.47, 1.48, 1.49, 1.5, 1.51, 1.52, 1.53, 1.54, 1.55], OK, "on the edge"),
+        (AT_LEAST_1_5, [1.45, 1.46, 1.47, 1.48, 1.49, 1.5, 1.51, 1.52, 1.53], SHORT, "99% of the way; on the edge"),
         (None, [3.0] * 9, NO_GATE, ""),
     ],
 )
 def test_a_verdict_follows_from_direction_median_rounds_and_spread(gate, values, verdict, says):
     assert judge(gate, values, "")[0] == verdict
     assert says in judge(gate, values, "")[1]
+    assert ("on the edge" in says) == ("on the edge" in judge(gate, values, "")[1])
 
 
 def test_a_miss_says_where_the_machine_itself_is_short_of_the_gate_and_stays_a_miss():
