@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.calibration import Calibration
 from benchmarks.latency_trunk import LatencyTrunk
+from benchmarks.pipeline_model import MICROBATCHES
 from benchmarks.synthetic_tags import SyntheticTags
 from benchmarks.turns import Sample
 from hybrid.head import WideHead
@@ -20,7 +21,6 @@ from launch.config import TrainConfig
 
 FORWARD_S, BACKWARD_S = 0.020, 0.040
 """Of a step: a trunk on an accelerator, say."""
-MICROBATCHES = TrainConfig().microbatches
 DIM = 256
 _BATCHES = 16
 """Made in advance and used in turn, so that making them is not timed."""

@@ -15,6 +15,7 @@ from benchmarks import (
     step_scaling_report,
     worker_quality,
 )
+from benchmarks.pipeline_model import model_text
 from benchmarks.record import RESULTS, read_record
 from benchmarks.rival_forms import naming_missed_forms
 from benchmarks.rival_verdicts import SUITE, elsewhere_of
@@ -71,7 +72,8 @@ def page_of(name: str, record: Record, folder: Path = RESULTS) -> str:
 def judged_page(record: Record) -> str:
     """The page of a suite, whose verdicts are by today's rules, as those in documents are."""
     judged = [judged_again(result) for result in record["results"]]
-    return verdict_page(record, [naming_missed_forms(result, judged) for result in judged])
+    told = model_text(record) if record["name"] == "pipeline_efficiency" else ""
+    return verdict_page(record, [naming_missed_forms(result, judged) for result in judged], told)
 
 
 def folders_apart(folder: Path) -> list[Path]:

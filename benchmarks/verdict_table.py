@@ -43,12 +43,13 @@ def verdicts_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(HEADER, [verdict_cells(result) for result in results])
 
 
-def verdict_page(record: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> str:
+def verdict_page(record: Mapping[str, Any], judged: Sequence[Mapping[str, Any]], told: str = "") -> str:
     """The page of a suite, in Markdown.
 
     Args:
         record: its JSON.
         judged: the record's results as `benchmarks.verdicts.judged_again` gives them.
+        told: what else there is to say below the table.
     """
     every_what = [result["what"] for result in record["results"]]
     renamed = [
@@ -61,7 +62,8 @@ def verdict_page(record: Mapping[str, Any], judged: Sequence[Mapping[str, Any]])
         for then, today in WORDS_THEN.items()
         if any(then in what for what in every_what)
     ]
-    notes = ["\n".join([_RENAMED, "", *renamed])] if renamed else []
+    notes = [told] if told else []
+    notes += ["\n".join([_RENAMED, "", *renamed])] if renamed else []
     ceilings = dict.fromkeys(filter(None, map(_ceiling_of, record["results"])))
     notes += [f"The ceiling is {'; or '.join(ceilings)}."] if ceilings else []
     return page_text(record, verdicts_markdown(judged), *notes, _HOW)

@@ -16,10 +16,12 @@ from benchmarks.gates import NOT_MEASURED, OK
 from benchmarks.latency_trunk import LatencyTrunk
 from benchmarks.measurement import Measurement
 from benchmarks.pipeline_efficiency import GATE, GATED_MS, _measurement, gated
-from benchmarks.pipeline_plot import modelled_share, trunk_work, write_plot
+from benchmarks.pipeline_model import model_text, modelled_share, trunk_work
+from benchmarks.pipeline_plot import plot_of, write_plot
 from benchmarks.pipeline_rig import Waiting
 from benchmarks.pipeline_scaling import Stepping, measurements, modelled_step_s, name_of
-from benchmarks.record import Record
+from benchmarks.record import Record, read_record
+from benchmarks.result_pages import judged_page
 from benchmarks.turns import take_turns
 from benchmarks.verdicts import judged_again
 from benchmarks.waiting_trunk import BACKWARD_S, FORWARD_S, WaitingTrunk, waiting_cnn_small
@@ -28,6 +30,8 @@ from hybrid.trunks import build_trunk
 from launch.config import TrunkConfig
 from workers.errors import DataError
 
+SHADOW_MS = 11.0
+"""Of the trunk in made-up records: features are with workers when shipped, 10 + 1 ms before the second's are."""
 STEP_S = 0.064
 """Of a scripted step, by the clock; its phases need not fill it."""
 
@@ -196,14 +200,50 @@ def test_the_model_waits_beyond_the_shadow():
     assert modelled_share(0.021, work) == pytest.approx(0.011 / 0.073)  # 10 + 1 hide; beyond 20 B waits too: 1
 
 
-def test_the_plot_shows_the_knee(tmp_path):
+def recorded(folder, shares):
+    """The record of measured shares, by worker time in ms, beside a trunk of 10 + 1 + 20 ms."""
     record = Record("pipeline_efficiency", "Waiting", {})
-    trunk_ms = {"forward": 10.0, "ship": 1.0, "backward": 20.0}
-    for worker_ms, share in ((5.0, 0.002), (20.0, 0.1)):
-        samples = {"worker_ms": worker_ms, "trunk_ms": trunk_ms}
+    for worker_ms, share in shares.items():
+        samples = {"worker_ms": worker_ms, "trunk_ms": {"forward": 10.0, "ship": 1.0, "backward": 20.0}}
         record.add(Measurement("some", "what", "", [share] * 9, "", samples).as_json())
-    plot = write_plot(record.write(tmp_path))
+    return record.write(folder)
+
+
+def test_the_plot_shows_the_knee(tmp_path):
+    path = recorded(tmp_path, {5.0: 0.002, 21.0: 0.15})
+    (axes,) = plot_of(read_record(path)).axes
+    model, knee = (next(line for line in axes.lines if words in line.get_label()) for words in ("model", "shadow"))
+    waits_from_ms = min(ms for ms, share in zip(*model.get_data(), strict=True) if share > 0)
+    assert list(knee.get_xdata()) == pytest.approx([SHADOW_MS] * 2) and waits_from_ms == pytest.approx(
+        SHADOW_MS, abs=0.2
+    )
+    plot = write_plot(path)
     assert plot.name == "pipeline_efficiency.svg" and plot.read_text().count("<svg") == 1
+
+
+@pytest.mark.parametrize(
+    ("waits_beyond_ms", "says"),
+    [
+        (SHADOW_MS, "at 5.0 ms: 0.1 points more than the model's"),
+        (SHADOW_MS + 5.0, "at 16.0 ms: 7.5 points less than the model's"),
+        (SHADOW_MS - 5.0, "at 11.0 ms: 7.5 points more than the model's"),
+    ],
+    ids=["follow", "wait too late", "wait too early"],
+)
+def test_the_report_says_how_far_measured_shares_are_from_the_model(tmp_path, waits_beyond_ms, says):
+    """Points that have their knee elsewhere are told from those that follow the model."""
+
+    def share(worker_ms):
+        waited_ms = max(0.0, worker_ms - waits_beyond_ms)
+        return waited_ms / (2 * 31.0 + waited_ms)
+
+    record = read_record(recorded(tmp_path, {5.0: 0.001, **{ms: share(ms) for ms in (8.0, 11.0, 16.0)}}))
+    assert says in model_text(record) and "more than 11.0 ms" in model_text(record)
+    assert model_text(record) in judged_page(record)
+
+
+def test_without_points_the_report_says_nothing_of_the_model(tmp_path):
+    assert model_text(read_record(recorded(tmp_path, {}))) == ""
 
 
 def test_without_rounds_that_count_there_is_no_plot(tmp_path):
