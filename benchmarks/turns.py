@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -14,6 +16,8 @@ MIN_CPU_SHARE = 0.95
 """Of a core, for a contestant that computes all the time: with less, somebody else had the core."""
 MAX_FOREIGN_CORES = 0.2
 """Cores that other processes, or other guests of the host, may use while a round counts."""
+_NUMBER = re.compile(r"\b\d+(\.\d+)?%? (of|cores)\b")
+"""How much of a core somebody had, or others used, which differs from round to round."""
 _ATTEMPTS = 3
 """Rounds that are tried for each one wanted."""
 
@@ -98,8 +102,8 @@ class Turns:
     def complaint(self) -> str:
         """Why all this must not be judged; empty if it may."""
         if len(self.counted) < self.wanted:
-            reasons = sorted({round_.disturbance for round_ in self.rounds if round_.disturbance})
-            return f"{len(self.counted)} of {self.wanted} rounds counted: {reasons[-1]}"
+            reasons = [round_.disturbance for round_ in self.rounds if round_.disturbance]
+            return f"{len(self.counted)} of {self.wanted} rounds counted: {_commonest(reasons)}"
         return self.reduction
 
     @classmethod
@@ -156,6 +160,13 @@ def take_turns(
         if len(enough) == rounds:
             break
     return done
+
+
+def _commonest(reasons: Sequence[str]) -> str:
+    """The reason that most rounds share, whatever its numbers were, as the last of them had it."""
+    kinds = Counter(_NUMBER.sub("", reason) for reason in reasons)
+    ((kind, _),) = kinds.most_common(1)
+    return [reason for reason in reasons if _NUMBER.sub("", reason) == kind][-1]
 
 
 def _impossible(round_: Round, runs_more: Mapping[str, str]) -> str:

@@ -51,6 +51,17 @@ def test_a_round_counts_only_if_nobody_else_had_the_cores(others_use, share, wai
     assert says in turns.complaint
 
 
+def test_the_reason_that_is_told_is_the_commonest_whatever_its_numbers(others_use):
+    """Not the last by the alphabet: one contestant lost its core once, others used cores four times."""
+    shares = [1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0]  # the first warms up
+    contestant = Scripted([], "z", [Sample(1.0, 1.0, share) for share in shares])
+    others = iter([0.0, 0.4, 0.0, 0.5, 0.6, 0.7, 0.0])
+    others_use.foreign_cores = lambda self: next(others)
+    turns = take_turns({"z": contestant}, rounds=2, round_s=0.01, progress=Progress())
+    assert [round_.disturbance for round_ in turns.rounds][1] == "busy machine, z had 50% of a core"
+    assert turns.complaint == "1 of 2 rounds counted: busy machine, others used 0.7 cores"
+
+
 def test_a_disturbed_round_is_played_again(others_use):
     shares = [1.0, 0.5, 1.0, 1.0]  # the first warms up
     contestant = Scripted([], "a", [Sample(1.0, 1.0, share) for share in shares])
