@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks import gpu_only_report
 from benchmarks.chunked_head import CUDA_LOGITS
 from benchmarks.curve_settings import RIVAL_NAMES
-from benchmarks.gates import GATES
+from benchmarks.gates import GATES, words_of_today
 from benchmarks.markdown import markdown_table
 from benchmarks.memory_model import NEEDS, StepShape
 from benchmarks.record import RESULTS, machine_of, read_record, shown_command
@@ -114,11 +114,15 @@ def card_memory_part(_: Records) -> str:
 def card_host_part(_: Records) -> str:
     """The wide engine on that machine's cores: gates, and more workers."""
     records = [card_record(name) for name in ("kernels", "scaling")]
-    found = {result["name"]: result for record in records for result in record["results"]}
+    found = {result["name"]: _of_today(result) for record in records for result in record["results"]}
     judged = [found[name] for name in GATES if name in found]
     rows = judged + [result for name, result in found.items() if name.startswith(("workers_", BARE_ROW))]
     commands = " ".join(map(_command, records))
     return f"{_sentence(machine_of(records[0]))}: {tally(judged)}\n\n{verdicts_markdown(rows)}\n\n{commands}"
+
+
+def _of_today(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**result, "what": words_of_today(result["what"])}
 
 
 def card_record(name: str) -> Mapping[str, Any]:

@@ -16,6 +16,8 @@ from typing import Any
 
 from benchmarks.contestant import run_round
 from benchmarks.environment import contestant_environment
+from benchmarks.machine_load import cpu_s
+from benchmarks.process_memory import process_tree
 from benchmarks.turns import Sample
 from workers.errors import HybridError
 
@@ -47,11 +49,11 @@ class LocalContestant:
 
     Args:
         step: does some work, best a few milliseconds of it; returns how many units it did.
-        is_always_busy: see `turns.Contestant`.
     """
 
-    def __init__(self, step: Callable[[], float], *, is_always_busy: bool = True) -> None:
-        self.is_always_busy = is_always_busy
+    is_always_busy = True
+
+    def __init__(self, step: Callable[[], float]) -> None:
         self._step, self._seconds = step, 0.0
 
     def begin(self, seconds: float) -> None:
@@ -72,12 +74,15 @@ class ProcessContestant:
         python: another interpreter, for rivals that have an environment of their own.
         environment: variables for it alone.
         fds: descriptors to inherit, as those of a shared matrix; numbers stay the same.
-        threads: that it may use; set for OpenMP, MKL, OpenBLAS and Numba.
-        is_always_busy: see `turns.Contestant`.
+        threads: that each of its processes may use; set for OpenMP, MKL, OpenBLAS and Numba.
+        busy_threads: over it and all processes that it started when it was prepared, how many compute all the time;
+            None: `threads`. Its share of the cores is the CPU time of all these processes over that of so many threads.
 
     Raises:
         ContestantLost: from the constructor if it cannot be prepared, from `end` if it fails later.
     """
+
+    is_always_busy = True
 
     def __init__(
         self,
@@ -88,11 +93,13 @@ class ProcessContestant:
         environment: Mapping[str, str] | None = None,
         fds: Sequence[int] = (),
         threads: int = 1,
-        is_always_busy: bool = True,
+        busy_threads: int | None = None,
         prepare_limit_s: float = PREPARE_LIMIT_S,
     ) -> None:
-        self.is_always_busy = is_always_busy
-        self._module, self._threads, self._seconds = module, threads, 0.0
+        self._module, self._seconds = module, 0.0
+        self._busy_threads = threads if busy_threads is None else busy_threads
+        self._children: list[int] = []
+        self._children_start_s = 0.0
         self._buffer = b""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
         self.process = subprocess.Popen(
@@ -106,6 +113,7 @@ class ProcessContestant:
         try:
             self._write({"prepare": dict(settings)})
             self.facts: dict[str, Any] = self._read(prepare_limit_s)["ready"]
+            self._children = process_tree(self.process.pid)[1:]
         except BaseException:
             self.close()
             raise
@@ -113,11 +121,13 @@ class ProcessContestant:
     def begin(self, seconds: float) -> None:
         """Tell it to start."""
         self._seconds = seconds
+        self._children_start_s = self._children_cpu_s()
         self._write({"round": seconds})
 
     def end(self) -> Sample:
         """Wait for its answer, for a minute more than it was to take."""
-        return _sample(self._read(self._seconds + _ROUND_EXTRA_S), self._threads)
+        answer = self._read(self._seconds + _ROUND_EXTRA_S)
+        return _sample(answer, self._busy_threads, self._children_cpu_s() - self._children_start_s)
 
     def close(self) -> None:
         """End the process; safe to call twice."""
@@ -140,6 +150,9 @@ class ProcessContestant:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _children_cpu_s(self) -> float:
+        return sum(map(cpu_s, self._children))
 
     def _write(self, request: dict[str, Any]) -> None:
         assert self.process.stdin is not None  # a pipe
@@ -178,5 +191,6 @@ class ProcessContestant:
         return ContestantLost(message, self._module)
 
 
-def _sample(answer: Mapping[str, float], threads: int) -> Sample:
-    return Sample(answer["seconds"], answer["units"], answer["cpu_seconds"] / answer["seconds"] / threads)
+def _sample(answer: Mapping[str, float], threads: int, children_cpu_s: float = 0.0) -> Sample:
+    used_s = answer["cpu_seconds"] + children_cpu_s
+    return Sample(answer["seconds"], answer["units"], used_s / answer["seconds"] / threads)

@@ -37,7 +37,8 @@ class _Layer:
 def measure_step(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """The same examples on both sides: torch on all cores, all tags; a worker on one core, the tags that it draws.
 
-    Both step by SGD, the cheapest there is: with Adagrad torch would go through its state of all tags, too.
+    Both step by SGD, the cheapest there is: with Adagrad torch would go through its state of all tags, too. Of torch's
+    threads one has to have its core all the time; the others must wait where torch has nothing for them to do.
     """
     progress.stage(STEP)
     units, cores = head.chunk_size * (POSITIVES + head.negatives), len(os.sched_getaffinity(0))
@@ -46,7 +47,7 @@ def measure_step(head: HeadConfig, options: SuiteOptions, progress: Progress) ->
     try:
         with (
             ProcessContestant("benchmarks.engine_contestant", _ours(head, num_tags)) as ours,
-            ProcessContestant(_RIVAL, asdict(layer), threads=cores, is_always_busy=False) as dense,
+            ProcessContestant(_RIVAL, asdict(layer), threads=cores, busy_threads=1) as dense,
         ):
             turns = options.take_turns({OURS: ours, "dense": dense}, progress)
             facts = {OURS: ours.facts, "dense": dense.facts}
@@ -65,9 +66,9 @@ def measure_memory(head: HeadConfig, options: SuiteOptions, progress: Progress) 
 
     Judged is what a user of torch has who keeps Adagrad's state, as our default does: gradients of all chunks wait for
     one step of an element-wise Adagrad, so it holds three matrices (rows, gradients, state) by construction. Leaner
-    rivals are shown below it, and the verdict names those against which the gate would be missed: SGD, the optimizer of
-    the step's rival, which has no state to hold; and row-wise Adagrad by hand, the optimizer nearest to ours, which
-    steps each chunk at once and keeps no gradient beyond it.
+    rivals are shown below it, and every table of verdicts names those against which the gate would be missed
+    (`rival_forms`): SGD, the optimizer of the step's rival, which has no state to hold; and row-wise Adagrad by hand,
+    the optimizer nearest to ours, which steps each chunk at once and keeps no gradient beyond it.
     """
     num_tags = options.tags(NUM_TAGS)
     theirs = {

@@ -2,14 +2,15 @@
 
 import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import head_report, start
 from benchmarks.card_parts import BARE_ROW, CARD_PARTS
-from benchmarks.gates import GATES, HIGHER, NOT_MEASURED, OK, SHORT
+from benchmarks.gates import HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
 from benchmarks.record import RESULTS, machine_of, read_record
+from benchmarks.rival_forms import missed_forms, naming_missed_forms, other_forms
 from benchmarks.rival_parts import gpu_only_by_hand_part, gpu_only_part, rivals_part, verdicts_part
 from benchmarks.verdict_table import shown, tally, verdicts_markdown
 from benchmarks.verdicts import newest_verdicts
@@ -55,7 +56,9 @@ def gates_part(records: Records) -> str:
     """Verdicts on all gates; those that were not measured are named below, with what is known of them."""
     results = newest_verdicts(records.values())
     judged = [result for result in results if result["verdict"] != NOT_MEASURED]
-    rows = [row for result in judged for row in (_noted(result, records), *stronger_forms(result["name"], records))]
+    rows = [
+        row for result in judged for row in (_noted(result, records), *other_forms(result["name"], _peers(records)))
+    ]
     parts = [" ".join([tally(results), *_bare_row(records)]), *([verdicts_markdown(rows)] if rows else [])]
     missing: dict[str, list[str]] = {}
     for result in results:
@@ -73,7 +76,7 @@ def tally_part(records: Records) -> str:
         f"- reached, but not against every form of the rival: {result['what']}: "
         f"{shown(result['value'], result['unit'])}; {'; '.join(forms)}; wanted at least {result['gate']:g}x"
         for result in results
-        if (forms := missed_forms(result, records))
+        if (forms := missed_forms(result, _peers(records)))
     ]
     parts = [
         " ".join([tally(results), *_on_the_edge(results), *_bare_row(records)]),
@@ -127,32 +130,17 @@ def _bare_row(records: Records) -> list[str]:
     return [f"By {commit}, where a bare row of 256 is rewritten in {times[0]:.3g} ns, {machine_of(record)}."]
 
 
-def stronger_forms(gate: str, records: Records) -> list[Mapping[str, Any]]:
-    """Ratios against the same rival in other forms than the one that is judged."""
-    results = records.get("peers", {}).get("results", ())
-    return [r for r in results if r["gate"] is None and r["unit"] == "x" and r["name"].startswith(f"{gate}, ")]
-
-
-def missed_forms(result: Mapping[str, Any], records: Records) -> list[str]:
-    """Of a gate that is reached: the other forms of the rival against which it would be missed, with the ratios."""
-    if result["verdict"] != OK:
-        return []
-    name = result["name"]
-    return [
-        f"{shown(form['value'], 'x')} against {form['name'].removeprefix(f'{name}, ')}"
-        for form in stronger_forms(name, records)
-        if form["value"] is not None and not GATES[name].holds(form["value"])
-    ]
-
-
 def _noted(result: Mapping[str, Any], records: Records) -> Mapping[str, Any]:
     """The result, whose reason names the forms of the rival against which its gate would be missed.
 
     And what it was measured by, where that is not what the line above the table says.
     """
-    forms = missed_forms(result, records)
-    notes = [result["reason"], f"missed in other forms: {'; '.join(forms)}" if forms else "", _apart(result, records)]
-    return {**result, "reason": "; ".join(filter(None, notes))}
+    noted = naming_missed_forms(result, _peers(records))
+    return {**noted, "reason": "; ".join(filter(None, (noted["reason"], _apart(result, records))))}
+
+
+def _peers(records: Records) -> Sequence[Mapping[str, Any]]:
+    return records.get("peers", {}).get("results", ())
 
 
 def _apart(result: Mapping[str, Any], records: Records) -> str:

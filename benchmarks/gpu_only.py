@@ -12,6 +12,7 @@ from benchmarks.gpu_only_plan import default_workers, plan, plan_text
 from benchmarks.gpu_only_report import write_report
 from benchmarks.markdown import print_pages
 from benchmarks.record import RESULTS, Record
+from benchmarks.time_limits import ProgramClock
 from benchmarks.tuned_rates import search_files
 from hybrid.device import choose_device, describe
 from launch.config import DEVICES, TrainConfig, TrunkConfig
@@ -31,10 +32,13 @@ def main() -> None:
         finished = FinishedCurves(record, path, lambda curve: curve in planned)
     missing = [curve for curve in planned if not finished or finished.get(curve) is None]
     print(plan_text(planned, len(finished), missing), flush=True)
+    clock = ProgramClock(NAME)
     for curve in missing:
         record.add(run_in_process(curve) | {"row_lr_origin": planned[curve].origin})
+        record.content["suite"] = clock.lap()
         record.write(options.results)
     print_pages(path, *write_report(path))
+    print(clock.text())
 
 
 def _title(device_asked: str) -> str:

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 
 from benchmarks.contestant_process import ContestantLost, ProcessContestant
 from benchmarks.engine_work import DIM, make_matrix
+from benchmarks.gates import PAIR
 from benchmarks.measurement import Measurement
 from benchmarks.peer import NUM_TAGS, lost, same_head
 from benchmarks.progress import Progress
@@ -38,7 +39,9 @@ def measure(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list
             theirs = {"num_tags": num_tags, "dim": DIM, "processes": PROCESSES}
             rivals = {
                 name: stack.enter_context(
-                    ProcessContestant("benchmarks.rivals.torch_hogwild", theirs | {"form": form}, is_always_busy=False)
+                    ProcessContestant(
+                        "benchmarks.rivals.torch_hogwild", theirs | {"form": form}, busy_threads=PROCESSES
+                    )
                 )
                 for name, form in FORMS.items()
             }
@@ -54,8 +57,8 @@ def measure(head: HeadConfig, options: SuiteOptions, progress: Progress) -> list
             for form in others
         ),
         *(
-            Measurement.times(f"{NAME}_ns, {form}", turns, form, f"{form}, {PROCESSES} processes: a row-update")
+            Measurement.times(f"{NAME}_ns, {form}", turns, form, f"{form}, {PROCESSES} processes: {PAIR}")
             for form in FORMS
         ),
-        Measurement.times(f"{NAME}_ours_ns", turns, _OURS, f"{PROCESSES} workers together: a row-update"),
+        Measurement.times(f"{NAME}_ours_ns", turns, _OURS, f"{PROCESSES} workers together: {PAIR}"),
     ]

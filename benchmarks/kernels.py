@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.ceiling import Ceiling
 from benchmarks.contestant_process import LocalContestant
 from benchmarks.engine_work import PRIVATE, EngineWork, make_matrix
+from benchmarks.gates import PAIR
 from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, IdStream, make_stream
 from benchmarks.kernel_work import KernelWork
 from benchmarks.measurement import Floor, Measurement
@@ -84,7 +85,8 @@ class Stage:
 
     def turns(self) -> Turns:
         """Let all take turns, for this start's part of the rounds."""
-        return self.options.take_turns(self.contestants, self.progress, starts=STARTS)
+        runs_more = {"step": "kernel"} if {"step", "kernel"} <= set(self.contestants) else {}
+        return self.options.take_turns(self.contestants, self.progress, starts=STARTS, runs_more=runs_more)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def at_main_dim(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     turns, facts = take_turns_on(fill, options, progress)
     times = {
         "ceiling": "reading and rewriting a row",
-        "kernel": "a row-update, private kernel, SGD",
+        "kernel": f"{PAIR}, private kernel, SGD",
         "kernel, Adagrad": "the same, row-wise Adagrad",
         "kernel, bfloat16": "the same, SGD, bfloat16 rows",
         "step": "the same, SGD, whole worker step",
@@ -165,11 +167,11 @@ def against_ceiling(dim: int, options: SuiteOptions, progress: Progress) -> list
         stage.kernel("kernel", matrix, SGD, stream)
 
     turns, facts = take_turns_on(fill, options, progress)
-    what = f"private kernel, D = {dim}: row rate over the ceiling's"
+    what = f"private kernel, D = {dim}: rate in pairs over the ceiling's"
     return [
         Measurement.ratio(f"ceiling_share_{dim}", turns, over="ceiling", under="kernel", what=what, facts=facts),
         Measurement.times(f"ceiling at {dim}", turns, "ceiling", f"reading and rewriting a row, D = {dim}"),
-        Measurement.times(f"kernel at {dim}", turns, "kernel", f"a row-update, private kernel, SGD, D = {dim}"),
+        Measurement.times(f"kernel at {dim}", turns, "kernel", f"{PAIR}, private kernel, SGD, D = {dim}"),
     ]
 
 

@@ -57,6 +57,8 @@ class Measurement:
     """None where nobody knows one."""
     is_defect: bool = False
     """Our own side failed, so that there is nothing to judge."""
+    left_out: int = 0
+    """Rounds whose ratio cannot be, see `Gate.least`: disturbed unseen, they are no values."""
 
     @classmethod
     def ratio(
@@ -73,15 +75,18 @@ class Measurement:
 
         So "how many times faster than X is Y" is `over="X", under="Y"`, and "how much longer" the reverse. Facts, as
         which pages the memory had, stand beside the samples. A floor, which takes its turns too, says how small the
-        time of `under` can get; so the figure must be one that is better when larger.
+        time of `under` can get; so the figure must be one that is better when larger. Ratios below the gate's `least`
+        are left out and counted.
         """
         assert floor is None or name not in GATES or GATES[name].direction == HIGHER, "ours must be `under`"
-        ratios = _ratios(turns, over, under)
+        every = _ratios(turns, over, under)
+        ratios = possible(GATES.get(name), every)
         samples = {"over": over, "under": under, "facts": dict(facts or {}), **turns.as_json()}
         limit = None
         if floor is not None and ratios:
             limit = Limit(spread_of(_ratios(turns, over, floor.contestant)).high_quartile, floor.what)
-        return cls(name, _what(name, what), "x", ratios, turns.complaint, samples, limit=limit)
+        left_out = len(every) - len(ratios)
+        return cls(name, _what(name, what), "x", ratios, turns.complaint, samples, limit=limit, left_out=left_out)
 
     @classmethod
     def times(cls, name: str, turns: Turns, contestant: str, what: str, *, unit: str = "ns") -> Measurement:
@@ -112,7 +117,7 @@ class Measurement:
 
     def verdict(self) -> tuple[str, str]:
         """`OK`, `SHORT`, `NOT_MEASURED` or `NO_GATE`, and why."""
-        return judge(self.gate, self.values, self.reason, 1 if self.is_exact else MIN_ROUNDS, self.limit)
+        return judge(self.gate, self.values, self.reason, 1 if self.is_exact else MIN_ROUNDS, self.limit, self.left_out)
 
     def as_json(self) -> dict[str, Any]:
         """A result for the record."""
@@ -124,6 +129,7 @@ class Measurement:
             "value": self.spread.median if self.spread else None,
             "spread": self.spread._asdict() if self.spread else None,
             "rounds": len(self.values),
+            "left_out": self.left_out,
             "direction": gate.direction if gate else None,
             "gate": gate.gate if gate else None,
             "ambition": gate.ambition if gate else None,
@@ -141,11 +147,31 @@ def judge(
     complaint: str,
     min_rounds: int = MIN_ROUNDS,
     limit: Limit | None = None,
+    left_out: int = 0,
 ) -> tuple[str, str]:
     """A verdict and its reason. What was disturbed, cut down, or scatters across the gate is no verdict on the code.
 
-    A miss is a miss even where the machine's limit is short of the gate too; the reason then says so.
+    `on the edge` are verdicts that another run may turn: the quartiles lie on either side of the gate.
+    A miss is a miss even where the machine's limit is short of the gate too; the reason then says so. Rounds that were
+    left out, since their values cannot be, may be so many that half of those needed remain; the reason says how many.
     """
+    noted = ""
+    if gate and left_out:
+        noted = f"{left_out} round{'s' * (left_out > 1)} left out: below {gate.least:g}, which cannot be"
+    verdict, reason = _judged(gate, values, complaint, -(-min_rounds // 2) if noted else min_rounds, limit)
+    if noted and len(values) + left_out < min_rounds:
+        verdict = NOT_MEASURED
+    return verdict, "; ".join(filter(None, (reason, noted)))
+
+
+def possible(gate: Gate | None, values: list[float]) -> list[float]:
+    """Values that are not below what the gate says no value can be below."""
+    return [value for value in values if gate is None or gate.least is None or value >= gate.least]
+
+
+def _judged(
+    gate: Gate | None, values: list[float], complaint: str, min_rounds: int, limit: Limit | None
+) -> tuple[str, str]:
     if not values:
         return NOT_MEASURED, complaint or "no round counted"
     if gate is None:
@@ -155,14 +181,13 @@ def judge(
     if len(values) < min_rounds:
         return NOT_MEASURED, f"{len(values)} rounds counted, {min_rounds} are needed"
     spread = spread_of(values)
-    if gate.least is not None and spread.low_quartile < gate.least:
-        return NOT_MEASURED, f"a quarter of the rounds are below {gate.least:g}, which cannot be: they were disturbed"
     if spread.straddles(gate.gate) and spread.relative > WIDE:
         return NOT_MEASURED, f"quartiles {spread.low_quartile:.3g} to {spread.high_quartile:.3g} straddle the gate"
+    edge = "on the edge" if spread.straddles(gate.gate) else ""
     if gate.holds(spread.median):
-        return OK, "reaches the ambition" if gate.is_ambitious(spread.median) else ""
+        return OK, edge or ("reaches the ambition" if gate.is_ambitious(spread.median) else "")
     share = spread.median / gate.gate if gate.direction == HIGHER else gate.gate / spread.median
-    reason = f"{100 * share:.0f}% of the way"
+    reason = "; ".join(filter(None, (f"{100 * share:.0f}% of the way", edge)))
     if limit is None or gate.holds(limit.value):
         return SHORT, reason
     return SHORT, f"{reason}; out of reach here: {limit.what} alone would give {limit.value:.3g}x"

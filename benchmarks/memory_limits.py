@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.command_line import add_results, positive_float, positive_int, run_program
+from benchmarks.contender import RIVALS
 from benchmarks.curve_settings import KINDS
 from benchmarks.environment import clean, restart_if_blas_is_forced
 from benchmarks.markdown import print_pages
@@ -27,7 +28,7 @@ _TRIAL_LIMIT_S = 300
 _DOWN, _UP = (0.9, 0.3, 0.1, 0.03, 0.01), (1.1, 3.0, 10.0, 30.0, 100.0)
 """Where a bisection looks for its ends, as factors of the prediction."""
 _ENDED_BY_ALLOCATION = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
-"""What becomes of C and C++ code whose allocation fails unchecked."""
+"""What becomes of C and C++ code whose allocation fails unchecked. Of rivals that is no fault; ours has to say so."""
 
 
 def main() -> int:
@@ -109,7 +110,7 @@ def run_trial_in_process(settings: TrialSettings) -> str:
     """`FITS` or `FULL`, from a process with one thread and one arena, so that its address space holds little else.
 
     Raises:
-        RunError: it failed for another reason than memory, or took too long.
+        RunError: it failed for another reason than memory, the hybrid also by a signal, or took too long.
     """
     environment = clean(os.environ) | {"MALLOC_ARENA_MAX": "1"}
     set_threads(environment, 1)
@@ -118,7 +119,7 @@ def run_trial_in_process(settings: TrialSettings) -> str:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TRIAL_LIMIT_S)
     except subprocess.TimeoutExpired as e:
         raise RunError(f"the trial {settings} took longer than {_TRIAL_LIMIT_S} s; try a smaller --limit-gib") from e
-    if done.returncode in _ENDED_BY_ALLOCATION:
+    if done.returncode in _ENDED_BY_ALLOCATION and settings.kind in RIVALS:
         return FULL
     outcome = done.stdout.split()[-1:]
     if done.returncode or outcome not in ([FITS], [FULL]):

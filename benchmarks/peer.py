@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.contestant_process import RIVALS, ROOT, ContestantLost, ProcessContestant
 from benchmarks.engine_work import DIM
+from benchmarks.gates import PAIR
 from benchmarks.id_streams import NEGATIVE_EXPONENT, POSITIVES
 from benchmarks.measurement import Floor, Measurement
 from benchmarks.progress import Progress
@@ -58,11 +59,8 @@ class Peer:
     """Of the law that our negatives are drawn by."""
     has_own_environment: bool = True
     """False for torch, which is here anyway."""
-    is_always_busy: bool = True
-    """False if it computes in a process of its own, whose CPU time its contestant does not see."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that its process gets beside those of every contestant."""
-    unit: str = "a row-update"
     bare: BareWork | None = None
     """Which limit there is to our rate, or what else to compare it with."""
     dim: int = DIM
@@ -124,7 +122,6 @@ def _rival(peer: Peer, settings: Mapping[str, Any]) -> ProcessContestant:
         settings,
         python=peer.python,
         environment=peer.environment,
-        is_always_busy=peer.is_always_busy,
     )
 
 
@@ -137,10 +134,10 @@ def _measurements(peer: Peer, turns: Turns, facts: Mapping[str, Any]) -> list[Me
             Measurement.ratio(f"{peer.name}, {form}", turns, over=form, under=OURS, what=f"the same against {form}")
             for form in others
         ),
-        *(Measurement.times(f"{peer.name}_ns, {form}", turns, form, f"{form}: {peer.unit}") for form in peer.forms),
-        Measurement.times(f"{peer.name}_ns", turns, OURS, f"ours against {judged}: {peer.unit}"),
+        *(Measurement.times(f"{peer.name}_ns, {form}", turns, form, f"{form}: {PAIR}") for form in peer.forms),
+        Measurement.times(f"{peer.name}_ns", turns, OURS, f"ours against {judged}: {PAIR}"),
     ]
     if peer.bare:
         bare = peer.bare.what
-        measured.append(Measurement.times(f"{peer.name}_ns, {bare}", turns, bare, f"{bare} alone: {peer.unit}"))
+        measured.append(Measurement.times(f"{peer.name}_ns, {bare}", turns, bare, f"{bare} alone: {PAIR}"))
     return measured

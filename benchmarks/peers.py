@@ -26,7 +26,6 @@ _FASTTEXT_LINES = 2_500_000
 """The more, the less does the line with every label matter, which adds one to each count: with so many it is half of
 what labels beyond the 180,000th have. Rows of either kind are out of cache when they are drawn."""
 _DEFAULT, _POSITIVES = HeadConfig(), TrainConfig().positives
-_PAIR = "a pair of example and tag"
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """For a program whose matrix is malloc's: glibc then asks for them; torch and NumPy ask by themselves."""
 
@@ -47,7 +46,6 @@ PEERS = (
         positives=1,
         exponent=_FASTTEXT_EXPONENT,
         environment=_HUGE_PAGES,
-        is_always_busy=False,
         bare=REWRITING,
     ),
     Peer(
@@ -78,7 +76,6 @@ PEERS = (
         },
         head=_SHARED,
         positives=1,
-        unit=_PAIR,
         bare=PRODUCTS,
     ),
     Peer(
@@ -90,7 +87,6 @@ PEERS = (
         },
         head=replace(_SHARED, row_optimizer="sgd"),
         has_own_environment=False,
-        unit=_PAIR,
         bare=PRODUCTS,
     ),
     Peer(
@@ -103,7 +99,6 @@ PEERS = (
         head=replace(_DEFAULT, row_optimizer="sgd"),
         positives=_POSITIVES,
         has_own_environment=False,
-        unit=_PAIR,
         bare=PRODUCTS,
         dim=TrunkConfig().dim,
         what=(

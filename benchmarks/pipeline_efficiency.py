@@ -1,8 +1,10 @@
 """Suite: how long the trunk waits for workers, by how long they need for a micro-batch."""
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.gates import GATES, Gate
 from benchmarks.measurement import Measurement
 from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, PipelineRig, Waiting
 from benchmarks.progress import Progress
@@ -13,33 +15,55 @@ TITLE = (
     f"Share of the time that the trunk waits: {1000 * FORWARD_S:g} ms forward, {1000 * BACKWARD_S:g} ms backward per "
     "step, modelled; two micro-batches, one worker"
 )
-GATED_MS = 5.0
-SWEEP_MS = (2.5, GATED_MS, 7.5, 9.0, 10.0, 11.0, 12.5, 15.0, 18.0, 22.0)
-"""Worker time per micro-batch that is aimed at, on both sides of the knee."""
+GATE = GATES["pipeline_waiting"]
+GATED_MS = 5.5
+"""Worker time per micro-batch that is aimed at for the gate, in the middle of what it allows."""
+SWEEP_MS = (2.5, 4.0, 7.5, 9.0, 10.0, 11.0, 12.5, 15.0, 18.0, 22.0)
+"""The same for figures beside it, on both sides of the knee; they are called by the time that was measured."""
+_TRIES = 3
+"""For the gate: workers may have become faster or slower since their number of negatives was found."""
 _NUM_TAGS = 100_000
 _ROUNDS_PER_ROUND = 5
 """A step takes far longer than what other suites measure."""
 
 
 def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
-    """One contestant per worker time, all on the same rig; worker time is set by the number of negatives."""
+    """The gate's worker time, then others in turns, all on one rig; worker time is set by the number of negatives."""
     progress.stage("workers and calibration")
     with PipelineRig(options.tags(_NUM_TAGS)) as rig:
-        negatives = rig.negatives_for(ms / 1000 for ms in SWEEP_MS)
-        contestants = {f"{ms:g} ms": Waiting(rig, number) for ms, number in zip(SWEEP_MS, negatives, strict=True)}
-        turns = options.take_turns(contestants, progress, times_as_long=_ROUNDS_PER_ROUND)
-    return [_measurement(name, waiting, turns) for name, waiting in contestants.items()]
+        measured = [gated(rig, options, progress)]
+        progress.stage("calibration of other times of workers")
+        measured += take_turns_on(rig, SWEEP_MS, options, progress)
+    return measured
 
 
-def _measurement(name: str, waiting: Waiting, turns: Turns) -> Measurement:
+def gated(rig: PipelineRig, options: SuiteOptions, progress: Progress) -> Measurement:
+    """What the gate judges: tried again while workers were of another speed than it speaks of."""
+    for _ in range(_TRIES):
+        (measured,) = take_turns_on(rig, [GATED_MS], options, progress, GATE)
+        if not GATE.off_target(measured.samples["worker_ms"]):
+            break
+    return measured
+
+
+def take_turns_on(
+    rig: PipelineRig, worker_ms: Sequence[float], options: SuiteOptions, progress: Progress, gate: Gate | None = None
+) -> list[Measurement]:
+    """One contestant for each worker time that is aimed at."""
+    negatives = rig.negatives_for([ms / 1000 for ms in worker_ms])
+    contestants = {f"{number:,} negatives": Waiting(rig, number) for number in negatives}
+    turns = options.take_turns(contestants, progress, times_as_long=_ROUNDS_PER_ROUND)
+    return [_measurement(name, waiting, turns, gate) for name, waiting in contestants.items()]
+
+
+def _measurement(name: str, waiting: Waiting, turns: Turns, gate: Gate | None = None) -> Measurement:
     worker_ms, work = 1000 * waiting.typical_worker_s, waiting.work
-    is_gated = name == f"{GATED_MS:g} ms"
     return Measurement(
-        name="pipeline_waiting" if is_gated else f"pipeline_waiting_{name.replace(' ', '_')}",
+        name=gate.name if gate else f"pipeline_waiting_{worker_ms:.2f}_ms",
         what=f"share of time waited; workers need {worker_ms:.1f} ms a micro-batch ({waiting.negatives:,} negatives)",
         unit="",
         values=[1e-9 * share for share in turns.ns_per_unit(name)],
-        reason=turns.complaint or _off_target(worker_ms, is_gated),
+        reason=turns.complaint or (gate.off_target(worker_ms) if gate else ""),
         samples={
             "negatives": waiting.negatives,
             "worker_ms": worker_ms,
@@ -60,10 +84,3 @@ def _rounds_of(name: str, turns: Turns) -> dict[str, Any]:
     """All rounds, with the samples of one contestant."""
     whole = turns.as_json()
     return whole | {"rounds": [one | {"samples": {name: one["samples"][name]}} for one in whole["rounds"]]}
-
-
-def _off_target(worker_ms: float, is_gated: bool) -> str:
-    """A gate on workers of a certain speed says nothing about workers of another."""
-    if is_gated and not 0.8 * GATED_MS <= worker_ms <= 1.2 * GATED_MS:
-        return f"workers needed {worker_ms:.1f} ms a micro-batch, not {GATED_MS:g} ms"
-    return ""

@@ -13,10 +13,9 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks.command_line import run_program
-from benchmarks.pipeline_rig import MICROBATCHES
+from benchmarks.pipeline_model import knee_ms, modelled_share, trunk_work
 from benchmarks.plot_file import write_plot_file
 from benchmarks.record import RESULTS, read_record
-from hybrid.shadow import TrunkWork, shadow_s, waiting_s
 from workers.errors import DataError
 
 
@@ -58,26 +57,14 @@ def plot_of(record: Mapping[str, Any]) -> Figure:
     modelled_ms = np.linspace(0, 1.1 * max(worker_ms), 400)
     axes.plot(modelled_ms, [100 * modelled_share(ms / 1000, work) for ms in modelled_ms], color="0.6", label="model")
     axes.errorbar(worker_ms, shares, [shares - lows, highs - shares], fmt="o", color="C0", capsize=3, label="measured")
-    knee_ms = 1000 * shadow_s(work, MICROBATCHES)
-    axes.axvline(knee_ms, color="C3", linestyle="--", label=f"shadow of the trunk: {knee_ms:.1f} ms")
+    knee = knee_ms(work)
+    axes.axvline(knee, color="C3", linestyle="--", label=f"shadow of the trunk: {knee:.1f} ms")
     axes.set_xlabel("worker time per micro-batch, ms")
     axes.set_ylabel("time that the trunk waits, %")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
-
-
-def trunk_work(result: Mapping[str, Any]) -> TrunkWork:
-    """The trunk's measured work on a micro-batch."""
-    trunk_ms = result["samples"]["trunk_ms"]
-    return TrunkWork(**{f"{name}_s": ms / 1000 for name, ms in trunk_ms.items()})
-
-
-def modelled_share(worker_s: float, work: TrunkWork) -> float:
-    """The share of the time that the trunk should wait."""
-    waited_s = waiting_s(worker_s, work, MICROBATCHES)
-    return waited_s / (MICROBATCHES * (work.forward_s + work.ship_s + work.backward_s) + waited_s)
 
 
 if __name__ == "__main__":

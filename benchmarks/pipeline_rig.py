@@ -2,13 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import torch
 
+from benchmarks.calibration import Calibration
 from benchmarks.latency_trunk import LatencyTrunk
+from benchmarks.pipeline_model import MICROBATCHES
 from benchmarks.synthetic_tags import SyntheticTags
 from benchmarks.turns import Sample
 from hybrid.head import WideHead
@@ -19,11 +21,9 @@ from launch.config import TrainConfig
 
 FORWARD_S, BACKWARD_S = 0.020, 0.040
 """Of a step: a trunk on an accelerator, say."""
-MICROBATCHES = TrainConfig().microbatches
 DIM = 256
 _BATCHES = 16
 """Made in advance and used in turn, so that making them is not timed."""
-_CALIBRATION_NEGATIVES = (512, 8192)
 _CALIBRATION_STEPS = 12
 
 
@@ -53,20 +53,9 @@ class PipelineRig:
         self.pipeline.accumulate(self._batches[self.head.step % _BATCHES])
         return self.timer.take(self.head.step), sum(self.pipeline.chunk_s) / (MICROBATCHES * self.workers)
 
-    def negatives_for(self, worker_s: Iterable[float]) -> list[int]:
-        """Numbers of negatives with which workers need about so long per micro-batch.
-
-        A line through two numbers gives a first guess, and a line through the guess what is taken.
-        """
-        few, many = _CALIBRATION_NEGATIVES
-        self._typical_s(few)  # the first steps are slower
-        few_s, many_s = self._typical_s(few), self._typical_s(many)
-
-        def on_line(wanted_s: float, number: int, number_s: float) -> int:
-            return max(1, round(few + (wanted_s - few_s) * (number - few) / (number_s - few_s)))
-
-        guesses = {wanted_s: on_line(wanted_s, many, many_s) for wanted_s in worker_s}
-        return [on_line(wanted_s, guess, self._typical_s(guess)) for wanted_s, guess in guesses.items()]
+    def negatives_for(self, worker_s: Sequence[float]) -> list[int]:
+        """Numbers of negatives with which workers need about so long per micro-batch, in ascending order."""
+        return Calibration(self._typical_s).negatives_for(worker_s)
 
     def _typical_s(self, negatives: int) -> float:
         return statistics.median(self.step(negatives)[1] for _ in range(_CALIBRATION_STEPS))

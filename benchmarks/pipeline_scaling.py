@@ -4,7 +4,8 @@ import statistics
 from contextlib import ExitStack
 
 from benchmarks.measurement import Measurement
-from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, MICROBATCHES, PipelineRig, Waiting
+from benchmarks.pipeline_model import MICROBATCHES
+from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, PipelineRig, Waiting
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.turns import Sample, Turns

@@ -15,7 +15,9 @@ from benchmarks import (
     step_scaling_report,
     worker_quality,
 )
+from benchmarks.pipeline_model import model_text
 from benchmarks.record import RESULTS, read_record
+from benchmarks.rival_forms import naming_missed_forms
 from benchmarks.rival_verdicts import SUITE, elsewhere_of
 from benchmarks.verdict_table import verdict_page
 from benchmarks.verdicts import judged_again
@@ -69,7 +71,9 @@ def page_of(name: str, record: Record, folder: Path = RESULTS) -> str:
 
 def judged_page(record: Record) -> str:
     """The page of a suite, whose verdicts are by today's rules, as those in documents are."""
-    return verdict_page(record, [judged_again(result) for result in record["results"]])
+    judged = [judged_again(result) for result in record["results"]]
+    told = model_text(record) if record["name"] == "pipeline_efficiency" else ""
+    return verdict_page(record, [naming_missed_forms(result, judged) for result in judged], told)
 
 
 def folders_apart(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 
 from benchmarks.contestant_process import LocalContestant, ProcessContestant
 from benchmarks.engine_work import DIM, PRIVATE, make_matrix, work_on
+from benchmarks.gates import PAIR
 from benchmarks.id_streams import make_stream
 from benchmarks.measurement import Measurement
 from benchmarks.progress import Progress
@@ -37,7 +38,7 @@ def two_workers(options: SuiteOptions, progress: Progress, *, hot_rows: int | No
         workers = [stack.enter_context(worker_process(matrix, index, hot_rows)) for index in range(2)]
         turns = options.take_turns({"solo": workers[0], "both": Together(workers)}, progress)
         facts = _facts(matrix) | {"stream": make_stream(num_tags, num_batches=1, hot_rows=hot_rows).description}
-    alone = "a row-update by one worker" + ("" if hot_rows is None else f", all on {hot_rows} rows")
+    alone = f"{PAIR} by one worker" + ("" if hot_rows is None else f", all on {hot_rows} rows")
     return [
         Measurement.ratio(name, turns, over="solo", under="both", facts=facts),
         Measurement.times(f"{name}_solo", turns, "solo", alone),
@@ -56,7 +57,9 @@ def many_workers(options: SuiteOptions, progress: Progress) -> list[Measurement]
         contestants = {str(number): Together(workers[:number]) for number in numbers}
         turns, facts = options.take_turns(contestants, progress), _facts(matrix)
     return [
-        Measurement.ratio(f"workers_{n}_over_1", turns, "1", str(n), f"{n} workers: row rate over 1 worker's", facts)
+        Measurement.ratio(
+            f"workers_{n}_over_1", turns, "1", str(n), f"{n} workers: rate in pairs over 1 worker's", facts
+        )
         for n in numbers[1:]
     ]
 
@@ -87,12 +90,12 @@ def sizes(options: SuiteOptions, progress: Progress) -> list[Measurement]:
             try:
                 matrix = stack.enter_context(closing(make_matrix(options.tags(num_tags), PRIVATE)))
             except MemoryError as error:
-                missing.append(Measurement.missing(f"step_{name}", str(error), f"a row-update at {name} tags"))
+                missing.append(Measurement.missing(f"step_{name}", str(error), f"{PAIR} at {name} tags"))
                 continue
             contestants[name] = LocalContestant(work_on(matrix).step)
             facts[name] = _facts(matrix)
         turns = options.take_turns(contestants, progress)
-    measured = [Measurement.times(f"step_{name}", turns, name, f"a row-update at {name} tags") for name in contestants]
+    measured = [Measurement.times(f"step_{name}", turns, name, f"{PAIR} at {name} tags") for name in contestants]
     pairs = {("step_1m_over_10k", "1M", "10K"): "", ("step_10m_over_1m", "10M", "1M"): "worker step at 10M: over 1M"}
     for (name, over, under), what in pairs.items():
         if {over, under} <= set(contestants):

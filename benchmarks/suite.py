@@ -23,7 +23,9 @@ from benchmarks.page import write_page
 from benchmarks.progress import Progress
 from benchmarks.record import RESULTS, Record, check_folder
 from benchmarks.result_pages import judged_page
+from benchmarks.rival_forms import naming_missed_forms
 from benchmarks.suite_options import DEFAULT_ROUND_S, SuiteOptions
+from benchmarks.time_limits import ProgramClock
 from benchmarks.verdict_table import print_verdicts
 from workers.errors import HybridError, RunError
 
@@ -49,7 +51,7 @@ def main() -> int:
     )
     suites = PROGRAMS.get(asked.program, (asked.program,))
     results = asked.results or results_folder(options)
-    status = run(suites, options, results)
+    status = run(suites, options, results, asked.program)
     if results == RESULTS:
         report.main()
     return status
@@ -60,8 +62,10 @@ def results_folder(options: SuiteOptions) -> Path:
     return SCRATCH if options.is_quick or options.reduction else RESULTS
 
 
-def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
+def run(suites: Sequence[str], options: SuiteOptions, results: Path, program: str = "") -> int:
     """Run suites one after the other; each leaves `NAME.json` and `NAME.md`, at the end one table is printed.
+
+    Below it stands how long all took, which is also in each record as `suite`, against the limit of the program.
 
     A folder that takes no more meanwhile costs what it should have taken, and no verdict.
 
@@ -73,6 +77,7 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
     """
     check_folder(results)
     progress, all_measured, unwritten = Progress(), [], []
+    clock = ProgramClock(program or ", ".join(suites))
     for name in suites:
         judged = [gate.name for gate in gates_of(name, quick=options.is_quick)]
         progress.stage(f"{name}, for the gates {', '.join(judged)}" if judged else f"{name}, which no gate judges")
@@ -82,12 +87,14 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
         for measurement in measured:
             record.add(measurement.as_json())
         all_measured += measured
+        record.content["suite"] = clock.lap()
         try:
             write_page(record.write(results), judged_page)
         except RunError as error:
             unwritten.append(f"Results of {name} were not written: {error}")
             progress.stage(unwritten[-1])
-    print_verdicts(measurement.as_json() for measurement in all_measured)
+    results_json = [measurement.as_json() for measurement in all_measured]
+    print_verdicts(naming_missed_forms(result, results_json) for result in results_json)
     for memory in slow_memory(measurement.samples.get("facts", {}) for measurement in all_measured):
         print(f"Memory of a matrix: {memory}. Figures say what misses of the TLB cost, too, up to 1.4 times the time.")
     defects = [measurement for measurement in all_measured if measurement.is_defect]
@@ -95,6 +102,7 @@ def run(suites: Sequence[str], options: SuiteOptions, results: Path) -> int:
         print(f"Our own side failed: {reason}")
     for reason in unwritten:
         print(reason)
+    print(clock.text())
     return int(bool(defects or unwritten) or any(measurement.verdict()[0] == SHORT for measurement in all_measured))
 
 

@@ -27,7 +27,13 @@ class SuiteOptions:
         return wanted if self.max_tags is None else min(wanted, self.max_tags)
 
     def take_turns(
-        self, contestants: Mapping[str, Contestant], progress: Progress, *, starts: int = 1, times_as_long: int = 1
+        self,
+        contestants: Mapping[str, Contestant],
+        progress: Progress,
+        *,
+        starts: int = 1,
+        times_as_long: int = 1,
+        runs_more: Mapping[str, str] | None = None,
     ) -> Turns:
         """Let contestants take as many turns as was asked for.
 
@@ -36,9 +42,17 @@ class SuiteOptions:
             progress: told of every round.
             starts: of which this is one: each has its part of the rounds.
             times_as_long: as a round of most suites, for work that needs more.
+            runs_more: see `turns.take_turns`.
         """
         rounds, round_s = -(-self.rounds // starts), times_as_long * self.round_s
-        return take_turns(contestants, rounds=rounds, round_s=round_s, progress=progress, reduction=self.reduction)
+        return take_turns(
+            contestants,
+            rounds=rounds,
+            round_s=round_s,
+            progress=progress,
+            reduction=self.reduction,
+            runs_more=runs_more,
+        )
 
     @property
     def reduction(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.contestant_process import LocalContestant
 from benchmarks.engine_work import PRIVATE, make_matrix
+from benchmarks.gates import PAIR
 from benchmarks.id_streams import make_stream
 from benchmarks.kernel_work import KernelWork
 from benchmarks.measurement import Measurement
@@ -66,7 +67,7 @@ def measurements(turns: Turns, facts: Mapping[str, Any]) -> list[Measurement]:
             "engine and wire, the default transport: time over the bare kernel's",
             facts,
         ),
-        Measurement.times("wire_engine", turns, _ENGINE, "a row-update by the engine alone"),
+        Measurement.times("wire_engine", turns, _ENGINE, f"{PAIR} by the engine alone"),
     ]
 
 
@@ -81,4 +82,5 @@ def _take_turns(matrix: TagMatrix, options: SuiteOptions, progress: Progress, st
         for transport in TRANSPORTS:
             progress.stage(f"a worker behind {transport}, start {start}")
             contestants[transport] = stack.enter_context(Wire(matrix, transport))
-        return options.take_turns(contestants, progress, starts=_FEW_STARTS)
+        runs_more = {DEFAULT_TRANSPORT: _ENGINE}
+        return options.take_turns(contestants, progress, starts=_FEW_STARTS, runs_more=runs_more)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -14,6 +16,8 @@ MIN_CPU_SHARE = 0.95
 """Of a core, for a contestant that computes all the time: with less, somebody else had the core."""
 MAX_FOREIGN_CORES = 0.2
 """Cores that other processes, or other guests of the host, may use while a round counts."""
+_NUMBER = re.compile(r"\b\d+(\.\d+)?%? (of|cores)\b")
+"""How much of a core somebody had, or others used, which differs from round to round."""
 _ATTEMPTS = 3
 """Rounds that are tried for each one wanted."""
 
@@ -26,7 +30,8 @@ class Sample:
     units: float
     """Of work done."""
     cpu_share: float
-    """CPU time over elapsed time and threads; of several processes the smallest."""
+    """CPU time of all its processes over elapsed time and the threads that compute all the time; of several contestants
+    the smallest."""
 
     @property
     def ns_per_unit(self) -> float:
@@ -38,7 +43,8 @@ class Contestant(Protocol):
     """Something that works for a while when told to. `begin` returns at once or nearly; `end` waits for the sample."""
 
     is_always_busy: bool
-    """False if it waits for others by design, as across a wire: then its CPU share says nothing."""
+    """False if it waits by nature, so that its CPU share says nothing: trunk and worker across a wire (`wire.Wire`),
+    a trunk that waits for workers or for its own latency (`pipeline_rig.Waiting`, `pipeline_scaling.Stepping`)."""
 
     def begin(self, seconds: float) -> None:
         """Work for so long from now."""
@@ -96,8 +102,8 @@ class Turns:
     def complaint(self) -> str:
         """Why all this must not be judged; empty if it may."""
         if len(self.counted) < self.wanted:
-            reasons = sorted({round_.disturbance for round_ in self.rounds if round_.disturbance})
-            return f"{len(self.counted)} of {self.wanted} rounds counted: {reasons[-1]}"
+            reasons = [round_.disturbance for round_ in self.rounds if round_.disturbance]
+            return f"{len(self.counted)} of {self.wanted} rounds counted: {_commonest(reasons)}"
         return self.reduction
 
     @classmethod
@@ -126,6 +132,7 @@ def take_turns(
     round_s: float,
     progress: Progress,
     reduction: str = "",
+    runs_more: Mapping[str, str] | None = None,
 ) -> Turns:
     """Let everybody work for `round_s` in each round, in an order that turns about, until enough rounds count.
 
@@ -138,6 +145,8 @@ def take_turns(
         round_s: seconds per contestant and round.
         progress: told of every round.
         reduction: see `Turns`.
+        runs_more: a contestant -> the one whose code it runs, and more. A round in which it was faster was disturbed,
+            whatever the load says: for their ratio another is played.
     """
     names, done = list(contestants), Turns([], rounds, reduction)
     meter = LoadMeter()
@@ -145,10 +154,26 @@ def take_turns(
     for attempt in range(_ATTEMPTS * rounds):
         turned = names if attempt % 2 == 0 else names[::-1]
         done.rounds.append(_play(contestants, turned, round_s, meter))
-        progress.round(", ".join(names), len(done.counted), rounds, done.rounds[-1].disturbance)
-        if len(done.counted) == rounds:
+        enough = [round_ for round_ in done.counted if not _impossible(round_, runs_more or {})]
+        told = done.rounds[-1].disturbance or _impossible(done.rounds[-1], runs_more or {})
+        progress.round(", ".join(names), len(enough), rounds, told)
+        if len(enough) == rounds:
             break
     return done
+
+
+def _commonest(reasons: Sequence[str]) -> str:
+    """The reason that most rounds share, whatever its numbers were, as the last of them had it."""
+    kinds = Counter(_NUMBER.sub("", reason) for reason in reasons)
+    ((kind, _),) = kinds.most_common(1)
+    return [reason for reason in reasons if _NUMBER.sub("", reason) == kind][-1]
+
+
+def _impossible(round_: Round, runs_more: Mapping[str, str]) -> str:
+    for more, less in runs_more.items():
+        if round_.samples[more].ns_per_unit < round_.samples[less].ns_per_unit:
+            return f"{more} was faster than {less}, whose code it runs"
+    return ""
 
 
 def _play(contestants: Mapping[str, Contestant], names: list[str], round_s: float, meter: LoadMeter) -> Round:

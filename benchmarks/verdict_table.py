@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.gates import NO_GATE, NOT_MEASURED, OK, SHORT
+from benchmarks.gates import NO_GATE, NOT_MEASURED, OK, SHORT, WORDS_THEN, words_of_today
 from benchmarks.markdown import markdown_table
 from benchmarks.page import page_text
 
@@ -43,19 +43,27 @@ def verdicts_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(HEADER, [verdict_cells(result) for result in results])
 
 
-def verdict_page(record: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> str:
+def verdict_page(record: Mapping[str, Any], judged: Sequence[Mapping[str, Any]], told: str = "") -> str:
     """The page of a suite, in Markdown.
 
     Args:
         record: its JSON.
         judged: the record's results as `benchmarks.verdicts.judged_again` gives them.
+        told: what else there is to say below the table.
     """
+    every_what = [result["what"] for result in record["results"]]
     renamed = [
-        f"- {today['what']} (in the record: {then['what']})"
-        for today, then in zip(judged, record["results"], strict=True)
-        if today["what"] != then["what"]
+        f"- {today['what']} (in the record: {what})"
+        for today, what in zip(judged, every_what, strict=True)
+        if today["what"] != words_of_today(what)
     ]
-    notes = ["\n".join([_RENAMED, "", *renamed])] if renamed else []
+    renamed += [
+        f"- {today} (in the record: {then})"
+        for then, today in WORDS_THEN.items()
+        if any(then in what for what in every_what)
+    ]
+    notes = [told] if told else []
+    notes += ["\n".join([_RENAMED, "", *renamed])] if renamed else []
     ceilings = dict.fromkeys(filter(None, map(_ceiling_of, record["results"])))
     notes += [f"The ceiling is {'; or '.join(ceilings)}."] if ceilings else []
     return page_text(record, verdicts_markdown(judged), *notes, _HOW)

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.gates import GATES, OK, SHORT
-from benchmarks.measurement import MIN_ROUNDS, Limit, Measurement, judge
+from benchmarks.gates import GATES, OK, SHORT, words_of_today
+from benchmarks.measurement import MIN_ROUNDS, Limit, Measurement, judge, possible
 from benchmarks.record import machine_of
+from benchmarks.spread import spread_of
 
 Result = Mapping[str, Any]
 
@@ -23,13 +24,24 @@ def newest_verdicts(records: Iterable[Mapping[str, Any]]) -> list[Result]:
 
 
 def judged_again(result: Result) -> dict[str, Any]:
-    """A result of `Measurement.as_json` by today's words, bounds and rules; what was not measured stays so."""
+    """A result of `Measurement.as_json` by today's words, bounds and rules; what was not measured stays so.
+
+    Values that cannot be are left out also where an earlier commit left them in.
+    """
     gate = GATES.get(result["name"])
     if gate is None:
-        return dict(result)
+        return {**result, "what": words_of_today(result["what"])}
     today = {**result, "what": gate.what, "gate": gate.gate, "ambition": gate.ambition}
     if result["verdict"] not in (OK, SHORT):
         return today
     limit = Limit(**result["limit"]) if result["limit"] else None
-    verdict, reason = judge(gate, result["values"], "", min(MIN_ROUNDS, result["rounds"]), limit)
-    return today | {"verdict": verdict, "reason": reason}
+    values = possible(gate, result["values"])
+    left_out = result.get("left_out", 0) + len(result["values"]) - len(values)
+    complaint = gate.off_target(result["samples"]["worker_ms"]) if gate.worker_ms else ""
+    verdict, reason = judge(gate, values, complaint, min(MIN_ROUNDS, len(values) + left_out), limit, left_out)
+    today |= {"verdict": verdict, "reason": reason}
+    if len(values) == len(result["values"]):
+        return today
+    spread = spread_of(values)._asdict() if values else {"median": None}
+    today |= {"values": values, "rounds": len(values), "left_out": left_out}
+    return today | {"value": spread["median"], "spread": spread if values else None}

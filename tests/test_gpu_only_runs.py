@@ -1,10 +1,14 @@
 """Which runs the comparison with one process counts, and how its plot tells contenders apart."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 from matplotlib import pyplot
 from test_gpu_only import clean_record, results_of
 
-from benchmarks import gpu_only_report, rival_verdicts
+from benchmarks import gpu_only, gpu_only_report, rival_verdicts
+from benchmarks.record import read_record
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,16 @@ def test_a_contender_has_one_colour_in_all_panels_and_its_name_in_the_legend_of_
 def of_contenders(axis):
     """Lines of a panel that the legend names, without popularity's; a further seed has no name of its own."""
     return [line for line in axis.get_lines() if line.get_label()[0] not in "_p"]
+
+
+def test_what_a_run_took_is_in_its_record_and_told_against_the_limit(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu_only", "--results", str(tmp_path)])
+    monkeypatch.setattr(gpu_only, "restart_if_blas_is_forced", lambda: None)
+    monkeypatch.setattr(gpu_only, "plan", lambda _: {"curve": SimpleNamespace(origin="made up")})
+    monkeypatch.setattr(gpu_only, "plan_text", lambda *_: "")
+    monkeypatch.setattr(gpu_only, "run_in_process", lambda _: {})
+    monkeypatch.setattr(gpu_only, "write_report", lambda _: ())
+    monkeypatch.setattr(gpu_only, "print_pages", lambda *_: None)
+    gpu_only.main()
+    assert read_record(tmp_path / "gpu_only.json")["suite"]["program"] == "gpu_only"
+    assert capsys.readouterr().out.splitlines()[-1] == "gpu_only took 0 s; 5,400 s are the limit."

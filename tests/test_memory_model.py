@@ -1,5 +1,8 @@
 """The prediction of memory against arrays that exist, and the bisection that checks it."""
 
+import signal
+import subprocess
+
 import numpy as np
 import pytest
 import torch
@@ -110,6 +113,16 @@ def test_a_trial_that_fails_for_another_reason_is_an_error():
     settings = TrialSettings(kind="dense", num_tags=100, shape=shape, limit_bytes=1 << 30)
     with pytest.raises(RunError, match="RuntimeError"):
         run_trial_in_process(settings)
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS])
+def test_a_signal_is_memory_that_is_short_for_a_rival_and_a_defect_for_us(monkeypatch, number):
+    ended = subprocess.CompletedProcess([], -number, stdout="", stderr="terminate called")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    for kind in RIVALS:
+        assert run_trial_in_process(TrialSettings(kind=kind, num_tags=N, shape=SHAPE, limit_bytes=1)) == FULL
+    with pytest.raises(RunError, match=f"ended with {-number}: terminate called"):
+        run_trial_in_process(TrialSettings(kind="hybrid", num_tags=N, shape=SHAPE, limit_bytes=1))
 
 
 def test_the_table_calls_a_wrong_prediction_wrong_and_predicts_cards(tmp_path):

@@ -10,20 +10,28 @@ from torch import nn
 import benchmarks.latency_trunk
 import benchmarks.pipeline_rig
 import benchmarks.turns
+from benchmarks import pipeline_efficiency
+from benchmarks.calibration import TOLERANCE, Calibration
+from benchmarks.gates import NOT_MEASURED, OK
 from benchmarks.latency_trunk import LatencyTrunk
 from benchmarks.measurement import Measurement
-from benchmarks.pipeline_efficiency import GATED_MS, _measurement, _off_target
-from benchmarks.pipeline_plot import modelled_share, trunk_work, write_plot
+from benchmarks.pipeline_efficiency import GATE, GATED_MS, _measurement, gated
+from benchmarks.pipeline_model import model_text, modelled_share, trunk_work
+from benchmarks.pipeline_plot import plot_of, write_plot
 from benchmarks.pipeline_rig import Waiting
 from benchmarks.pipeline_scaling import Stepping, measurements, modelled_step_s, name_of
-from benchmarks.record import Record
+from benchmarks.record import Record, read_record
+from benchmarks.result_pages import judged_page
 from benchmarks.turns import take_turns
+from benchmarks.verdicts import judged_again
 from benchmarks.waiting_trunk import BACKWARD_S, FORWARD_S, WaitingTrunk, waiting_cnn_small
 from hybrid.shadow import shadow_s
 from hybrid.trunks import build_trunk
 from launch.config import TrunkConfig
 from workers.errors import DataError
 
+SHADOW_MS = 11.0
+"""Of the trunk in made-up records: features are with workers when shipped, 10 + 1 ms before the second's are."""
 STEP_S = 0.064
 """Of a scripted step, by the clock; its phases need not fill it."""
 
@@ -109,13 +117,13 @@ def test_the_waiting_trunk_can_be_named_on_the_command_line(pauses):
 
 @pytest.fixture
 def measured(monkeypatch):
-    def measure(wait_ms, worker_ms):
+    def measure(wait_ms, worker_ms, gate=None, rounds=2):
         rig = ScriptedRig(wait_ms / 1000, worker_ms / 1000)
         monkeypatch.setattr(benchmarks.pipeline_rig, "time", SimpleNamespace(perf_counter=lambda: rig.now_s))
         monkeypatch.setattr(benchmarks.turns, "LoadMeter", IdleMachine)
         waiting, name = Waiting(rig, negatives=99), f"{worker_ms:g} ms"
-        turns = take_turns({name: waiting}, rounds=2, round_s=2.5 * STEP_S, progress=Quiet())
-        return _measurement(name, waiting, turns)
+        turns = take_turns({name: waiting}, rounds=rounds, round_s=2.5 * STEP_S, progress=Quiet())
+        return _measurement(name, waiting, turns, gate)
 
     return measure
 
@@ -124,7 +132,7 @@ def test_what_is_measured_is_the_share_of_time_waited(measured):
     found = measured(3.0, 7.5)
     assert found.values == pytest.approx([0.003 / STEP_S] * 2)
     assert len(found.samples["wait_ms_of_steps"]) == 3 * 3, "three steps until 2.5 are over; two rounds and a warm-up"
-    assert found.name == "pipeline_waiting_7.5_ms" and found.gate is None
+    assert found.name == "pipeline_waiting_7.50_ms" and found.gate is None, "called by the time that was measured"
     samples = found.samples
     assert samples["negatives"] == 99 and samples["worker_ms"] == pytest.approx(7.5)
     assert samples["trunk_ms"] == pytest.approx({"forward": 10.0, "ship": 1.0, "backward": 20.0})
@@ -147,9 +155,43 @@ def test_a_second_worker_is_judged_by_steps_a_second(monkeypatch):
 
 
 def test_the_gate_is_on_workers_of_its_speed(measured):
-    assert measured(0.1, GATED_MS).gate is not None
-    assert _off_target(9.0, True) == "workers needed 9.0 ms a micro-batch, not 5 ms"
-    assert _off_target(9.0, False) == _off_target(5.5, True) == ""
+    for worker_ms, verdict in ((4.99, NOT_MEASURED), (5.01, OK), (GATED_MS, OK), (5.99, OK), (6.01, NOT_MEASURED)):
+        found = measured(0.1, worker_ms, GATE, rounds=9)
+        assert (found.gate, found.verdict()[0]) == (GATE, verdict)
+        stored = {**found.as_json(), "verdict": OK, "reason": ""}
+        assert judged_again(stored)["verdict"] == verdict, "of records that an earlier commit wrote, too"
+    assert found.verdict()[1] == "workers needed 6.01 ms a micro-batch, not 5 to 6"
+
+
+def test_the_gate_is_tried_again_while_workers_are_of_another_speed(monkeypatch):
+    speeds = iter([4.4, 5.2, 5.3])
+
+    def take_turns_on(rig, worker_ms, options, progress, gate):
+        return [SimpleNamespace(samples={"worker_ms": next(speeds)})]
+
+    monkeypatch.setattr(pipeline_efficiency, "take_turns_on", take_turns_on)
+    assert gated(None, None, None).samples["worker_ms"] == 5.2
+
+
+@pytest.mark.parametrize("wanted_ms", [[2.5], [5.5, 11.0, 22.0], [9.0, 9.0, 9.1]])
+@pytest.mark.parametrize("bend", [0.0, 2e-12], ids=["line", "bent"])
+def test_calibration_ends_within_its_tolerance_on_workers_that_become_faster(wanted_ms, bend):
+    measured = {}
+
+    def typical_s(number):
+        hurry = max(0.8, 1.0 - 0.02 * len(measured))
+        measured[number] = hurry * (0.001 + 4e-7 * number + bend * number**2)
+        return measured[number]
+
+    wanted_s = [ms / 1000 for ms in wanted_ms]
+    negatives = Calibration(typical_s).negatives_for(wanted_s)
+    assert sorted(set(negatives)) == negatives, "more for a longer time"
+    assert [typical_s(number) for number in negatives] == pytest.approx(wanted_s, rel=2 * TOLERANCE)
+
+
+def test_what_nothing_reaches_gets_the_nearest_that_was_tried():
+    assert Calibration(lambda number: 0.004).negatives_for([0.0041])[0] > 0
+    assert Calibration(lambda number: 0.004 + 1e-6 * number).negatives_for([0.001]) == [1]
 
 
 def test_the_model_waits_beyond_the_shadow():
@@ -158,14 +200,50 @@ def test_the_model_waits_beyond_the_shadow():
     assert modelled_share(0.021, work) == pytest.approx(0.011 / 0.073)  # 10 + 1 hide; beyond 20 B waits too: 1
 
 
-def test_the_plot_shows_the_knee(tmp_path):
+def recorded(folder, shares):
+    """The record of measured shares, by worker time in ms, beside a trunk of 10 + 1 + 20 ms."""
     record = Record("pipeline_efficiency", "Waiting", {})
-    trunk_ms = {"forward": 10.0, "ship": 1.0, "backward": 20.0}
-    for worker_ms, share in ((5.0, 0.002), (20.0, 0.1)):
-        samples = {"worker_ms": worker_ms, "trunk_ms": trunk_ms}
+    for worker_ms, share in shares.items():
+        samples = {"worker_ms": worker_ms, "trunk_ms": {"forward": 10.0, "ship": 1.0, "backward": 20.0}}
         record.add(Measurement("some", "what", "", [share] * 9, "", samples).as_json())
-    plot = write_plot(record.write(tmp_path))
+    return record.write(folder)
+
+
+def test_the_plot_shows_the_knee(tmp_path):
+    path = recorded(tmp_path, {5.0: 0.002, 21.0: 0.15})
+    (axes,) = plot_of(read_record(path)).axes
+    model, knee = (next(line for line in axes.lines if words in line.get_label()) for words in ("model", "shadow"))
+    waits_from_ms = min(ms for ms, share in zip(*model.get_data(), strict=True) if share > 0)
+    assert list(knee.get_xdata()) == pytest.approx([SHADOW_MS] * 2) and waits_from_ms == pytest.approx(
+        SHADOW_MS, abs=0.2
+    )
+    plot = write_plot(path)
     assert plot.name == "pipeline_efficiency.svg" and plot.read_text().count("<svg") == 1
+
+
+@pytest.mark.parametrize(
+    ("waits_beyond_ms", "says"),
+    [
+        (SHADOW_MS, "at 5.0 ms: 0.1 points more than the model's"),
+        (SHADOW_MS + 5.0, "at 16.0 ms: 7.5 points less than the model's"),
+        (SHADOW_MS - 5.0, "at 11.0 ms: 7.5 points more than the model's"),
+    ],
+    ids=["follow", "wait too late", "wait too early"],
+)
+def test_the_report_says_how_far_measured_shares_are_from_the_model(tmp_path, waits_beyond_ms, says):
+    """Points that have their knee elsewhere are told from those that follow the model."""
+
+    def share(worker_ms):
+        waited_ms = max(0.0, worker_ms - waits_beyond_ms)
+        return waited_ms / (2 * 31.0 + waited_ms)
+
+    record = read_record(recorded(tmp_path, {5.0: 0.001, **{ms: share(ms) for ms in (8.0, 11.0, 16.0)}}))
+    assert says in model_text(record) and "more than 11.0 ms" in model_text(record)
+    assert model_text(record) in judged_page(record)
+
+
+def test_without_points_the_report_says_nothing_of_the_model(tmp_path):
+    assert model_text(read_record(recorded(tmp_path, {}))) == ""
 
 
 def test_without_rounds_that_count_there_is_no_plot(tmp_path):

@@ -14,11 +14,13 @@ from benchmarks import ceiling_contestant, dense_peer, hogwild_peer, peers
 from benchmarks.contestant_process import ContestantLost, LocalContestant, ProcessContestant
 from benchmarks.engine_work import PRIVATE, make_matrix, work_on
 from benchmarks.gates import GATES, gates_of
-from benchmarks.generated_parts import stronger_forms
 from benchmarks.id_streams import BATCH, NEGATIVES, POSITIVES, make_stream
 from benchmarks.measurement import NOT_MEASURED
 from benchmarks.peer import HOW_TO_INSTALL, PEERS_PYTHON, compare, lost, same_head
 from benchmarks.progress import Progress
+from benchmarks.record import RESULTS
+from benchmarks.result_pages import folders_apart, page_of, read_records
+from benchmarks.rival_forms import other_forms
 from benchmarks.rivals import torch_dense, torch_shared, torch_sparse
 from benchmarks.rivals.fasttext_supervised import write_lines
 from benchmarks.rivals.forms import ALL_LOGITS, AUTOGRAD, BY_HAND
@@ -177,6 +179,16 @@ def test_fasttext_lines_hold_every_label_once_and_then_as_many_to_a_line_as_our_
     assert len(set(labels)) > 10 and statistics.median(labels) < N / 4, "by Zipf's law"
 
 
+@pytest.mark.parametrize("apart", [RESULTS, *folders_apart(RESULTS)], ids=lambda path: path.name)
+def test_no_table_calls_pairs_rows_that_are_written(apart):
+    """The engine masks drawn true tags, so it writes fewer rows than it counts pairs."""
+    assert not any(word in gate.what for gate in GATES.values() for word in ("row rate", "row-update", "all updates"))
+    for name, record in read_records(apart).items():
+        page = page_of(name, record, apart).replace("in the record: ", "\0")
+        kept = [line.partition("\0")[0] for line in page.splitlines()]
+        assert not any("row-update" in line or "row rate" in line for line in kept), name
+
+
 def test_hogwild_by_hand_stands_under_the_gate_that_judges_hogwild(monkeypatch):
     started = []
 
@@ -204,7 +216,7 @@ def test_hogwild_by_hand_stands_under_the_gate_that_judges_hogwild(monkeypatch):
     judged, by_hand, *_ = measured
     assert judged.gate is GATES["torch_hogwild"] and judged.values == [8.0]
     assert by_hand.gate is None and by_hand.values == [4.0] and by_hand.what == "the same against torch Hogwild by hand"
-    shown = stronger_forms(judged.name, {"peers": {"results": [result.as_json() for result in measured]}})
+    shown = other_forms(judged.name, [result.as_json() for result in measured])
     assert [result["name"] for result in shown] == [by_hand.name]
 
 
@@ -212,7 +224,7 @@ def test_hogwild_by_hand_stands_under_the_gate_that_judges_hogwild(monkeypatch):
 @pytest.mark.parametrize("form", [AUTOGRAD, BY_HAND])
 def test_hogwild_counts_the_work_of_all_its_processes_and_leaves_none_behind(form):
     settings = {"num_tags": N, "dim": D, "processes": 2, "form": form}
-    with ProcessContestant("benchmarks.rivals.torch_hogwild", settings, is_always_busy=False) as contestant:
+    with ProcessContestant("benchmarks.rivals.torch_hogwild", settings, busy_threads=2) as contestant:
         contestant.begin(0.01)
         units = contestant.end().units
         assert units % (2 * BATCHES_PER_STEP[form] * BATCH * (POSITIVES + NEGATIVES)) == 0 and units > 0

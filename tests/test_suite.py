@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -18,6 +19,7 @@ from benchmarks.measurement import MIN_ROUNDS, Measurement
 from benchmarks.progress import Progress
 from benchmarks.record import RESULTS
 from benchmarks.suite_options import SuiteOptions
+from benchmarks.time_limits import LIMITS_S
 from benchmarks.verdict_table import print_verdicts
 from workers import memory
 from workers.errors import RunError
@@ -62,6 +64,49 @@ def test_only_a_missed_gate_or_a_failure_of_ours_fails_the_run(scripted, tmp_pat
     printed = capsys.readouterr().out
     assert measured.what.split()[0] in printed
     assert ("Our own side failed: the engine is broken" in printed) == measured.is_defect
+
+
+def test_the_suites_own_tables_name_the_forms_against_which_a_gate_would_be_missed(scripted, tmp_path, capsys):
+    gate = GATES["dense_bce_memory"]
+    ratios = {gate.name: 2.86, f"{gate.name}, SGD": 1.99, f"{gate.name}, weaker": 9.0}
+    scripted(*(Measurement.value(name, ratio, "x", "what") for name, ratio in ratios.items()))
+    assert suite.run(["scripted"], SuiteOptions(), tmp_path) == 0
+    tables = (capsys.readouterr().out, (tmp_path / "scripted.md").read_text())
+    for table in tables:
+        words = " ".join(table.replace("│", " ").split())
+        assert "missed in other" in words and "1.99x against SGD" in words and "against weaker" not in words
+
+
+@pytest.mark.parametrize(
+    ("program", "seconds", "says"),
+    [
+        ("quick", 179.0, "quick took 179 s; 180 s are the limit."),
+        ("full", 1801.0, "full took 1,801 s: too long, 1,800 s are the limit."),
+        ("", 2.0, "scripted took 2 s."),
+    ],
+)
+def test_what_a_suite_took_is_in_its_record_and_told_against_the_limit(
+    scripted, tmp_path, capsys, monkeypatch, program, seconds, says
+):
+    now = [100.0]
+    monkeypatch.setattr("benchmarks.time_limits.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    scripted()
+
+    def measure(options, progress):
+        now[0] += seconds
+        return [made_up("two_workers", [1.6] * 9)]
+
+    sys.modules["benchmarks.scripted"].measure = measure
+    assert suite.run(["scripted"], SuiteOptions(), tmp_path, program) == 0
+    written = json.loads((tmp_path / "scripted.json").read_text())["suite"]
+    assert written == {"program": program or "scripted", "elapsed_s": seconds, "program_elapsed_s": seconds}
+    assert capsys.readouterr().out.splitlines()[-1] == says
+
+
+def test_the_makefile_promises_the_limits_that_are_told():
+    help_of = dict(re.findall(r"^(bench[a-z-]*): setup ## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert LIMITS_S == {"quick": 3 * 60, "full": 30 * 60, "gpu_only": 90 * 60}
+    assert "three minutes" in help_of["bench-quick"] and "at most 90 minutes" in help_of["bench-gpu-only"]
 
 
 def test_nothing_is_measured_for_a_folder_that_takes_no_results(scripted, tmp_path):

@@ -22,7 +22,8 @@ from benchmarks.rivals.tuned_memory import tune_memory
 
 
 def prepare(settings: dict[str, Any]) -> Prepared:
-    """A unit is a row-update; ids, negatives included, are made in advance. Merged updates: one per row and batch.
+    """A unit is a pair of example and tag; ids, negatives included, are made in advance. Merged updates: one per row
+    and batch.
 
     Bags of one tag each: pooling by sum is faster here than its mode without pooling. Bounds are not checked.
     """

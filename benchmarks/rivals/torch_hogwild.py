@@ -13,13 +13,15 @@ from benchmarks.rivals.start_tensors import random_rows
 from benchmarks.rivals.torch_sparse import make_learner, make_step
 from benchmarks.rivals.tuned_memory import tune_memory
 
-BATCHES_PER_STEP = {AUTOGRAD: 6, BY_HAND: 12}
-"""Some 50 ms of each form: the processes wait for each other after every step, which is no part of Hogwild."""
+BATCHES_PER_STEP = {AUTOGRAD: 12, BY_HAND: 24}
+"""Some 100 ms of each form: the processes wait for each other after every step, which is no part of Hogwild. Shorter
+steps would leave them less of their cores than a round needs to count."""
 _ANSWER_LIMIT_S = 60.0
 
 
 def prepare(settings: dict[str, Any]) -> Prepared:
-    """A unit is a row-update of any of the processes; each runs torch on one thread and has ids of its own.
+    """A unit is a pair of example and tag of any of the processes; each runs torch on one thread and has ids of
+    its own.
 
     Args:
         settings: `num_tags`, `dim`, `processes`; `form`: `AUTOGRAD` or `BY_HAND` of `forms`.

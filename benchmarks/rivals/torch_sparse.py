@@ -22,7 +22,7 @@ Learner = Callable[[Tensor, Tensor], Tensor]
 
 
 def prepare(settings: dict[str, Any]) -> Prepared:
-    """A unit is a row-update; ids, negatives included, are made in advance.
+    """A unit is a pair of example and tag; ids, negatives included, are made in advance.
 
     Args:
         settings: `num_tags`, `dim`; `form`: `AUTOGRAD` or `BY_HAND` of `forms`.
