@@ -14,8 +14,9 @@ from benchmarks.pipeline_model import MICROBATCHES
 from benchmarks.synthetic_tags import SyntheticTags
 from benchmarks.turns import Sample
 from hybrid.head import WideHead
+from hybrid.micro_batch import MicroBatch
 from hybrid.phases import PhaseTimer
-from hybrid.pipeline import MicroBatch, Pipeline
+from hybrid.pipeline import Pipeline
 from hybrid.shadow import TrunkWork
 from launch.config import TrainConfig
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from benchmarks.rival_head import RivalHead
+from hybrid.micro_batch import MicroBatch
 from hybrid.phases import PhaseTimer
-from hybrid.pipeline import MicroBatch
 from hybrid.trunk_passes import TrunkPasses
 
 

@@ -16,8 +16,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,11 +26,9 @@ from torch import Tensor, nn
 from hybrid.cuda_graphs import GraphedPasses
 from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
+from hybrid.micro_batch import MicroBatch, cut_batch
 from hybrid.phases import PhaseTimer
-from hybrid.tag_batch import read_tags
 from hybrid.trunk_passes import TrunkPasses
-from launch.config import num_parts
-from workers.errors import DataError
 from workers.flights import Ticket
 from workers.settings import check
 
@@ -41,16 +37,6 @@ logger = logging.getLogger(__name__)
 _ALMOST_S, _LOOK_S = 0.0003, 0.00002
 """How long features that a device computes are waited for before the next forward pass is queued, and how long between
 two looks."""
-
-
-@dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """A slice of a batch."""
-
-    images: Tensor
-    """What the trunk takes, on the trunk's device."""
-    tags: Any
-    """True tags of its examples, as `WideHead` takes them."""
 
 
 class Pipeline:
@@ -241,25 +227,6 @@ class Pipeline:
             self.spans.phase(name) if self.spans is not None else nullcontext(),
         ):
             yield
-
-
-def cut_batch(images: Tensor, tags: Any, num_tags: int, parts: int) -> list[MicroBatch]:
-    """Parts of two examples at least, as BatchNorm has no variance of a single one; a batch of one is one part.
-
-    Raises:
-        DataError: images are no tensor, or none; or see `read_tags`.
-    """
-    if not isinstance(images, Tensor):
-        raise DataError(
-            f"images are a {type(images).__name__}; expected one tensor with an example in each row: "
-            "torch.as_tensor makes one of an array. For a trunk that takes several, put them into one, or use the head "
-            "without a Pipeline."
-        )
-    if not len(images):
-        raise DataError("a batch has no examples; expected one at least: leave empty batches out.")
-    batch = read_tags(tags, num_tags, len(images), "images")
-    bounds = np.linspace(0, len(images), num_parts(len(images), parts) + 1).astype(int)
-    return [MicroBatch(images[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
 
 
 class _Departure:

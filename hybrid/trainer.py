@@ -14,10 +14,11 @@ from hybrid.cuda_graphs import GraphedPasses
 from hybrid.device import choose_precision, trunk_device
 from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
+from hybrid.micro_batch import MicroBatch, as_pair, cut_batch
 from hybrid.negatives_tuner import NegativesTuner
 from hybrid.optimizer_step import OptimizerStep
 from hybrid.phases import PhaseTimer
-from hybrid.pipeline import MicroBatch, Pipeline, cut_batch
+from hybrid.pipeline import Pipeline
 from hybrid.schedule import Budget, warmup_cosine
 from hybrid.thread_tuner import ThreadTuner
 from hybrid.trunk_trace import TrunkTrace
@@ -160,7 +161,7 @@ class Trainer:
             should_stop: asked before every step.
 
         Raises:
-            DataError: a round has no batch, or see `step`.
+            DataError: a round has no batch, a batch is no pair, or see `step`.
             ChunkError, ConfigError, WorkerLost: see `step`.
         """
         try:
@@ -169,7 +170,7 @@ class Trainer:
                 with self.timer.phase("load"):
                     batch = next(source, None)
                 if batch is not None:
-                    on_step(self.step(*batch))
+                    on_step(self.step(*as_pair(batch)))
                 elif isinstance(batches, Iterator):
                     return
                 else:
@@ -239,7 +240,8 @@ class Trainer:
         spans = self.pipeline.spans
         device_s = None if spans is None else spans.end_step(seconds.get("wait", 0.0))
         if self.tuner is not None:
-            self._tune(self.tuner, len(parts), is_full, seconds, device_s)
+            self.tuner.end_step(seconds, device_s, self.pipeline.chunk_s, parts=len(parts), is_full=is_full)
+            self.progress.num_negatives = self.head.num_negatives
         if self.threads is not None:
             self.threads.end_step(load_s=seconds.get("load", 0.0), is_full=is_full)
         self._advance(len(images))
@@ -259,20 +261,9 @@ class Trainer:
             self.head.num_negatives = self.progress.num_negatives
         return NegativesTuner(self.head, self.config, tell, cores)
 
-    def _tune(
-        self,
-        tuner: NegativesTuner,
-        parts: int,
-        is_full: bool,
-        seconds: dict[str, float],
-        device_s: dict[str, float] | None,
-    ) -> None:
-        tuner.end_step(seconds, device_s, self.pipeline.chunk_s, parts=parts, is_full=is_full)
-        self.progress.num_negatives = self.head.num_negatives
-
     def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:
-        inputs = torch.as_tensor(images)
-        if len(inputs):
+        inputs = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+        if isinstance(inputs, Tensor) and len(inputs):
             with self.timer.phase("augment"):
                 inputs = self.prepare(inputs.to(self.device, non_blocking=True))
         return cut_batch(inputs, tags, self.head.num_tags, self.config.microbatches)

@@ -11,8 +11,9 @@ from torch import nn
 
 import hybrid.pipeline
 from hybrid.head import WideHead
+from hybrid.micro_batch import MicroBatch
 from hybrid.phases import PhaseTimer
-from hybrid.pipeline import MicroBatch, Pipeline
+from hybrid.pipeline import Pipeline
 from hybrid.tag_batch import read_tags
 from workers.errors import ChunkError, ConfigError, DataError
 

@@ -19,8 +19,8 @@ from benchmarks.sampled_by_hand import SampledByHand
 from benchmarks.sampled_head import SampledHead
 from benchmarks.softmax_head import SoftmaxHead
 from benchmarks.true_tags import TrueTags
+from hybrid.micro_batch import MicroBatch
 from hybrid.phases import PhaseTimer
-from hybrid.pipeline import MicroBatch
 from hybrid.tag_batch import ItemNumbers
 from hybrid.trunk_passes import TrunkPasses
 from workers.chunk import Chunk

@@ -356,3 +356,21 @@ def test_an_epoch_without_a_readable_picture_ends_the_run(head, monkeypatch):
     monkeypatch.setattr("hybrid.training_run.batches", lambda *args: iter(()))
     with pytest.raises(DataError, match="no training picture can be read"):
         run.train()
+
+
+@pytest.mark.parametrize(
+    ("batch", "told"),
+    [
+        ((torch.zeros(2, 3, 8, 8), [[1], [2]], [0, 1]), r"a batch is a tuple of 3; expected a pair \(images, tags\)"),
+        ({"images": 1, "tags": 2}, "a batch is a dict; expected a pair"),
+        ("ab", "a batch is a str of 2"),
+        (torch.zeros(2, 3, 8, 8), "a batch is a Tensor; expected a pair"),
+        (({"pixels": 1}, [[1], [2]]), "images are a dict; expected one tensor"),
+        (((torch.zeros(2), torch.zeros(2)), [[1], [2]]), "images are a tuple; expected one tensor"),
+    ],
+)
+def test_batches_that_are_no_images_and_tags_are_refused(head, batch, told):
+    trainer = make_trainer(head)
+    with pytest.raises(DataError, match=told):
+        trainer.fit([batch])
+    assert trainer.progress.step == 0
