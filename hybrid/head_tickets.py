@@ -156,7 +156,10 @@ class HeadTickets(RowRate):
         def tell() -> bool:
             nonlocal is_told
             if not is_told and time.monotonic() - start_s > _SILENT_S:
-                logger.warning("The first call waits for workers, which compile kernels for heads of this kind, once.")
+                logger.warning(
+                    "The first call waits for workers, which compile kernels for heads of this kind once, and for the "
+                    "matrix to be filled."
+                )
                 is_told = True
             return False
 
