@@ -29,10 +29,10 @@ class RivalPipeline:
         Returns:
             The mean loss.
         """
-        num_examples, loss_sum = sum(len(part.images) for part in microbatches), 0.0
+        num_examples, loss_sum = sum(len(part) for part in microbatches), 0.0
         for number, part in enumerate(microbatches):
             with self.timer.phase("forward"):
-                features_BD = self.passes.forward(part.images, number)
+                features_BD = self.passes.forward(part.inputs, number)
             with self.timer.phase("head"):
                 loss, grad_BD = self.head.learn(features_BD.detach().float(), part.tags.items_B)
             with self.timer.phase("backward"):

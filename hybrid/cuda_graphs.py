@@ -12,6 +12,7 @@ from hybrid.grad_totals import GradTotals
 from hybrid.graph_place import Form, Place
 from hybrid.pass_graph import PassGraph, has_gradient_hook
 from hybrid.recording import NoRoom, no_room, recording
+from hybrid.trunk_inputs import Inputs, arguments_of, tensors_of
 from hybrid.trunk_passes import TrunkPasses
 from workers.settings import check
 
@@ -33,8 +34,8 @@ class GraphedPasses(TrunkPasses):
     - Gradients lie in the same memory at every step (`totals`): one that somebody keeps is overwritten by the first
       pass after `zero_grad`, unless it is copied.
     - A form is recorded once it has come more than `WARM_UPS` times in a row, and given up when another came twice:
-      the images' shape and layout, autocast, other weights or weights that lie elsewhere or are frozen, other modules,
-      modules that are put in evaluation mode.
+      number, names, shapes and layout of the inputs, autocast, other weights or weights that lie elsewhere or are
+      frozen, other modules, modules that are put in evaluation mode.
     - Python in the trunk's forward runs when a pass is recorded, not when it is replayed: branches and hooks of modules
       do what they did then, numbers are what they were (a probability of dropout that a schedule moves), and tensors
       that are neither parameters nor buffers must stay where they are. Random numbers on the card are drawn anew.
@@ -49,7 +50,7 @@ class GraphedPasses(TrunkPasses):
 
     Raises:
         ConfigError: the trunk is not on a CUDA device, or other cards take part in it; in `forward`, the trunk cannot
-            be recorded.
+            be recorded, or some of its inputs are elsewhere.
 
     Source: CUDA graphs as of PyTorch's notes on CUDA semantics, "CUDA Graphs"; unlike `make_graphed_callables`, it
     adds to `.grad`, so that gradients of several passes may be summed.
@@ -75,21 +76,26 @@ class GraphedPasses(TrunkPasses):
         self._state: Form = ()
         self._has_room = True
 
-    def forward(self, images: Tensor, number: int) -> Tensor:
+    def forward(self, inputs: Inputs, number: int) -> Tensor:
         if number == 0:  # once a step
             self._begin_step()
-        if images.requires_grad or not (self._has_room or self._places):
-            return super().forward(images, number)
+        tensors = tensors_of(inputs)
+        devices = sorted({str(one.device) for one in tensors})
+        rule = f"False with inputs on {' and '.join(devices)}: what the host reads of them would be recorded"
+        check(len(devices) == 1, "cuda_graphs", True, rule)
+        if any(one.requires_grad for one in tensors) or not (self._has_room or self._places):
+            return super().forward(inputs, number)
         place = self._places.setdefault(number, Place())
-        form = (images.shape, images.stride(), images.dtype, images.device, self.autocast_dtype("cuda"), self._state)
+        looks = tuple((one.shape, one.stride(), one.dtype, one.device) for one in tensors)
+        form = (looks, tuple(arguments_of(inputs)[1]), self.autocast_dtype("cuda"), self._state)
         place.note(form)
         if place.is_outgrown:
             place.let_go()
         if place.is_due and self._has_room:
-            self._record(place, form, images)
+            self._record(place, form, inputs)
         if place.graph is not None and place.recorded_form == form:
-            return place.graph.forward(images)
-        return super().forward(images, number)
+            return place.graph.forward(inputs)
+        return super().forward(inputs, number)
 
     def backward(self, features_BD: Tensor, grad_BD: Tensor, number: int) -> None:
         place = self._places.get(number)
@@ -108,10 +114,10 @@ class GraphedPasses(TrunkPasses):
             self._places.clear()
             self.totals = None
 
-    def _record(self, place: Place[PassGraph], form: Form, images: Tensor) -> None:
+    def _record(self, place: Place[PassGraph], form: Form, inputs: Inputs) -> None:
         try:
             with recording(_PASSES):
-                graph = PassGraph(self, images, self._totals_of_now())
+                graph = PassGraph(self, inputs, self._totals_of_now())
             graphs = [graph, *(other.graph for other in self._places.values() if other.graph is not None)]
             if (taken := sum(one.num_bytes for one in graphs)) > graph.num_free_bytes:
                 why = f"they take {taken:,} bytes, {graph.num_free_bytes:,} are left for other passes"

@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from hybrid.tag_batch import read_tags
+from hybrid.trunk_inputs import Inputs, as_inputs, mapped, num_examples
 from launch.config import num_parts
 from workers.errors import DataError
 
@@ -17,41 +17,43 @@ from workers.errors import DataError
 class MicroBatch:
     """A slice of a batch."""
 
-    images: Tensor
+    inputs: Inputs
     """What the trunk takes, on the trunk's device."""
     tags: Any
     """True tags of its examples, as `WideHead` takes them."""
 
+    def __len__(self) -> int:
+        return num_examples(self.inputs)
 
-def cut_batch(images: Tensor, tags: Any, num_tags: int, parts: int) -> list[MicroBatch]:
+
+def cut_batch(inputs: Inputs, tags: Any, num_tags: int, parts: int) -> list[MicroBatch]:
     """Parts of two examples at least, as BatchNorm has no variance of a single one; a batch of one is one part.
 
     Raises:
-        DataError: images are no tensor, or none; or see `read_tags`.
+        DataError: there are no examples, or see `as_inputs` and `read_tags`.
     """
-    if not isinstance(images, Tensor):
-        raise DataError(
-            f"images are a {type(images).__name__}; expected one tensor with an example in each row: "
-            "torch.as_tensor makes one of an array. For a trunk that takes several, put them into one, or use the head "
-            "without a Pipeline."
-        )
-    if not len(images):
+    inputs = as_inputs(inputs)
+    if not (size := num_examples(inputs)):
         raise DataError("a batch has no examples; expected one at least: leave empty batches out.")
-    batch = read_tags(tags, num_tags, len(images), "images")
-    bounds = np.linspace(0, len(images), num_parts(len(images), parts) + 1).astype(int)
-    return [MicroBatch(images[i:j], batch.slice(i, j)) for i, j in pairwise(bounds)]
+    batch = read_tags(tags, num_tags, size, "inputs")
+    bounds = np.linspace(0, size, num_parts(size, parts) + 1).astype(int)
+    return [MicroBatch(_rows(inputs, i, j), batch.slice(i, j)) for i, j in pairwise(bounds)]
+
+
+def _rows(inputs: Inputs, start: int, stop: int) -> Inputs:
+    return mapped(inputs, lambda one: one[start:stop])
 
 
 def as_pair(batch: Any) -> tuple[Any, Any]:
-    """Images and tags of what a loader gives.
+    """Inputs and tags of what a loader gives.
 
     Raises:
         DataError: it is no pair.
     """
     if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) == 2:
-        images, tags = batch
-        return images, tags
+        inputs, tags = batch
+        return inputs, tags
     number = f" of {len(batch)}" if isinstance(batch, Sequence) else ""
     raise DataError(
-        f"a batch is a {type(batch).__name__}{number}; expected a pair (images, tags): have a collate_fn make it."
+        f"a batch is a {type(batch).__name__}{number}; expected a pair (inputs, tags): have a collate_fn make it."
     )

@@ -8,19 +8,20 @@ from torch.func import functional_call
 
 from hybrid.grad_totals import GradTotals
 from hybrid.recording import Recorder
+from hybrid.trunk_inputs import Inputs, arguments_of, mapped, tensors_of
 from hybrid.trunk_passes import TrunkPasses, pinned_for
 from workers.errors import ConfigError
 
 
 class PassGraph:
-    """Records a trunk's passes on images of one form, without running them; then replays them on others.
+    """Records a trunk's passes on inputs of one form, without running them; then replays them on others.
 
     Recording uses leaves of its own for the weights: torch remembers for a parameter on which stream its gradient was
     summed before, and would make that stream part of the recording.
 
     Args:
         passes: with the trunk and its precision.
-        images: of the form; they are copied.
+        inputs: of the form, on one card; they are copied.
         totals: what the backward pass adds to, of all parameters of the trunk that learn, in their order.
 
     Raises:
@@ -28,13 +29,13 @@ class PassGraph:
         RuntimeError: torch or CUDA cannot record the passes.
     """
 
-    def __init__(self, passes: TrunkPasses, images: Tensor, totals: GradTotals) -> None:
-        trunk, device = passes.trunk, images.device
+    def __init__(self, passes: TrunkPasses, inputs: Inputs, totals: GradTotals) -> None:
+        trunk, device = passes.trunk, tensors_of(inputs)[0].device
         self._totals = totals
         _refuse_hooks(trunk)
         self._recorder = Recorder(self, device)
         self._kept = [*trunk.parameters(), *trunk.buffers(), *trunk.modules()]  # their ids stay theirs
-        self._images = images.clone()
+        self._inputs = mapped(inputs, Tensor.clone)
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with self._recorder.session():
             self._record(passes, totals)
@@ -50,7 +51,7 @@ class PassGraph:
         # Weights are cast inside the graph, each time anew: none of a cast that was there before it.
         autocast = torch.autocast(device.type, dtype, enabled=dtype is not None, cache_enabled=False)
         with self._recorder.recorded(self._forward), autocast:
-            features_BD = functional_call(trunk, leaves, (self._images,))
+            features_BD = functional_call(trunk, leaves, *arguments_of(self._inputs))
         self.features_BD = features_BD.detach()
         """What a replay computes, until the next one."""
         _refuse_others(features_BD, leaves, trunk)
@@ -71,14 +72,15 @@ class PassGraph:
         """Wait until the card has done all that it was asked for, so that this is not in use when it is let go of."""
         self._recorder.drain()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features of images of the form."""
-        self._images.copy_(images)
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Features of inputs of the form."""
+        for own, tensor in zip(tensors_of(self._inputs), tensors_of(inputs), strict=True):
+            own.copy_(tensor)
         self._forward.replay()
         return self.features_BD
 
     def backward(self, grad_BD: Tensor) -> None:
-        """Add to the gradients of the trunk's weights, for the images of the latest `forward`."""
+        """Add to the gradients of the trunk's weights, for the inputs of the latest `forward`."""
         if self._which:
             self._grad_BD.copy_(pinned_for(self.features_BD, grad_BD), non_blocking=True)
             self._totals.add(self._which, self._backward.replay)

@@ -28,6 +28,8 @@ from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
 from hybrid.micro_batch import MicroBatch, cut_batch
 from hybrid.phases import PhaseTimer
+from hybrid.ranking import check_float_tensor
+from hybrid.trunk_inputs import Inputs, tensors_of
 from hybrid.trunk_passes import TrunkPasses
 from workers.flights import Ticket
 from workers.settings import check
@@ -46,7 +48,7 @@ class Pipeline:
     `loss.backward()`.
 
     Args:
-        trunk: any module that maps images to features `[B, D]`.
+        trunk: any module that maps its inputs to features `[B, D]`.
         head: the wide head, in training mode.
         precision: dtype of autocast; float32 turns autocast off, None leaves it as the caller has it.
         timer: receives the phases `forward`, `ship`, `wait`, `backward`.
@@ -93,7 +95,7 @@ class Pipeline:
 
     def backward(
         self,
-        images: Tensor,
+        inputs: Inputs,
         tags: Any,
         microbatches: int = 2,
         loss_scale: float = 1.0,
@@ -102,7 +104,7 @@ class Pipeline:
         """Cut a batch, and `accumulate`: afterwards the trunk's weights have gradients, and rows have learned.
 
         Args:
-            images: `[B, ...]`, on the trunk's device.
+            inputs: `[B, ...]`, on the trunk's device; for several arguments a tuple of them, or a dict by their names.
             tags: true tags of each, as `WideHead` takes them.
             microbatches: parts to cut it into, or fewer so that none has one example.
             loss_scale: see `accumulate`; 1 / 4, say, where four calls make one step.
@@ -114,18 +116,18 @@ class Pipeline:
 
         Raises:
             ConfigError: `microbatches` is not above 0, or see `accumulate`.
-            DataError: images are no tensor, or none; or as `accumulate`.
+            DataError: inputs are no tensors, or none, or not equally many; or as `accumulate`.
             ChunkError, WorkerLost: as `accumulate`.
         """
         check(microbatches >= 1, "microbatches", microbatches, "at least 1")
-        parts = cut_batch(images, tags, self.head.num_tags, microbatches)
-        return self.accumulate(parts, loss_scale * self._scale_of(scaler, images))
+        parts = cut_batch(inputs, tags, self.head.num_tags, microbatches)
+        return self.accumulate(parts, loss_scale * self._scale_of(scaler, parts[0].inputs))
 
-    def _scale_of(self, scaler: torch.amp.GradScaler | None, images: Tensor) -> float:
+    def _scale_of(self, scaler: torch.amp.GradScaler | None, inputs: Inputs) -> float:
         """A scaler's factor, or 1; a new scaler makes it now, on the device of what it scales: that of the trunk."""
         if scaler is None:
             return 1.0
-        device = next(self.trunk.parameters(), images).device
+        device = next(self.trunk.parameters(), tensors_of(inputs)[0]).device
         return float(scaler.scale(torch.ones((), device=device)).item())
 
     def accumulate(self, microbatches: Sequence[MicroBatch], loss_scale: float = 1.0) -> float:
@@ -145,7 +147,7 @@ class Pipeline:
                 mode is off, or the trunk's passes cannot be recorded as CUDA graphs.
             DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
         """
-        check(any(len(part.images) for part in microbatches), "examples of all micro-batches", 0, "at least 1")
+        check(any(len(part) for part in microbatches), "examples of all micro-batches", 0, "at least 1")
         check(0 < loss_scale < math.inf, "loss_scale", loss_scale, "above 0 and finite")
         check(self.head.training, "head.training", self.head.training, "True: call head.train()")
         check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
@@ -160,11 +162,11 @@ class Pipeline:
 
     def _accumulate(self, microbatches: Sequence[MicroBatch], loss_scale: float, tickets: list[Ticket]) -> float:
         """See `accumulate`; notes each ticket in `tickets`."""
-        num_examples = sum(len(part.images) for part in microbatches)
+        num_examples = sum(len(part) for part in microbatches)
         self.chunk_s = ()
         features, to_ship, first_chunk, ranges = [], None, 0, []
         for number, part in enumerate(microbatches):
-            features_BD = self._forward(part.images, number)
+            features_BD = self._forward(part.inputs, number)
             departure = _Departure(features_BD)
             features.append(features_BD)
             chunks = range(first_chunk, first_chunk - (-len(features_BD) // self.head.config.chunk_size))
@@ -184,9 +186,11 @@ class Pipeline:
         self.head.step += 1
         return loss_sum / num_examples
 
-    def _forward(self, images: Tensor, number: int) -> Tensor:
+    def _forward(self, inputs: Inputs, number: int) -> Tensor:
         with self._phase("forward", number):
-            return self.passes.forward(images, number)
+            features_BD = self.passes.forward(inputs, number)
+        check_float_tensor(features_BD)
+        return features_BD
 
     def _is_almost_there(self, departure: "_Departure", number: int) -> bool:
         with self.timer.phase("ship", microbatch=number):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hybrid.cuda_graphs import GraphedPasses
 from hybrid.device import choose_precision, trunk_device
@@ -21,6 +21,7 @@ from hybrid.phases import PhaseTimer
 from hybrid.pipeline import Pipeline
 from hybrid.schedule import Budget, warmup_cosine
 from hybrid.thread_tuner import ThreadTuner
+from hybrid.trunk_inputs import Inputs, as_inputs, mapped, num_examples
 from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
 from workers.errors import DataError
@@ -70,13 +71,13 @@ class Trainer:
     overrides its own `train`.
 
     Args:
-        trunk: any module that maps prepared images to features `[B, D]`.
+        trunk: any module that maps prepared inputs to features `[B, D]`.
         head: the wide head; its rows learn with `head.row_lr`, as it was set or loaded, on the trunk's schedule.
         config: of it `microbatches`, `auto_negatives` with its target and bounds, `epochs` or `minutes`, `lr`,
             `weight_decay`, `warmup_fraction` and `clip_norm` are used. The rest is for `hybrid train` alone: batches
             are as large as they are given (the largest so far counts as full), `positives` and the seed of draws belong
             to the head, `pos_weights` replaces `tag_loss_weight`; augmentation and checkpoints are the caller's.
-        prepare: maps a batch of images, already on the device, to the trunk's input; None passes them on.
+        prepare: maps the inputs of a batch, already on the device, to the trunk's; None passes them on.
         device: `auto` (the card that the trunk is on, else CUDA if there is one), `cpu`, `cuda`, or one of several,
             `cuda:1`.
         precision: `auto`, `float32` or `bfloat16`, or torch's constant for one of these.
@@ -108,7 +109,7 @@ class Trainer:
         config: TrainConfig,
         *,
         num_items: int,
-        prepare: Callable[[Tensor], Tensor] | None = None,
+        prepare: Callable[[Any], Inputs] | None = None,
         device: str = "auto",
         precision: str | torch.dtype = "auto",
         pos_weights: npt.NDArray[np.float32] | None = None,
@@ -126,7 +127,7 @@ class Trainer:
         self.device = trunk_device(device, trunk)
         self.precision = choose_precision(precision, self.device)
         self.trunk, self.head, self.config = trunk.to(self.device), head, config
-        self.prepare = prepare or (lambda images: images)
+        self.prepare = prepare or (lambda inputs: inputs)
         self._full_size = 0
         self.timer = PhaseTimer(trace)
         self.threads = threads
@@ -155,7 +156,7 @@ class Trainer:
         Afterwards `head.row_lr` is what it was before; `step` leaves it where the schedule is.
 
         Args:
-            batches: (images, tags) pairs. A DataLoader, a list, all that can be read again, is read in round after
+            batches: (inputs, tags) pairs. A DataLoader, a list, all that can be read again, is read in round after
                 round; each is an epoch of `progress`. An iterator or a generator can be read once and ends `fit`.
             on_step: called after every step.
             should_stop: asked before every step.
@@ -203,17 +204,18 @@ class Trainer:
         """Share of the budget that is used."""
         return self.budget.fraction(self.progress.num_examples)
 
-    def step(self, images: Any, tags: Any) -> StepReport:
+    def step(self, inputs: Any, tags: Any) -> StepReport:
         """One optimizer step on one batch, cut into `config.microbatches` parts, or fewer so that none has one example.
 
         Where it raises, no weight of the trunk has moved, but rows of some micro-batches may have learned.
 
         Args:
-            images: `[B, ...]`, what `prepare`, or else the trunk, takes.
-            tags: the true tags of each image, in any form that `WideHead.forward` takes.
+            inputs: `[B, ...]`, what `prepare`, or else the trunk, takes; for several arguments a tuple of them, or a
+                dict by their names. NumPy arrays will do; all are moved to the trunk's device.
+            tags: the true tags of each example, in any form that `WideHead.forward` takes.
 
         Raises:
-            DataError: there are no images, tags and images are not equally many, or a tag id is out of range.
+            DataError: there are no examples, inputs and tags are not equally many, or a tag id is out of range.
             ChunkError: features or gradients are not finite.
             ConfigError: the trunk's passes cannot be recorded as CUDA graphs.
             WorkerLost: no worker answered in time.
@@ -230,13 +232,14 @@ class Trainer:
         self.head.train()
         with self.timer.phase("optimizer"):
             self.optimizer.zero_grad(set_to_none=True)
-        parts = self._cut(images, tags)
+        parts = self._cut(inputs, tags)
+        size = sum(map(len, parts))
         loss = self.pipeline.accumulate(parts)
         with self.timer.phase("optimizer"):
             self.optimizer_step(self.pipeline.passes.totals)
         seconds = self.timer.take(self.progress.step)
-        self._full_size = max(self._full_size, len(images))
-        is_full = len(images) == self._full_size
+        self._full_size = max(self._full_size, size)
+        is_full = size == self._full_size
         spans = self.pipeline.spans
         device_s = None if spans is None else spans.end_step(seconds.get("wait", 0.0))
         if self.tuner is not None:
@@ -244,14 +247,14 @@ class Trainer:
             self.progress.num_negatives = self.head.num_negatives
         if self.threads is not None:
             self.threads.end_step(load_s=seconds.get("load", 0.0), is_full=is_full)
-        self._advance(len(images))
+        self._advance(size)
         return StepReport(
             loss,
-            len(images),
+            size,
             self.config.lr * factor,
             self.head.row_lr,
             fraction,
-            sum(-(-len(part.images) // self.head.config.chunk_size) for part in parts),
+            sum(-(-len(part) // self.head.config.chunk_size) for part in parts),
             wait_s=(seconds if device_s is None else device_s).get("wait", 0.0),
             seconds=seconds,
         )
@@ -261,11 +264,11 @@ class Trainer:
             self.head.num_negatives = self.progress.num_negatives
         return NegativesTuner(self.head, self.config, tell, cores)
 
-    def _cut(self, images: Any, tags: Any) -> list[MicroBatch]:
-        inputs = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
-        if isinstance(inputs, Tensor) and len(inputs):
+    def _cut(self, inputs: Any, tags: Any) -> list[MicroBatch]:
+        inputs = as_inputs(inputs)
+        if num_examples(inputs):
             with self.timer.phase("augment"):
-                inputs = self.prepare(inputs.to(self.device, non_blocking=True))
+                inputs = self.prepare(mapped(inputs, lambda one: one.to(self.device, non_blocking=True)))
         return cut_batch(inputs, tags, self.head.num_tags, self.config.microbatches)
 
     def _set_learning_rates(self, factor: float) -> None:

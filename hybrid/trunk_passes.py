@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.grad_totals import GradTotals
+from hybrid.trunk_inputs import Inputs, arguments_of, device_type_of
 
 
 class TrunkPasses:
     """Runs a trunk operation by operation, as torch does by itself.
 
     Args:
-        trunk: any module that maps images to features `[B, D]`.
+        trunk: any module that maps its inputs to features `[B, D]`.
         precision: dtype of autocast; float32 turns autocast off, None leaves it as the caller has it.
     """
 
@@ -25,10 +26,11 @@ class TrunkPasses:
     def __init__(self, trunk: nn.Module, precision: torch.dtype | None) -> None:
         self.trunk, self.precision = trunk, precision
 
-    def forward(self, images: Tensor, number: int) -> Tensor:
+    def forward(self, inputs: Inputs, number: int) -> Tensor:
         """Features `[B, D]` of micro-batch `number` of a step, for whose gradient `backward` is called afterwards."""
-        with self._autocast(images.device.type):
-            return self.trunk(images)
+        arguments, by_name = arguments_of(inputs)
+        with self._autocast(device_type_of(inputs)):
+            return self.trunk(*arguments, **by_name)
 
     def backward(self, features_BD: Tensor, grad_BD: Tensor, number: int) -> None:
         """Add to the gradients of the trunk's weights.

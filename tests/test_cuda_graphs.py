@@ -73,6 +73,34 @@ def _exact_products():
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
+class Scaled(nn.Module):
+    """Takes two inputs, by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.other = nn.Linear(6, D), nn.Linear(6, D)
+
+    def forward(self, left, right):
+        return self.linear(left) * torch.tanh(self.other(right))
+
+
+@on_a_card
+def test_inputs_by_name_are_replayed_each_in_its_place():
+    trunk = Scaled().cuda()
+    twin = copy.deepcopy(trunk)
+    passes, plain = GraphedPasses(trunk, None), TrunkPasses(twin, None)
+    for seed in range(STEPS):
+        torch.manual_seed(seed)
+        left, right = torch.randn(2, B, 6).cuda()
+        for one, inputs in ((passes, {"left": left, "right": right}), (plain, {"right": right, "left": left})):
+            one.trunk.zero_grad()
+            one.backward(one.forward(inputs, 0), make_grad(seed), 0)
+        assert_same_state(trunk, twin)
+        for ours, theirs in zip(trunk.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad)
+    assert graphs_of(passes) == [True]
+
+
 @on_a_card
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, None], ids=str)
 def test_training_with_graphs_is_training_without(precision):
@@ -354,6 +382,14 @@ def test_graphs_beside_which_no_other_pass_would_fit_are_given_back(fake_passes)
     assert recorded == [4, 7] and len(told) == 1 and "200 bytes, 199 are left" in told[0]
     assert not graphs_of(passes)
     assert torch.equal(passes.trunk.bias.grad, torch.full((D,), 11.0 * STEPS))
+
+
+def test_inputs_on_the_host_are_refused_for_a_replay_would_not_see_what_is_read_of_them(monkeypatch):
+    with monkeypatch.context() as for_a_moment:
+        for_a_moment.setattr("hybrid.cuda_graphs.check", lambda *claim: None)
+        passes = GraphedPasses(nn.Linear(6, D), None)
+    with pytest.raises(ConfigError, match="cuda_graphs = True, but it must be False with inputs on cpu and meta"):
+        passes.forward((torch.ones(4, 6, device="meta"), torch.ones(4)), 0)
 
 
 def test_images_that_want_a_gradient_get_it(fake_passes):

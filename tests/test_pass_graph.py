@@ -48,9 +48,32 @@ def test_replays_are_of_the_images_and_the_gradient_that_are_given(no_card):
     graph = record(TrunkPasses(trunk, None), torch.randn(B, INPUTS))
     images, grad = torch.randn(B, INPUTS), torch.randn(B, D)
     graph.forward(images)
-    assert no_card == [graph._forward] and torch.equal(graph._images, images)
+    assert no_card == [graph._forward] and torch.equal(graph._inputs, images)
     graph.backward(grad)
     assert no_card == [graph._forward, graph._backward] and torch.equal(graph._grad_BD, grad)
+
+
+class OfTwo(nn.Module):
+    """Two inputs that must not change places."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(INPUTS, D), nn.Linear(INPUTS, D)
+
+    def forward(self, left, right):
+        return self.first(left) - self.second(right)
+
+
+@pytest.mark.parametrize(
+    "form", [lambda a, b: (a, b), lambda a, b: {"right": b, "left": a}], ids=["by place", "by name"]
+)
+def test_several_inputs_are_recorded_and_replayed_each_in_its_place(no_card, form):
+    trunk, (left, right) = OfTwo(), torch.randn(2, B, INPUTS)
+    graph = record(TrunkPasses(trunk, None), form(left, right))
+    torch.testing.assert_close(graph.features_BD, trunk(left, right).detach())
+    graph.forward(form(left + 1, right + 2))
+    copied = graph._inputs if isinstance(graph._inputs, tuple) else (graph._inputs["left"], graph._inputs["right"])
+    assert torch.equal(copied[0], left + 1) and torch.equal(copied[1], right + 2)
 
 
 def test_no_two_graphs_that_live_have_one_stream(no_card):

@@ -15,7 +15,7 @@ from hybrid.micro_batch import MicroBatch
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import Pipeline
 from hybrid.tag_batch import read_tags
-from workers.errors import ChunkError, ConfigError, DataError
+from workers.errors import ChunkError, ConfigError
 
 N, D, SIDE = 60, 8, 6
 SIZES = ([12], [6, 6], [6, 3, 3], [7, 4, 1], [5, 5, 1, 1])
@@ -61,9 +61,9 @@ def through_pipeline(trunk, head, parts, precision=torch.float32):
 
 def one_after_the_other(trunk, head, parts):
     """The same chunks without any overlap: each micro-batch is finished before the next one starts."""
-    num_examples, first_chunk, loss_sum = sum(len(part.images) for part in parts), 0, 0.0
+    num_examples, first_chunk, loss_sum = sum(len(part) for part in parts), 0, 0.0
     for part in parts:
-        features = trunk(part.images)
+        features = trunk(part.inputs)
         ticket = head.submit(features.detach().numpy(), part.tags, update=True, first_chunk=first_chunk)
         result = head.collect(ticket)
         features.backward(torch.from_numpy(result.feature_grad_BD) / num_examples)
@@ -170,7 +170,7 @@ def test_nan_features_of_a_later_micro_batch_leave_nothing_in_flight(still_head,
     monkeypatch.setattr(hybrid.pipeline._Departure, "is_almost_ready", lambda departure: not is_slow_copy)
     monkeypatch.setattr(still_head.router, "service", lambda: None)  # no answer is taken in before the error
     trunk, parts = plain_trunk(), make_parts([4, 4, 4])
-    parts[2].images.fill_(torch.nan)
+    parts[2].inputs.fill_(torch.nan)
     with pytest.raises(ChunkError, match="NaN or infinity in example 0"):
         through_pipeline(trunk, still_head, parts)
     assert still_head.router.num_in_flight == 0
@@ -217,7 +217,7 @@ def test_cuda_gives_what_the_cpu_gives(still_head, sizes):
     still_head.step = 4
     loss, _ = through_pipeline(trunk, still_head, parts)
     still_head.step = 4
-    on_cuda, _ = through_pipeline(twin, still_head, [MicroBatch(part.images.cuda(), part.tags) for part in parts])
+    on_cuda, _ = through_pipeline(twin, still_head, [MicroBatch(part.inputs.cuda(), part.tags) for part in parts])
     assert on_cuda == pytest.approx(loss, rel=1e-5)
     for got, expected in zip(state_of(twin), state_of(trunk), strict=True):
         torch.testing.assert_close(got.cpu(), expected, rtol=1e-3, atol=1e-5)
@@ -328,11 +328,6 @@ def test_micro_batches_without_an_example_are_refused_before_anything_moves(stil
 def test_backward_without_grad_mode_is_refused(still_head):
     with torch.no_grad(), pytest.raises(ConfigError, match="grad mode"):
         Pipeline(plain_trunk(), still_head).backward(torch.randn(2, 3, SIDE, SIDE), [[1], [2]])
-
-
-def test_images_that_are_a_numpy_array_are_refused_with_advice(still_head):
-    with pytest.raises(DataError, match=r"images are a ndarray; expected one tensor .* torch\.as_tensor makes one"):
-        Pipeline(plain_trunk(), still_head).backward(np.zeros((2, 3, SIDE, SIDE), np.float32), [[1], [2]])
 
 
 @pytest.mark.parametrize("shape", [(3, D), (5, D), (4, D + 4), (4,)])
