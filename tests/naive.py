@@ -69,10 +69,18 @@ class Example:
     pos_weights: list[float]
     neg_ids: list[int]
     true_ids: set[int]
+    weight: float = 1.0
 
 
 def example_gradients(config: HeadConfig, parameters: Parameters, example: Example) -> Gradients:
-    """Loss and gradients of one example, as `workers.objectives` defines them."""
+    """Loss and gradients of one example, as `workers.objectives` defines them, times its weight."""
+    out, w = _unweighted(config, parameters, example), example.weight
+    rows = {tag: w * grad_D for tag, grad_D in out.rows.items()}
+    biases = defaultdict(float, {tag: w * grad for tag, grad in out.biases.items()})
+    return Gradients(w * out.feature_D, rows, biases, w * out.loss, out.hits)
+
+
+def _unweighted(config: HeadConfig, parameters: Parameters, example: Example) -> Gradients:
     f = example.features_D
     P, K = len(example.pos_ids), len(example.neg_ids)
     score = {t: parameters.rows_ND[t] @ f + parameters.bias_N[t] for t in {*example.pos_ids, *example.neg_ids}}

@@ -43,6 +43,12 @@ BAD = {
     "weights_empty": (GOOD, "pos_weights", np.zeros(0, np.float32)),
     "weights_nan": (GOOD, "pos_weights", np.array([1, 1, np.nan, 1, 1], np.float32)),
     "weights_negative": (GOOD, "pos_weights", np.array([1, 1, -1, 1, 1], np.float32)),
+    "example_weights_short": (GOOD, "example_weights", np.ones(4, np.float32)),
+    "example_weights_empty": (GOOD, "example_weights", np.zeros(0, np.float32)),
+    "example_weights_of_each_positive": (GOOD, "example_weights", np.ones((B, 1), np.float32)),
+    "example_weights_float64": (GOOD, "example_weights", np.ones(B)),
+    "example_weights_infinite": (GOOD, "example_weights", np.array([1, 1, np.inf, 1, 1], np.float32)),
+    "example_weights_negative": (GOOD, "example_weights", np.array([1, 1, -1, 1, 1], np.float32)),
     "true_too_large": (GOOD, "true_ids", changed(GOOD.true_ids, -1, 60)),
     "true_unsorted": (GOOD, "true_ids", changed(GOOD.true_ids, 0, 5)),
     "true_twice": (GOOD, "true_ids", changed(GOOD.true_ids, 0, 2)),
@@ -67,7 +73,20 @@ BAD = {
     "lr_huge": (GOOD, "row_lr", 1e30),
 }
 
-ARRAYS = ("features_BD", "pos_ids", "pos_offsets", "pos_weights", "items_B", "true_ids", "true_offsets")
+ARRAYS = (
+    "features_BD",
+    "pos_ids",
+    "pos_offsets",
+    "pos_weights",
+    "example_weights",
+    "items_B",
+    "true_ids",
+    "true_offsets",
+)
+WEIGHED = {
+    "pos_weights": np.arange(2, 7, dtype=np.float32),
+    "example_weights": np.arange(3, 3 + B, dtype=np.float32),
+}
 EDGES = [-(2**31), -1, 0, 1, 2, 3, 4, 5, 11, 12, 58, 59, 60, 2**31 - 1]
 
 
@@ -126,7 +145,7 @@ def unaligned(array):
 @pytest.mark.parametrize("laid_out_otherwise", [read_only, strided, unaligned])
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_that_compiled_code_cannot_take_as_they_are_give_the_same_numbers(name, laid_out_otherwise):
-    given = dataclasses.replace(ITEMS if name == "items_B" else GOOD, pos_weights=np.arange(2, 7, dtype=np.float32))
+    given = dataclasses.replace(ITEMS if name == "items_B" else GOOD, **WEIGHED)
     expected = WideEngine(make_matrix(CONFIG), CONFIG).apply(given)
     other = dataclasses.replace(given, **{name: laid_out_otherwise(getattr(given, name))})
     with pytest.raises((TypeError, ValueError)):
@@ -149,7 +168,7 @@ def is_admitted(engine, chunk):
 @settings(max_examples=300, deadline=None)
 def test_compiled_pass_and_single_rules_agree(data):
     engine = WideEngine(make_matrix(CONFIG), CONFIG)
-    chunk = data.draw(st.sampled_from([GOOD, ITEMS, dataclasses.replace(GOOD, pos_weights=np.ones(5, np.float32))]))
+    chunk = data.draw(st.sampled_from([GOOD, ITEMS, dataclasses.replace(GOOD, **WEIGHED)]))
     name = data.draw(st.sampled_from([n for n in ARRAYS[1:] if getattr(chunk, n) is not None]))
     array = getattr(chunk, name).copy()
     values = [np.nan, np.inf, -np.inf, -0.0, -1e-45, 3e38, 1.0] if array.dtype == np.float32 else EDGES

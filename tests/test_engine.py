@@ -121,6 +121,53 @@ def test_weights_of_positives(config):
     assert_equal(both)
 
 
+WEIGHTS = {
+    "ones": [1, 1, 1, 1, 1],
+    "several": [0.5, 2, 1, 0.125, 3],
+    "some are 0": [0, 1.5, 0, 1, 0],
+    "all are 0": [0, 0, 0, 0, 0],
+}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+def test_weights_of_examples(config, weights):
+    config = dataclasses.replace(config, weight_decay=0.1)
+    example_weights, pos_weights = np.array(weights, np.float32), np.linspace(0, 3, 11).astype(np.float32)
+    chunks = [
+        make_chunk(random_features(seed=s), POSITIVES, TRUTH, step=s, example_weights=example_weights, **others)
+        for s, others in enumerate([{}, {"pos_weights": pos_weights}, {}])
+    ]
+    both = run_both(make_matrix(config), config, *chunks)
+    assert_equal(both)
+    assert (both.reply.rows_written > 0) == any(weights)
+
+
+def test_weights_of_examples_with_tags_that_repeat(config):
+    """Not the simple case: a negative drawn twice, accidental hits, one positive twice."""
+    matrix, weights = make_matrix(config, num_tags=9), np.array(WEIGHTS["several"], np.float32)
+    positives, truth = [[1, 1, 2], [1], [2, 2, 2, 2], [8], [8, 1]], [[1, 2], [1], [2], [8], [1, 8]]
+    chunk = make_chunk(random_features(), positives, truth, num_negatives=40, example_weights=weights)
+    assert_equal(run_both(matrix, config, chunk))
+
+
+def test_weights_of_1_change_no_bit(config):
+    given = make_chunk(random_features(), POSITIVES, TRUTH)
+    outcomes = []
+    for weights in (None, np.ones(5, np.float32)):
+        matrix = make_matrix(config)
+        reply = WideEngine(matrix, config).apply(dataclasses.replace(given, example_weights=weights))
+        outcomes.append((reply.loss_B.tobytes(), reply.feature_grad_BD.tobytes(), matrix.rows_NS.tobytes()))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_weights_that_overflow_are_refused_and_reach_no_row(config):
+    matrix, weights = make_matrix(config), np.full(5, 3e38, np.float32)
+    before = matrix.rows_NS.copy(), matrix.tag_state_N4.copy()
+    with pytest.raises(ChunkError, match="not finite"):
+        WideEngine(matrix, config).apply(make_chunk(random_features(), POSITIVES, TRUTH, example_weights=weights))
+    assert np.array_equal(matrix.rows_NS, before[0]) and np.array_equal(matrix.tag_state_N4, before[1])
+
+
 def test_duplicate_positives_and_negatives(config):
     """40 draws from few tags repeat; positives repeat, within an example and across; some are negatives of others."""
     matrix = make_matrix(config, num_tags=9)

@@ -174,7 +174,7 @@ def _chunk_header(lent: int | None = None, **changes: object) -> list[bytes]:
         ({"arrays": [[0, None, 8.0, 16]] * 5}, "features_BD"),
         ({"arrays": [[0, None, [8, 16]]] * 5}, "features_BD"),
         ({"arrays": [[0, None, 8, 16]] * 5}, "arrays"),
-        ({"arrays": [[7, None, 8]] * 5}, "arrays"),
+        ({"arrays": [[8, None, 8]] * 5}, "arrays"),
         ({"arrays": [[-1, None, 8]] * 5}, "arrays"),
         ({"arrays": [[False, None, 8, 16]] * 5}, "arrays"),
         ({"arrays": [[None, None, 8]] * 5}, "arrays"),

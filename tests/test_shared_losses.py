@@ -58,7 +58,7 @@ def test_sampled_softmax_of_each_column(scale, num_examples):
     np.testing.assert_allclose(negatives.log_a_X[:num_examples], log_a, rtol=1e-5, atol=1e-5)
     negatives.scale_X[num_examples:] = 0
     negatives.scale_X *= 0.5  # what positives lose
-    complete_negatives(SAMPLED_SOFTMAX, negatives.scores_KX, negatives.scale_X, negatives.bias_grads_K)
+    complete_negatives(True, negatives.scores_KX, negatives.scale_X, negatives.bias_grads_K)
     expected = 0.5 * np.exp(y - log_a)
     np.testing.assert_allclose(negatives.scores_KX[:, :num_examples], expected, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(negatives.bias_grads_K, expected.sum(1), rtol=1e-4, atol=1e-6)

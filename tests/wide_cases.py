@@ -137,6 +137,7 @@ def naive_examples(matrix: TagMatrix, chunk: Chunk, config: HeadConfig) -> list[
                 pos_weights=weights[where].tolist(),
                 neg_ids=drawn[b * K : (b + 1) * K] if config.private_negatives else drawn,
                 true_ids=set(truth.tolist()),
+                weight=1.0 if chunk.example_weights is None else float(chunk.example_weights[b]),
             )
         )
     return examples

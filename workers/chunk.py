@@ -34,6 +34,8 @@ class Chunk:
     """int32 [B + 1], where each example's positives start."""
     pos_weights: np.ndarray | None
     """float32 like `pos_ids`, factor of each positive's term of the loss; None: 1."""
+    example_weights: np.ndarray | None = None
+    """float32 [B], factor of each example's loss; None: 1. Rows do not learn from an example of weight 0."""
     items_B: np.ndarray | None
     """int64, items whose true tags lie in the matrix; None: the next two are given instead."""
     true_ids: np.ndarray | None
@@ -52,9 +54,9 @@ class Reply:
     """What came of a chunk. The arrays are the engine's own, overwritten by its next chunk: copy what must stay."""
 
     loss_B: np.ndarray
-    """float32, the loss of each example, unscaled."""
+    """float32, the loss of each example, times its weight."""
     feature_grad_BD: np.ndarray
-    """float32, gradient of each example's own loss by its features."""
+    """float32, gradient of that by the example's features."""
     rows_written: int
     """Distinct rows with shared negatives; row writes with private ones."""
     accidental_hits: int
@@ -97,9 +99,9 @@ def check_arrays(chunk: Chunk, dim: int, num_tags: int, num_items: int) -> None:
     B = _check_features(chunk.features_BD, dim)
     _check_ragged("pos", chunk.pos_ids, chunk.pos_offsets, B, num_tags)
     if chunk.pos_weights is not None:
-        _check_array("pos_weights", chunk.pos_weights, np.float32, (len(chunk.pos_ids),))
-        valid = bool(((chunk.pos_weights >= 0) & (chunk.pos_weights < np.inf)).all())
-        _require(valid, "pos_weights", "a negative or non-finite weight", "finite and at least 0")
+        _check_weights("pos_weights", chunk.pos_weights, len(chunk.pos_ids))
+    if chunk.example_weights is not None:
+        _check_weights("example_weights", chunk.example_weights, B)
     _check_truth(chunk, B, num_tags, num_items)
 
 
@@ -113,6 +115,12 @@ def _check_features(features_BD: np.ndarray, dim: int) -> int:
         first_bad = int(np.argmin(finite_BD.all(axis=1)))
         _require(False, "features_BD", f"NaN or infinity in example {first_bad}", "finite")
     return len(features_BD)
+
+
+def _check_weights(name: str, weights: np.ndarray, number: int) -> None:
+    _check_array(name, weights, np.float32, (number,))
+    valid = bool(((weights >= 0) & (weights < np.inf)).all())
+    _require(valid, name, "a negative or non-finite weight", "finite and at least 0")
 
 
 def _check_truth(chunk: Chunk, B: int, num_tags: int, num_items: int) -> None:

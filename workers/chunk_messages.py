@@ -32,6 +32,7 @@ def chunk_of(message: Message) -> Chunk:
         pos_ids=arrays["pos_ids"],
         pos_offsets=arrays["pos_offsets"],
         pos_weights=arrays.get("pos_weights"),
+        example_weights=arrays.get("example_weights"),
         items_B=arrays.get("items_B"),
         true_ids=arrays.get("true_ids"),
         true_offsets=arrays.get("true_offsets"),

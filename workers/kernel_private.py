@@ -13,9 +13,9 @@ the chunk updates often are updated in private copies (`workers.hot_rows`).
 
 Concurrency: rows are read and written without locks (Hogwild); between an example's dots and its updates another
 worker may move a row, and the update then adds to what was there. An example whose gradient is not finite is found
-before its first write: rows stay finite, but earlier examples of a refused chunk remain applied. Accidental hits and
-positives of weight 0 are not written, unless they have a private copy. Other rows are, though their gradient be exactly
-0, as where a score is beyond 87: among examples without repeats they are not looked for.
+before its first write: rows stay finite, but earlier examples of a refused chunk remain applied. Accidental hits, and
+positives or examples of weight 0, are not written, unless they have a private copy. Other rows are, though their
+gradient be exactly 0, as where a score is beyond 87: among examples without repeats they are not looked for.
 
 Legend: B examples, D dim, K negatives drawn per example, S slots (distinct tags) of one example, negatives first.
 """
@@ -30,6 +30,7 @@ import numpy as np
 from workers.config import NEGATIVE_SAMPLING
 from workers.counters import ROUNDING, stream_key_of
 from workers.errors import ChunkError
+from workers.example_weights import weigh
 from workers.feature_blocks import clear
 from workers.fetching import (
     FAR_BYTES,
@@ -122,8 +123,7 @@ def run_private(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answ
 def plan_chunk(tags: Tags, chunk: PreparedChunk, scratch: Scratch, answer: Answer) -> Planned:
     """Make the plan alone, for whoever wants to time what follows; see `run_private`."""
     memory = _memory_for(tags, chunk, scratch)
-    num_hot, _ = make_plan(chunk, memory.planning, memory.hot.ids_H)
-    return Planned(memory, num_hot, answer)
+    return Planned(memory, make_plan(chunk, memory.planning, memory.hot.ids_H)[0], answer)
 
 
 def _memory_for(tags: Tags, chunk: PreparedChunk, scratch: Scratch) -> _Memory:
@@ -145,10 +145,8 @@ def run_planned(chunk: PreparedChunk, planned: Planned) -> tuple[int, int]:
     memory, num_hot, answer = planned
     rows_written, hits = memory.run.call(*memory.row_arguments, num_hot, *memory.work_arguments, *chunk, *answer)
     if rows_written < 0:
-        b = -1 - rows_written
-        raise ChunkError(
-            f"features_BD: example {b} gives a loss or gradient that is not finite. Lower the learning rates."
-        )
+        what = f"example {-1 - rows_written} gives a loss or gradient that is not finite"
+        raise ChunkError(f"features_BD: {what}. Lower the learning rates.")
     return rows_written, hits
 
 
@@ -220,9 +218,9 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Entry:
         offsets_B2, num_negatives_B, is_simple_B, plan_places, plan_weights, multiplicity, pos_slots_A,
         plan_pos_weights_A, slots, sightings, suspects_S, hot_table,
         scores_S, weights_S, pos_scores_P, pos_weights_P, places_A, grads_A, moves_A, are_far,
-        features_BD, neg_ids, pos_ids_A, pos_offsets_B1, pos_factors_A, items_B, true_offsets_B1, true_tags,
-        step, chunk, seed, item_offsets, objective, w, num_drawn, _optimizer, lr, keep, max_norm, _decays, writes,
-        loss_B, feature_grad_BD,
+        features_BD, neg_ids, pos_ids_A, pos_offsets_B1, pos_factors_A, example_weights_B, items_B, true_offsets_B1,
+        true_tags, step, chunk, seed, item_offsets, objective, w, num_drawn, _optimizer, lr, keep, max_norm, _decays,
+        writes, loss_B, feature_grad_BD,
     ):  # fmt: skip
         """(Rows written, or -1 - b if example b is not finite; accidental hits). Arguments lie flat, see `workers.jit`.
 
@@ -261,11 +259,14 @@ def _compile(D: int, words: int, optimizer: int, decays: bool) -> Entry:
                 touch_rows(tags, hot, words, values_from(plan.places, stop + num_next), num_next)
             square = clear(f, g, D, likes)
             score_rows(tags, hot, words, places, stop - start, next_places, num_next, early, f, half, likes, scores)
+            A, grads = stop - start, scores
             if plan.is_simple_B[b]:
-                A, grads = stop - start, scores
                 loss_B[b], grad_square = softplus_terms(scores, weights, A)
             else:
-                loss_B[b] = _differentiate(tags, hot, loss, pos_offsets_B1, plan, b, work)
+                loss_B[b], grad_square = _differentiate(tags, hot, loss, pos_offsets_B1, plan, b, work), _ZERO
+            if len(example_weights_B) > 0:
+                A, grad_square = weigh(example_weights_B[b], loss_B, b, scores, A, grad_square)
+            if not plan.is_simple_B[b]:
                 A, grad_square = _list_gradients(plan, b, work)
                 places, grads = values_from(work.places_A, 0), values_from(work.grads_A, 0)
             if not (loss_B[b] < np.inf and is_safe(rule, grad_square * max(square, _ONE), 1)):

@@ -40,8 +40,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workers.config import NEGATIVE_SAMPLING
 from workers.counters import ROUNDING, stream_key_of
 from workers.errors import ChunkError
+from workers.example_weights import weigh_all
 from workers.jit import Entry, kernel
 from workers.prepared_chunk import (
     Answer,
@@ -130,7 +132,7 @@ def _compile(D: int, words: int) -> Entry:
         old_slots_A,
         rows_KD, scores_KX, packed, stripe, bias_K, weight_K, filter_words, loss_X, log_a_X, scale_X, pos_grads_A,
         pos_losses_A, squares_B, row_grads_SD, bias_grads_S, squares_S, X,
-        features_BD, neg_ids, ids_A, offsets_B1, factors_A, items_B, true_offsets_B1, true_tags,
+        features_BD, neg_ids, ids_A, offsets_B1, factors_A, example_weights_B, items_B, true_offsets_B1, true_tags,
         step, chunk, seed, item_offsets, objective, w, num_drawn, optimizer, lr, keep, max_norm, decays, writes,
         loss_B, feature_grad_BD,
     ):  # fmt: skip
@@ -167,11 +169,15 @@ def _compile(D: int, words: int) -> Entry:
         losses_finite, gradient_finite = add_positives(
             tags, objective, features_BD, offsets_B1, plan, work, answer, D, words, likes
         )
+        is_scaled = objective != NEGATIVE_SAMPLING
+        if len(example_weights_B) > 0:
+            weighed_finite = weigh_all(is_scaled, example_weights_B, offsets_B1, work, answer, D, likes)
+            gradient_finite, is_scaled = gradient_finite and weighed_finite, True
         if not (losses_finite and gradient_finite):
             return _BAD_FEATURE_GRADIENT if losses_finite else _BAD_SCORE, hits
         if not writes:
             return 0, hits
-        complete_negatives(objective, work.scores_KX, work.scale_X, work.bias_grads_S[:K])
+        complete_negatives(is_scaled, work.scores_KX, work.scale_X, work.bias_grads_S[:K])
         row_gradients(work.scores_KX, features_BD, work.packed, work.row_grads_SD, D)
         add_features(features_BD, offsets_B1, plan, work, D, likes)
         rounding_key = stream_key_of(seed, step, chunk, ROUNDING)

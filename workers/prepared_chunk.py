@@ -18,9 +18,18 @@ from workers.scratch import Scratch
 
 Rules = tuple[int, np.float32, int, int, np.float32, np.float32, np.float32, bool]
 """The fields of `Loss` and `RowUpdate`."""
-NUM_ADMITTED = 11
+NUM_ADMITTED = 12
 """Of the fields of a `PreparedChunk`, so many are what `workers.admission` looks at."""
-_ARRAYS = ("features_BD", "pos_ids", "pos_offsets", "pos_weights", "items_B", "true_ids", "true_offsets")
+_ARRAYS = (
+    "features_BD",
+    "pos_ids",
+    "pos_offsets",
+    "pos_weights",
+    "example_weights",
+    "items_B",
+    "true_ids",
+    "true_offsets",
+)
 """Fields of a chunk."""
 
 
@@ -63,6 +72,8 @@ class PreparedChunk(NamedTuple):
     pos_offsets_B1: np.ndarray
     pos_factors_A: np.ndarray
     """These three make `Positives`."""
+    example_weights_B: np.ndarray
+    """float32; empty: 1."""
     items_B: np.ndarray
     true_offsets_B1: np.ndarray
     true_tags: np.ndarray
@@ -165,12 +176,15 @@ def prepare_chunk(
         raise ValueError("the true tags of a chunk are given twice, in part, or not at all")
     if weights is not None and len(weights) != len(chunk.pos_ids):
         raise ValueError("not every positive has a weight")
+    if chunk.example_weights is not None and len(chunk.example_weights) != len(chunk.features_BD):
+        raise ValueError("not every example has a weight")
     return PreparedChunk(
         chunk.features_BD,
         neg_ids,
         chunk.pos_ids,
         chunk.pos_offsets,
         NO_F4 if weights is None else weights,
+        NO_F4 if chunk.example_weights is None else chunk.example_weights,
         NO_I8 if items_B is None else items_B,
         NO_I4 if true_offsets is None else true_offsets,
         item_tags if true_ids is None else true_ids,

@@ -42,7 +42,7 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 3
+VERSION = 4
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 1 << 30
 MAX_TEXT = 8192
@@ -117,6 +117,7 @@ SCHEMA: dict[str, MessageKind] = {
             "pos_ids": ArrayField("<i4", 1),
             "pos_offsets": ArrayField("<i4", 1),
             "pos_weights": ArrayField("<f4", 1, optional=True),
+            "example_weights": ArrayField("<f4", 1, optional=True),
             "items_B": ArrayField("<i8", 1, optional=True),
             "true_ids": ArrayField("<i4", 1, optional=True),
             "true_offsets": ArrayField("<i4", 1, optional=True),

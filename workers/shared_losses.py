@@ -46,12 +46,12 @@ def differentiate_negatives(objective, bias_K, weight_K, scores_KX, loss_X, log_
 
 
 @kernel
-def complete_negatives(objective, scores_KX, scale_X, bias_grads_K):
-    """Sampled softmax: scores_KX, e^y times a number that is scale_X for each example, becomes dLoss/dscore.
+def complete_negatives(is_scaled, scores_KX, scale_X, bias_grads_K):
+    """If they are to be multiplied by scale_X for each example, scores_KX becomes dLoss/dscore, bias_grads_K its sums.
 
-    bias_grads_K becomes its sums. Negative sampling: they are that already.
+    Sampled softmax has e^y there before. Negative sampling without weights of examples has all of it already.
     """
-    if objective == NEGATIVE_SAMPLING:
+    if not is_scaled:
         return
     like, scale = zeros(BLOCK), values_from(scale_X, 0)
     for k in range(len(scores_KX)):

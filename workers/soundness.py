@@ -11,13 +11,12 @@ from workers.jit import inlined_kernel, kernel
 
 
 @kernel
-def is_sound(pos_ids, pos_offsets, pos_weights, true_ids, true_offsets, items_B, num_tags, num_items):
+def is_sound(pos_ids, pos_offsets, true_ids, true_offsets, items_B, num_tags, num_items):
     """Whether kernels may run on these arrays, whose types and lengths of `B` were checked.
 
     Args:
         pos_ids: int32.
         pos_offsets: int32 [B + 1].
-        pos_weights: float32; empty if there are none.
         true_ids: int32.
         true_offsets: int32 [B + 1]; empty if there are items instead.
         items_B: int64; empty if there are none.
@@ -26,15 +25,21 @@ def is_sound(pos_ids, pos_offsets, pos_weights, true_ids, true_offsets, items_B,
     """
     if not _is_ragged(pos_ids, pos_offsets, num_tags):
         return False
-    for p in range(len(pos_weights)):
-        if not (pos_weights[p] >= 0 and pos_weights[p] < np.inf):
-            return False
     for b in range(len(items_B)):
         if items_B[b] < 0 or items_B[b] >= num_items:
             return False
     if len(true_offsets) == 0:
         return True
     return _is_ragged(true_ids, true_offsets, num_tags) and _ascends_within(true_ids, true_offsets)
+
+
+@inlined_kernel
+def are_weights(weights):
+    """Whether all are finite and none is below 0."""
+    wrong = np.int64(0)
+    for i in range(len(weights)):
+        wrong += not (weights[i] >= 0 and weights[i] < np.inf)
+    return wrong == 0
 
 
 @kernel
