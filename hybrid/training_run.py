@@ -39,6 +39,7 @@ from workers.errors import DataError, HybridError, RunError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.phase_clock import warm_up_report
 from workers.ring import Ring
+from workers.router import Router
 from workers.tag_weights import inverse_frequency_weights
 from workers.trace import TraceWindow
 
@@ -88,13 +89,12 @@ class TrainingRun:
         run.check_data(self.config.data.source, self.view.fingerprint)  # files may have come since the launcher read it
         train = self.config.train
         torch.manual_seed(train.seed)
-        self.head = WideHead.attached(
-            matrix, endpoint, supervision, self.config.head, ring, positives=train.positives, seed=train.seed
-        )
-        supervision.serve(self.head.router)
+        router = Router(endpoint, head=self.config.head, matrix=matrix, membership=supervision, ring=ring)
+        self.head = WideHead.attached(matrix, router, self.config.head, positives=train.positives, seed=train.seed)
+        supervision.serve(router)
         self.trainer = self._make_trainer(resume, None if window is None else TrunkTrace(window))
         self.metrics = MetricsLog(run.metrics_file, run.tensorboard, self.trainer.progress.step, self._note)
-        self.reporter = Reporter(self.trainer, self.head.router, supervision, self.metrics)
+        self.reporter = Reporter(self.trainer, router, supervision, self.metrics)
         data = self.config.data
         self.features = FeatureMaker(
             self.trainer.trunk, data.image_size, self.trainer.device, self.trainer.precision, data.loader_processes

@@ -22,6 +22,7 @@ from workers.errors import DataError, RunError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.matrix_io import open_rows
 from workers.pool import WorkerPool
+from workers.router import Router
 
 NUM_TAGS, D, SIDE, NUM_ITEMS, BATCH = 12, 8, 8, 16, 4
 HEAD = HeadConfig(negatives=4)
@@ -38,7 +39,8 @@ def workers():
         stack.callback(remove_endpoint, endpoint)
         pool = WorkerPool(matrix, endpoint, 1)
         stack.callback(pool.close)
-        head = WideHead.attached(matrix, endpoint, pool, HEAD, positives=1, seed=0)
+        router = Router(endpoint, head=HEAD, matrix=matrix, membership=pool)
+        head = WideHead.attached(matrix, router, HEAD, positives=1, seed=0)
         stack.callback(head.close)
         yield head
 
