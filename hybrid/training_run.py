@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ class TrainingRun:
     """Trains in a run directory, with workers and matrix that the launcher owns.
 
     Args:
-        run: the directory; its config.toml says everything else.
+        run: the directory; its settings say everything else.
         matrix: the shared matrix, freshly made or as the checkpoint to resume from holds it.
         ring: through which arrays pass to the workers; None: all of them go over ZeroMQ.
         endpoint: where the workers connect.
@@ -66,6 +67,7 @@ class TrainingRun:
     """`step` and `last_item` of the progress before the present batch: where its step fails, it was not trained on."""
     _saved: tuple[int, bool] | None = None
     """Step of the newest checkpoint of this process, and whether it says that the budget is spent."""
+    _are_settings_kept = False
 
     def __init__(
         self,
@@ -82,10 +84,8 @@ class TrainingRun:
     ) -> None:
         self.run, self.supervision, self._cores = run, supervision, cores
         self._are_threads_fixed = are_threads_fixed
-        self.config: RunConfig = run.config()
-        self.view: View = prepare(
-            self.config.data, lambda text, done, total: supervision.progress("data", text, done, total)
-        )
+        self.config: RunConfig = run.launched_config()
+        self.view: View = prepare(self.config.data, partial(supervision.progress, "data"))
         run.check_data(self.config.data.source, self.view.fingerprint)  # files may have come since the launcher read it
         train = self.config.train
         torch.manual_seed(train.seed)
@@ -272,6 +272,9 @@ class TrainingRun:
         return resized(prepare_images(images_BHWC), self.config.data.image_size)
 
     def _after_step(self, report: StepReport) -> None:
+        if not self._are_settings_kept:
+            self.run.keep_settings()
+            self._are_settings_kept = True
         self.reporter.add(report)
         with self.trainer.timer.phase("validate"):
             self.validation.after_step()
