@@ -131,9 +131,7 @@ def _workers_head(settings: CurveSettings, items: TaggedItems) -> Iterator[WideH
     positives, seed = config.train.positives, settings.seed
     with (
         closing(own),
-        WideHead.attached(
-            matrix, own.endpoint, own.pool, config.head, own.ring, positives=positives, seed=seed
-        ) as head,
+        WideHead.attached(matrix, own.serve(settings.workers), config.head, positives=positives, seed=seed) as head,
     ):
         head.router.wait_ready(settings.workers, WORKERS_START_S)
         yield head

@@ -66,6 +66,9 @@ class RivalHead(RowRate, nn.Module):
         self.row_lr = setting.config.row_lr
         self.step = 0
 
+    def check_serves(self) -> None:
+        """Nothing: no worker is needed."""
+
     @abstractmethod
     def learn(self, features_BD: Tensor, items_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Update the rows from one batch.

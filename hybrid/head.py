@@ -28,11 +28,8 @@ from hybrid.sole_use import SoleUse, in_turn
 from hybrid.tag_counts import checked_counts
 from hybrid.uncompiled import uncompiled
 from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
-from workers.errors import ConfigError
 from workers.matrix import TagMatrix
 from workers.matrix_io import open_rows
-from workers.membership import Membership
-from workers.ring import Ring
 from workers.router import Router
 from workers.settings import check, whole_number
 
@@ -63,7 +60,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         num_tags: N, rows of the tag matrix.
         dim: D, length of the features.
         workers: number of worker processes; None takes two to eight: beside a GPU one per core but one, of those that
-            this process may use, else one for every four cores.
+            this process may use, else one for every four cores. With 0 it starts none, and shares no memory for them:
+            `topk`, `rows`, `score_bias_N` and `save` work at once, all else after `scale`.
         config: objective, negatives, row optimizer; see `HeadConfig`. Its fields may also be given by name.
         tag_counts: `[N]` occurrences of each tag in the training data. They shape the negatives (count ** alpha), start
             each bias at "no information", and leave tags with count 0 out of rankings. Without them all tags are alike.
@@ -118,23 +116,11 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
     def _start(self, own: OwnWorkers, config: HeadConfig, *, positives: int, seed: int) -> None:
         with contextlib.ExitStack() as undo:
             undo.callback(own.close)
-            self._join(own.matrix, own.endpoint, own.pool, config, own.ring, positives=positives, seed=seed)
-            undo.callback(self.router.close)
-            own.wait_joined(self.router)
-            self._own = own
+            self._begin(own.matrix, config, positives=positives, seed=seed)
+            self._own, self._router = own, own.start()
             weakref.finalize(self, close_in_owner, undo.pop_all(), os.getpid())  # of a head that nobody closes
 
-    def _join(
-        self,
-        matrix: TagMatrix,
-        endpoint: str,
-        membership: Membership,
-        config: HeadConfig,
-        ring: Ring | None,
-        *,
-        positives: int,
-        seed: int,
-    ) -> None:
+    def _begin(self, matrix: TagMatrix, config: HeadConfig, *, positives: int, seed: int) -> None:
         super().__init__()
         self.sole_use, self._saves = SoleUse(matrix.fill_limit_s), threading.Lock()
         positives, seed = whole_number("positives", positives), whole_number("seed", seed)
@@ -146,23 +132,15 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         self.row_lr, self.num_negatives = config.row_lr, config.negatives
         self.step, self.is_closed = 0, False
         self._still = ChunkNumbers(config.chunk_size)
-        self.router = Router(endpoint, head=config, matrix=matrix, membership=membership, ring=ring)
 
     @classmethod
     def attached(
-        cls,
-        matrix: TagMatrix,
-        endpoint: str,
-        membership: Membership,
-        config: HeadConfig,
-        ring: Ring | None = None,
-        *,
-        positives: int,
-        seed: int,
+        cls, matrix: TagMatrix, router: Router, config: HeadConfig, *, positives: int, seed: int
     ) -> "WideHead":
-        """A head on a matrix, a ring and workers that another process owns, as in `hybrid train`."""
+        """A head on a matrix and workers that another process owns, as in `hybrid train`; it closes the router."""
         head = cls.__new__(cls)
-        head._join(matrix, endpoint, membership, config, ring, positives=positives, seed=seed)
+        head._begin(matrix, config, positives=positives, seed=seed)
+        head._router = router
         return head
 
     @uncompiled
@@ -180,10 +158,11 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         Raises:
             DataError: features are no float tensor, a tag id is out of range, or both are not equally many.
             ChunkError: features are not finite, or not `[B, dim]`.
-            ConfigError: `pos_weights` is not `[N]`; `step` was set to no whole number; this process is a fork of the
-                one that made the head, or has become one of several that train together.
+            ConfigError: `pos_weights` is not `[N]`; `step` was set to no whole number; there are no workers; this
+                process is a fork of the one that made the head, or has become one of several that train together.
             WorkerLost: no worker answered in time, or the head was closed.
         """
+        self.check_serves()
         check_float_tensor(features_BD)
         update = self.training and torch.is_grad_enabled()
         batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)  # while the device still computes
@@ -193,20 +172,6 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         result = self.collect(ticket)
         self.step += update
         return mean_loss(features_BD, result, teaches=update)
-
-    @in_turn
-    def scale(self, workers: int) -> None:
-        """Change the number of worker processes; nothing in flight is lost.
-
-        Raises:
-            ConfigError: the number is out of bounds, the head was closed, or its workers belong to a run.
-        """
-        if self.is_closed:
-            raise ConfigError("this head was closed: it has no workers any more; load a saved one, or make another.")
-        if self._own is None:
-            raise ConfigError("this head's workers belong to a run; use `hybrid scale RUN N`.")
-        for name in self._own.pool.scale(workers):
-            self.router.drain(name)
 
     def save(self, folder: str | Path) -> None:
         """Write everything to a folder (made if missing), in place of an earlier save at once; see `WideHead.load`.
@@ -236,7 +201,7 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
 
         Args:
             folder: of `save`.
-            workers: as of `WideHead`, as are `transport` and `log_dir`.
+            workers: as of `WideHead`, as are `transport` and `log_dir`; 0 to serve queries alone.
             tag_counts: `[N]`, other counts than before, or more: further ones are of new tags, whose rows are fresh.
                 Saved tags rank among each other as they did.
             positives: None goes on with the saved number, as `seed` does.
@@ -263,12 +228,6 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         workers = "closed" if self.is_closed else f"workers={self._num_workers()}"
         return f"{facts}, objective={self.config.objective!r}, {workers}"
 
-    def _num_workers(self) -> int:
-        """That serve, or will when they have started."""
-        if self._own is None:
-            return len(self.router.workers())
-        return sum(not worker.is_leaving for worker in self._own.pool.workers)
-
     def __reduce__(self) -> NoReturn:  # what copying and pickling ask for
         raise TypeError("a WideHead is not copied or pickled: copy the trunk alone; save and load copy the rows.")
 
@@ -281,7 +240,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         if self.sole_use.is_ours:
             with self.sole_use:
                 self.is_closed = True
-                self.router.close()
+                if self._router is not None:
+                    self._router.close()
                 if self._own is not None:
                     self._own.close()
         self.is_closed = True

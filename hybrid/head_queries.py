@@ -80,7 +80,7 @@ class HeadQueries:
 
         Example:
             >>> from hybrid import WideHead
-            >>> with WideHead(num_tags=1000, dim=8, workers=1, negatives=16) as head:
+            >>> with WideHead(num_tags=1000, dim=8, workers=0) as head:
             ...     features = torch.randn(4, 8)
             ...     scores = features @ head.rows(range(1000)).T + torch.from_numpy(head.score_bias_N())
             ...     ids, _ = head.topk(features, k=5)

@@ -12,15 +12,14 @@ import numpy.typing as npt
 
 from hybrid.chunking import ChunkRules, DrawnChunks, check_items, checked_weights, read_batch
 from hybrid.head_result import HeadResult
-from hybrid.own_workers import WORKERS_START_S, OwnWorkers, check_alone
+from hybrid.head_workers import HeadWorkers
+from hybrid.own_workers import WORKERS_START_S, check_alone
 from hybrid.row_rate import RowRate
-from hybrid.sole_use import SoleUse, in_turn
+from hybrid.sole_use import in_turn
 from hybrid.tag_batch import ItemNumbers, TagBatch
 from workers.config import HeadConfig, changed
-from workers.errors import WorkerLost
 from workers.flights import Ticket
 from workers.matrix import TagMatrix
-from workers.router import Router
 
 logger = logging.getLogger(__name__)
 
@@ -29,20 +28,16 @@ _SILENT_S = 5.0
 """How long the first call waits without a word: longer than workers take to load kernels that are compiled."""
 
 
-class HeadTickets(RowRate):
-    """Part of `WideHead`, which has the workers and says what is drawn."""
+class HeadTickets(HeadWorkers, RowRate):
+    """Part of `WideHead`, which says what is drawn."""
 
     matrix: TagMatrix
     config: HeadConfig
-    router: Router
     num_tags: int
     dim: int
     positives: int
     seed: int
     step: int
-    is_closed: bool
-    sole_use: SoleUse
-    _own: OwnWorkers | None = None
     _was_ready = False
     _has_warned_of_unseen = False
     _num_negatives: int
@@ -102,7 +97,7 @@ class HeadTickets(RowRate):
             DataError, ChunkError, ConfigError, WorkerLost: as `submit`.
         """
         batch = read_batch(tags, shape, self.num_tags, self.dim)
-        self._check_open()
+        self.check_serves()
         check_items(batch, self.matrix.num_items)
         if update and not self._has_warned_of_unseen:
             self._warn_of_unseen(batch)
@@ -126,7 +121,7 @@ class HeadTickets(RowRate):
         Raises:
             ChunkError, ConfigError, WorkerLost: as `submit`.
         """
-        self._check_open()
+        self.check_serves()
         if self._own is not None:
             check_alone()  # again: a process group may have come after the head
         return self.router.submit(drawn.of(features_BD))
@@ -178,7 +173,3 @@ class HeadTickets(RowRate):
                 unseen[0],
             )
             self._has_warned_of_unseen = True
-
-    def _check_open(self) -> None:
-        if self.is_closed:
-            raise WorkerLost("this head was closed: it has no workers any more.")

@@ -1,4 +1,4 @@
-"""A pool of workers that a user's own process owns, with the memory and the endpoint that it shares with them."""
+"""A tag matrix that a user's own process owns, with the workers on it, if any, and what they share."""
 
 import contextlib
 import os
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from workers.config import HeadConfig
+from workers.config import TRANSPORTS, HeadConfig
 from workers.default_workers import default_num_workers
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ConfigError
-from workers.matrix import TagMatrix
+from workers.matrix import MAX_WORKERS, TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import make_ring
 from workers.router import Router
-from workers.settings import whole_number
+from workers.settings import check, check_choice, whole_number
 
 WORKERS_START_S = 300.0
 """Until workers are ready: the first start on a machine compiles kernels."""
@@ -24,11 +24,12 @@ _JOIN_LIMIT_S = 120.0
 
 
 class OwnWorkers:
-    """Starts workers on a matrix, which is theirs: whatever fails, and after `close`, nothing is left.
+    """A matrix, and workers on it, now, later, or never: whatever fails, and after `close`, nothing is left.
 
     Args:
         make_matrix: called once it is clear that a head may be made here; what it gives is closed with the workers.
-        num_workers: None takes as many as `hybrid train` does, see `workers.default_workers`.
+        num_workers: that `start` shall start, 0 for none; None takes as many as `hybrid train` does, see
+            `workers.default_workers`.
         config: of the head; chunks of its size fit the ring.
         transport: `ring` or `zmq`.
         log_dir: for the workers' logs, or None.
@@ -38,6 +39,9 @@ class OwnWorkers:
         DataError, MemoryError, MatrixMismatch: of `make_matrix`.
     """
 
+    pool: WorkerPool | None = None
+    """None until there are workers."""
+
     def __init__(
         self,
         make_matrix: Callable[[], TagMatrix],
@@ -46,29 +50,49 @@ class OwnWorkers:
         transport: str,
         log_dir: Path | None,
     ) -> None:
-        check_alone()
         self.num_workers = default_num_workers() if num_workers is None else whole_number("workers", num_workers)
-        matrix = self.matrix = make_matrix()
-        with contextlib.ExitStack() as undo:
-            undo.callback(matrix.close)
-            self.ring = make_ring(transport, config.chunk_size, matrix.dim)
-            if self.ring is not None:
-                undo.callback(self.ring.close)
-            self.endpoint = make_endpoint()
-            undo.callback(remove_endpoint, self.endpoint)
-            self.pool = WorkerPool(matrix, self.endpoint, self.num_workers, ring=self.ring, log_dir=log_dir)
-            undo.callback(self.pool.close)
-            self._undo = undo.pop_all()
+        check(0 <= self.num_workers <= MAX_WORKERS, "workers", num_workers, f"between 0 and {MAX_WORKERS}")
+        check_choice("transport", transport, TRANSPORTS)
+        if self.num_workers:
+            check_alone()
+        self._config, self._transport, self._log_dir = config, transport, log_dir
+        self._undo = contextlib.ExitStack()
+        self.matrix = make_matrix()
+        self._undo.callback(self.matrix.close)
 
-    def wait_joined(self, router: Router) -> None:
-        """Wait until all have joined, and until the matrix holds what it shall begin with: anybody may read it then.
+    def start(self) -> Router | None:
+        """The router of `serve`, if there shall be workers; from here on anybody may read the matrix.
 
         Raises:
-            WorkerLost: they have not within `_JOIN_LIMIT_S`, or die again and again.
-            MatrixMismatch: the matrix was not filled within as long and what its size may take.
+            WorkerLost: as `serve`.
+            MatrixMismatch: the matrix was not filled within `_JOIN_LIMIT_S` and what its size may take.
         """
-        router.wait_joined(self.num_workers, _JOIN_LIMIT_S)
+        router = self.serve(self.num_workers) if self.num_workers else None
         self.matrix.wait_filled(_JOIN_LIMIT_S)
+        return router
+
+    def serve(self, num_workers: int) -> Router:
+        """Start the first workers; a router that all have joined, which is closed with them.
+
+        Raises:
+            ConfigError: the number is out of bounds, or this process is one of several that train together.
+            WorkerLost: they have not joined within `_JOIN_LIMIT_S`, or die again and again.
+        """
+        check_alone()
+        with contextlib.ExitStack() as undo:
+            ring = make_ring(self._transport, self._config.chunk_size, self.matrix.dim)
+            if ring is not None:
+                undo.callback(ring.close)
+            endpoint = make_endpoint()
+            undo.callback(remove_endpoint, endpoint)
+            pool = WorkerPool(self.matrix, endpoint, num_workers, ring=ring, log_dir=self._log_dir)
+            undo.callback(pool.close)
+            router = Router(endpoint, head=self._config, matrix=self.matrix, membership=pool, ring=ring)
+            undo.callback(router.close)
+            router.wait_joined(num_workers, _JOIN_LIMIT_S)
+            self._undo.enter_context(undo.pop_all())
+        self.pool = pool
+        return router
 
     def close(self) -> None:
         """End the workers and give everything back; safe to call twice."""

@@ -143,14 +143,15 @@ class Pipeline:
             The mean loss.
 
         Raises:
-            ConfigError: there are no examples, `loss_scale` is no positive number, the head is in evaluation mode, grad
-                mode is off, or the trunk's passes cannot be recorded as CUDA graphs.
+            ConfigError: there are no examples, `loss_scale` is no positive number, the head is in evaluation mode or
+                has no workers, grad mode is off, or the trunk's passes cannot be recorded as CUDA graphs.
             DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
         """
         check(any(len(part) for part in microbatches), "examples of all micro-batches", 0, "at least 1")
         check(0 < loss_scale < math.inf, "loss_scale", loss_scale, "above 0 and finite")
         check(self.head.training, "head.training", self.head.training, "True: call head.train()")
         check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
+        self.head.check_serves()  # before the trunk computes, and its BatchNorm learns
         tickets: list[Ticket] = []
         with self.head.sole_use:
             try:

@@ -2,15 +2,14 @@
 
 import json
 import shlex
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launch.config import RunConfig
+from launch.run_settings import CONFIG_FILE, keep_proposed, launched_config, read_config
 from launch.runs import (
     CHECKPOINTS,
-    CONFIG_FILE,
     GALLERY_FILE,
     METRICS_FILE,
     PREPARED_FILE,
@@ -21,7 +20,6 @@ from launch.runs import (
 from workers.disk import write_whole
 from workers.errors import RunError
 from workers.json_text import to_json
-from workers.settings import from_plain
 from workers.unreadable import unreadable
 
 
@@ -33,7 +31,7 @@ class RunDirectory:
 
     @property
     def config_file(self) -> Path:
-        """Resolved settings, TOML."""
+        """Resolved settings with which the run learned, TOML."""
         return self.path / CONFIG_FILE
 
     @property
@@ -168,10 +166,15 @@ class RunDirectory:
 
     def config(self) -> RunConfig:
         """The run's resolved settings."""
-        try:
-            return from_plain(RunConfig, tomllib.loads(self.config_file.read_text(encoding="utf-8-sig")))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-            raise RunError(f"{self.config_file} cannot be read: {e}") from e
+        return read_config(self.path)
+
+    def launched_config(self) -> RunConfig:
+        """The settings of the launch that this process belongs to, which a resume may have been given anew."""
+        return launched_config(self.path)
+
+    def keep_settings(self) -> None:
+        """This launch has made a step: its settings are the run's from here on, before anything is saved."""
+        keep_proposed(self.path)
 
     def results(self) -> dict[str, Any]:
         """Tables of the last evaluation by split; empty before the first."""

@@ -29,7 +29,7 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
     """Prepare the data of a run; leave what the launcher must know in `prepared.json`, and the vocabulary."""
     with _supervised(link, lifeline_fd) as supervision:
         run = RunDirectory(directory)
-        config = run.config()
+        config = run.launched_config()
         is_trained = bool(checkpoint_folders(run.checkpoints))
         check_view = partial(run.check_view, config.data.source) if is_trained else any_view
         view = prepare(
@@ -66,7 +66,7 @@ def run_train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) 
         signal.signal(number, signal.SIG_IGN)
     with _supervised(link, lifeline_fd) as supervision, contextlib.ExitStack() as stack:
         _load_libraries()
-        _check(RunDirectory(directory).config().trunk)
+        _check(RunDirectory(directory).launched_config().trunk)
         assignment = Assignment.receive(assignment_fd)
         if assignment is None:  # the data could not be prepared, the run was stopped, or its launcher killed
             _leave(link)

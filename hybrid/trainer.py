@@ -91,6 +91,9 @@ class Trainer:
         cuda_graphs: on a card, record the trunk's passes and the optimizer's step, and replay them: see `GraphedPasses`
             for what a trunk must keep to. Where a weight that learns gets no gradient, the latter is queued singly.
 
+    Raises:
+        ConfigError: a setting breaks its rule, or the head has no workers.
+
     Example:
         >>> from hybrid import TrainConfig
         >>> trunk = nn.Linear(6, 8)
@@ -120,6 +123,7 @@ class Trainer:
         cores: int | None = None,
         cuda_graphs: bool = False,
     ) -> None:
+        head.check_serves()
         self.progress = progress or Progress()
         self.budget = Budget(
             epochs=config.epochs, minutes=config.minutes, num_items=num_items, used_s=self.progress.used_s

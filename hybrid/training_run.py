@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ from workers.errors import DataError, HybridError, RunError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.phase_clock import warm_up_report
 from workers.ring import Ring
+from workers.router import Router
 from workers.tag_weights import inverse_frequency_weights
 from workers.trace import TraceWindow
 
@@ -50,7 +52,7 @@ class TrainingRun:
     """Trains in a run directory, with workers and matrix that the launcher owns.
 
     Args:
-        run: the directory; its config.toml says everything else.
+        run: the directory; its settings say everything else.
         matrix: the shared matrix, freshly made or as the checkpoint to resume from holds it.
         ring: through which arrays pass to the workers; None: all of them go over ZeroMQ.
         endpoint: where the workers connect.
@@ -65,6 +67,7 @@ class TrainingRun:
     """`step` and `last_item` of the progress before the present batch: where its step fails, it was not trained on."""
     _saved: tuple[int, bool] | None = None
     """Step of the newest checkpoint of this process, and whether it says that the budget is spent."""
+    _are_settings_kept = False
 
     def __init__(
         self,
@@ -81,20 +84,17 @@ class TrainingRun:
     ) -> None:
         self.run, self.supervision, self._cores = run, supervision, cores
         self._are_threads_fixed = are_threads_fixed
-        self.config: RunConfig = run.config()
-        self.view: View = prepare(
-            self.config.data, lambda text, done, total: supervision.progress("data", text, done, total)
-        )
+        self.config: RunConfig = run.launched_config()
+        self.view: View = prepare(self.config.data, partial(supervision.progress, "data"))
         run.check_data(self.config.data.source, self.view.fingerprint)  # files may have come since the launcher read it
         train = self.config.train
         torch.manual_seed(train.seed)
-        self.head = WideHead.attached(
-            matrix, endpoint, supervision, self.config.head, ring, positives=train.positives, seed=train.seed
-        )
-        supervision.serve(self.head.router)
+        router = Router(endpoint, head=self.config.head, matrix=matrix, membership=supervision, ring=ring)
+        self.head = WideHead.attached(matrix, router, self.config.head, positives=train.positives, seed=train.seed)
+        supervision.serve(router)
         self.trainer = self._make_trainer(resume, None if window is None else TrunkTrace(window))
         self.metrics = MetricsLog(run.metrics_file, run.tensorboard, self.trainer.progress.step, self._note)
-        self.reporter = Reporter(self.trainer, self.head.router, supervision, self.metrics)
+        self.reporter = Reporter(self.trainer, router, supervision, self.metrics)
         data = self.config.data
         self.features = FeatureMaker(
             self.trainer.trunk, data.image_size, self.trainer.device, self.trainer.precision, data.loader_processes
@@ -272,6 +272,9 @@ class TrainingRun:
         return resized(prepare_images(images_BHWC), self.config.data.image_size)
 
     def _after_step(self, report: StepReport) -> None:
+        if not self._are_settings_kept:
+            self.run.keep_settings()
+            self._are_settings_kept = True
         self.reporter.add(report)
         with self.trainer.timer.phase("validate"):
             self.validation.after_step()

@@ -12,7 +12,8 @@ from typing import Any
 
 from launch.card_defaults import card_defaults
 from launch.config import RunConfig
-from launch.runs import CONFIG_FILE, latest_checkpoint
+from launch.run_settings import CONFIG_FILE
+from launch.runs import latest_checkpoint
 from workers.accelerator import torch_build
 from workers.errors import ConfigError, RunError
 from workers.settings import from_plain, nearest

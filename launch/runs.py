@@ -12,16 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import tomli_w
-
 from launch.config import RunConfig
 from launch.run_record import RUN_FILE, read_record
-from workers.disk import make_folder, write_whole
+from launch.run_settings import CONFIG_FILE, write_config
+from workers.disk import make_folder
 from workers.errors import RunError
-from workers.settings import nearest, to_plain
+from workers.settings import nearest
 
 RUNS_FOLDER = "runs"
-CONFIG_FILE = "config.toml"
 CHECKPOINTS = "checkpoints"
 PREPARED_FILE, RESULTS_FILE = "prepared.json", "results.json"
 METRICS_FILE, GALLERY_FILE = "metrics.jsonl", "gallery.html"
@@ -110,11 +108,6 @@ def create_run(config: RunConfig, directory: Path | None, now: float | None = No
         shutil.rmtree(fresh, ignore_errors=True)
     way_on = f", or go on with it: --resume {target}." if (target / CONFIG_FILE).is_file() else "."
     raise RunError(f"{target} exists. Choose another --run-dir{way_on}")
-
-
-def write_config(directory: Path, config: RunConfig) -> None:
-    """Write the resolved settings as `config.toml`."""
-    write_whole(directory / CONFIG_FILE, tomli_w.dumps(to_plain(config)))
 
 
 def is_alive(directory: Path) -> bool:

@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,17 +19,20 @@ from launch.config import RunConfig
 from launch.interruption import Interrupted
 from launch.logs import logging_to
 from launch.report import evaluate_command, print_report, resume_command, shown_path, way_on
-from launch.runs import CONFIG_FILE, RunLock, latest_checkpoint, write_config
+from launch.run_settings import drop_proposed, propose_config, read_config
+from launch.runs import RunLock, latest_checkpoint
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
 from launch.views import choose_console, choose_view
-from workers.disk import write_whole
-from workers.errors import ConfigError, HybridError, RunError
+from workers.errors import ConfigError, HybridError
 from workers.json_text import to_json
 
 INTERRUPTED_STATUS = 130
 FAILED_STATUS = 1
 _LAST_WORDS_S = 2.0
+_NOT_KEPT = """
+
+No step was made with the settings that this resume was given, so the run keeps those that it had: give them again."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,13 +49,13 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
     view = choose_view(console)
     snapshot = Snapshot(run=shown_path(directory), source=config.data.source)
     with RunLock(directory), logging_to(directory / "log" / "launcher.log"):
-        settings_before = (directory / CONFIG_FILE).read_bytes()
-        write_config(directory, config)
+        are_new = resume and replace(read_config(directory), profile_steps=0) != config
+        if resume:
+            propose_config(directory, config)
         status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
-        if resume and status == WRONG_SETTING_STATUS:  # else the next resume would inherit what was refused
-            with contextlib.suppress(RunError):  # a full disk must not hide why it was refused
-                write_whole(directory / CONFIG_FILE, settings_before)
+        remark = _NOT_KEPT if drop_proposed(directory) and are_new else ""
         if told:
+            told += remark
             _log.error("%s", told.strip())  # here, too: whoever reads the output may take nothing
 
     def conclude() -> None:
@@ -61,6 +65,7 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
                 click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
             elif not told:
                 _report(console, snapshot, directory, config)
+                click.echo(remark, nl=bool(remark))
         finally:
             if told:
                 print(told, file=sys.stderr, flush=True)

@@ -23,8 +23,9 @@ Examples:
   hybrid train --resume last
 
 Settings come from the defaults, then --config, then named options, then --set; the last one wins. All of them are
-written to config.toml in the run directory, which --config reads again. Ctrl-C finishes the step, saves and exits;
-a second Ctrl-C ends everything at once. SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop a run as the first one does.
+written to config.toml in the run directory, by a resume with its first step; --config reads it again. Ctrl-C finishes
+the step, saves and exits; a second Ctrl-C ends everything at once. SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop a run as
+the first one does.
 
 The exit status is 0 for a run that finished, or that was stopped and saved; 130 for one that was stopped before it had
 its data and tag matrix, or by a second Ctrl-C; 1 for one that failed; 2 for a setting that cannot be.

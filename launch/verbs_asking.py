@@ -11,7 +11,7 @@ from launch.deep_verb import run_deep_verb
 from launch.device_argument import DEVICE
 from launch.resolve import read_toml
 from launch.run_argument import TRAINED_RUN
-from launch.runs import CONFIG_FILE
+from launch.run_settings import CONFIG_FILE
 from workers.cache_root import inherit_cache_root
 from workers.errors import ConfigError
 

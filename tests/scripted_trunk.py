@@ -195,7 +195,10 @@ class _Trunk:
         self.link.send("kill", worker=name)
 
     def make_step(self) -> None:
+        from launch.run_settings import keep_proposed
+
         self.step += 1
+        keep_proposed(self.options.directory)
         self.matrix.rows_ND[0] = self.step
         workers = [{"name": "worker-0-0", "state": "ready", "rows_per_s": 1e6, "in_flight": 1}]
         if self.router is not None:

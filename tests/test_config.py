@@ -18,7 +18,7 @@ from launch.resolve import (
     resolve,
     resolve_resumed,
 )
-from launch.runs import write_config
+from launch.run_settings import write_config
 from launch.train_options import OPTIONS, given_settings
 from workers.config import HeadConfig
 from workers.default_workers import default_num_workers

@@ -11,6 +11,7 @@ from scripted_trunk import only_run, processes_of, wait_until
 from shapes import hybrid, start_hybrid, train_options, write_shapes
 
 import hybrid as hybrid_package
+from launch.run_settings import read_config
 
 NUM_IMAGES, BATCH = 156, 16
 LIMIT_S = 300.0  # kernels of changed sources are compiled first, beside other tests
@@ -202,6 +203,7 @@ def test_a_stopped_run_goes_on_at_the_same_step_but_not_with_other_data(started,
     steps = [line["step"] for line in lines_of(run, "train")]
     assert steps == sorted(set(steps)) and steps[-1] == after["step"] > before["step"]
     assert after["used_s"] > before["used_s"]
+    assert read_config(run).train.epochs == epochs
 
     result = hybrid(tmp_path, "train", "--resume", "last")
     assert result.returncode == 0 and "the budget is spent" in result.stderr + result.stdout
@@ -216,6 +218,7 @@ def test_a_stopped_run_goes_on_at_the_same_step_but_not_with_other_data(started,
         added.unlink()
     assert refused.returncode == 1 and "are not those that" in refused.stderr
     assert (run / "vocabulary.tsv").read_bytes() == vocabulary and last_state(run) == after
+    assert read_config(run).train.epochs == epochs
     assert_nothing_is_left(tmp_path)
 
 

@@ -23,6 +23,7 @@ from workers.errors import ChunkError, ConfigError, DataError, MatrixMismatch, W
 from workers.fresh_rows import fill_rows
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
+from workers.router import Router
 
 N, D = 40, 8
 TAGS = [[3, 1, 3], [], [7, 8, 9, 10, 11, 12], [39], [0, 5]]
@@ -188,7 +189,8 @@ def test_item_numbers_mean_the_tags_in_shared_memory(head):
     endpoint = make_endpoint()
     pool = WorkerPool(matrix, endpoint, 1)
     try:
-        attached = WideHead.attached(matrix, endpoint, pool, head.config, positives=4, seed=5)
+        router = Router(endpoint, head=head.config, matrix=matrix, membership=pool)
+        attached = WideHead.attached(matrix, router, head.config, positives=4, seed=5)
         with contextlib.closing(attached):
             attached.eval()
             features, items = make_features(), np.array([4, 0, 2, 2, 1])
@@ -317,7 +319,7 @@ def test_a_number_that_cannot_be_is_refused_where_it_is_set_and_the_former_stays
         ({"private_negatives": 1}, ConfigError, "is of type int, expected bool"),
         ({"init_scale": 1e39}, ConfigError, "head.init_scale"),
         ({"negative_weight": float("inf")}, ConfigError, "head.negative_weight"),
-        ({"workers": 0}, ConfigError, "workers = 0"),
+        ({"workers": -1}, ConfigError, "workers = -1, but it must be between 0 and "),
         ({"workers": 1000}, ConfigError, "workers = 1000"),
         ({"dim": 6}, DataError, "multiple of 4"),
         ({"tag_counts": np.ones(N + 1)}, DataError, r"counts have shape \(41,\); expected \(40,\), one for each tag"),
@@ -498,7 +500,7 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
         assert head.step == 4 and np.isfinite(reached).all()
         assert head.matrix.applied_W.sum() == 8  # two chunks a step, each applied once
         pids = [worker.pid for worker in head._own.pool.workers]
-        directory = Path(head._own.endpoint.removeprefix("ipc://")).parent
+        directory = Path(head.router.endpoint.removeprefix("ipc://")).parent
         assert directory.is_dir()
         head.close()
         head.close()
@@ -526,7 +528,7 @@ def test_a_head_that_nobody_closed_ends_its_workers():
     head = make_head()
     head(make_features(), TAGS)
     pids = [worker.pid for worker in head._own.pool.workers]
-    directory = Path(head._own.endpoint.removeprefix("ipc://")).parent
+    directory = Path(head.router.endpoint.removeprefix("ipc://")).parent
     del head
     gc.collect()
     assert wait_for_exit(pids) == []

@@ -86,7 +86,7 @@ def test_the_deep_side_takes_settings_and_where_runs_lie_alone_from_the_launcher
     deep = set(names_of("hybrid")) - {"hybrid.console"}  # which is the command `hybrid`, and loads nothing deep
     from_launch = {i for n in deep for i in imports(n) if i.split(".")[0] == "launch"}
     assert imports("hybrid.console") == {"hybrid.neighbouring_packages", "launch.cli"}
-    assert from_launch <= {"launch.config", "launch.runs"}
+    assert from_launch <= {"launch.config", "launch.run_settings", "launch.runs"}
 
 
 def test_the_launcher_computes_nothing():

@@ -8,7 +8,8 @@ import pytest
 from hybrid.score_bias import score_bias_N
 from launch.config import RunConfig, TrunkConfig
 from launch.resources import Prepared, make_matrix
-from launch.runs import RunLock, write_config
+from launch.run_settings import write_config
+from launch.runs import RunLock
 from workers.config import OBJECTIVES
 from workers.errors import RunError
 from workers.matrix import TagMatrix

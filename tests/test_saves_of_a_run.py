@@ -11,17 +11,20 @@ from torch import nn
 from hybrid.checkpoint import newest_whole_checkpoint
 from hybrid.checkpoint_pace import CheckpointPace
 from hybrid.head import WideHead
+from hybrid.rundir import RunDirectory
 from hybrid.tag_batch import TagBatch
 from hybrid.trainer import Progress, Trainer
 from hybrid.training_run import TrainingRun
 from hybrid.upload import Upload
 from launch.config import DataConfig, RunConfig, TrainConfig
+from launch.run_settings import propose_config, read_config, write_config
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import DataError, RunError, WorkerLost
 from workers.matrix import TagMatrix
 from workers.matrix_io import open_rows
 from workers.pool import WorkerPool
+from workers.router import Router
 
 NUM_TAGS, D, SIDE, NUM_ITEMS, BATCH = 12, 8, 8, 16, 4
 HEAD = HeadConfig(negatives=4)
@@ -38,7 +41,8 @@ def workers():
         stack.callback(remove_endpoint, endpoint)
         pool = WorkerPool(matrix, endpoint, 1)
         stack.callback(pool.close)
-        head = WideHead.attached(matrix, endpoint, pool, HEAD, positives=1, seed=0)
+        router = Router(endpoint, head=HEAD, matrix=matrix, membership=pool)
+        head = WideHead.attached(matrix, router, HEAD, positives=1, seed=0)
         stack.callback(head.close)
         yield head
 
@@ -74,7 +78,7 @@ def make_run(head, folder, progress=None):
     run = TrainingRun.__new__(TrainingRun)
     config = TrainConfig(batch_size=BATCH, epochs=3.0, augment=False, checkpoint_minutes=60.0)
     run.head, run.supervision, run.config = head, Launcher(), RunConfig(train=config, data=DataConfig(image_size=SIDE))
-    run.run = SimpleNamespace(checkpoints=folder / "checkpoints")
+    run.run = RunDirectory(folder)
     run.view = SimpleNamespace(train_items=np.arange(NUM_ITEMS))
     trunk = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, D), nn.BatchNorm1d(D))
     run.trainer = Trainer(
@@ -166,6 +170,33 @@ def test_a_failure_before_the_first_step_saves_nothing(run, tmp_path, monkeypatc
     with pytest.raises(WorkerLost, match=r"^no answer\.$"):
         run.train()
     assert not (tmp_path / "checkpoints").exists()
+
+
+def settings_of_checkpoints(run, monkeypatch):
+    """What the run says that it learned with, each time before a checkpoint is written."""
+    seen, save = [], TrainingRun.save
+    monkeypatch.setattr(TrainingRun, "save", lambda self: seen.append(read_config(run.run.path)) or save(self))
+    monkeypatch.setattr(CheckpointPace, "is_due", lambda pace: True)
+    return seen
+
+
+def test_a_step_makes_the_settings_of_a_resume_those_of_the_run_before_anything_is_saved(run, tmp_path, monkeypatch):
+    before, proposed = RunConfig(workers=1), RunConfig(workers=2)
+    write_config(tmp_path, before)
+    propose_config(tmp_path, proposed)
+    assert RunDirectory(tmp_path).config() == before and RunDirectory(tmp_path).launched_config() == proposed
+    seen = settings_of_checkpoints(run, monkeypatch)
+    assert run.train() is True
+    assert seen == [proposed] * 12 and read_config(tmp_path) == RunDirectory(tmp_path).launched_config() == proposed
+
+
+def test_a_failure_before_the_first_step_leaves_the_settings_of_a_run(run, tmp_path, monkeypatch):
+    write_config(tmp_path, RunConfig(workers=1))
+    propose_config(tmp_path, RunConfig(workers=2))
+    fail_at(monkeypatch, run, at=1, error=WorkerLost("no answer."))
+    with pytest.raises(WorkerLost):
+        run.train()
+    assert read_config(tmp_path).workers == 1
 
 
 def test_what_cannot_be_saved_after_a_failure_is_said_and_the_failure_stays(run, tmp_path, monkeypatch):

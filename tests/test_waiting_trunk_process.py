@@ -8,7 +8,7 @@ import pytest
 
 from launch.child import TRUNK_COMMAND
 from launch.config import DataConfig, RunConfig, TrunkConfig
-from launch.runs import write_config
+from launch.run_settings import write_config
 from workers.environment import child_environment
 
 LIMIT_S = 120.0

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hybrid.data.images import SUFFIXES
-from launch.runs import CONFIG_FILE, RUN_FILE
+from launch.run_settings import CONFIG_FILE
+from launch.runs import RUN_FILE
 from workers.errors import DataError
 
 FORMAT_VERSION = 2

@@ -1,0 +1,87 @@
+"""The settings of a run in its directory: those that it learned with, and those of a resume until its first step.
+
+    hybrid train         config.toml appears with the run directory
+    hybrid train --resume
+      launcher           writes the proposed settings beside it
+      prepare, trunk     read what is proposed
+      trunk              has it replace config.toml, by one rename, after its first step and before anything is saved
+      launcher           removes what is still only proposed when all have ended
+
+Killed at any moment, a run so has the settings that it learned with; what a killed launcher leaves is read by nobody,
+since the next resume writes its own first. The lock of the run directory keeps two launchers apart.
+"""
+
+import tomllib
+from pathlib import Path
+
+import tomli_w
+
+from launch.config import RunConfig
+from workers.disk import write_whole
+from workers.errors import RunError
+from workers.settings import from_plain, to_plain
+
+CONFIG_FILE = "config.toml"
+_PROPOSED_FILE = ".proposed-config.toml"
+
+
+def write_config(directory: Path, config: RunConfig) -> None:
+    """Write the resolved settings as `config.toml`."""
+    write_whole(directory / CONFIG_FILE, tomli_w.dumps(to_plain(config)))
+
+
+def read_config(directory: Path) -> RunConfig:
+    """The settings that a run learned with, or of one that has not learned yet those that it began with.
+
+    Raises:
+        RunError: they cannot be read.
+        ConfigError: they hold what no setting can be.
+    """
+    return _read(directory / CONFIG_FILE)
+
+
+def propose_config(directory: Path, config: RunConfig) -> None:
+    """Write the settings with which a resume will try to make a step."""
+    write_whole(directory / _PROPOSED_FILE, tomli_w.dumps(to_plain(config)))
+
+
+def launched_config(directory: Path) -> RunConfig:
+    """The settings of the launch that is at work: for its own processes alone.
+
+    Raises:
+        RunError, ConfigError: as `read_config`.
+    """
+    proposed = directory / _PROPOSED_FILE
+    return _read(proposed) if proposed.exists() else read_config(directory)
+
+
+def keep_proposed(directory: Path) -> None:
+    """A step was made: what was proposed, if anything was, are the run's settings from here on.
+
+    Raises:
+        RunError: the system refuses.
+    """
+    try:
+        (directory / _PROPOSED_FILE).replace(directory / CONFIG_FILE)
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        raise RunError(f"cannot write {directory / CONFIG_FILE}: {e.strerror or e}.") from e
+
+
+def drop_proposed(directory: Path) -> bool:
+    """Forget settings with which no step was made; whether there were any."""
+    try:
+        (directory / _PROPOSED_FILE).unlink()
+    except FileNotFoundError:
+        return False
+    except OSError:  # it does no harm
+        return True
+    return True
+
+
+def _read(file: Path) -> RunConfig:
+    try:
+        return from_plain(RunConfig, tomllib.loads(file.read_text(encoding="utf-8-sig")))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise RunError(f"{file} cannot be read: {e}") from e

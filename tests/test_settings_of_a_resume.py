@@ -1,0 +1,103 @@
+"""A resume's settings become the run's with its first step, and however it ends before that, the run keeps its own."""
+
+import os
+import signal
+
+import pytest
+from scripted_trunk import only_run, processes_of, run_launcher, start_launcher, wait_until
+
+from launch.run_settings import launched_config, read_config
+
+GIVE_AGAIN = "No step was made with the settings that this resume was given, so the run keeps those that it had"
+RESUME = ("train", "--resume", "last")
+GIVEN = (*RESUME, "--workers", "2", "--minutes", "9")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of the launcher that was stopped after some steps, with a checkpoint."""
+    result = run_launcher(tmp_path, "train", "--workers", "1", "--dim", "8", "--minutes", "3", steps=3)
+    assert result.returncode == 0, result.stderr
+    yield only_run(tmp_path)
+    for pid in processes_of(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
+def files_of(run):
+    return {path.name for path in run.iterdir()}
+
+
+def assert_kept(run, settings, files):
+    assert (run / "config.toml").read_bytes() == settings
+    assert launched_config(run) == read_config(run) and files_of(run) == files
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ({"prepare": "fail"}, 1),
+        ({"end": "broken", "prepare": "hang"}, 1),
+        ({"end": "refuse", "prepare": "hang"}, 2),
+        ({"end": "crash", "steps": 0}, 1),
+        ({"end": "kill", "steps": 0}, 1),
+    ],
+    ids=["no data", "no trunk", "refused", "crash", "killed"],
+)
+def test_a_failure_before_the_first_step_leaves_the_settings(tmp_path, run, script, status):
+    (run / "prepare_hangs").touch()  # it stays where a preparation that hangs is ended
+    settings, files = (run / "config.toml").read_bytes(), files_of(run)
+    failed = run_launcher(tmp_path, *GIVEN, **script)
+    assert failed.returncode == status
+    assert GIVE_AGAIN in failed.stderr
+    assert_kept(run, settings, files)
+    again = run_launcher(tmp_path, *RESUME, **script)
+    assert again.returncode == status and GIVE_AGAIN not in again.stderr, "nothing was given"
+
+
+def test_a_stop_before_the_first_step_leaves_the_settings(tmp_path, run):
+    settings, files = (run / "config.toml").read_bytes(), files_of(run)
+    launcher = start_launcher(tmp_path, *GIVEN, prepare="hang")
+    wait_until((run / "prepare_hangs").exists, "the preparation")
+    launcher.send_signal(signal.SIGINT)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130 and GIVE_AGAIN in said
+    assert_kept(run, settings, files | {"prepare_hangs"})
+
+
+def test_a_resume_that_has_nothing_to_learn_says_that_its_settings_are_not_kept(tmp_path, run):
+    settings, files = (run / "config.toml").read_bytes(), files_of(run)
+    result = run_launcher(tmp_path, *GIVEN, steps=0)
+    assert result.returncode == 0 and GIVE_AGAIN in result.stdout
+    assert_kept(run, settings, files)
+
+
+def test_a_launcher_killed_before_the_first_step_leaves_settings_that_the_next_resume_goes_by(tmp_path, run):
+    settings = (run / "config.toml").read_bytes()
+    launcher = start_launcher(tmp_path, *GIVEN, prepare="hang")
+    wait_until((run / "prepare_hangs").exists, "the preparation")
+    assert launched_config(run).workers == 2
+    launcher.kill()
+    launcher.communicate(timeout=60)
+    wait_until(lambda: not processes_of(tmp_path), "all processes to be gone")
+    assert (run / "config.toml").read_bytes() == settings
+    result = run_launcher(tmp_path, *RESUME, steps=2)
+    assert result.returncode == 0, result.stderr
+    assert launched_config(run) == read_config(run)
+    assert (read_config(run).workers, read_config(run).train.minutes) == (1, 3.0)
+
+
+@pytest.mark.parametrize("end", ["finish", "crash", "kill"])
+def test_a_step_keeps_them_however_the_run_ends(tmp_path, run, end):
+    result = run_launcher(tmp_path, *GIVEN, steps=1, end=end)
+    assert GIVE_AGAIN not in result.stdout + result.stderr
+    assert (read_config(run).workers, read_config(run).train.minutes) == (2, 9.0)
+    assert launched_config(run) == read_config(run)
+
+
+def test_a_launcher_killed_after_a_step_leaves_the_settings_of_the_step(tmp_path, run):
+    launcher = start_launcher(tmp_path, *GIVEN)
+    wait_until(lambda: read_config(run).workers == 2, "a step")
+    launcher.kill()
+    launcher.communicate(timeout=60)
+    wait_until(lambda: not processes_of(tmp_path), "all processes to be gone")
+    assert launched_config(run) == read_config(run) and read_config(run).train.minutes == 9.0
