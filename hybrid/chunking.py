@@ -15,10 +15,10 @@ from workers.counters import POSITIVES, stream_key
 from workers.errors import ChunkError, DataError
 from workers.matrix import TagMatrix
 from workers.positives import draw_positives
-from workers.settings import check, whole_number
+from workers.settings import whole_number
 
 Drawn = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], dict[str, Any]]
-"""A chunk's positives, their offsets, and its true tags by the names that `Chunk` has for them."""
+"""A chunk's positives, their offsets, its true tags and weights by the names that `Chunk` has for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,21 @@ class ChunkRules:
         """
         object.__setattr__(self, "step", whole_number("step", self.step))
 
-    def draw(self, batch: TagBatch | ItemNumbers, first_chunk: int) -> "DrawnChunks":
+    def draw(
+        self, batch: TagBatch | ItemNumbers, first_chunk: int, weights_B: npt.NDArray[np.float32] | None = None
+    ) -> "DrawnChunks":
         """Chunks of consecutive examples, numbered from `first_chunk`; the number seeds what a chunk draws."""
         starts = range(0, len(batch), self.size)
         parts = (batch.slice(start, min(start + self.size, len(batch))) for start in starts)
         drawn = [self._draw(part, first_chunk + i) for i, part in enumerate(parts)]
+        if weights_B is not None:
+            for start, (_, _, others) in zip(starts, drawn, strict=True):
+                others["example_weights"] = weights_B[start : start + self.size]
         return DrawnChunks(self, first_chunk, len(batch), drawn)
 
     def chunk(self, number: int, features_BD: npt.NDArray[np.float32], drawn: "Drawn") -> Chunk:
         """One chunk, with what was drawn for it."""
-        pos_ids, pos_offsets, truths = drawn
+        pos_ids, pos_offsets, others = drawn
         return Chunk(
             step=self.step,
             chunk=number,
@@ -68,7 +73,7 @@ class ChunkRules:
             num_negatives=self.num_negatives,
             row_lr=self.row_lr,
             update=self.update,
-            **truths,
+            **others,
         )
 
     def _draw(self, part: TagBatch | ItemNumbers, number: int) -> "Drawn":
@@ -143,16 +148,3 @@ def _check_finite(features_BD: npt.NDArray[np.float32]) -> None:
             "diverged, start afresh with a lower learning rate: that of your optimizer, or --lr of `hybrid train` "
             "(of a fresh run: a resumed one keeps its own)."
         )
-
-
-def checked_weights(pos_weights: npt.ArrayLike | None, num_tags: int) -> npt.NDArray[np.float32] | None:
-    """Weights of tags' positive terms as float32 `[N]`, or None for 1.
-
-    Raises:
-        ConfigError: another shape.
-    """
-    if pos_weights is None:
-        return None
-    weights_N = np.asarray(pos_weights, np.float32)
-    check(weights_N.shape == (num_tags,), "shape of pos_weights", weights_N.shape, f"({num_tags},)")
-    return weights_N

@@ -145,7 +145,13 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
 
     @uncompiled
     @in_turn
-    def forward(self, features_BD: Tensor, tags: Any, pos_weights: npt.NDArray[np.float32] | None = None) -> Tensor:
+    def forward(
+        self,
+        features_BD: Tensor,
+        tags: Any,
+        pos_weights: npt.NDArray[np.float32] | None = None,
+        example_weights: Any = None,
+    ) -> Tensor:
         """Mean loss of the examples, as a scalar tensor whose backward pass gives the workers' feature gradient.
 
         Args:
@@ -154,9 +160,11 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
                 arrays, a flat array or tensor with one tag for each example, or a class of `hybrid.tag_batch`.
             pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1. Give `topk` the
                 same ones.
+            example_weights: `[B]` floats of at least 0, or a mask: a factor of each example's loss, for rows and trunk.
+                The mean is that of the products; from an example of weight 0 nothing learns. None means 1.
 
         Raises:
-            DataError: features are no float tensor, a tag id is out of range, or both are not equally many.
+            DataError: features are no float tensor, a tag id is out of range, or all are not equally many.
             ChunkError: features are not finite, or not `[B, dim]`.
             ConfigError: `pos_weights` is not `[N]`; `step` was set to no whole number; there are no workers; this
                 process is a fork of the one that made the head, or has become one of several that train together.
@@ -168,7 +176,14 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)  # while the device still computes
         first_chunk = 0 if update else self._still.take(self.step, len(features_BD))
         features = np.ascontiguousarray(features_BD.detach().to(device="cpu", dtype=torch.float32).numpy())
-        ticket = self.submit(features, batch, update=update, pos_weights=pos_weights, first_chunk=first_chunk)
+        ticket = self.submit(
+            features,
+            batch,
+            update=update,
+            pos_weights=pos_weights,
+            example_weights=example_weights,
+            first_chunk=first_chunk,
+        )
         result = self.collect(ticket)
         self.step += update
         return mean_loss(features_BD, result, teaches=update)

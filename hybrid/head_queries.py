@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hybrid.chunking import checked_weights
+from hybrid.loss_weights import checked_weights
 from hybrid.ranking import Ranker, check_float_tensor
 from hybrid.score_bias import score_bias_N
 from hybrid.sole_use import SoleUse

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.chunking import ChunkRules, DrawnChunks, check_items, checked_weights, read_batch
+from hybrid.chunking import ChunkRules, DrawnChunks, check_items, read_batch
 from hybrid.head_result import HeadResult
 from hybrid.head_workers import HeadWorkers
+from hybrid.loss_weights import checked_example_weights, checked_weights
 from hybrid.own_workers import WORKERS_START_S, check_alone
 from hybrid.row_rate import RowRate
 from hybrid.sole_use import in_turn
@@ -63,6 +64,7 @@ class HeadTickets(HeadWorkers, RowRate):
         *,
         update: bool,
         pos_weights: npt.NDArray[np.float32] | None = None,
+        example_weights: Any = None,
         first_chunk: int = 0,
     ) -> Ticket:
         """Ship examples in chunks of `config.chunk_size` without waiting.
@@ -71,14 +73,21 @@ class HeadTickets(HeadWorkers, RowRate):
             features_BD: float32 `[B, D]`; must not change until the ticket is collected.
             tags: as for `forward`.
             update: whether rows learn.
-            pos_weights: as for `forward`.
+            pos_weights: as for `forward`, as are `example_weights`.
             first_chunk: number of the first chunk within this step; it seeds the draws, so micro-batches differ.
 
         Raises:
             DataError, ChunkError, ConfigError: as `forward`; nothing was sent.
             WorkerLost: as `forward`; nothing is in flight.
         """
-        drawn = self.draw(features_BD.shape, tags, update=update, pos_weights=pos_weights, first_chunk=first_chunk)
+        drawn = self.draw(
+            features_BD.shape,
+            tags,
+            update=update,
+            pos_weights=pos_weights,
+            example_weights=example_weights,
+            first_chunk=first_chunk,
+        )
         return self.ship(drawn, features_BD)
 
     @in_turn
@@ -89,6 +98,7 @@ class HeadTickets(HeadWorkers, RowRate):
         *,
         update: bool,
         pos_weights: npt.NDArray[np.float32] | None = None,
+        example_weights: Any = None,
         first_chunk: int = 0,
     ) -> DrawnChunks:
         """The part of `submit` that needs no features, of which the shape is known: while a device computes them.
@@ -112,7 +122,7 @@ class HeadTickets(HeadWorkers, RowRate):
             update=update,
             pos_weights=checked_weights(pos_weights, self.num_tags),
         )
-        return rules.draw(batch, first_chunk)
+        return rules.draw(batch, first_chunk, checked_example_weights(example_weights, len(batch)))
 
     @in_turn
     def ship(self, drawn: DrawnChunks, features_BD: npt.NDArray[np.float32]) -> Ticket:

@@ -100,6 +100,7 @@ class Pipeline:
         microbatches: int = 2,
         loss_scale: float = 1.0,
         scaler: torch.amp.GradScaler | None = None,
+        example_weights: Any = None,
     ) -> float:
         """Cut a batch, and `accumulate`: afterwards the trunk's weights have gradients, and rows have learned.
 
@@ -110,6 +111,7 @@ class Pipeline:
             loss_scale: see `accumulate`; 1 / 4, say, where four calls make one step.
             scaler: its factor multiplies the trunk's gradients, too: this call stands for
                 `scaler.scale(loss).backward()`, and `scaler.step(optimizer)` and `scaler.update()` come after it.
+            example_weights: as of `WideHead.forward`.
 
         Returns:
             The mean loss.
@@ -120,7 +122,7 @@ class Pipeline:
             ChunkError, WorkerLost: as `accumulate`.
         """
         check(microbatches >= 1, "microbatches", microbatches, "at least 1")
-        parts = cut_batch(inputs, tags, self.head.num_tags, microbatches)
+        parts = cut_batch(inputs, tags, self.head.num_tags, microbatches, example_weights)
         return self.accumulate(parts, loss_scale * self._scale_of(scaler, parts[0].inputs))
 
     def _scale_of(self, scaler: torch.amp.GradScaler | None, inputs: Inputs) -> float:
@@ -176,7 +178,7 @@ class Pipeline:
             if to_ship is not None:
                 tickets.append(to_ship())
                 to_ship = None
-            ship = self._shipper(departure, part.tags, number, chunks)
+            ship = self._shipper(departure, part, number, chunks)
             if number == len(microbatches) - 1 or self._is_almost_there(departure, number):
                 tickets.append(ship())
             else:
@@ -197,11 +199,16 @@ class Pipeline:
         with self.timer.phase("ship", microbatch=number):
             return departure.is_almost_ready()
 
-    def _shipper(self, departure: "_Departure", tags: Any, number: int, chunks: range) -> Callable[[], Ticket]:
+    def _shipper(self, departure: "_Departure", part: MicroBatch, number: int, chunks: range) -> Callable[[], Ticket]:
         """Draws now, while a device computes the features."""
         with self.timer.phase("ship", microbatch=number):
             drawn = self.head.draw(
-                departure.shape, tags, update=True, pos_weights=self.pos_weights, first_chunk=chunks.start
+                departure.shape,
+                part.tags,
+                update=True,
+                pos_weights=self.pos_weights,
+                example_weights=part.example_weights,
+                first_chunk=chunks.start,
             )
 
         def ship() -> Ticket:

@@ -14,7 +14,7 @@ from hybrid.cuda_graphs import GraphedPasses
 from hybrid.device import choose_precision, trunk_device
 from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
-from hybrid.micro_batch import MicroBatch, as_pair, cut_batch
+from hybrid.micro_batch import MicroBatch, as_batch, cut_batch
 from hybrid.negatives_tuner import NegativesTuner
 from hybrid.optimizer_step import OptimizerStep
 from hybrid.phases import PhaseTimer
@@ -151,7 +151,7 @@ class Trainer:
 
     def fit(
         self,
-        batches: Iterable[tuple[Any, Any]],
+        batches: Iterable[tuple[Any, ...]],
         on_step: Callable[[StepReport], None] = lambda report: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -160,13 +160,14 @@ class Trainer:
         Afterwards `head.row_lr` is what it was before; `step` leaves it where the schedule is.
 
         Args:
-            batches: (inputs, tags) pairs. A DataLoader, a list, all that can be read again, is read in round after
-                round; each is an epoch of `progress`. An iterator or a generator can be read once and ends `fit`.
+            batches: (inputs, tags) or (inputs, tags, example_weights), see `step`. A DataLoader, a list, all that can
+                be read again, is read in round after round; each is an epoch of `progress`. An iterator or a generator
+                can be read once and ends `fit`.
             on_step: called after every step.
             should_stop: asked before every step.
 
         Raises:
-            DataError: a round has no batch, a batch is no pair, or see `step`.
+            DataError: a round has no batch, a batch is neither, or see `step`.
             ChunkError, ConfigError, WorkerLost: see `step`.
         """
         try:
@@ -175,7 +176,7 @@ class Trainer:
                 with self.timer.phase("load"):
                     batch = next(source, None)
                 if batch is not None:
-                    on_step(self.step(*as_pair(batch)))
+                    on_step(self.step(*as_batch(batch)))
                 elif isinstance(batches, Iterator):
                     return
                 else:
@@ -208,7 +209,7 @@ class Trainer:
         """Share of the budget that is used."""
         return self.budget.fraction(self.progress.num_examples)
 
-    def step(self, inputs: Any, tags: Any) -> StepReport:
+    def step(self, inputs: Any, tags: Any, example_weights: Any = None) -> StepReport:
         """One optimizer step on one batch, cut into `config.microbatches` parts, or fewer so that none has one example.
 
         Where it raises, no weight of the trunk has moved, but rows of some micro-batches may have learned.
@@ -217,6 +218,7 @@ class Trainer:
             inputs: `[B, ...]`, what `prepare`, or else the trunk, takes; for several arguments a tuple of them, or a
                 dict by their names. NumPy arrays will do; all are moved to the trunk's device.
             tags: the true tags of each example, in any form that `WideHead.forward` takes.
+            example_weights: as of `WideHead.forward`.
 
         Raises:
             DataError: there are no examples, inputs and tags are not equally many, or a tag id is out of range.
@@ -236,7 +238,7 @@ class Trainer:
         self.head.train()
         with self.timer.phase("optimizer"):
             self.optimizer.zero_grad(set_to_none=True)
-        parts = self._cut(inputs, tags)
+        parts = self._cut(inputs, tags, example_weights)
         size = sum(map(len, parts))
         loss = self.pipeline.accumulate(parts)
         with self.timer.phase("optimizer"):
@@ -268,12 +270,12 @@ class Trainer:
             self.head.num_negatives = self.progress.num_negatives
         return NegativesTuner(self.head, self.config, tell, cores)
 
-    def _cut(self, inputs: Any, tags: Any) -> list[MicroBatch]:
+    def _cut(self, inputs: Any, tags: Any, example_weights: Any) -> list[MicroBatch]:
         inputs = as_inputs(inputs)
         if num_examples(inputs):
             with self.timer.phase("augment"):
                 inputs = self.prepare(mapped(inputs, lambda one: one.to(self.device, non_blocking=True)))
-        return cut_batch(inputs, tags, self.head.num_tags, self.config.microbatches)
+        return cut_batch(inputs, tags, self.head.num_tags, self.config.microbatches, example_weights)
 
     def _set_learning_rates(self, factor: float) -> None:
         for group in self.optimizer.param_groups:

@@ -361,10 +361,14 @@ def test_an_epoch_without_a_readable_picture_ends_the_run(head, monkeypatch):
 @pytest.mark.parametrize(
     ("batch", "told"),
     [
-        ((torch.zeros(2, 3, 8, 8), [[1], [2]], [0, 1]), r"a batch is a tuple of 3; expected a pair \(inputs, tags\)"),
-        ({"images": 1, "tags": 2}, "a batch is a dict; expected a pair"),
+        ((torch.zeros(2, 3, 8, 8), [[1], [2]], [0, 1]), "example_weights are int64 of shape .*; expected floats"),
+        (
+            (torch.zeros(2, 3, 8, 8), [[1], [2]], [0.5, 1], 0),
+            r"a batch is a tuple of 4; expected \(inputs, tags\) or \(",
+        ),
+        ({"images": 1, "tags": 2}, "a batch is a dict; expected"),
         ("ab", "a batch is a str of 2"),
-        (torch.zeros(2, 3, 8, 8), "a batch is a Tensor; expected a pair"),
+        (torch.zeros(2, 3, 8, 8), "a batch is a Tensor; expected"),
         (({"pixels": 1}, [[1], [2]]), "inputs have a int; expected a tensor"),
     ],
 )

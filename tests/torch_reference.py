@@ -25,7 +25,13 @@ class Reference:
     bias_N: torch.Tensor
 
 
-def reference_step(head: WideHead, features_BD: torch.Tensor, tags: list[list[int]], lr: float) -> Reference:
+def reference_step(
+    head: WideHead,
+    features_BD: torch.Tensor,
+    tags: list[list[int]],
+    lr: float,
+    example_weights: list[float] | None = None,
+) -> Reference:
     """One call of a head with shared negatives and SGD rows, chunk after chunk, as one worker would do it."""
     rows = torch.tensor(head.matrix.rows_ND, dtype=torch.float64)
     bias = torch.tensor(head.matrix.bias_N, dtype=torch.float64)
@@ -35,7 +41,8 @@ def reference_step(head: WideHead, features_BD: torch.Tensor, tags: list[list[in
         true_tags = [sorted(set(ids)) for ids in tags[start : start + size]]
         rows, bias = rows.detach().requires_grad_(True), bias.detach().requires_grad_(True)
         losses = _chunk_losses(head, number, features[start : start + size], true_tags, rows, bias)
-        loss = torch.stack(losses).sum()
+        weights = torch.tensor(example_weights or [1.0] * num_examples, dtype=torch.float64)[start : start + size]
+        loss = (torch.stack(losses) * weights).sum()
         loss.backward()  # features gather the sum over chunks; rows are fresh in each
         loss_sum += loss.item()
         rows, bias = rows - lr * rows.grad, bias - lr * bias.grad
