@@ -352,7 +352,7 @@ def test_evaluations_of_one_run_are_stored_in_turn(run, tmp_path, monkeypatch):
     index, tables = ImageIndex.load(copy.index), {"test": {"score": "lift"}}
     now_s = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: next(now_s), sleep=lambda seconds: None)
-    monkeypatch.setattr("hybrid.measured.time", clock)
+    monkeypatch.setattr("workers.file_lock.time", clock)
     with copy.evaluation_lock.open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="locked by another evaluation"):
