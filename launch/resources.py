@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from launch.config import RunConfig
+from launch.runs import PREPARED_FILE
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import MatrixMismatch, RunError
 from workers.matrix import TagMatrix
 from workers.matrix_io import Tell, load_matrix
 from workers.ring import Ring, make_ring
 from workers.tag_weights import inverse_frequency_weights, weights_above_zero
-
-PREPARED_FILE = "prepared.json"
 
 
 @dataclass(frozen=True, slots=True)
