@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
+from workers.config import DEFAULT_TRANSPORT, MAX_WORKERS, ROW_FACTORS, TRANSPORTS, HeadConfig
 from workers.default_workers import default_num_workers
 from workers.settings import check, check_choice, convert_fields, nearest
 
@@ -245,7 +245,7 @@ class RunConfig:
         if self.workers == 0:
             most = default_num_workers(self.trunk.device)
             object.__setattr__(self, "workers", min(most, self.chunks_per_step))
-        check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256 (0 chooses)")
+        check(1 <= self.workers <= MAX_WORKERS, "workers", self.workers, f"between 1 and {MAX_WORKERS} (0 chooses)")
         check(0 <= self.profile_steps <= 10_000, "profile_steps", self.profile_steps, "between 0 and 10,000")
         check_choice("transport", self.transport, TRANSPORTS)
         factor, row_dtype = ROW_FACTORS[self.head.row_dtype], self.head.row_dtype

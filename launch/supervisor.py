@@ -27,10 +27,11 @@ from launch.stop_signals import StopSignals
 from launch.topology import read_topology
 from launch.views import View
 from workers.assignment import Assignment
+from workers.config import MAX_WORKERS
 from workers.cores import as_text, pinned
 from workers.errors import RunError
 from workers.link import Link, Message
-from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import Ring
 
