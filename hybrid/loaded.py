@@ -19,7 +19,6 @@ from hybrid.data.prepare import prepare, stored_size
 from hybrid.data.view import View
 from hybrid.data.vocabulary import TagVocabulary
 from hybrid.device import choose_device, choose_precision
-from hybrid.evaluation import MAP_BOUNDS
 from hybrid.features import FeatureMaker, batch_size_of
 from hybrid.image_index import ImageIndex
 from hybrid.measured import NotStored, save_measured
@@ -33,6 +32,7 @@ from hybrid.search import SearchResult, search
 from hybrid.split_tables import index_pictures, measure_splits, tested_items
 from hybrid.temperature import load_temperature
 from hybrid.trunks import build_trunk
+from launch.config import MAP_BOUNDS
 from workers.errors import DataError, MatrixMismatch, RunError, UnreadableFile
 from workers.matrix_io import SavedMatrix, open_rows
 from workers.tag_weights import inverse_frequency_weights

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.data.view import View
-from hybrid.evaluation import MAP_BOUNDS, evaluate
+from hybrid.evaluation import evaluate
 from hybrid.features import FeatureMaker
 from hybrid.image_index import ImageIndex
 from hybrid.ranking import Ranker, Rows, WatchedRows
 from hybrid.temperature import NEUTRAL, choose_temperature
 from hybrid.truths import select_truths
+from launch.config import MAP_BOUNDS
 
 
 def measure_splits(

@@ -18,6 +18,8 @@ EMOJI_DESIGNS = ("noto", "fluent-emoji-flat", "twemoji", "openmoji")
 PRECISIONS = ("auto", "float32", "bfloat16")
 CUDA_GRAPHS = ("auto", "on", "off")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
+MAP_BOUNDS = (2, 50)
+"""A tag enters mAP if it has at least and at most so many true items among those that are measured."""
 DEFAULT_MINUTES = 7.5
 """With data preparation, measurement and gallery, a default run then takes less than ten minutes."""
 

@@ -86,7 +86,7 @@ def test_a_picture_that_cannot_be_read_does_not_keep_the_others_from_annotation(
     monkeypatch.setattr("hybrid.verbs._quiet", lambda: None)  # logging belongs to all tests of this process
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     good, broken, missing = run.path.parent / "photos" / "00.png", tmp_path / "broken.png", tmp_path / "missing.png"
-    arguments = [str(run.path), str(broken), str(good), str(missing), *flags]
+    arguments = [str(run.path), str(broken), str(good), str(missing), "--k", "10", "--score", "probability", *flags]
     result = CliRunner().invoke(verbs.commands["annotate"], arguments)
     assert result.exit_code == 1
     told = result.stderr.splitlines()

@@ -15,6 +15,8 @@ ADAGRAD, SGD = range(len(ROW_OPTIMIZERS))
 """The same for these."""
 ROW_FACTORS = {"float32": 4, "bfloat16": 8}
 """Forms of rows; the dim must be a multiple of this: both halves of a row are whole vectors."""
+SCORES = ("probability", "lift")
+"""What tags can be ranked by, see `hybrid.score_bias`; the first one where nobody says it."""
 TRANSPORTS = ("ring", "zmq")
 DEFAULT_TRANSPORT = "ring"
 """The faster one, see docs/adr/0006."""
