@@ -8,6 +8,8 @@ from benchmarks.record import read_record, shown_command, surroundings
 from workers.disk import write_whole
 
 Record = Mapping[str, Any]
+MEASURES = ("P@1", "P@5", "PSP@5", "mAP")
+"""Of quality, that tables show where nothing more is asked."""
 
 
 def page_text(record: Record, *parts: str) -> str:
