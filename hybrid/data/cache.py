@@ -15,7 +15,7 @@ from workers.disk import sync
 from workers.errors import DataError, RunError
 from workers.file_lock import await_lock
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and out of how much (0: unknown)."""
 
 _LOCK_LIMIT_S = 3600.0
@@ -27,7 +27,7 @@ def key_of(*parts: Any) -> str:
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def build_once(folder: Path, build: Callable[[Path], None], progress: Progress) -> Path:
+def build_once(folder: Path, build: Callable[[Path], None], progress: ProgressCallback) -> Path:
     """Return `folder`, building it first if it is not there.
 
     `build` fills a temporary folder beside it, which is synchronised to the disk and renamed: whoever sees `folder`
@@ -67,7 +67,7 @@ def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+def _locked(folder: Path, progress: ProgressCallback) -> Iterator[None]:
     """Hold the lock of `folder`; the lock file stays behind, because removing it would let two holders in."""
     fd = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
