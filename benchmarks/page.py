@@ -23,3 +23,11 @@ def write_page(path: Path, text_of: Callable[[Record], str]) -> Path:
     page = path.with_suffix(".md")
     write_whole(page, text_of(read_record(path)))
     return page
+
+
+def print_pages(*written: Path) -> None:
+    """Print the pages among files, and where all of them are."""
+    for path in written:
+        if path.suffix == ".md":
+            print(path.read_text(), end="\n\n")
+    print(*written, sep="\n")

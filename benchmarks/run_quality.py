@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.command_line import named_run, run_program
 from benchmarks.machine import git
-from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.page import page_text, write_page
+from benchmarks.markdown import markdown_table
+from benchmarks.page import page_text, print_pages, write_page
 from benchmarks.record import Record
 from hybrid.metrics_log import read_metrics
 from hybrid.rundir import open_run
