@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.auto_negatives_report import MEASURES, write_report
+from benchmarks.auto_negatives_report import write_report
 from benchmarks.command_line import add_results, count, positive_float, positive_int, run_program
 from benchmarks.environment import clean, restart_if_blas_is_forced
-from benchmarks.markdown import print_pages
+from benchmarks.page import MEASURES, print_pages
 from benchmarks.record import Record
 from benchmarks.waiting_trunk import BACKWARD_S, FORWARD_S
 from hybrid.metrics_log import read_metrics

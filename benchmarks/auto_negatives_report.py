@@ -12,11 +12,10 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks.markdown import markdown_table
-from benchmarks.page import page_text, write_page
+from benchmarks.page import MEASURES, page_text, write_page
 from benchmarks.plot_file import write_plot_file
 from benchmarks.record import read_record
 
-MEASURES = ("P@1", "P@5", "PSP@5", "mAP")
 Result = Mapping[str, Any]
 
 

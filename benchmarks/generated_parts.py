@@ -9,6 +9,7 @@ from benchmarks import head_report, start
 from benchmarks.card_parts import BARE_ROW, CARD_PARTS
 from benchmarks.gates import HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
+from benchmarks.page import MEASURES
 from benchmarks.record import RESULTS, machine_of, read_record
 from benchmarks.rival_forms import missed_forms, naming_missed_forms, other_forms
 from benchmarks.rival_parts import gpu_only_by_hand_part, gpu_only_part, rivals_part, verdicts_part
@@ -164,7 +165,7 @@ def _quality(record: Mapping[str, Any]) -> str:
     for result in record["results"]:
         for split, table in result["tables"].items():
             if split != "valid":
-                cells = [f"{table[m]:.3f} ({table['popularity'][m]:.3f})" for m in ("P@1", "P@5", "PSP@5", "mAP")]
+                cells = [f"{table[m]:.3f} ({table['popularity'][m]:.3f})" for m in MEASURES]
                 pictures = "{:,} to {:,}".format(*table["mAP bounds"])
                 rows.append([f"{result['name']}: {split}, {table['items']:,} pictures", *cells, pictures])
     minutes = _range([result["training_s"] / 60 for result in record["results"]], ".1f")
@@ -176,7 +177,7 @@ def _quality(record: Mapping[str, Any]) -> str:
         f"says otherwise, {machine_of(record)}. The trunk waited for workers {waited}% of the time. In brackets what "
         "popularity reaches, which gives every picture the most frequent tags."
     )
-    header = ["data", "P@1", "P@5", "PSP@5", "mAP", "over words with this many pictures"]
+    header = ["data", *MEASURES, "over words with this many pictures"]
     return f"{text}\n\n{markdown_table(header, rows)}"
 
 

@@ -10,7 +10,7 @@ from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
 from benchmarks.gpu_only_plan import default_workers, plan, plan_text
 from benchmarks.gpu_only_report import write_report
-from benchmarks.markdown import print_pages
+from benchmarks.page import print_pages
 from benchmarks.record import RESULTS, Record
 from benchmarks.time_limits import ProgramClock
 from benchmarks.tuned_rates import search_files

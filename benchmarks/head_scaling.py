@@ -9,8 +9,7 @@ from typing import Any
 from benchmarks.command_line import add_results, positive_int, run_program
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.head_report import scaling_text
-from benchmarks.markdown import print_pages
-from benchmarks.page import write_page
+from benchmarks.page import print_pages, write_page
 from benchmarks.record import Record
 from benchmarks.synthetic_tags import SyntheticTags
 from hybrid.head import WideHead

@@ -13,11 +13,10 @@ from benchmarks.command_line import add_results, positive_float, positive_int, r
 from benchmarks.contender import RIVALS
 from benchmarks.curve_settings import KINDS
 from benchmarks.environment import clean, restart_if_blas_is_forced
-from benchmarks.markdown import print_pages
 from benchmarks.memory_model import NEEDS, StepShape, largest_num_tags, on_cards
 from benchmarks.memory_report import TOLERANCE, report_text
 from benchmarks.memory_trial import FITS, FULL, TrialSettings
-from benchmarks.page import write_page
+from benchmarks.page import print_pages, write_page
 from benchmarks.record import Record
 from launch.trunk_threads import set_threads
 from workers.errors import RunError

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.gates import GATES, Gate
 from benchmarks.measurement import Measurement
-from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, PipelineRig, Waiting
+from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, NUM_TAGS, TIMES_AS_LONG, PipelineRig, Waiting
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.turns import Turns
@@ -22,15 +22,12 @@ SWEEP_MS = (2.5, 4.0, 7.5, 9.0, 10.0, 11.0, 12.5, 15.0, 18.0, 22.0)
 """The same for figures beside it, on both sides of the knee; they are called by the time that was measured."""
 _TRIES = 3
 """For the gate: workers may have become faster or slower since their number of negatives was found."""
-_NUM_TAGS = 100_000
-_ROUNDS_PER_ROUND = 5
-"""A step takes far longer than what other suites measure."""
 
 
 def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
     """The gate's worker time, then others in turns, all on one rig; worker time is set by the number of negatives."""
     progress.stage("workers and calibration")
-    with PipelineRig(options.tags(_NUM_TAGS)) as rig:
+    with PipelineRig(options.tags(NUM_TAGS)) as rig:
         measured = [gated(rig, options, progress)]
         progress.stage("calibration of other times of workers")
         measured += take_turns_on(rig, SWEEP_MS, options, progress)
@@ -52,7 +49,7 @@ def take_turns_on(
     """One contestant for each worker time that is aimed at."""
     negatives = rig.negatives_for([ms / 1000 for ms in worker_ms])
     contestants = {f"{number:,} negatives": Waiting(rig, number) for number in negatives}
-    turns = options.take_turns(contestants, progress, times_as_long=_ROUNDS_PER_ROUND)
+    turns = options.take_turns(contestants, progress, times_as_long=TIMES_AS_LONG)
     return [_measurement(name, waiting, turns, gate) for name, waiting in contestants.items()]
 
 

@@ -23,6 +23,9 @@ from launch.config import TrainConfig
 FORWARD_S, BACKWARD_S = 0.020, 0.040
 """Of a step: a trunk on an accelerator, say."""
 DIM = 256
+NUM_TAGS = 100_000
+TIMES_AS_LONG = 5
+"""As rounds of other suites: a step takes far longer than what they measure."""
 _BATCHES = 16
 """Made in advance and used in turn, so that making them is not timed."""
 _CALIBRATION_STEPS = 12

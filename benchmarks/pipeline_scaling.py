@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from benchmarks.measurement import Measurement
 from benchmarks.pipeline_model import MICROBATCHES
-from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, PipelineRig, Waiting
+from benchmarks.pipeline_rig import BACKWARD_S, FORWARD_S, NUM_TAGS, TIMES_AS_LONG, PipelineRig, Waiting
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
 from benchmarks.turns import Sample, Turns
@@ -18,9 +18,6 @@ TITLE = (
 )
 WORKER_MS = 25.0
 """What one worker needs for a micro-batch, where 10 hide behind the trunk and 12.5 remain to each of two."""
-_NUM_TAGS = 100_000
-_ROUNDS_PER_ROUND = 5
-"""A step takes far longer than what other suites measure."""
 
 
 class Stepping:
@@ -49,10 +46,10 @@ def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
         return [Measurement.missing("pipeline_scaling", "one core only may be used", _what(0))]
     progress.stage("one worker and two, and calibration")
     with ExitStack() as stack:
-        rigs = [stack.enter_context(PipelineRig(options.tags(_NUM_TAGS), workers)) for workers in (1, 2)]
+        rigs = [stack.enter_context(PipelineRig(options.tags(NUM_TAGS), workers)) for workers in (1, 2)]
         (negatives,) = rigs[0].negatives_for([WORKER_MS / 1000])
         contestants = {name_of(rig.workers): Stepping(Waiting(rig, negatives)) for rig in rigs}
-        turns = options.take_turns(contestants, progress, times_as_long=_ROUNDS_PER_ROUND)
+        turns = options.take_turns(contestants, progress, times_as_long=TIMES_AS_LONG)
     return measurements(contestants, turns)
 
 

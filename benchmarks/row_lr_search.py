@@ -16,8 +16,8 @@ from benchmarks.curve_process import run_in_process
 from benchmarks.curve_settings import ALL_KINDS, DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings, default_run
 from benchmarks.environment import restart_if_blas_is_forced
 from benchmarks.finished_curves import FinishedCurves
-from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.page import page_text, write_page
+from benchmarks.markdown import markdown_table
+from benchmarks.page import page_text, print_pages, write_page
 from benchmarks.record import Record
 from benchmarks.tuned_rates import NEAR, SEARCH_NAME, score
 from hybrid.device import choose_device

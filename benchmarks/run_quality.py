@@ -10,11 +10,12 @@ from typing import Any
 
 from benchmarks.command_line import named_run, run_program
 from benchmarks.machine import git
-from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.page import page_text, write_page
+from benchmarks.markdown import markdown_table
+from benchmarks.page import page_text, print_pages, write_page
 from benchmarks.record import Record
 from hybrid.metrics_log import read_metrics
 from hybrid.rundir import open_run
+from launch.run_record import RUN_FILE
 
 NAME = "run_quality"
 MEASURES = ("P@1", "P@5", "nDCG@5", "PSP@5", "mAP")
@@ -35,7 +36,7 @@ def measured_run(directory: Path) -> dict[str, Any]:
     """Settings, pace, and the measures that the run, or `hybrid evaluate` since, left behind."""
     run = open_run(directory)
     lines = [line for line in read_metrics(run.metrics_file) if line["kind"] == "train"]
-    started = json.loads((directory / "run.json").read_text())["started"]
+    started = json.loads((directory / RUN_FILE).read_text())["started"]
     settings = asdict(run.config())
     settings["data"]["source"] = settings["data"]["source"].partition(":")[0]  # a path is nobody else's business
     return {

@@ -20,8 +20,8 @@ from benchmarks.environment import clean, restart_if_blas_is_forced
 from benchmarks.first_step import BATCH
 from benchmarks.gates import OK, SHORT
 from benchmarks.many_tags import write_folder
-from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.page import page_text, write_page
+from benchmarks.markdown import markdown_table
+from benchmarks.page import page_text, print_pages, write_page
 from benchmarks.record import RESULTS, Record, read_record
 from benchmarks.spread import Spread, spread_of
 from workers.default_workers import default_num_workers

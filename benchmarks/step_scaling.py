@@ -17,8 +17,7 @@ from benchmarks.command_line import add_results, positive_int, run_program
 from benchmarks.contender import TaggedItems, open_contender
 from benchmarks.curve_settings import ALL_KINDS, KINDS, CurveSettings, default_run
 from benchmarks.environment import restart_if_blas_is_forced
-from benchmarks.markdown import print_pages
-from benchmarks.page import write_page
+from benchmarks.page import print_pages, write_page
 from benchmarks.record import Record
 from benchmarks.step_scaling_report import TRUNK_ALONE, report_text
 from benchmarks.synthetic_tags import SyntheticTags

@@ -9,14 +9,13 @@ from benchmarks.command_line import add_results, count, positive_float, positive
 from benchmarks.curve_process import check_curves, run_in_process
 from benchmarks.curve_settings import ROW_LR, CurveSettings
 from benchmarks.environment import restart_if_blas_is_forced
-from benchmarks.markdown import markdown_table, print_pages
-from benchmarks.page import page_text, write_page
+from benchmarks.markdown import markdown_table
+from benchmarks.page import MEASURES, page_text, print_pages, write_page
 from benchmarks.record import Record
 from hybrid.device import choose_device
 from launch.config import DEVICES
 
 NAME = "worker_quality"
-MEASURES = ("P@1", "P@5", "PSP@5", "mAP")
 
 
 def main() -> None:

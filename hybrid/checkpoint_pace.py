@@ -2,11 +2,12 @@
 
 import time
 
+from workers.disk import ASSUMED_BYTES_PER_S
+
 _SHARE = 50
 """Pauses last this many times as long as saving took, so checkpoints cost at most a fiftieth of the time, unless
 `most_s` makes them due sooner."""
 _LEAST_PAUSE_S = 30.0
-_BYTES_PER_S = 300e6  # of disk and checksums: a guess, until the first checkpoint was timed
 
 
 class CheckpointPace:
@@ -27,7 +28,7 @@ class CheckpointPace:
 
     def __init__(self, num_bytes: int, most_s: float) -> None:
         self._most_s, self._last_s = most_s, time.monotonic()
-        self.pause_s = self._pause_s(num_bytes / _BYTES_PER_S)
+        self.pause_s = self._pause_s(num_bytes / ASSUMED_BYTES_PER_S)
         """Seconds from the last checkpoint to the next."""
 
     def is_due(self) -> bool:

@@ -14,11 +14,11 @@ from hybrid.metrics import DEPTH, RankingMetrics, popularity_ids
 from hybrid.ranking import BLOCK_ROWS, SCORES_PER_BLOCK, Ranker, Rows, checked_features
 from hybrid.temperature import NEUTRAL
 from hybrid.truths import Truths
+from launch.config import MAP_BOUNDS
 
 MEASURES = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@10", "mAP", "distinct tags")
 """The keys of a table, in the order of its rows."""
 ITEMS_PER_UPDATE = 4096
-MAP_BOUNDS = (2, 50)
 
 
 def evaluate(

@@ -14,25 +14,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hybrid.checkpoint import Checkpoint, newest_whole_checkpoint
+from hybrid.data.cache import ProgressCallback
 from hybrid.data.images import BadImage, decode_square
-from hybrid.data.prepare import prepare, stored_size
+from hybrid.data.prepare import prepare, silent, stored_size
 from hybrid.data.view import View
 from hybrid.data.vocabulary import TagVocabulary
 from hybrid.device import choose_device, choose_precision
-from hybrid.evaluation import MAP_BOUNDS
 from hybrid.features import FeatureMaker, batch_size_of
 from hybrid.image_index import ImageIndex
 from hybrid.measured import NotStored, save_measured
 from hybrid.neighbours import ScoredTag, nearest_tags
 from hybrid.query import suggest
 from hybrid.ranking import Ranker
-from hybrid.ready_index import Progress, log_beginning, ready_index
+from hybrid.ready_index import log_beginning, ready_index
 from hybrid.rundir import RunDirectory, open_run
 from hybrid.score_bias import score_bias_N
 from hybrid.search import SearchResult, search
 from hybrid.split_tables import index_pictures, measure_splits, tested_items
 from hybrid.temperature import load_temperature
 from hybrid.trunks import build_trunk
+from launch.config import MAP_BOUNDS
 from workers.errors import DataError, MatrixMismatch, RunError, UnreadableFile
 from workers.matrix_io import SavedMatrix, open_rows
 from workers.tag_weights import inverse_frequency_weights
@@ -135,7 +136,7 @@ class LoadedRun:
         """
         return self._ready_index(log_beginning)
 
-    def _ready_index(self, progress: Progress) -> ImageIndex:
+    def _ready_index(self, progress: ProgressCallback) -> ImageIndex:
         view, step = self.view, self.checkpoint.step
         return ready_index(
             self.directory,
@@ -159,10 +160,7 @@ class LoadedRun:
         return score_bias_N(self.rows, self.config.head, score, weight_N)
 
     def evaluate(
-        self,
-        score: str = "probability",
-        map_bounds: tuple[int, int] = MAP_BOUNDS,
-        progress: Progress = lambda text, done, total: None,
+        self, score: str = "probability", map_bounds: tuple[int, int] = MAP_BOUNDS, progress: ProgressCallback = silent
     ) -> dict[str, dict[str, Any]]:
         """Measure the held-out splits anew; the run's results and its index of pictures are replaced.
 
@@ -209,7 +207,7 @@ class LoadedRun:
             self.__dict__["index"] = index
 
     def search(
-        self, text: str, k: int = 10, progress: Progress | None = None, *, variants: bool = False
+        self, text: str, k: int = 10, progress: ProgressCallback | None = None, *, variants: bool = False
     ) -> SearchResult:
         """The k held-out images that fit the words best.
 

@@ -1,7 +1,5 @@
 """What an evaluation found, kept in its run: tables, the temperature, the index of pictures."""
 
-import fcntl
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from hybrid.rundir import RunDirectory
 from hybrid.temperature import save_temperature
 from launch.runs import checkpoint_folders, step_of
 from workers.errors import RunError
+from workers.file_lock import await_lock
 
 _LIMIT_S, _PAUSE_S = 60.0, 0.05
 """Writing takes a second; whoever holds the lock for so long hangs."""
@@ -89,19 +88,10 @@ def _locked(path: Path) -> Iterator[None]:
     except OSError as e:
         raise RunError(f"cannot write {path}: {e.strerror or e}.") from e
     with file:
-        deadline_s = time.monotonic() + _LIMIT_S
-        while not _try_lock(file.fileno(), path):
-            if time.monotonic() > deadline_s:
-                raise RunError(f"{path} has been locked by another evaluation for {_LIMIT_S:g} s; end that one first.")
-            time.sleep(_PAUSE_S)
+        try:
+            is_ours = await_lock(file.fileno(), limit_s=_LIMIT_S, pause_s=_PAUSE_S)
+        except OSError as e:
+            raise RunError(f"cannot lock {path}: {e.strerror or e}.") from e
+        if not is_ours:
+            raise RunError(f"{path} has been locked by another evaluation for {_LIMIT_S:g} s; end that one first.")
         yield
-
-
-def _try_lock(fd: int, path: Path) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as e:
-        raise RunError(f"cannot lock {path}: {e.strerror or e}.") from e
-    return True

@@ -4,13 +4,11 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from hybrid.data.cache import ProgressCallback
 from hybrid.image_index import ImageIndex
 from hybrid.measured import save_index
 from hybrid.rundir import RunDirectory
 from workers.errors import DataError, RunError, UnreadableFile
-
-Progress = Callable[[str, int, int], None]
-"""Is told what is going on, how much is done, of how much."""
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +20,7 @@ def ready_index(
     fingerprint: str,
     step: int,
     num_pictures: int,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> ImageIndex:
     """The index that lies in the run; where there is none of this step, as of a run that was stopped, a fresh one.
 
@@ -61,7 +59,7 @@ def ready_index(
 
 
 def log_beginning(text: str, done: int, total: int) -> None:
-    """A `Progress` for those who follow none: says once what takes a moment, on stderr if no logging is set up."""
+    """A callback for those who follow no progress: says once what takes a moment, on stderr if no logging is set up."""
     if not done:
         logger.warning("%s", text)
 

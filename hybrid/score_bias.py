@@ -5,11 +5,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.config import HeadConfig
+from workers.config import SCORES, HeadConfig
 from workers.objectives import log_probability_correction_N
 from workers.settings import check_choice
-
-SCORES = ("probability", "lift")
 
 
 class TagScalars(Protocol):

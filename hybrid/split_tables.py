@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid.data.cache import ProgressCallback
 from hybrid.data.view import View
-from hybrid.evaluation import MAP_BOUNDS, evaluate
+from hybrid.evaluation import evaluate
 from hybrid.features import FeatureMaker
 from hybrid.image_index import ImageIndex
 from hybrid.ranking import Ranker, Rows, WatchedRows
 from hybrid.temperature import NEUTRAL, choose_temperature
 from hybrid.truths import select_truths
+from launch.config import MAP_BOUNDS
 
 
 def measure_splits(
@@ -27,7 +29,7 @@ def measure_splits(
     score: str,
     step: int,
     map_bounds: tuple[int, int] = MAP_BOUNDS,
-    progress: Callable[[str, int, int], None] = lambda text, done, total: None,
+    progress: ProgressCallback = lambda text, done, total: None,
 ) -> tuple[dict[str, dict[str, Any]], ImageIndex]:
     """Measure the validation items, the test items and further test sets; splits without readable items are left out.
 
@@ -95,7 +97,7 @@ def tested_items(view: View) -> NDArray[np.int64]:
 
 
 def _readable_splits(
-    view: View, features: FeatureMaker, dim: int, progress: Callable[[str, int, int], None]
+    view: View, features: FeatureMaker, dim: int, progress: ProgressCallback
 ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float32]]]:
     """Name, items and features of each held-out split, as far as its pictures can be read; validation comes first."""
     for name, wanted in {"valid": view.valid_items, "test": view.test_items, **view.extra_test}.items():

@@ -14,7 +14,7 @@ from workers.json_text import to_json
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 JSON = click.option("--json", "json_output", is_flag=True)
 LINK = click.option("--link", required=True)
-SCORE = click.option("--score", default="probability")
+SCORE = click.option("--score", required=True)  # defaults are the launcher's: it says them, too
 DEVICE = click.option("--device")
 LIFELINE = click.option("--lifeline-fd", type=int, required=True)
 
@@ -51,8 +51,8 @@ def train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) -> N
 @verbs.command()
 @DIRECTORY
 @SCORE
-@click.option("--map-least", type=int, default=2)
-@click.option("--map-most", type=int, default=50)
+@click.option("--map-least", type=int, required=True)
+@click.option("--map-most", type=int, required=True)
 @DEVICE
 @JSON
 def evaluate(directory: Path, score: str, map_least: int, map_most: int, device: str | None, json_output: bool) -> None:
@@ -76,7 +76,7 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, device:
 @verbs.command()
 @DIRECTORY
 @click.argument("images", nargs=-1, required=True)
-@click.option("--k", type=int, default=10)
+@click.option("--k", type=int, required=True)
 @SCORE
 @DEVICE
 @JSON
@@ -107,7 +107,7 @@ def annotate(
 @verbs.command()
 @DIRECTORY
 @click.argument("words", nargs=-1, required=True)
-@click.option("--k", type=int, default=12)
+@click.option("--k", type=int, required=True)
 @click.option("--variants", is_flag=True)
 @click.option("--html", type=click.Path(path_type=Path))
 @click.option("--png", type=click.Path(path_type=Path))
@@ -148,7 +148,7 @@ def search(
 @verbs.command()
 @DIRECTORY
 @click.argument("tag")
-@click.option("--k", type=int, default=10)
+@click.option("--k", type=int, required=True)
 @JSON
 def neighbours(directory: Path, tag: str, k: int, json_output: bool) -> None:
     """Show the tags whose rows are nearest to a tag's."""

@@ -1,6 +1,7 @@
 """What the checkpoints of a run are going to cost."""
 
-_BYTES_PER_S = 300e6  # the guess with which `hybrid.checkpoint_pace` begins, too
+from workers.disk import ASSUMED_BYTES_PER_S
+
 _WORTH_TELLING = 0.1
 
 
@@ -15,7 +16,7 @@ def checkpoint_remark(num_bytes: int, pause_s: float) -> str:
         >>> checkpoint_remark(40 * 10**9, pause_s=300.0)
         'a checkpoint of 40 GB may take 133 s, and comes every 300 s: train.checkpoint_minutes makes them rarer'
     """
-    cost_s = num_bytes / _BYTES_PER_S
+    cost_s = num_bytes / ASSUMED_BYTES_PER_S
     if cost_s <= _WORTH_TELLING * (cost_s + pause_s):
         return ""
     return (

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from workers.config import DEFAULT_TRANSPORT, ROW_FACTORS, TRANSPORTS, HeadConfig
+from workers.config import DEFAULT_TRANSPORT, MAX_WORKERS, ROW_FACTORS, TRANSPORTS, HeadConfig
 from workers.default_workers import default_num_workers
 from workers.settings import check, check_choice, convert_fields, nearest
 
@@ -18,6 +18,8 @@ EMOJI_DESIGNS = ("noto", "fluent-emoji-flat", "twemoji", "openmoji")
 PRECISIONS = ("auto", "float32", "bfloat16")
 CUDA_GRAPHS = ("auto", "on", "off")
 TAG_LOSS_WEIGHTS = ("none", "inverse-frequency")
+MAP_BOUNDS = (2, 50)
+"""A tag enters mAP if it has at least and at most so many true items among those that are measured."""
 DEFAULT_MINUTES = 7.5
 """With data preparation, measurement and gallery, a default run then takes less than ten minutes."""
 
@@ -245,7 +247,7 @@ class RunConfig:
         if self.workers == 0:
             most = default_num_workers(self.trunk.device)
             object.__setattr__(self, "workers", min(most, self.chunks_per_step))
-        check(1 <= self.workers <= 256, "workers", self.workers, "between 1 and 256 (0 chooses)")
+        check(1 <= self.workers <= MAX_WORKERS, "workers", self.workers, f"between 1 and {MAX_WORKERS} (0 chooses)")
         check(0 <= self.profile_steps <= 10_000, "profile_steps", self.profile_steps, "between 0 and 10,000")
         check_choice("transport", self.transport, TRANSPORTS)
         factor, row_dtype = ROW_FACTORS[self.head.row_dtype], self.head.row_dtype

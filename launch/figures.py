@@ -4,6 +4,8 @@ import itertools
 import math
 from collections.abc import Sequence
 
+LEAST_SHOWN = 0.001
+"""Of shares of time in a list: a smaller one is next to nothing."""
 _BARS = "▁▂▃▄▅▆▇█"
 
 

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launch.figures import share
+from launch.figures import LEAST_SHOWN, share
 
 _STYLES = {
     "load": "magenta",
@@ -20,7 +20,6 @@ _STYLES = {
     "save": "bright_yellow",
     "other": "bright_black",
 }
-_LEAST_SHOWN = 0.001
 
 
 def phase_bar(phase_fraction: Mapping[str, float]) -> RenderableType:
@@ -36,7 +35,7 @@ def phase_bar(phase_fraction: Mapping[str, float]) -> RenderableType:
     bar.add_row(*cells)
     legend = Text(no_wrap=True, overflow="ellipsis")
     for name, fraction in sorted(phase_fraction.items(), key=lambda item: -item[1]):
-        if fraction >= _LEAST_SHOWN:
+        if fraction >= LEAST_SHOWN:
             legend.append("■ ", _style(name)).append(f"{name} ", "dim").append(f"{share(fraction)}  ", "bold")
     line = Table.grid(expand=True, padding=(0, 1, 0, 0))
     line.add_column(no_wrap=True, style="dim")

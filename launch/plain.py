@@ -4,11 +4,10 @@ import time
 from collections.abc import Mapping
 from typing import IO, Any
 
-from launch.figures import count, duration, rate, share
+from launch.figures import LEAST_SHOWN, count, duration, rate, share
 from launch.snapshot import Snapshot
 
 _INTERVAL_S = 5.0
-_LEAST_SHOWN = 0.001
 _SILENT_S = 10.0
 """A trunk says what it does twice a second: after such a silence the figures are old."""
 
@@ -84,4 +83,4 @@ def describe_at_length(status: Mapping[str, Any]) -> str:
 
 def _phases(phase_fraction: Mapping[str, float]) -> str:
     """`forward 31.0%, wait 2.0%`, in the order given, without what is next to nothing."""
-    return ", ".join(f"{name} {share(part)}" for name, part in phase_fraction.items() if part >= _LEAST_SHOWN)
+    return ", ".join(f"{name} {share(part)}" for name, part in phase_fraction.items() if part >= LEAST_SHOWN)

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from launch.config import RunConfig
+from launch.runs import PREPARED_FILE
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import MatrixMismatch, RunError
 from workers.matrix import TagMatrix
+from workers.matrix_data import ARRAYS
 from workers.matrix_io import Tell, load_matrix
 from workers.ring import Ring, make_ring
 from workers.tag_weights import inverse_frequency_weights, weights_above_zero
-
-PREPARED_FILE = "prepared.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Prepared:
     num_items: int
     num_train: int
     view: Path
-    """A folder with counts.npy, marginal.npy, item_offsets.npy, item_tags.npy."""
+    """A folder with `workers.matrix_data.ARRAYS`."""
 
     @classmethod
     def read(cls, directory: Path) -> "Prepared":
@@ -85,7 +85,7 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None, 
         HybridError: the prepared arrays or the checkpoint cannot be used; the message names the file.
     """
     arrays = {}
-    for name in ("counts", "marginal", "item_offsets", "item_tags"):
+    for name in ARRAYS:
         path = prepared.view / f"{name}.npy"
         try:
             arrays[name] = np.load(path, mmap_mode="r")

@@ -9,17 +9,16 @@ from rich.console import Console
 
 from launch.report import metrics_table, named_tables, shown_path, way_on
 from launch.run_record import RunRecord
-from launch.runs import latest_checkpoint, step_of
+from launch.runs import GALLERY_FILE, METRICS_FILE, RESULTS_FILE, latest_checkpoint, step_of
 
-_RESULTS = "results.json"
-_FILES = ("gallery.html", _RESULTS, "metrics.jsonl")
+_FILES = (GALLERY_FILE, RESULTS_FILE, METRICS_FILE)
 _LOGS = ("log",)
 
 
 def results_of(directory: Path) -> Mapping[str, Any]:
     """The measures of a run that finished, or was evaluated; empty if there are none that can be read."""
     try:
-        results = json.loads((directory / _RESULTS).read_text())
+        results = json.loads((directory / RESULTS_FILE).read_text())
     except (OSError, ValueError):
         return {}
     return results if isinstance(results, dict) else {}

@@ -15,7 +15,7 @@ from launch.config import RunConfig
 from launch.control import ControlServer
 from launch.deep_process import DeepProcess, PrepareProcess, TrunkProcess
 from launch.interruption import Interrupted, StoppedBeforeStart
-from launch.losses import Losses
+from launch.lost_workers import LostWorkers
 from launch.placement import Placement, place_run, scale_remark
 from launch.profile import open_profile
 from launch.recorder import Recorder
@@ -27,10 +27,11 @@ from launch.stop_signals import StopSignals
 from launch.topology import read_topology
 from launch.views import View
 from workers.assignment import Assignment
+from workers.config import MAX_WORKERS
 from workers.cores import as_text, pinned
 from workers.errors import RunError
 from workers.link import Link, Message
-from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import Ring
 
@@ -71,7 +72,7 @@ class Supervisor:
         self._link: Link | None = None
         self._waiting: TrunkProcess | None = None
         self._pool: WorkerPool | None = None
-        self._losses: Losses | None = None
+        self._lost_workers: LostWorkers | None = None
         self._control: ControlServer | None = None
 
     def run(self) -> None:
@@ -133,7 +134,7 @@ class Supervisor:
             window=window,
         )
         stack.callback(self._close_pool)
-        self._losses = Losses(self._pool, self.snapshot, self._note)
+        self._lost_workers = LostWorkers(self._pool, self.snapshot, self._note)
         self._recorder.enter("training")
         self.snapshot.show("start", "starting the trunk")
         trunk.assign(
@@ -149,7 +150,7 @@ class Supervisor:
             )
         )
         self._waiting = None
-        with self._losses.told_first(self._was_stopped):
+        with self._lost_workers.told_first(self._was_stopped):
             self._watch(trunk, can_finish=True)
 
     def _make_matrix(self, prepared: Prepared, checkpoint: Path | None) -> TagMatrix:
@@ -213,8 +214,8 @@ class Supervisor:
         for message in self._link.receive() if self._link is not None else ():
             self._is_silence_told = False
             self._take(message)
-        if self._losses is not None:
-            self._losses.look(self._link)
+        if self._lost_workers is not None:
+            self._lost_workers.look(self._link)
         self.view.update(self.snapshot)
         if self._waiting is not None:
             self._waiting.check()
@@ -225,8 +226,8 @@ class Supervisor:
             self._note(message["text"])
         elif message["kind"] == "kill" and self._pool is not None:
             self._pool.kill(message["worker"])
-        elif message["kind"] == "trained" and self._losses is not None:
-            self._losses.release()
+        elif message["kind"] == "trained" and self._lost_workers is not None:
+            self._lost_workers.release()
         else:
             if message["kind"] == "step" and not self.snapshot.step:
                 self._start_up.reach("trunk and workers")
@@ -255,7 +256,7 @@ class Supervisor:
 
     def _judge_silence(self, name: str) -> None:
         said = f"{name} said nothing for {_SILENCE_S:g} s"
-        if self._is_stop_sent or (self._losses is not None and self._losses.failure is not None):
+        if self._is_stop_sent or (self._lost_workers is not None and self._lost_workers.failure is not None):
             raise RunError(f"{said} after it was asked to stop, and was killed.")
         if not self._is_silence_told:
             self._is_silence_told = True

@@ -7,12 +7,14 @@ from typing import Any, NoReturn
 
 import click
 
+from launch.config import MAP_BOUNDS
 from launch.deep_verb import run_deep_verb
 from launch.device_argument import DEVICE
 from launch.resolve import read_toml
 from launch.run_argument import TRAINED_RUN
 from launch.run_settings import CONFIG_FILE
 from workers.cache_root import inherit_cache_root
+from workers.config import SCORES
 from workers.errors import ConfigError
 
 _MOST = 10_000
@@ -20,8 +22,8 @@ _MOST = 10_000
 
 _SCORE = click.option(
     "--score",
-    type=click.Choice(["probability", "lift"]),
-    default="probability",
+    type=click.Choice(SCORES),
+    default=SCORES[0],
     show_default=True,
     help="Order tags by probability, or by how much likelier than chance they are, which favours rare tags. The score "
     "itself ranks the tags of one picture, and is no probability.",
@@ -54,14 +56,14 @@ class _SheetFile(click.Path):
 @click.option(
     "--map-least",
     type=click.IntRange(1),
-    default=2,
+    default=MAP_BOUNDS[0],
     show_default=True,
     help="mAP counts tags with at least so many images.",
 )
 @click.option(
     "--map-most",
     type=click.IntRange(1),
-    default=50,
+    default=MAP_BOUNDS[1],
     show_default=True,
     help="mAP counts tags with at most so many images.",
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import auto_negatives
-from benchmarks.auto_negatives_report import MEASURES, by_negatives, report_text, write_report
+from benchmarks.auto_negatives_report import by_negatives, report_text, write_report
+from benchmarks.page import MEASURES
 from benchmarks.record import Record, read_record
 from workers.errors import RunError
 

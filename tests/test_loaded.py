@@ -86,7 +86,7 @@ def test_a_picture_that_cannot_be_read_does_not_keep_the_others_from_annotation(
     monkeypatch.setattr("hybrid.verbs._quiet", lambda: None)  # logging belongs to all tests of this process
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     good, broken, missing = run.path.parent / "photos" / "00.png", tmp_path / "broken.png", tmp_path / "missing.png"
-    arguments = [str(run.path), str(broken), str(good), str(missing), *flags]
+    arguments = [str(run.path), str(broken), str(good), str(missing), "--k", "10", "--score", "probability", *flags]
     result = CliRunner().invoke(verbs.commands["annotate"], arguments)
     assert result.exit_code == 1
     told = result.stderr.splitlines()
@@ -352,7 +352,7 @@ def test_evaluations_of_one_run_are_stored_in_turn(run, tmp_path, monkeypatch):
     index, tables = ImageIndex.load(copy.index), {"test": {"score": "lift"}}
     now_s = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: next(now_s), sleep=lambda seconds: None)
-    monkeypatch.setattr("hybrid.measured.time", clock)
+    monkeypatch.setattr("workers.file_lock.time", clock)
     with copy.evaluation_lock.open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="locked by another evaluation"):

@@ -12,9 +12,10 @@ import pytest
 from worker_system import LIMIT_S, private_endpoint, small_matrix, until, wait_for_exit
 
 from workers import crash_loops
+from workers.config import MAX_WORKERS
 from workers.errors import ConfigError, WorkerLost
 from workers.lifeline import TERMINATED_STATUS
-from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 from workers.worker_stats import SERVED, WARM_UP_NS
 

@@ -94,7 +94,7 @@ def test_without_pictures_that_can_be_read_there_is_nothing_to_search(run, monke
 def test_the_command_says_on_the_error_stream_that_it_makes_the_index(run, monkeypatch):
     monkeypatch.setattr("hybrid.verbs._quiet", lambda: None)  # logging belongs to all tests of this process
     shutil.rmtree(run.index)
-    arguments = [str(run.path), "red", "--json"]
+    arguments = [str(run.path), "red", "--k", "12", "--json"]
     first, second = (CliRunner().invoke(verbs.commands["search"], arguments) for _ in range(2))
     assert first.exit_code == second.exit_code == 0
     assert first.stderr == f"{MAKING.format(json.loads(first.stdout)['images'])}\n" and second.stderr == ""

@@ -507,13 +507,13 @@ def test_a_failure_of_the_workers_while_the_trunk_saves_at_last_does_not_end_the
 
 def test_a_failure_of_the_workers_while_the_trunk_measures_does_not_end_the_run(tmp_path, monkeypatch):
     supervisor = make_supervisor(tmp_path, monkeypatch, steps=1)
-    is_measuring, release = [], launch.supervisor.Losses.release
+    is_measuring, release = [], launch.supervisor.LostWorkers.release
 
-    def release_and_note(losses):
-        release(losses)
+    def release_and_note(lost_workers):
+        release(lost_workers)
         is_measuring.append(True)
 
-    monkeypatch.setattr(launch.supervisor.Losses, "release", release_and_note)
+    monkeypatch.setattr(launch.supervisor.LostWorkers, "release", release_and_note)
     fail_pool(monkeypatch, lambda: is_measuring)
     supervisor.run()
     assert kinds_heard(supervisor) == []

@@ -13,7 +13,9 @@ def test_paths_are_printed_as_they_are(capsys):
     assert capsys.readouterr().out.splitlines() == lines
 
 
-@pytest.mark.parametrize("verb", [["evaluate", "run"], ["annotate", "run", "a.png"]])
+@pytest.mark.parametrize(
+    "verb", [["evaluate", "run", "--map-least", "2", "--map-most", "50"], ["annotate", "run", "a.png", "--k", "1"]]
+)
 def test_a_run_is_asked_on_the_device_that_was_named(monkeypatch, verb):
     asked = []
 
@@ -24,7 +26,7 @@ def test_a_run_is_asked_on_the_device_that_was_named(monkeypatch, verb):
     monkeypatch.setattr("hybrid.loaded.load", load)
     for options, device in ((["--device", "cuda:1"], "cuda:1"), ([], None)):
         with pytest.raises(DataError, match="far enough"):
-            hybrid.__main__.verbs([*verb, *options], standalone_mode=False)
+            hybrid.__main__.verbs([*verb, "--score", "lift", *options], standalone_mode=False)
         assert asked.pop() == ("run", device)
 
 

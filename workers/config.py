@@ -15,9 +15,13 @@ ADAGRAD, SGD = range(len(ROW_OPTIMIZERS))
 """The same for these."""
 ROW_FACTORS = {"float32": 4, "bfloat16": 8}
 """Forms of rows; the dim must be a multiple of this: both halves of a row are whole vectors."""
+SCORES = ("probability", "lift")
+"""What tags can be ranked by, see `hybrid.score_bias`; the first one where nobody says it."""
 TRANSPORTS = ("ring", "zmq")
 DEFAULT_TRANSPORT = "ring"
 """The faster one, see docs/adr/0006."""
+MAX_WORKERS = 256
+"""Of one tag matrix: so many have a row of statistics in its shared memory."""
 MAX_DRAWS = 1 << 24
 """Negatives that one chunk may ask for, over all its examples: float32 counts exactly so far."""
 MAX_ROW_LR = MAX_FACTOR = 1e6

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from workers.errors import RunError
 
+ASSUMED_BYTES_PER_S = 300e6
+"""Of a disk, with checksums: a guess for what was not timed yet."""
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write or replace a file: a reader, or a kill at any moment, sees the old content or the new one.

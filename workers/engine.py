@@ -8,12 +8,12 @@ import numpy as np
 
 from workers.admission import REFUSED, admission, chunks_applied
 from workers.chunk import Chunk, Reply, check_chunk
-from workers.config import MAX_DRAWS, HeadConfig
+from workers.config import MAX_DRAWS, MAX_WORKERS, HeadConfig
 from workers.errors import ChunkError
 from workers.jit import kernel
 from workers.kernel_private import run_private
 from workers.kernel_shared import run_shared
-from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.matrix import TagMatrix
 from workers.prepared_chunk import NUM_ADMITTED, Answer, PreparedChunk, plain_chunk, prepare_chunk, rules_of
 from workers.rounding import rounding_noise
 from workers.scratch import Scratch

@@ -6,7 +6,6 @@ holds a hash of all the sources beside this file.
 """
 
 import errno
-import fcntl
 import functools
 import hashlib
 import logging
@@ -165,17 +164,16 @@ def _lock(fd: int) -> None:
     Raises:
         OSError: somebody has kept it for too long, who may have been stopped in the middle.
     """
-    give_up_s = time.monotonic() + (0.0 if _was_kept_for_long.is_set() else _LOCK_LIMIT_S)
-    while True:
-        try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > give_up_s:
-                _was_kept_for_long.set()
-                raise OSError(errno.EWOULDBLOCK, "another process has been writing there for too long") from None
-            time.sleep(_LOCK_PAUSE_S)
-        except OSError:
-            return None
+    from workers.file_lock import await_lock  # here, as in `cache_directory`
+
+    limit_s = 0.0 if _was_kept_for_long.is_set() else _LOCK_LIMIT_S
+    try:
+        is_ours = await_lock(fd, limit_s=limit_s, pause_s=_LOCK_PAUSE_S)
+    except OSError:
+        return
+    if not is_ours:
+        _was_kept_for_long.set()
+        raise OSError(errno.EWOULDBLOCK, "another process has been writing there for too long")
 
 
 @functools.cache

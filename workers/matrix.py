@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workers import objectives
-from workers.config import HeadConfig
+from workers.config import MAX_WORKERS, HeadConfig
 from workers.errors import DataError, MatrixMismatch
 from workers.matrix_data import checked_counts_N, checked_marginal_N, checked_truth
 from workers.memory import ArraySpec, SharedArrays, check_fits
@@ -23,8 +23,6 @@ from workers.rows import dim_of, row_dtype_of, stored_form, unpack
 from workers.sampler import build_groups, sampling_probabilities
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 from workers.worker_stats import NUM_STATS
-
-MAX_WORKERS = 256
 
 _BLOCK_TAGS = 1 << 20
 _FILL_BYTES_PER_S = 100e6  # less than a slow core draws

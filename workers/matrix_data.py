@@ -6,6 +6,9 @@ import numpy as np
 
 from workers.errors import DataError
 
+ARRAYS = ("counts", "marginal", "item_offsets", "item_tags")
+"""As `TagMatrix.create` calls them; each is a file NAME.npy of prepared data."""
+
 
 def checked_counts_N(counts: np.ndarray | None, num_tags: int) -> np.ndarray:
     """Training counts as int64, whatever type they have; 1 each where they are not known.

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+from workers.file_lock import try_lock
 from workers.jit import cache_directory
 
 _TURN_LIMIT_S = 120.0
@@ -66,9 +67,6 @@ def _note(fd: int, num_bytes: int) -> None:
 
 def _lock(fd: int, kind: int) -> bool:
     try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:  # held by another
-        return False
+        return try_lock(fd, kind)
     except OSError:  # no locks on this file system: then nobody waits
         return True
-    return True

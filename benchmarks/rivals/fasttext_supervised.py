@@ -3,7 +3,6 @@
 # Shapes: L lines, N labels in all.
 
 import atexit
-import ctypes
 import importlib.metadata
 import os
 import signal
@@ -16,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestant import Prepared
+from benchmarks.contestant import Prepared, die_with_parent
 from benchmarks.id_streams import POSITIVE_EXPONENT, zipf_ids
 from benchmarks.rivals.same_start import LEARNING_RATE
 
 STEP_S = 0.1
 _WORDS = 256
 _START_LIMIT_S, _STOP_LIMIT_S, _POLL_S = 240.0, 5.0, 0.02
-_PR_SET_PDEATHSIG = 1
 
 
 def prepare(settings: dict[str, Any]) -> Prepared:
@@ -141,7 +139,7 @@ class Training:
 
 def _train(path: str, dim: str, negatives: str, parent: str) -> None:
     """The call itself; ends with its parent, also while it is stopped."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != int(parent):
         return
     import fasttext  # in the process that trains only

@@ -5,16 +5,17 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workers.disk import sync
 from workers.errors import DataError, RunError
+from workers.file_lock import await_lock
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and out of how much (0: unknown)."""
 
 _LOCK_LIMIT_S = 3600.0
@@ -26,7 +27,7 @@ def key_of(*parts: Any) -> str:
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def build_once(folder: Path, build: Callable[[Path], None], progress: Progress) -> Path:
+def build_once(folder: Path, build: Callable[[Path], None], progress: ProgressCallback) -> Path:
     """Return `folder`, building it first if it is not there.
 
     `build` fills a temporary folder beside it, which is synchronised to the disk and renamed: whoever sees `folder`
@@ -66,26 +67,15 @@ def _build_and_rename(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+def _locked(folder: Path, progress: ProgressCallback) -> Iterator[None]:
     """Hold the lock of `folder`; the lock file stays behind, because removing it would let two holders in."""
     fd = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        deadline = time.monotonic() + _LOCK_LIMIT_S
-        while not _try_lock(fd):
-            if time.monotonic() > deadline:
-                minutes = f"{_LOCK_LIMIT_S / 60:.0f} minutes"
-                raise DataError(f"another process has been preparing {folder} for {minutes}; is it stuck?")
-            progress("waiting for another process that prepares the same data", 0, 0)
-            time.sleep(_LOCK_POLL_S)
+        told = partial(progress, "waiting for another process that prepares the same data", 0, 0)
+        if not await_lock(fd, limit_s=_LOCK_LIMIT_S, pause_s=_LOCK_POLL_S, waiting=told):
+            minutes = f"{_LOCK_LIMIT_S / 60:.0f} minutes"
+            raise DataError(f"another process has been preparing {folder} for {minutes}; is it stuck?")
         yield
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough while a process forked meanwhile holds the file open
         os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

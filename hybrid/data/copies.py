@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hybrid.data.cache import Progress
+from hybrid.data.cache import ProgressCallback
 from hybrid.data.images import is_trouble_of_the_machine, not_read_now
 from hybrid.data.listing import without_suffix
 
@@ -14,7 +14,7 @@ _END_BYTES = 4096
 _NAMES_PER_REPORT = 1000
 
 
-def split_keys(root: Path, names: Sequence[str], progress: Progress) -> list[str]:
+def split_keys(root: Path, names: Sequence[str], progress: ProgressCallback) -> list[str]:
     """A key for each picture, which those that show the same share: a split keeps them on one side.
 
     These are pictures of one name but for the suffix, and files with the same bytes. If one of a name is a copy of one
@@ -42,7 +42,7 @@ def split_keys(root: Path, names: Sequence[str], progress: Progress) -> list[str
     return [key_of_name(name) for name in names]
 
 
-def _copies(root: Path, names: Sequence[str], progress: Progress) -> list[list[str]]:
+def _copies(root: Path, names: Sequence[str], progress: ProgressCallback) -> list[list[str]]:
     """Groups of files with the same bytes: only those of equal size and equal end are read as a whole."""
     groups = [list(names)]
     for look in (_size, _end, _content):

@@ -8,7 +8,7 @@ import numpy as np
 
 from hybrid.data import annotations
 from hybrid.data.annotations import Annotations, bare
-from hybrid.data.cache import Progress, key_of
+from hybrid.data.cache import ProgressCallback, key_of
 from hybrid.data.collection import Collection
 from hybrid.data.concepts import concept_of
 from hybrid.data.npm import Package, fetch, read_json_files
@@ -74,7 +74,7 @@ def emoji_key() -> str:
     return f"emoji-{key_of(FORMAT_VERSION, packages)}"
 
 
-def build_emoji(folder: Path, packages_folder: Path, progress: Progress) -> None:
+def build_emoji(folder: Path, packages_folder: Path, progress: ProgressCallback) -> None:
     """Write the collection, and the drawings for `VectorPictures`, into `folder`.
 
     An item is a character in a design (code points and their picture); a drawing that stands for two characters is two
@@ -88,7 +88,7 @@ def build_emoji(folder: Path, packages_folder: Path, progress: Progress) -> None
     collection.save(folder)
 
 
-def _read_annotations(tarballs: list[Path], progress: Progress) -> tuple[Annotations, dict[str, int]]:
+def _read_annotations(tarballs: list[Path], progress: ProgressCallback) -> tuple[Annotations, dict[str, int]]:
     progress("reading names and keywords", 0, len(tarballs))
     parts = []
     num_locales = 0

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hybrid.data.cache import Progress
+from hybrid.data.cache import ProgressCallback
 from hybrid.data.collection import Collection
 from hybrid.data.copies import split_keys
 from hybrid.data.images import is_trouble_of_the_machine, not_read_now
@@ -22,7 +22,7 @@ HOW_TO_TAG = (
 _MAX_SIDECAR_BYTES = 4 * 2**20
 
 
-def build_folder(target: Path, listing: Listing, progress: Progress) -> None:
+def build_folder(target: Path, listing: Listing, progress: ProgressCallback) -> None:
     """Write the collection of a folder into `target`.
 
     Raises:
@@ -68,7 +68,7 @@ class Findings:
         self.skipped[reason][name] = why
 
 
-def collect(found: Findings, root: Path, progress: Progress) -> Collection:
+def collect(found: Findings, root: Path, progress: ProgressCallback) -> Collection:
     """The collection of all pictures below `root` with tags that could be read."""
     readable = {name: own for name, own in found.tags.items() if name not in found.skipped[BAD_TAGS]}
     for name, own in readable.items():

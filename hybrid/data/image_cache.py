@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid.data.cache import Progress
+from hybrid.data.cache import ProgressCallback
 from hybrid.data.images import BadImage, NotReadNow, not_read_now
 from hybrid.data.pictures import Pictures
 from hybrid.data.pool import run_in_processes
@@ -27,7 +27,7 @@ def fits_decoded(num_pictures: int, size: int, channels: int) -> bool:
     return num_pictures * size * size * channels <= MAX_BYTES
 
 
-def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: Progress) -> None:
+def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: ProgressCallback) -> None:
     """Write `images.npy` (uint8 `[R, S, S, C]`, row r is picture `numbers[r]`) and `bad.json` (row -> why).
 
     Concurrency: each process writes rows of its own through a shared mapping. Rows of bad pictures stay 0.
@@ -41,7 +41,7 @@ def decode_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path,
     _visit(work, len(numbers), _PICTURES_PER_TASK, folder, partial(progress, "decoding pictures"))
 
 
-def probe_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: Progress) -> None:
+def probe_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, progress: ProgressCallback) -> None:
     """For sets too large to store: look at every file's header, write `bad.json` (row -> why) into `folder`.
 
     Signature and errors as `decode_all`; what only decoding reveals is found out while training reads.

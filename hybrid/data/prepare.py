@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid.data import emoji, folder
 from hybrid.data.build_view import PictureSource, SplitRule, TagRule, build_view
-from hybrid.data.cache import Progress, build_once, key_of
+from hybrid.data.cache import ProgressCallback, build_once, key_of
 from hybrid.data.collection import Collection, left_out
 from hybrid.data.image_cache import decode_all, fits_decoded, probe_all, read_bad
 from hybrid.data.listing import scan
@@ -64,7 +64,9 @@ def stored_size(image_size: int) -> int:
     return -(-image_size * 4 // 3 // 16) * 16
 
 
-def prepare(config: DataConfig, progress: Progress = silent, check_view: Callable[[str], None] = any_view) -> View:
+def prepare(
+    config: DataConfig, progress: ProgressCallback = silent, check_view: Callable[[str], None] = any_view
+) -> View:
     """The data set as a view, prepared in the cache if it is not there yet.
 
     Calling it again is quick. It may be killed at any time, and called by several processes at once.
@@ -103,7 +105,7 @@ def prepare(config: DataConfig, progress: Progress = silent, check_view: Callabl
     return view
 
 
-def _emoji(config: DataConfig, cache: Path, progress: Progress) -> _Source:
+def _emoji(config: DataConfig, cache: Path, progress: ProgressCallback) -> _Source:
     key = emoji.emoji_key()
     place = cache / "collections" / key
     rule = SplitRule(
@@ -120,7 +122,7 @@ def _emoji(config: DataConfig, cache: Path, progress: Progress) -> _Source:
     )
 
 
-def _folder(config: DataConfig, cache: Path, progress: Progress) -> _Source:
+def _folder(config: DataConfig, cache: Path, progress: ProgressCallback) -> _Source:
     if config.hold_out_design:
         raise ConfigError(f"data.hold_out_design = {config.hold_out_design!r}, but only the emoji data have designs.")
     progress("listing files", 0, 0)
@@ -140,7 +142,7 @@ def _folder(config: DataConfig, cache: Path, progress: Progress) -> _Source:
 
 
 def _make_view(
-    destination: Path, config: DataConfig, source: _Source, size: int, fingerprint: str, progress: Progress
+    destination: Path, config: DataConfig, source: _Source, size: int, fingerprint: str, progress: ProgressCallback
 ) -> None:
     collection = Collection.open(source.folder)
     if not collection.names:

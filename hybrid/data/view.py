@@ -20,13 +20,12 @@ from hybrid.data.store import EncodedImages, ImageStore, open_decoded
 from hybrid.data.vocabulary import TagVocabulary, is_whole_vocabulary
 from workers.disk import write_whole
 from workers.errors import DataError
+from workers.matrix_data import ARRAYS
 
 FORMAT_VERSION = 2
 VOCABULARY_FILE = "vocabulary.tsv"
 _GREY = 200
 logger = logging.getLogger(__name__)
-
-HEAD_ARRAYS = ("counts.npy", "marginal.npy", "item_offsets.npy", "item_tags.npy")
 
 
 class View:
@@ -163,12 +162,12 @@ class View:
 
 
 def checked_head_folder(view: View) -> Path:
-    """The view's folder, once the arrays named in `HEAD_ARRAYS` are found whole: the launcher reads them by path.
+    """The view's folder, once what the tag matrix is made from is found whole: the launcher reads it by path.
 
     Raises:
         DataError: the cache was damaged.
     """
-    counts, marginal, offsets, tags = (view._load(name.removesuffix(".npy")) for name in HEAD_ARRAYS)
+    counts, marginal, offsets, tags = map(view._load, ARRAYS)
     if len(counts) != len(marginal) or len(offsets) != len(view) + 1 or offsets[-1] != len(tags):
         raise DataError(
             f"prepared data are damaged: the arrays in {view.folder} do not fit together. Remove it: it is made again."

@@ -9,7 +9,7 @@ from workers.link import Link
 from workers.pool import WorkerPool
 
 
-class Losses:
+class LostWorkers:
     """Tells the trunk which workers died; once replacing them is hopeless, has it save what it learned and end.
 
     That ends the run only if the trunk needs workers: one that has spent its budget saves and measures without.
