@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from workers.config import TRANSPORTS, HeadConfig
+from workers.config import MAX_WORKERS, TRANSPORTS, HeadConfig
 from workers.default_workers import default_num_workers
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.errors import ConfigError
-from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
 from workers.ring import make_ring
 from workers.router import Router

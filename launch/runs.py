@@ -17,6 +17,7 @@ from launch.run_record import RUN_FILE, read_record
 from launch.run_settings import CONFIG_FILE, write_config
 from workers.disk import make_folder
 from workers.errors import RunError
+from workers.file_lock import try_lock
 from workers.settings import nearest
 
 RUNS_FOLDER = "runs"
@@ -225,10 +226,7 @@ def _pid_of(directory: Path) -> str:
 
 def _try_lock(fd: int, how: int, directory: Path) -> bool:
     try:
-        fcntl.flock(fd, how | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
+        return try_lock(fd, how)
     except OSError as error:
         raise RunError(
             f"{directory} cannot be locked: {error.strerror}. Runs need a file system with file locks: choose a place "

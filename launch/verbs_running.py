@@ -10,6 +10,7 @@ import click
 from launch.run_argument import RUN
 from launch.run_record import last_state, read_record
 from launch.runs import is_alive
+from workers.config import MAX_WORKERS
 from workers.errors import RunError
 from workers.json_text import escape_unprintable, to_json
 
@@ -50,7 +51,7 @@ def status(directory: Path | None, json_output: bool) -> None:
 
 @click.command(epilog="\b\nExamples:\n  hybrid scale last 4")
 @click.argument("directory", type=RUN, metavar="RUN")
-@click.argument("workers", type=click.IntRange(1, 256), metavar="N")
+@click.argument("workers", type=click.IntRange(1, MAX_WORKERS), metavar="N")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def scale(directory: Path, workers: int, json_output: bool) -> None:
     """Change the number of workers of a run that goes on; no step is lost."""

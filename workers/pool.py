@@ -25,11 +25,12 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from workers.config import MAX_WORKERS
 from workers.crash_loops import WINDOW_S, CrashLoops
 from workers.environment import OUTPUT_IN_UTF8, child_environment
 from workers.errors import WorkerLost
 from workers.lifeline import TERMINATED_STATUS, Lifeline
-from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.matrix import TagMatrix
 from workers.pooled_worker import PooledWorker
 from workers.ring import Ring, check_reach
 from workers.settings import check, whole_number

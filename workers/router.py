@@ -12,13 +12,13 @@ from workers.array_codec import Frame
 from workers.chunk import Chunk, Reply
 from workers.chunk_messages import error_of, refusal_message
 from workers.codec import encode
-from workers.config import HeadConfig
+from workers.config import MAX_WORKERS, HeadConfig
 from workers.errors import MatrixMismatch, ProtocolError, WorkerLost
 from workers.exchange import Exchange
 from workers.flights import Ticket
 from workers.greeting import mismatch
 from workers.lines import TrunkLine
-from workers.matrix import MAX_WORKERS, TagMatrix
+from workers.matrix import TagMatrix
 from workers.membership import Membership
 from workers.peers import Peer, Peers, State, WorkerStatus
 from workers.protocol import Message
