@@ -4,6 +4,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from hybrid.checkpoint import Checkpoint, newest_whole_checkpoint
 from hybrid.data.cache import ProgressCallback
 from hybrid.data.images import BadImage, decode_square
 from hybrid.data.prepare import prepare, silent, stored_size
 from hybrid.data.view import View
-from hybrid.data.vocabulary import TagVocabulary
-from hybrid.device import choose_device, choose_precision
-from hybrid.features import FeatureMaker, batch_size_of
+from hybrid.features import batch_size_of
 from hybrid.image_index import ImageIndex
+from hybrid.learned_view import LearnedView, learned_view
+from hybrid.loaded_model import LoadedModel
 from hybrid.measured import NotStored, save_measured
 from hybrid.neighbours import ScoredTag, nearest_tags
 from hybrid.query import suggest
 from hybrid.ranking import Ranker
 from hybrid.ready_index import log_beginning, ready_index
-from hybrid.rundir import RunDirectory, open_run
-from hybrid.score_bias import score_bias_N
+from hybrid.rundir import OtherData, open_run
 from hybrid.search import SearchResult, search
 from hybrid.split_tables import index_pictures, measure_splits, tested_items
-from hybrid.temperature import load_temperature
-from hybrid.trunks import build_trunk
 from launch.config import MAP_BOUNDS
-from workers.errors import DataError, MatrixMismatch, RunError, UnreadableFile
-from workers.matrix_io import SavedMatrix, open_rows
-from workers.tag_weights import inverse_frequency_weights
+from workers.errors import DataError, RunError, UnreadableFile
 
 logger = logging.getLogger(__name__)
 
@@ -63,63 +57,19 @@ def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
     return LoadedRun(open_run(run), device)
 
 
-class LoadedRun:
+class LoadedRun(LoadedModel):
     """What a run learnt, at its newest checkpoint; parts are loaded when they are first used."""
-
-    def __init__(self, directory: RunDirectory, device: str | None = None) -> None:
-        self.directory = directory
-        self.config = directory.config()
-        if device is not None:
-            self.device = choose_device(device)
-        checkpoint = newest_whole_checkpoint(directory.checkpoints)
-        if checkpoint is None:
-            raise directory.without_checkpoint(self.config.train.checkpoint_minutes)
-        self.checkpoint: Checkpoint = checkpoint
-        self.rows: SavedMatrix = open_rows(checkpoint.matrix_folder)
-        self._trunk_tensors = checkpoint.trunk_tensors()  # now: a run that goes on removes old checkpoints
 
     def __repr__(self) -> str:
         name, step = self.directory.path.name, self.checkpoint.step
         return f"LoadedRun({name!r}, step={step}, num_tags={self.rows.num_tags}, dim={self.rows.dim})"
 
     @cached_property
-    def device(self) -> torch.device:
-        """Where the trunk computes; a run that was kept off a card is not asked on it."""
-        return choose_device("cpu" if self.config.trunk.device == "cpu" else "auto")
-
-    @cached_property
-    def precision(self) -> torch.dtype:
-        """Of the trunk on `device`."""
-        return choose_precision(self.config.trunk.precision, self.device)
-
-    @cached_property
-    def vocabulary(self) -> TagVocabulary:
-        """Tags by id."""
-        vocabulary = TagVocabulary.load(self.directory.vocabulary)
-        if len(vocabulary) != self.rows.num_tags:
-            sizes = f"{len(vocabulary):,} tags, but {self.rows.folder} has {self.rows.num_tags:,} rows"
-            raise MatrixMismatch(f"{self.directory.vocabulary} holds {sizes}: they are of different runs.")
-        return vocabulary
-
-    @cached_property
-    def trunk(self) -> nn.Module:
-        """The trunk with its trained weights, in evaluation mode on `device`."""
-        trunk = build_trunk(self.config.trunk, self.config.data.image_size)
-        self.checkpoint.load_trunk(trunk, self._trunk_tensors)
-        return trunk.to(self.device).eval()
-
-    @cached_property
-    def features(self) -> FeatureMaker:
-        """What makes features of pictures with the trunk."""
-        data = self.config.data
-        return FeatureMaker(self.trunk, data.image_size, self.device, self.precision, data.loader_processes)
-
-    @cached_property
     def view(self) -> View:
         """The data set; prepared again if its cache is gone.
 
         Raises:
-            RunError: it is not the one that the run learned any more.
+            OtherData: it is not the one that the run learned any more.
         """
         source = self.config.data.source
         view = prepare(self.config.data, check_view=partial(self.directory.check_view, source))
@@ -127,40 +77,45 @@ class LoadedRun:
         return view
 
     @cached_property
-    def index(self) -> ImageIndex:
-        """The held-out images with their features; made first where the run has none of its newest checkpoint.
+    def learned(self) -> LearnedView:
+        """The data set as the run learned it, whose pictures `search` looks through: as `view`, or as it was prepared.
 
         Raises:
-            RunError: the data set has changed since it was made.
+            RunError: it has changed, and what was prepared of it is gone.
+        """
+        try:
+            return LearnedView(self.view)
+        except OtherData as e:
+            return learned_view(self.directory, self.config.data, e)
+
+    @cached_property
+    def index(self) -> ImageIndex:
+        """The held-out images that are there, with their features; made first where the run has none that fits.
+
+        Raises:
+            RunError: see `learned`; or the index is of other data.
             DataError: no held-out picture can be read.
         """
         return self._ready_index(log_beginning)
 
     def _ready_index(self, progress: ProgressCallback) -> ImageIndex:
-        view, step = self.view, self.checkpoint.step
-        return ready_index(
+        view, step = self.learned.view, self.checkpoint.step
+        index = ready_index(
             self.directory,
             lambda tell: index_pictures(self.features, view, self.rows.dim, step, tell),
             fingerprint=view.fingerprint,
             step=step,
             num_pictures=len(tested_items(view)),
             progress=progress,
+            is_to_last=not self.learned.remark or view.images.is_decoded,
         )
-
-    @property
-    def temperature(self) -> float:
-        """What features are divided by to rank tags by probability, see `hybrid.temperature`."""
-        return load_temperature(self.directory.temperature_file, self.checkpoint.step)
-
-    def score_bias_N(self, score: str = "probability") -> NDArray[np.float32]:
-        """What is added to `row . features` to rank tags by log p(tag | image), or by the bare score (`lift`)."""
-        weight_N = None
-        if self.config.train.tag_loss_weight == "inverse-frequency":
-            weight_N = inverse_frequency_weights(self.rows.counts_N, self.directory.num_train())
-        return score_bias_N(self.rows, self.config.head, score, weight_N)
+        return self.learned.there(index)
 
     def evaluate(
-        self, score: str = "probability", map_bounds: tuple[int, int] = MAP_BOUNDS, progress: ProgressCallback = silent
+        self,
+        score: str = "probability",
+        map_bounds: tuple[int, int] = MAP_BOUNDS,
+        progress: ProgressCallback = silent,
     ) -> dict[str, dict[str, Any]]:
         """Measure the held-out splits anew; the run's results and its index of pictures are replaced.
 
@@ -211,6 +166,8 @@ class LoadedRun:
     ) -> SearchResult:
         """The k held-out images that fit the words best.
 
+        Of data that have changed since the run learned them, those that are still there, as `SearchResult.remark` says.
+
         Args:
             text: a tag, or several with commas between them, or words.
             k: images wanted.
@@ -223,7 +180,8 @@ class LoadedRun:
         """
         if progress is not None and "index" not in self.__dict__:
             self.__dict__["index"] = self._ready_index(progress)
-        return search(text, k, pictures=self.view, index=self.index, rows=self.rows, with_variants=variants)
+        result = search(text, k, pictures=self.learned.view, index=self.index, rows=self.rows, with_variants=variants)
+        return replace(result, remark=self.learned.remark)
 
     def annotate(self, image: str | Path, k: int = 10, score: str = "probability") -> list[ScoredTag]:
         """The k best tags of one image file.

@@ -44,9 +44,10 @@ def legend() -> str:
 def query_section(result: SearchResult, pictures: TaggedPictures) -> str:
     """A query on top, the pictures found beneath it."""
     cards = "\n".join(card(hit, pictures) for hit in result.hits)
+    remark = f'<p class="found">{escape(result.remark)}</p>\n' if result.remark else ""
     return (
         f'<section class="query">\n<h2 dir="auto">{escape(result.query.text)}</h2>\n'
-        f'<p class="found">{escape(found(result))}</p>\n<ol class="cards">\n{cards}\n</ol>\n</section>'
+        f'<p class="found">{escape(found(result))}</p>\n{remark}<ol class="cards">\n{cards}\n</ol>\n</section>'
     )
 
 

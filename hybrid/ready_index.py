@@ -21,6 +21,7 @@ def ready_index(
     step: int,
     num_pictures: int,
     progress: ProgressCallback,
+    is_to_last: bool = True,
 ) -> ImageIndex:
     """The index that lies in the run; where there is none of this step, as of a run that was stopped, a fresh one.
 
@@ -33,6 +34,7 @@ def ready_index(
         step: of the checkpoint that is searched.
         num_pictures: that a fresh one would hold, or fewer if some cannot be read.
         progress: told of the making.
+        is_to_last: whether a fresh one is kept; not if pictures are read that may be others than the run learned.
 
     Raises:
         RunError: the data set has changed since the index was made.
@@ -54,7 +56,8 @@ def ready_index(
     index = make(partial(progress, text))
     if not len(index.items_I):
         raise DataError(f"{run.config().data.source}: no held-out picture can be read, so there is none to search.")
-    _keep(run, index)
+    if is_to_last:
+        _keep(run, index)
     return index
 
 

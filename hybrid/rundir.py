@@ -23,6 +23,10 @@ from workers.json_text import to_json
 from workers.unreadable import unreadable
 
 
+class OtherData(RunError):
+    """The data of a run are not those that it learned."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """The files of one run; reading them raises RunError where they are missing or damaged."""
@@ -91,9 +95,9 @@ class RunDirectory:
         """Refuse other data than the run was prepared with: its rows would stand for other tags.
 
         Raises:
-            RunError: pictures, tags or their order have changed.
+            OtherData: pictures, tags or their order have changed.
         """
-        if self._prepared("fingerprint") not in (None, fingerprint):
+        if self.prepared("fingerprint") not in (None, fingerprint):
             raise self._of_other_data(source)
 
     def check_view(self, source: str, name: str) -> None:
@@ -102,9 +106,9 @@ class RunDirectory:
         Of other data it is another one; `check_data` notices, too, which pictures cannot be read.
 
         Raises:
-            RunError: see `check_data`.
+            OtherData: see `check_data`.
         """
-        before = self._prepared("view")
+        before = self.prepared("view")
         if before is not None and Path(before).name != name:
             raise self._of_other_data(source)
 
@@ -129,14 +133,18 @@ class RunDirectory:
         Raises:
             RunError: nothing tells.
         """
-        told = self._prepared("num_train") or ""
+        told = self.prepared("num_train") or ""
         if not told.isdecimal():
             advice = f"It is written by: hybrid train --resume {shlex.quote(str(self.path))}"
             raise RunError(f"{self.prepared_file} does not say how many items the run learns from. {advice}")
         return int(told)
 
-    def _prepared(self, key: str) -> str | None:
-        """What `prepared.json` says; None where it is not there yet, or does not say it."""
+    def prepared(self, key: str) -> str | None:
+        """What `prepared.json` says of the data that the run learned; None where it is not there, or does not say it.
+
+        Raises:
+            RunError: it is damaged.
+        """
         try:
             told = json.loads(self.prepared_file.read_bytes())
         except OSError as e:
@@ -156,8 +164,8 @@ class RunDirectory:
             f"hybrid train --resume {shlex.quote(str(self.path))}"
         )
 
-    def _of_other_data(self, source: str) -> RunError:
-        return RunError(
+    def _of_other_data(self, source: str) -> OtherData:
+        return OtherData(
             f"the data ({source}) are not those that {self.path} learned: pictures or tags were added, removed or "
             "edited since, or are prepared in another way. Its rows would stand for other tags, so nothing was "
             "done. Put the data back as they were, or learn them in a fresh run: "

@@ -78,6 +78,8 @@ class SearchResult:
     num_variants: int
     """Images passed over as variants of hits."""
     hits: tuple[Hit, ...]
+    remark: str = ""
+    """What of the data could not be searched, and what to do, in one line; empty if there is nothing to say."""
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -90,6 +92,7 @@ class SearchResult:
             "images": self.num_images,
             "true_images": self.num_true,
             "variants": self.num_variants,
+            "remark": self.remark,
             "hits": [hit.plain() for hit in self.hits],
         }
 

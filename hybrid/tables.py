@@ -39,8 +39,9 @@ def _difference(name: str, model: float | None, popular: float | None) -> str:
 def search_table(result: SearchResult) -> RenderableType:
     """Pictures found, best first; a tick marks those that carry every tag of the query."""
     summary = Text(f"{result.query.text}: {found(result)}")
+    remark = [Text(result.remark)] if result.remark else []
     if not result.hits:
-        return summary
+        return Group(summary, *remark)
     table = Table()
     table.add_column("", justify="right", style="dim")
     table.add_column("true")
@@ -50,7 +51,7 @@ def search_table(result: SearchResult) -> RenderableType:
     for place, hit in enumerate(result.hits, start=1):
         cells = (hit.title, "" if hit.name == hit.title else hit.name, ", ".join(hit.tags))
         table.add_row(str(place), "✓" if hit.is_true else "", f"{hit.score:.2f}", *map(Text, cells))
-    return Group(summary, table)
+    return Group(summary, table, *remark)
 
 
 def tags_table(tags: Sequence[ScoredTag], title: str, score_name: str) -> Table:

@@ -133,9 +133,9 @@ def search(
         from hybrid.contact_sheet import write_html_sheet, write_png_sheet  # draws with matplotlib
 
         if html is not None:
-            write_html_sheet(html, result, run.view, directory.name)
+            write_html_sheet(html, result, run.learned.view, directory.name)
         if png is not None:
-            write_png_sheet(png, result, run.view)
+            write_png_sheet(png, result, run.learned.view)
     _show(
         lambda: [search_table(result), *(f"Written: {path}" for path in (html, png) if path)],
         result.plain(),

@@ -214,9 +214,11 @@ def test_a_stopped_run_goes_on_at_the_same_step_but_not_with_other_data(started,
     added.write_text('{"tags": ["one more"]}')
     try:
         refused = hybrid(tmp_path, "train", "--resume", "last", "--epochs", str(epochs + 1))
+        found = hybrid(tmp_path, "search", "last", "red")
     finally:
         added.unlink()
     assert refused.returncode == 1 and "are not those that" in refused.stderr
+    assert found.returncode == 0 and "were edited" in found.stdout and "✓" in found.stdout
     assert (run / "vocabulary.tsv").read_bytes() == vocabulary and last_state(run) == after
     assert read_config(run).train.epochs == epochs
     assert_nothing_is_left(tmp_path)

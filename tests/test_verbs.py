@@ -23,6 +23,7 @@ def test_a_run_is_asked_on_the_device_that_was_named(monkeypatch, verb):
         asked.append((str(directory), device))
         raise DataError("far enough")
 
+    monkeypatch.setattr("hybrid.verbs._quiet", lambda: None)  # logging belongs to all tests of this process
     monkeypatch.setattr("hybrid.loaded.load", load)
     for options, device in ((["--device", "cuda:1"], "cuda:1"), ([], None)):
         with pytest.raises(DataError, match="far enough"):

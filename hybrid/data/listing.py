@@ -14,6 +14,7 @@ from workers.errors import DataError
 FORMAT_VERSION = 2
 MANIFEST = "manifest.tsv"
 _SIDECARS = frozenset({".txt", ".json"})
+_MISSING = "missing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +38,12 @@ class Listing:
     def key(self) -> str:
         """Names the content: changes with any stamp, and with what could not be listed."""
         return self._key([*sorted(self.stamps.items()), *((name, "unread") for name in sorted(self.unread))])
+
+    @property
+    def pictures(self) -> list[str]:
+        """All pictures of the set that are there."""
+        named = self.images if self.manifest is None else self.stamps.keys() - {MANIFEST}
+        return [name for name in named if self.stamps[name] != _MISSING]
 
     def pictures_key(self, names: Iterable[str]) -> str:
         """Names the content of these pictures alone: their tags may change."""
@@ -153,7 +160,7 @@ def _stamp(path: Path) -> str:
     try:
         status = path.stat()
     except (OSError, ValueError):
-        return "missing"  # a dangling link, a share that is away: reading it says so, with its name
+        return _MISSING  # a dangling link, a share that is away: reading it says so, with its name
     locked = "" if os.access(path, os.R_OK) else " locked"
     return f"{status.st_size} {status.st_mtime_ns}{locked}"
 
