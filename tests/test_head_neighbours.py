@@ -147,8 +147,8 @@ def test_no_matrix_is_made_where_several_processes_train(monkeypatch):
 
 def test_a_pipeline_names_what_it_cannot_cut(head):
     pipeline = Pipeline(nn.Linear(D, D), head)
-    with pytest.raises(DataError, match="images are a dict; expected one tensor"):
-        pipeline.backward({"input_ids": features(), "attention_mask": features()}, TAGS)
+    with pytest.raises(DataError, match="inputs are a set; expected a tensor"):
+        pipeline.backward({"input_ids", "attention_mask"}, TAGS)
     with pytest.raises(ConfigError, match="micro-batches = 0"):
         pipeline.accumulate([])
     with pytest.raises(ConfigError, match=r"precision = 'bfloat16'.*torch\.dtype"):
