@@ -16,11 +16,7 @@ def prepare(settings: dict[str, Any]) -> Prepared:
     On the matrix behind the inherited descriptor `fd`, or on its own of `num_tags`, `dim` and `exponent`.
     """
     config = from_plain(HeadConfig, settings["head"], "head")
-    if "fd" in settings:
-        matrix = TagMatrix.attach(settings["fd"])
-    else:
-        dim = settings.get("dim", DIM)
-        matrix = make_matrix(settings["num_tags"], config, dim=dim, exponent=settings["exponent"])
+    matrix = matrix_of(settings, config)
     work = work_on(
         matrix,
         config,
@@ -29,3 +25,11 @@ def prepare(settings: dict[str, Any]) -> Prepared:
         positives=settings.get("positives", POSITIVES),
     )
     return Prepared(work.step, {"memory": matrix.huge_pages})
+
+
+def matrix_of(settings: dict[str, Any], config: HeadConfig) -> TagMatrix:
+    """The matrix that `prepare` works on."""
+    if "fd" in settings:
+        return TagMatrix.attach(settings["fd"])
+    dim = settings.get("dim", DIM)
+    return make_matrix(settings["num_tags"], config, dim=dim, exponent=settings["exponent"])

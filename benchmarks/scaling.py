@@ -2,15 +2,16 @@
 
 import os
 from contextlib import ExitStack, closing
+from typing import Any
 
 from benchmarks.contestant_process import LocalContestant, ProcessContestant
 from benchmarks.engine_work import DIM, PRIVATE, make_matrix, work_on
 from benchmarks.gates import PAIR
 from benchmarks.id_streams import make_stream
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import Floor, Measurement
 from benchmarks.progress import Progress
 from benchmarks.suite_options import SuiteOptions
-from benchmarks.turns import Together
+from benchmarks.turns import Contestant, Together
 from workers.cores import available_cores
 from workers.matrix import TagMatrix
 from workers.settings import to_plain
@@ -18,6 +19,8 @@ from workers.settings import to_plain
 TITLE = "More workers, more tags: private kernel with 20 negatives, 256 examples a chunk, D = 256, float32"
 NUM_TAGS, HOT_ROWS, FIRST_MANY = 1_000_000, 100, 3
 SIZES = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "10M": 10_000_000}
+
+_BARE = "both, bare rows"
 
 
 def measure(options: SuiteOptions, progress: Progress) -> list[Measurement]:
@@ -36,13 +39,22 @@ def two_workers(options: SuiteOptions, progress: Progress, *, hot_rows: int | No
     with ExitStack() as stack:
         matrix = stack.enter_context(closing(make_matrix(num_tags, PRIVATE, hot_rows=hot_rows)))
         workers = [stack.enter_context(worker_process(matrix, index, hot_rows)) for index in range(2)]
-        turns = options.take_turns({"solo": workers[0], "both": Together(workers)}, progress)
+        contestants: dict[str, Contestant] = {"solo": workers[0], "both": Together(workers)}
+        if hot_rows is None:  # rows that stay in the caches do not wait for memory
+            bare = [stack.enter_context(_process("ceiling_contestant", matrix, index)) for index in range(2)]
+            contestants[_BARE] = Together(bare)
+        turns = options.take_turns(contestants, progress)
         facts = _facts(matrix) | {"stream": make_stream(num_tags, num_batches=1, hot_rows=hot_rows).description}
     alone = f"{PAIR} by one worker" + ("" if hot_rows is None else f", all on {hot_rows} rows")
-    return [
-        Measurement.ratio(name, turns, over="solo", under="both", facts=facts),
+    floor = Floor(_BARE, "two processes that rewrite bare rows") if hot_rows is None else None
+    measured = [
+        Measurement.ratio(name, turns, over="solo", under="both", facts=facts, floor=floor),
         Measurement.times(f"{name}_solo", turns, "solo", alone),
     ]
+    if floor is not None:
+        what = "reading and rewriting a row, two processes together"
+        measured.append(Measurement.times(f"{name}_bare", turns, _BARE, what))
+    return measured
 
 
 def many_workers(options: SuiteOptions, progress: Progress) -> list[Measurement]:
@@ -77,8 +89,12 @@ def worker_numbers(cores: int) -> list[int]:
 
 def worker_process(matrix: TagMatrix, index: int, hot_rows: int | None = None) -> ProcessContestant:
     """A worker process on a matrix of this one, without a wire."""
-    settings = {"fd": matrix.fd, "head": to_plain(PRIVATE), "index": index, "hot_rows": hot_rows}
-    return ProcessContestant("benchmarks.engine_contestant", settings, fds=[matrix.fd])
+    return _process("engine_contestant", matrix, index, hot_rows=hot_rows)
+
+
+def _process(module: str, matrix: TagMatrix, index: int, **others: Any) -> ProcessContestant:
+    settings = {"fd": matrix.fd, "head": to_plain(PRIVATE), "index": index, **others}
+    return ProcessContestant(f"benchmarks.{module}", settings, fds=[matrix.fd])
 
 
 def sizes(options: SuiteOptions, progress: Progress) -> list[Measurement]:

@@ -155,13 +155,14 @@ def test_bare_work_touches_the_rows_and_counts_the_pairs_of_our_own_step():
             matrix.close()
 
 
-def test_rows_are_rewritten_for_the_tags_that_a_worker_draws(monkeypatch):
+@pytest.mark.parametrize("index", [0, 1])
+def test_rows_are_rewritten_for_the_tags_that_a_worker_draws(monkeypatch, index):
     given = []
     monkeypatch.setattr(ceiling_contestant, "Ceiling", lambda rows_ND, batches: given.extend(batches) or Mock())
-    settings = {"num_tags": N, "dim": D, "exponent": 0.75, "positives": POSITIVES, "head": same_head(PRIVATE)}
-    ceiling_contestant.prepare(settings)
     matrix = make_matrix(N, PRIVATE, dim=D)
-    chunk = work_on(matrix).chunks[3]
+    settings = {"num_tags": N, "dim": D, "exponent": 0.75, "positives": POSITIVES} if not index else {"fd": matrix.fd}
+    ceiling_contestant.prepare(settings | {"head": same_head(PRIVATE), "index": index})
+    chunk = work_on(matrix, index=index).chunks[3]
     neg_ids = np.empty(BATCH * NEGATIVES, np.int32)
     draw_ids(matrix.sampler_groups_G4, matrix.sampler_members, stream_key(chunk.seed, 3, 0, NEGATIVES_STREAM), neg_ids)
     assert sorted(given[3].ravel()) == sorted(np.concatenate([chunk.pos_ids, neg_ids]))
