@@ -161,7 +161,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
             pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1. Give `topk` the
                 same ones.
             example_weights: `[B]` floats of at least 0, or a mask: a factor of each example's loss, for rows and trunk.
-                The mean is that of the products; from an example of weight 0 nothing learns. None means 1.
+                The mean is that of all B products; from an example of weight 0, whose features must be finite all the
+                same, nothing learns. Row-wise Adagrad takes a factor that a tag always has out again. None means 1.
 
         Raises:
             DataError: features are no float tensor, a tag id is out of range, or all are not equally many.

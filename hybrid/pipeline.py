@@ -29,10 +29,10 @@ from hybrid.head import WideHead
 from hybrid.micro_batch import MicroBatch, cut_batch
 from hybrid.phases import PhaseTimer
 from hybrid.ranking import check_float_tensor
-from hybrid.trunk_inputs import Inputs, tensors_of
+from hybrid.trunk_inputs import Inputs, Upstream, tensors_of
 from hybrid.trunk_passes import TrunkPasses
 from workers.flights import Ticket
-from workers.settings import check
+from workers.settings import check, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ class Pipeline:
             DataError: inputs are no tensors, or none, or not equally many; or as `accumulate`.
             ChunkError, WorkerLost: as `accumulate`.
         """
+        whole_number("microbatches", microbatches)
         check(microbatches >= 1, "microbatches", microbatches, "at least 1")
         parts = cut_batch(inputs, tags, self.head.num_tags, microbatches, example_weights)
         return self.accumulate(parts, loss_scale * self._scale_of(scaler, parts[0].inputs))
@@ -167,9 +168,9 @@ class Pipeline:
         """See `accumulate`; notes each ticket in `tickets`."""
         num_examples = sum(len(part) for part in microbatches)
         self.chunk_s = ()
-        features, to_ship, first_chunk, ranges = [], None, 0, []
+        features, to_ship, first_chunk, ranges, upstream = [], None, 0, [], Upstream()
         for number, part in enumerate(microbatches):
-            features_BD = self._forward(part.inputs, number)
+            features_BD = self._forward(upstream.cut(part.inputs), number)
             departure = _Departure(features_BD)
             features.append(features_BD)
             chunks = range(first_chunk, first_chunk - (-len(features_BD) // self.head.config.chunk_size))
@@ -186,6 +187,7 @@ class Pipeline:
         parts = enumerate(zip(features, tickets, ranges, strict=True))
         divisor = num_examples / loss_scale
         loss_sum = sum(self._backward(f, t, divisor, number, chunks) for number, (f, t, chunks) in parts)
+        upstream.backward()
         self.head.step += 1
         return loss_sum / num_examples
 

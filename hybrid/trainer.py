@@ -21,7 +21,7 @@ from hybrid.phases import PhaseTimer
 from hybrid.pipeline import Pipeline
 from hybrid.schedule import Budget, warmup_cosine
 from hybrid.thread_tuner import ThreadTuner
-from hybrid.trunk_inputs import Inputs, as_inputs, mapped, num_examples
+from hybrid.trunk_inputs import Inputs, moved
 from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
 from workers.errors import DataError
@@ -271,10 +271,8 @@ class Trainer:
         return NegativesTuner(self.head, self.config, tell, cores)
 
     def _cut(self, inputs: Any, tags: Any, example_weights: Any) -> list[MicroBatch]:
-        inputs = as_inputs(inputs)
-        if num_examples(inputs):
-            with self.timer.phase("augment"):
-                inputs = self.prepare(mapped(inputs, lambda one: one.to(self.device, non_blocking=True)))
+        with self.timer.phase("augment"):
+            inputs = self.prepare(moved(inputs, self.device))
         return cut_batch(inputs, tags, self.head.num_tags, self.config.microbatches, example_weights)
 
     def _set_learning_rates(self, factor: float) -> None:

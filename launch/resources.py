@@ -89,7 +89,7 @@ def make_matrix(config: RunConfig, prepared: Prepared, checkpoint: Path | None, 
         path = prepared.view / f"{name}.npy"
         try:
             arrays[name] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise RunError(f"{path} cannot be read: {error}. Prepare the data again.") from error
     if checkpoint is None and config.train.tag_loss_weight == "inverse-frequency":
         counts_N = arrays["counts"]

@@ -32,7 +32,7 @@ FAILED_STATUS = 1
 _LAST_WORDS_S = 2.0
 _NOT_KEPT = """
 
-No step was made with the settings that this resume was given, so the run keeps those that it had: give them again."""
+Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was."""
 
 _log = logging.getLogger(__name__)
 

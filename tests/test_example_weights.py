@@ -40,8 +40,13 @@ def test_loss_gradient_and_rows_are_those_of_autograd(objective, transport):
 
 @pytest.mark.parametrize(
     "mask",
-    [[True, True, False, True, True], np.array([1, 1, 0, 1, 1], np.float64), torch.tensor([1, 1, 0, 1, 1]).bool()],
-    ids=["list", "float64", "tensor"],
+    [
+        [True, True, False, True, True],
+        np.array([1, 1, 0, 1, 1], np.float64),
+        torch.tensor([1, 1, 0, 1, 1]).bool(),
+        torch.tensor([1, 1, 0, 1, 1], dtype=torch.bfloat16),
+    ],
+    ids=["list", "float64", "tensor", "bfloat16"],
 )
 def test_a_mask_leaves_examples_out(still_head, mask):
     features = make_features().requires_grad_(True)
@@ -67,6 +72,13 @@ def test_nothing_learns_from_a_batch_that_is_masked_whole():
         assert not any(map(torch.equal, trunk.parameters(), twin.parameters()))
 
 
+def test_weights_may_change_once_they_are_drawn_with(still_head):
+    weights = np.ones(5, np.float32)
+    drawn = still_head.draw((5, D), TAGS, update=False, example_weights=weights)
+    weights[:] = 0
+    assert still_head.collect(still_head.ship(drawn, make_features().numpy())).loss_B.all()
+
+
 @pytest.mark.parametrize("microbatches", [1, 2])
 def test_each_part_of_a_batch_has_its_own(still_head, microbatches):
     """Six examples are two chunks of three, whether they are cut there or not."""
@@ -89,8 +101,11 @@ def test_each_part_of_a_batch_has_its_own(still_head, microbatches):
         ([0.5] * 4, r"float64 of shape \(4,\); expected floats of shape \(5,\)"),
         (torch.ones(5, 1), r"float32 of shape \(5, 1\)"),
         (0.5, r"float64 of shape \(\)"),
-        ([1.0, -1.0, 1.0, 1.0, 1.0], r"example_weights has -1\.0 for example 1; expected finite numbers, at least 0"),
+        ([1.0, -1.0, 1.0, 1.0, 1.0], r"example_weights has -1\.0 for example 1; expected numbers from 0 to 1e\+06"),
         (np.array([1, 1, 1, 1, np.nan]), "example_weights has nan for example 4"),
+        (np.array([1, 1, 1e39, 1, 1]), r"example_weights has 1e\+39 for example 2"),
+        ([[1.0], [1.0, 2.0]], r"example_weights cannot be read as floats of shape \(5,\)"),
+        (torch.ones(5).to_sparse(), "example_weights cannot be read as floats"),
     ],
     ids=str,
 )

@@ -8,7 +8,9 @@ from scripted_trunk import only_run, processes_of, run_launcher, start_launcher,
 
 from launch.run_settings import launched_config, read_config
 
-GIVE_AGAIN = "No step was made with the settings that this resume was given, so the run keeps those that it had"
+GIVE_AGAIN = (
+    "Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was"
+)
 RESUME = ("train", "--resume", "last")
 GIVEN = (*RESUME, "--workers", "2", "--minutes", "9")
 

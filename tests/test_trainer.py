@@ -369,7 +369,7 @@ def test_an_epoch_without_a_readable_picture_ends_the_run(head, monkeypatch):
         ({"images": 1, "tags": 2}, "a batch is a dict; expected"),
         ("ab", "a batch is a str of 2"),
         (torch.zeros(2, 3, 8, 8), "a batch is a Tensor; expected"),
-        (({"pixels": 1}, [[1], [2]]), "inputs have a int; expected a tensor"),
+        (({"pixels": 1}, [[1], [2]]), r"inputs\['pixels'\] is a int; expected a tensor"),
     ],
 )
 def test_batches_that_are_no_inputs_and_tags_are_refused(head, batch, told):

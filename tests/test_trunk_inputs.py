@@ -1,5 +1,6 @@
 """Trunks that take several tensors, by place or by name."""
 
+import itertools
 from collections import UserDict, namedtuple
 
 import numpy as np
@@ -109,17 +110,66 @@ def test_parts_have_the_same_rows_of_all():
         ([], "inputs are a list of none"),
         ("ab", "inputs are a str; expected a tensor"),
         (None, "inputs are a NoneType"),
-        ({"words": torch.zeros(2), "lengths": [1, 2]}, "inputs have a list; expected a tensor"),
-        ((torch.zeros(2), torch.tensor(1.0)), "inputs have a tensor of one number"),
-        (torch.tensor(1.0), "inputs have a tensor of one number"),
-        ({"words": torch.zeros(2), "mask": torch.zeros(3)}, "not equally many examples: words 2, mask 3"),
-        ([torch.zeros(3, 8), torch.zeros(2, 8)], r"examples: 0 3, 1 2\. .* torch\.stack makes one of them"),
+        ({"words": torch.zeros(2), "lengths": [1, 2]}, r"inputs\['lengths'\] is a list; expected a tensor"),
+        ((torch.zeros(2), torch.tensor(1.0)), r"inputs\[1\] is a tensor of one number"),
+        (torch.tensor(1.0), "inputs is a tensor of one number"),
+        ({0: torch.zeros(2)}, "inputs have the name 0; expected names of the trunk's arguments"),
+        (np.array(["a", "b"]), "inputs is a array of <U1"),
+        (torch.eye(2).to_sparse(), "inputs is a tensor of layout torch.sparse_coo"),
+        (torch.nested.nested_tensor([torch.zeros(2)], layout=torch.jagged), "or nested"),
+        ({"words": torch.zeros(2), "mask": torch.zeros(3)}, r"examples: 2 in inputs\['words'\], 3 in inputs\['mask'\]"),
+        ([torch.zeros(3, 8), torch.zeros(2, 8)], r"3 in inputs\[0\], 2 in inputs\[1\]\. .* torch\.stack makes one"),
     ],
     ids=str,
 )
 def test_what_no_trunk_takes_is_refused_by_name(inputs, told):
     with pytest.raises(DataError, match=told):
         as_inputs(inputs)
+
+
+def test_an_array_of_any_strides_becomes_a_tensor():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::-1]
+    assert as_inputs([array])[0].tolist() == array.tolist()
+
+
+def test_a_trainers_prepare_makes_inputs_of_whatever_a_loader_gives(still_head):
+    """It gets tensors where there were arrays, too, and all containers as they were."""
+    seen = []
+
+    def prepare(batch):
+        seen.append(batch)
+        return batch.words["ids"], batch.mask[0]
+
+    words, mask = make_words()
+    trainer = Trainer(MaskedMean(), still_head, TrainConfig(epochs=1), num_items=5, device="cpu", prepare=prepare)
+    trainer.step(Pair({"ids": words, "text": ["a b"] * 5, "none": None}, [mask.numpy()]), TAGS)
+    assert torch.equal(seen[0].mask[0], mask) and seen[0].words["text"] == ["a b"] * 5
+
+
+@pytest.mark.parametrize("microbatches", [1, 2, 3])
+def test_what_made_the_inputs_learns_whether_they_are_cut_or_not(still_head, microbatches):
+    torch.manual_seed(0)
+    embedding, trunk = nn.Embedding(30, D), nn.Linear(D, D)
+    words, extra = make_words()[0][:, 0], torch.randn(5, D, requires_grad=True)
+    learning = [embedding.weight, *trunk.parameters(), extra]
+    still_head.step = 3
+    Pipeline(trunk, still_head).backward({"input": embedding(words) * 2 + extra}, TAGS, microbatches)
+    got = [one.grad for one in learning]
+    still_head.step = 3
+    for one in learning:
+        one.grad = None
+    bounds = {1: [0, 5], 2: [0, 2, 5], 3: [0, 2, 5]}[microbatches]
+    made = trunk(embedding(words) * 2 + extra)
+    first_chunk, total = 0, []
+    for start, stop in itertools.pairwise(bounds):
+        part = made[start:stop]
+        ticket = still_head.submit(part.detach().numpy(), TAGS[start:stop], update=True, first_chunk=first_chunk)
+        total.append(torch.from_numpy(still_head.collect(ticket).feature_grad_BD.copy()) / 5)
+        first_chunk += -(-len(part) // 3)
+    made.backward(torch.cat(total))
+    for one, other in zip(got, learning, strict=True):
+        torch.testing.assert_close(one, other.grad)
+        assert other.grad.abs().max() > 1e-4
 
 
 def test_an_array_becomes_a_tensor_on_the_same_memory():

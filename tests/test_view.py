@@ -263,6 +263,18 @@ def test_damaged_views_say_so(tmp_path: Path, name: str) -> None:
         _ = View(view.folder).vocabulary
 
 
+@pytest.mark.parametrize(
+    "name", ["view.json", "train_items.npy", "item_tags.npy", "vocabulary.tsv", "items.jsonl", "picture_names.json"]
+)
+def test_emptied_files_of_a_view_are_named_as_damage(tmp_path: Path, name: str) -> None:
+    """A disk that filled up, or a copy that was cut short, leaves files of 0 bytes."""
+    view = prepared(tmp_path)
+    (view.folder / name).write_bytes(b"")
+    with pytest.raises(DataError, match=view.folder.name):
+        opened = View(view.folder)
+        _ = opened.vocabulary, opened.describe(3)
+
+
 @pytest.mark.parametrize("row", [-1, 59])
 def test_a_picture_that_is_not_stored_is_damage(tmp_path: Path, row: int) -> None:
     view = prepared(tmp_path)

@@ -104,7 +104,7 @@ def open_decoded(folder: Path, view_folder: Path, rows: np.ndarray) -> DecodedIm
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(images):
             raise ValueError(f"{len(images)} pictures, of which the view names {rows.min()} to {rows.max()}")
         return DecodedImages(images, rows)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, EOFError) as e:
         raise DataError(
             f"the stored pictures in {folder} are gone or damaged ({e}). "
             f"Remove this folder and {view_folder}: both are made again."

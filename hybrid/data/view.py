@@ -90,12 +90,9 @@ class View:
         try:
             content = source.read_bytes()
         except OSError as e:
-            raise DataError(f"prepared data are damaged: {source}: {e}. Remove {self.folder}: it is made again.") from e
+            raise _damaged(source, e) from e
         if not is_whole_vocabulary(content, len(self.marginal)):
-            raise DataError(
-                f"prepared data are damaged: {source} is not a vocabulary of {len(self.marginal):,} tags. "
-                f"Remove {self.folder}: it is made again."
-            )
+            raise _damaged(source, f"no vocabulary of {len(self.marginal):,} tags")
         write_whole(path, content)
 
     @property
@@ -136,29 +133,45 @@ class View:
 
     @cached_property
     def _items(self) -> list[tuple[str, dict[str, str]]]:
-        with (self.folder / "items.jsonl").open(encoding="ascii") as file:
-            return [json.loads(line) for line in file]
+        path = self.folder / "items.jsonl"
+        try:
+            with path.open(encoding="ascii") as file:
+                items = [json.loads(line) for line in file]
+        except (OSError, ValueError) as e:
+            raise _damaged(path, e) from e
+        if len(items) != len(self):
+            raise _damaged(path, f"{len(items):,} items, expected {len(self):,}")
+        return items
 
     def _load(self, name: str) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
         try:
-            return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as e:
-            raise DataError(
-                f"prepared data are damaged: {self.folder / name}.npy: {e}. Remove {self.folder}: it is made again."
-            ) from e
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as e:
+            raise _damaged(path, e) from e
 
     def _open_pictures(self) -> Pictures:
         root = self.folder / self._facts["pictures_root"]
         if self._facts["pictures"] == "vector":
-            return VectorPictures(root)
-        with (self.folder / "picture_names.json").open(encoding="ascii") as file:
-            return PhotoPictures(root, json.load(file))
+            try:
+                return VectorPictures(root)
+            except (OSError, ValueError, EOFError) as e:
+                raise _damaged(root, e) from e
+        path = self.folder / "picture_names.json"
+        try:
+            return PhotoPictures(root, json.loads(path.read_text(encoding="ascii")))
+        except (OSError, ValueError) as e:
+            raise _damaged(path, e) from e
 
     def _open_images(self) -> ImageStore:
         if self._facts["images_folder"] is None:
             return EncodedImages(self.pictures, self._numbers, self._facts["size"])
         images_folder = Path(os.path.normpath(self.folder / self._facts["images_folder"]))
         return open_decoded(images_folder, self.folder, self._load("image_rows"))
+
+
+def _damaged(path: Path, why: object) -> DataError:
+    return DataError(f"prepared data are damaged: {path}: {why}. Remove {path.parent}: it is made again.")
 
 
 def checked_head_folder(view: View) -> Path:
