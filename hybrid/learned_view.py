@@ -31,10 +31,19 @@ class LearnedView:
     """What has changed, and what to do, in one line; empty if nothing has."""
 
     def there(self, index: ImageIndex) -> ImageIndex:
-        """The part of an index of this view whose pictures are still there."""
+        """The part of an index of this view whose pictures are still there.
+
+        Raises:
+            RunError: that is none.
+        """
         if not self.gone:
             return index
         is_there_I = np.array([self.view.names[item] not in self.gone for item in index.items_I.tolist()], bool)
+        if not is_there_I.any():
+            raise RunError(
+                f"none of the {len(is_there_I):,} held-out pictures that the run could search is there any more, nor "
+                "named by a manifest.tsv that can be read. Put them back, or learn the data as they are."
+            )
         return replace(index, items_I=index.items_I[is_there_I], features_ID=index.features_ID[is_there_I])
 
 
@@ -79,7 +88,8 @@ def _compared(view: View, config: DataConfig, cache: Path) -> LearnedView:
     what = ", ".join(filter(None, changes)) or "pictures or tags were edited, or are prepared in another way"
     remark = (
         f"the data ({config.source}) have changed since the run learned them: {what}. Held-out pictures that are still "
-        f"there were searched. To learn the data as they are: hybrid train --data {shlex.quote(config.source)}"
+        "there were searched by what they were then. To learn the data as they are: "
+        f"hybrid train --data {shlex.quote(config.source)}"
     )
     return LearnedView(view, gone, remark)
 

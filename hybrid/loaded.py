@@ -93,7 +93,7 @@ class LoadedRun(LoadedModel):
         """The held-out images that are there, with their features; made first where the run has none that fits.
 
         Raises:
-            RunError: see `learned`; or the index is of other data.
+            RunError: see `learned`; or the index is of other data; or none of its pictures is there any more.
             DataError: no held-out picture can be read.
         """
         return self._ready_index(log_beginning)

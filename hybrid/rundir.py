@@ -168,7 +168,8 @@ class RunDirectory:
         return OtherData(
             f"the data ({source}) are not those that {self.path} learned: pictures or tags were added, removed or "
             "edited since, or are prepared in another way. Its rows would stand for other tags, so nothing was "
-            "done. Put the data back as they were, or learn them in a fresh run: "
+            "done. Put the data back as they were (place, names, sizes and times of change count: cp -a and rsync -t "
+            "keep them), or learn them in a fresh run: "
             f"hybrid train --data {shlex.quote(source)}"
         )
 
