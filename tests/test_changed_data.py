@@ -178,7 +178,7 @@ def test_what_was_prepared_may_lie_in_another_cache(run):
 def test_without_what_was_prepared_the_error_says_what_can_be_done(run):
     add(run, "new.png")
     shutil.rmtree(run.path.parent / "cache")
-    told = r"Put the data back as they were \(.*\), or learn .*hybrid train --data folder:.* not in the cache any more: "
+    told = r"Put the data back as they were \(.*\), or .*hybrid train --data folder:.* not in the cache any more: "
     with pytest.raises(RunError, match=f"{told}.*{json.loads(run.prepared_file.read_text())['fingerprint']}"):
         hybrid.load(run.path).search("red")
 
