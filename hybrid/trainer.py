@@ -77,7 +77,8 @@ class Trainer:
             `weight_decay`, `warmup_fraction` and `clip_norm` are used. The rest is for `hybrid train` alone: batches
             are as large as they are given (the largest so far counts as full), `positives` and the seed of draws belong
             to the head, `pos_weights` replaces `tag_loss_weight`; augmentation and checkpoints are the caller's.
-        prepare: maps the inputs of a batch, already on the device, to the trunk's; None passes them on.
+        prepare: makes the trunk's inputs of what a batch has in their place; tensors and arrays among it are tensors on
+            the device by then. None passes them on.
         device: `auto` (the card that the trunk is on, else CUDA if there is one), `cpu`, `cuda`, or one of several,
             `cuda:1`.
         precision: `auto`, `float32` or `bfloat16`, or torch's constant for one of these.
