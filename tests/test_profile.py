@@ -22,7 +22,7 @@ from workers.errors import ConfigError, RunError
 from workers.trace import TracePart, TraceWindow, slice_event
 from workers.worker_trace import WorkerTrace
 
-NUM_STEPS = 12
+NUM_STEPS = 150  # long enough that a worker which is ready a second after the other has part in them
 LIMIT_S = 120.0
 
 
@@ -140,7 +140,7 @@ def profiled(tmp_path_factory):
     """(run, output, affinities by command line) of a pinned and profiled run, a worker of which was killed."""
     folder = tmp_path_factory.mktemp("profile")
     write_shapes(folder / "shapes", 156)
-    options = train_options(folder / "shapes", epochs=10, profile_steps=NUM_STEPS)
+    options = train_options(folder / "shapes", epochs=25, profile_steps=NUM_STEPS)
     launcher = start_hybrid(folder, *options, "--pin")
     try:
         run = wait_until(lambda: only_run(folder), "the run directory", LIMIT_S)
