@@ -1,6 +1,7 @@
 """A resume's settings become the run's with its first step, and however it ends before that, the run keeps its own."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -15,11 +16,19 @@ RESUME = ("train", "--resume", "last")
 GIVEN = (*RESUME, "--workers", "2", "--minutes", "9")
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A run of the launcher that was stopped after some steps, with a checkpoint."""
-    result = run_launcher(tmp_path, "train", "--workers", "1", "--dim", "8", "--minutes", "3", steps=3)
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A folder with a run of the launcher that was stopped after some steps, with a checkpoint."""
+    folder = tmp_path_factory.mktemp("stopped")
+    result = run_launcher(folder, "train", "--workers", "1", "--dim", "8", "--minutes", "3", steps=3)
     assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, stopped):
+    """A copy of that run in a folder of its own."""
+    shutil.copytree(stopped, tmp_path, symlinks=True, dirs_exist_ok=True)
     yield only_run(tmp_path)
     for pid in processes_of(tmp_path):
         os.kill(pid, signal.SIGKILL)
