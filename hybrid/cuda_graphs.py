@@ -80,9 +80,10 @@ class GraphedPasses(TrunkPasses):
         if number == 0:  # once a step
             self._begin_step()
         tensors = tensors_of(inputs)
-        devices = sorted({str(one.device) for one in tensors})
-        rule = f"False with inputs on {' and '.join(devices)}: what the host reads of them would be recorded"
-        check(len(devices) == 1, "cuda_graphs", True, rule)
+        if len(devices := {one.device for one in tensors}) > 1:
+            where = " and ".join(sorted(map(str, devices)))
+            rule = f"False with inputs on {where}: what the host reads of them would be recorded"
+            check(False, "cuda_graphs", True, rule)
         if any(one.requires_grad for one in tensors) or not (self._has_room or self._places):
             return super().forward(inputs, number)
         place = self._places.setdefault(number, Place())

@@ -56,7 +56,7 @@ def as_batch(batch: Any) -> tuple[Any, Any, Any]:
     """Inputs, tags, and weights or None, of what a loader gives.
 
     Raises:
-        DataError: it is none of both.
+        DataError: it is neither a pair nor these three.
     """
     if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) in (2, 3):
         inputs, tags, *weights = batch

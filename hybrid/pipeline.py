@@ -121,8 +121,7 @@ class Pipeline:
             DataError: inputs are no tensors, or none, or not equally many; or as `accumulate`.
             ChunkError, WorkerLost: as `accumulate`.
         """
-        whole_number("microbatches", microbatches)
-        check(microbatches >= 1, "microbatches", microbatches, "at least 1")
+        check(whole_number("microbatches", microbatches) >= 1, "microbatches", microbatches, "at least 1")
         parts = cut_batch(inputs, tags, self.head.num_tags, microbatches, example_weights)
         return self.accumulate(parts, loss_scale * self._scale_of(scaler, parts[0].inputs))
 

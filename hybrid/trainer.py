@@ -222,7 +222,7 @@ class Trainer:
             example_weights: as of `WideHead.forward`.
 
         Raises:
-            DataError: there are no examples, inputs and tags are not equally many, or a tag id is out of range.
+            DataError: inputs are none, or they, tags and weights are not equally many; or as `WideHead.forward`.
             ChunkError: features or gradients are not finite.
             ConfigError: the trunk's passes cannot be recorded as CUDA graphs.
             WorkerLost: no worker answered in time.

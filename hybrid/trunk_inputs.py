@@ -25,8 +25,7 @@ def as_inputs(values: Any) -> Inputs:
     named = {name: _as_tensor(one, name) for name, one in _named(values)}
     if not named:
         raise DataError(f"inputs are a {type(values).__name__} of none; {_EXPECTED}.")
-    sizes = {name: len(one) for name, one in named.items()}
-    if len(set(sizes.values())) > 1:
+    if len({len(one) for one in named.values()}) > 1:
         told = ", ".join(f"{len(one)} in inputs{name}" for name, one in named.items())
         raise DataError(
             f"inputs have not equally many examples: {told}. Tensors in a tuple or dict are arguments of the trunk, "

@@ -63,7 +63,8 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
             if json_output:
                 results = {"metrics": snapshot.metrics, "outputs": snapshot.outputs}
                 click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
-                click.echo("" if told else remark.strip(), err=True, nl=bool(remark and not told))
+                if remark and not told:
+                    click.echo(remark.strip(), err=True)
             elif not told:
                 _report(console, snapshot, directory, config)
                 click.echo(remark, nl=bool(remark))

@@ -306,6 +306,7 @@ def test_backward_on_a_head_in_evaluation_mode_is_refused(still_head):
     ("changes", "told"),
     [
         ({"microbatches": 0}, "microbatches = 0"),
+        ({"microbatches": torch.ones(2)}, "microbatches = tensor.*must be a whole number"),
         ({"loss_scale": 0.0}, "loss_scale = 0.0"),
         ({"loss_scale": float("inf")}, "loss_scale = inf"),
         ({"loss_scale": float("nan")}, "loss_scale = nan"),

@@ -1,5 +1,6 @@
 """A resume's settings become the run's with its first step, and however it ends before that, the run keeps its own."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,9 +10,7 @@ from scripted_trunk import only_run, processes_of, run_launcher, start_launcher,
 
 from launch.run_settings import launched_config, read_config
 
-GIVE_AGAIN = (
-    "Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was"
-)
+NOT_KEPT = "Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was"
 RESUME = ("train", "--resume", "last")
 GIVEN = (*RESUME, "--workers", "2", "--minutes", "9")
 
@@ -59,10 +58,10 @@ def test_a_failure_before_the_first_step_leaves_the_settings(tmp_path, run, scri
     settings, files = (run / "config.toml").read_bytes(), files_of(run)
     failed = run_launcher(tmp_path, *GIVEN, **script)
     assert failed.returncode == status
-    assert GIVE_AGAIN in failed.stderr
+    assert NOT_KEPT in failed.stderr
     assert_kept(run, settings, files)
     again = run_launcher(tmp_path, *RESUME, **script)
-    assert again.returncode == status and GIVE_AGAIN not in again.stderr, "nothing was given"
+    assert again.returncode == status and NOT_KEPT not in again.stderr, "nothing was given"
 
 
 def test_a_stop_before_the_first_step_leaves_the_settings(tmp_path, run):
@@ -71,15 +70,17 @@ def test_a_stop_before_the_first_step_leaves_the_settings(tmp_path, run):
     wait_until((run / "prepare_hangs").exists, "the preparation")
     launcher.send_signal(signal.SIGINT)
     _, said = launcher.communicate(timeout=60)
-    assert launcher.returncode == 130 and GIVE_AGAIN in said
+    assert launcher.returncode == 130 and NOT_KEPT in said
     assert_kept(run, settings, files | {"prepare_hangs"})
 
 
 def test_a_resume_that_has_nothing_to_learn_says_that_its_settings_are_not_kept(tmp_path, run):
     settings, files = (run / "config.toml").read_bytes(), files_of(run)
     result = run_launcher(tmp_path, *GIVEN, steps=0)
-    assert result.returncode == 0 and GIVE_AGAIN in result.stdout
+    assert result.returncode == 0 and NOT_KEPT in result.stdout
     assert_kept(run, settings, files)
+    for_programs = run_launcher(tmp_path, *GIVEN, "--json", steps=0)
+    assert json.loads(for_programs.stdout)["state"] == "finished" and NOT_KEPT in for_programs.stderr
 
 
 def test_a_launcher_killed_before_the_first_step_leaves_settings_that_the_next_resume_goes_by(tmp_path, run):
@@ -100,7 +101,7 @@ def test_a_launcher_killed_before_the_first_step_leaves_settings_that_the_next_r
 @pytest.mark.parametrize("end", ["finish", "crash", "kill"])
 def test_a_step_keeps_them_however_the_run_ends(tmp_path, run, end):
     result = run_launcher(tmp_path, *GIVEN, steps=1, end=end)
-    assert GIVE_AGAIN not in result.stdout + result.stderr
+    assert NOT_KEPT not in result.stdout + result.stderr
     assert (read_config(run).workers, read_config(run).train.minutes) == (2, 9.0)
     assert launched_config(run) == read_config(run)
 

@@ -293,7 +293,7 @@ def make_run(trainer, num_items):
     run.head, run.trainer, run.upload = trainer.head, trainer, Upload(trainer.device, run._inputs)
     run.config = RunConfig(train=trainer.config)
     run.view = SimpleNamespace(train_items=np.arange(num_items))
-    run.supervision = SimpleNamespace(stop_asked=False, tell=lambda kind, **fields: None)
+    run.supervision = SimpleNamespace(stop_asked=False, tell=lambda kind, **fields: None, progress=lambda *_: None)
     return run
 
 
