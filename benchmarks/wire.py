@@ -9,6 +9,7 @@ from types import TracebackType
 from benchmarks.engine_work import PRIVATE, make_chunks
 from benchmarks.id_streams import POSITIVES, make_stream
 from benchmarks.turns import Sample
+from hybrid.worker_phases import WorkerPhases
 from workers.config import HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
 from workers.flights import Ticket
@@ -19,6 +20,8 @@ from workers.router import Router
 
 IN_FLIGHT = 2
 _LIMIT_S = 120.0
+_PLACE = 0
+"""Of the only worker, in its pool."""
 
 
 class Wire:
@@ -39,6 +42,9 @@ class Wire:
         self._chunks = make_chunks(make_stream(matrix.num_tags), config, matrix.dim, seed=0)
         self._pairs = len(self._chunks[0].features_BD) * (POSITIVES + config.negatives)
         self._seconds, self._next = 0.0, 0
+        self._worker_phases = WorkerPhases(matrix)
+        self.chunk_us: list[dict[str, float]] = []
+        """Of each round: phase of the worker -> microseconds of a chunk, see `workers.phase_clock`."""
         self._stack = ExitStack()
 
     def __enter__(self) -> Wire:
@@ -68,6 +74,7 @@ class Wire:
 
     def end(self) -> Sample:
         """Send and collect for so long; units are pairs of example and tag."""
+        self._worker_phases.take([])
         num_done, cpu_s, start_s = 0, time.process_time(), time.perf_counter()
         tickets = [self._send() for _ in range(IN_FLIGHT)]
         while tickets:
@@ -76,6 +83,8 @@ class Wire:
             if time.perf_counter() - start_s < self._seconds:
                 tickets.append(self._send())
         elapsed_s = time.perf_counter() - start_s
+        shares = self._worker_phases.take([_PLACE])[_PLACE]
+        self.chunk_us.append({phase: 1e6 * share * elapsed_s / num_done for phase, share in shares.items()})
         return Sample(elapsed_s, float(num_done * self._pairs), (time.process_time() - cpu_s) / elapsed_s)
 
     def _send(self) -> Ticket:
