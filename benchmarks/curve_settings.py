@@ -55,6 +55,8 @@ class CurveSettings:
     batch_size: int = TrainConfig().batch_size
     chunk_size: int = HeadConfig().chunk_size
     """Examples that share negatives; of the hybrid, also those of a worker's chunk."""
+    microbatches: int = TrainConfig().microbatches
+    """Parts of the hybrid's batches."""
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ALL_KINDS)
@@ -78,9 +80,9 @@ class CurveSettings:
     def run_config(self) -> RunConfig:
         """As settings of a run: everything that is not named here keeps its default, equally for all contenders.
 
-        Only the hybrid cuts its batches in two, since only it has somebody to overlap with.
+        Only the hybrid cuts its batches, since only it has somebody to overlap with.
         """
-        microbatches = TrainConfig().microbatches if self.kind == "hybrid" else 1
+        microbatches = self.microbatches if self.kind == "hybrid" else 1
         minutes = None if self.seconds is None else self.seconds / 60
         return RunConfig(
             data=DataConfig(max_tags=self.max_tags, max_items=self.max_items, image_size=self.image_size),

@@ -34,7 +34,7 @@ Measure = Callable[[SuiteOptions, Progress], list[Measurement]]
 SCRATCH = Path("runs") / "bench"
 PROGRAMS = {
     "quick": ("kernels", "draws", "transport", "scaling"),
-    "pipeline": ("pipeline_efficiency", "pipeline_scaling"),
+    "pipeline": ("pipeline_efficiency", "pipeline_scaling", "cut_batches"),
     "full": ("kernels", "draws", "transport", "scaling", "pipeline_efficiency", "pipeline_scaling", "peers"),
 }
 """Which suites a program runs, in order. `quick` also tells them to measure only what its gates need."""

@@ -207,6 +207,7 @@ def test_help_lists_the_gates_of_the_quick_run(monkeypatch, capsys):
         pytest.param("scaling", marks=pytest.mark.slow),
         pytest.param("pipeline_efficiency", marks=pytest.mark.slow),
         pytest.param("pipeline_scaling", marks=pytest.mark.slow),
+        pytest.param("cut_batches", marks=pytest.mark.slow),
     ],
 )
 def test_a_real_suite_runs_end_to_end(name, tmp_path, capsys):
