@@ -8,8 +8,6 @@ from hybrid.data.listing import Listing, without_suffix
 from hybrid.data.view import View
 
 _ITEMS_PER_READ = 256
-
-
 UNCOUNTED = "pictures or tags were edited, or are prepared in another way"
 """What may have changed where no picture is counted."""
 

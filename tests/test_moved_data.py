@@ -137,17 +137,17 @@ def test_a_copy_without_times_in_the_old_place_is_resumed_and_evaluated(run, mon
 
 @pytest.mark.parametrize("change", [None, *CHANGES])
 def test_a_copy_elsewhere_is_the_runs_if_it_holds_the_same(run, change):
-    copy = copy_without_times(run)
+    copy = copy_without_times(run, "my copy")
     if change is None:
-        assert prepare_learned(run, at(run, "copy")).folder.name != json.loads(run.prepared_file.read_text())["view"]
+        learned = json.loads(run.prepared_file.read_text())["view"]
+        assert str(prepare_learned(run, at(run, "my copy")).folder) != learned
         return
     CHANGES[change](copy)
-    with pytest.raises(
-        OtherData, match=rf"not those that .* learned: {change}\. .*\(in any place\), or .*--data folder:"
-    ):
-        prepare_learned(run, at(run, "copy"))
+    told = rf"not those that .* learned: {change}\. .* \(in any place\), or .*: hybrid train --data 'folder:.*/my copy'$"
+    with pytest.raises(OtherData, match=told):
+        prepare_learned(run, at(run, "my copy"))
     with pytest.raises(OtherData, match=change):
-        hybrid.load(run.path, data=source(run, "copy")).evaluate()
+        hybrid.load(run.path, data=source(run, "my copy")).evaluate()
 
 
 def test_untagged_pictures_beside_make_no_other_data(run):
