@@ -23,7 +23,8 @@ class ImageIndex:
     features_ID: NDArray[np.float32]
     """The trunk's output for each of them."""
     fingerprint: str
-    """Of the data set: item numbers mean nothing in another."""
+    """Content of the data set, or in indexes of earlier versions the view's fingerprint: item numbers mean nothing in
+    another."""
     step: int
     """Of the training, when its trunk made these features: rows of another step do not go with them."""
 

@@ -5,19 +5,16 @@
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from hybrid.data.listing import scan
+from hybrid.cached_view import cached_view, listing_of
 from hybrid.data.view import View
+from hybrid.data_changes import UNCOUNTED, changes_by_name, gone_from
 from hybrid.image_index import ImageIndex
 from hybrid.rundir import OtherData, RunDirectory
 from launch.config import DataConfig
-from workers.cache_root import cache_root
-from workers.errors import DataError, RunError
-
-_FOLDER = "folder:"
+from workers.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,52 +52,34 @@ def learned_view(run: RunDirectory, config: DataConfig, refusal: OtherData) -> L
     Args:
         run: that learned it.
         config: says where the data are now.
-        refusal: says that they have changed.
+        refusal: says that they have changed, or may have.
 
     Raises:
         RunError: it is not in the cache any more.
     """
-    cache, fingerprint = cache_root(config.cache_dir), run.prepared("fingerprint")
-    before = Path(run.prepared("view") or cache / "views" / str(fingerprint))
-    for place in (before, cache / "views" / before.name):
-        try:
-            view = View(place)
-        except (DataError, OSError):
-            continue
-        if fingerprint in (None, view.fingerprint):
-            return _compared(view, config, cache)
-    raise RunError(
-        f"{refusal} Pictures that are still there could be searched with what was prepared of them when they were "
-        f"learned, but it is not in the cache any more: {before}."
-    ) from refusal
+    view = cached_view(run, config)
+    if view is None:
+        raise RunError(
+            f"{refusal} Pictures that are still there could be searched with what was prepared of them when they were "
+            f"learned, but it is not in the cache any more: {run.prepared('view') or run.prepared('fingerprint')}."
+        ) from refusal
+    listing = listing_of(config)
+    if listing is None:
+        return LearnedView(view, remark=_remark(run, config.source, refusal.changes or UNCOUNTED))
+    changes = changes_by_name(view, listing, is_choice=bool(config.max_items)) or refusal.changes
+    return LearnedView(view, gone_from(view, listing), _remark(run, config.source, changes))
 
 
-def _compared(view: View, config: DataConfig, cache: Path) -> LearnedView:
-    changes, gone = [], frozenset[str]()
-    if config.source.startswith(_FOLDER):
-        there = frozenset(scan(config.source.removeprefix(_FOLDER), cache).pictures)
-        gone = frozenset(view.names) - there
-        changes.append(_counted(len(gone), "gone"))
-        if not config.max_items:  # else others were there, too
-            skipped = _skipped_names(view)
-            new = [name for name in there.difference(view.names) if " ".join(name.split()) not in skipped]
-            changes.append(_counted(len(new), "new"))
-    what = ", ".join(filter(None, changes)) or "pictures or tags were edited, or are prepared in another way"
-    remark = (
-        f"the data ({config.source}) have changed since the run learned them: {what}. Held-out pictures that are still "
-        "there were searched by what they were then. To learn the data as they are: "
-        f"hybrid train --data {shlex.quote(config.source)}"
+def _remark(run: RunDirectory, source: str, changes: str) -> str:
+    """Without `changes` nothing is known but that files are not where they were, or were written since."""
+    given = "" if source == run.config().data.source else f" --data {shlex.quote(source)}"
+    if changes:
+        return (
+            f"the data ({source}) have changed since the run learned them: {changes}. Held-out pictures that are still "
+            f"there were searched by what they were then. To learn the data as they are: "
+            f"hybrid train --data {shlex.quote(source)}"
+        )
+    return (
+        f"the data ({source}) were moved, copied or edited since the run learned them; held-out pictures were searched "
+        f"by what they were then. To see whether they are the same: hybrid evaluate {shlex.quote(str(run.path))}{given}"
     )
-    return LearnedView(view, gone, remark)
-
-
-def _counted(number: int, what: str) -> str:
-    if not number:
-        return ""
-    return f"{number:,} {'picture is' if number == 1 else 'pictures are'} {what}"
-
-
-def _skipped_names(view: View) -> set[str]:
-    """Of pictures that were there, and were left out."""
-    with view.skipped_path.open(encoding="utf-8") as file:
-        return {line.split("\t")[1] for line in file}

@@ -5,7 +5,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from hybrid.data.cache import ProgressCallback
 from hybrid.data.images import BadImage, decode_square
-from hybrid.data.prepare import prepare, silent, stored_size
+from hybrid.data.prepare import silent, stored_size
 from hybrid.data.view import View
 from hybrid.features import batch_size_of
 from hybrid.image_index import ImageIndex
+from hybrid.learned_data import prepare_learned
 from hybrid.learned_view import LearnedView, learned_view
 from hybrid.loaded_model import LoadedModel
 from hybrid.measured import NotStored, save_measured
@@ -35,17 +36,18 @@ from workers.errors import DataError, RunError, UnreadableFile
 logger = logging.getLogger(__name__)
 
 
-def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
+def load(run: str | Path = "last", device: str | None = None, data: str | None = None) -> "LoadedRun":
     """A run by its directory, by its name under `runs/`, or the one started last.
 
     Args:
         run: the run.
         device: where the trunk computes, `auto`, `cpu`, `cuda` or `cuda:N`, wherever it was trained; None means the CPU
             for a run that was told to train there, and `auto` for any other.
+        data: `folder:PATH` says where the run's folder of pictures is now, if it was moved or copied.
 
     Raises:
         RunError: there is no such run, or it has no whole checkpoint yet.
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or `data` are given that cannot be the run's.
 
     Example:
         run = hybrid.load("last")
@@ -54,7 +56,7 @@ def load(run: str | Path = "last", device: str | None = None) -> "LoadedRun":
         for found in run.annotate("photo.jpg", k=5):
             print(found.tag, found.score)
     """
-    return LoadedRun(open_run(run), device)
+    return LoadedRun(open_run(run), device, data)
 
 
 class LoadedRun(LoadedModel):
@@ -69,21 +71,21 @@ class LoadedRun(LoadedModel):
         """The data set; prepared again if its cache is gone.
 
         Raises:
-            OtherData: it is not the one that the run learned any more.
+            OtherData: it does not hold what the run learned any more.
+            RunError: its folder is not there.
         """
-        source = self.config.data.source
-        view = prepare(self.config.data, check_view=partial(self.directory.check_view, source))
-        self.directory.check_data(source, view.fingerprint)
-        return view
+        return prepare_learned(self.directory, self.config.data)
 
     @cached_property
     def learned(self) -> LearnedView:
         """The data set as the run learned it, whose pictures `search` looks through: as `view`, or as it was prepared.
 
         Raises:
-            RunError: it has changed, and what was prepared of it is gone.
+            RunError: it has changed, and what was prepared of it is gone; or the folder is not there.
         """
         try:
+            if "view" not in self.__dict__:
+                self.__dict__["view"] = prepare_learned(self.directory, self.config.data, is_hurried=True)
             return LearnedView(self.view)
         except OtherData as e:
             return learned_view(self.directory, self.config.data, e)
@@ -103,7 +105,7 @@ class LoadedRun(LoadedModel):
         index = ready_index(
             self.directory,
             lambda tell: index_pictures(self.features, view, self.rows.dim, step, tell),
-            fingerprint=view.fingerprint,
+            fingerprints=(view.content, view.fingerprint),
             step=step,
             num_pictures=len(tested_items(view)),
             progress=progress,

@@ -17,6 +17,7 @@ from hybrid.rundir import RunDirectory
 from hybrid.score_bias import score_bias_N
 from hybrid.temperature import load_temperature
 from hybrid.trunks import build_trunk
+from launch.run_settings import moved_to
 from workers.errors import MatrixMismatch
 from workers.matrix_io import SavedMatrix, open_rows
 from workers.tag_weights import inverse_frequency_weights
@@ -25,9 +26,9 @@ from workers.tag_weights import inverse_frequency_weights
 class LoadedModel:
     """The base of `LoadedRun`, which asks it; parts are loaded when they are first used."""
 
-    def __init__(self, directory: RunDirectory, device: str | None = None) -> None:
+    def __init__(self, directory: RunDirectory, device: str | None = None, data: str | None = None) -> None:
         self.directory = directory
-        self.config = directory.config()
+        self.config = moved_to(directory.config(), data)
         if device is not None:
             self.device = choose_device(device)
         checkpoint = newest_whole_checkpoint(directory.checkpoints)

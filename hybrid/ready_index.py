@@ -1,7 +1,7 @@
 """The index of a run's held-out pictures, made at the moment when it is wanted if the run has none that fits."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from hybrid.data.cache import ProgressCallback
@@ -17,7 +17,7 @@ def ready_index(
     run: RunDirectory,
     make: Callable[[Callable[[int, int], None]], ImageIndex],
     *,
-    fingerprint: str,
+    fingerprints: Collection[str],
     step: int,
     num_pictures: int,
     progress: ProgressCallback,
@@ -30,7 +30,7 @@ def ready_index(
     Args:
         run: the run.
         make: makes one, and tells how many pictures are done, of how many.
-        fingerprint: of the run's data set.
+        fingerprints: any of which names the run's data set.
         step: of the checkpoint that is searched.
         num_pictures: that a fresh one would hold, or fewer if some cannot be read.
         progress: told of the making.
@@ -44,7 +44,7 @@ def ready_index(
         index = ImageIndex.load(run.index)
     except RunError:  # none, or a damaged one
         index = None
-    if index is not None and index.fingerprint != fingerprint:
+    if index is not None and index.fingerprint not in fingerprints:
         raise RunError(
             f"the data ({run.config().data.source}) have changed since {run.index} was made. "
             f"Make it anew: hybrid evaluate {run.path}"

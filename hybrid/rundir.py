@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config import RunConfig
-from launch.run_settings import CONFIG_FILE, keep_proposed, launched_config, read_config
+from launch.run_settings import CONFIG_FILE, keep_proposed, keep_source, launched_config, read_config
 from launch.runs import (
     CHECKPOINTS,
     GALLERY_FILE,
@@ -24,7 +24,12 @@ from workers.unreadable import unreadable
 
 
 class OtherData(RunError):
-    """The data of a run are not those that it learned."""
+    """The data of a run are not those that it learned, or perhaps not."""
+
+    def __init__(self, message: str, changes: str = "") -> None:
+        super().__init__(message)
+        self.changes = changes
+        """What has changed, for people; empty if that is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +96,6 @@ class RunDirectory:
         """What the launcher must know of the data, JSON."""
         return self.path / PREPARED_FILE
 
-    def check_data(self, source: str, fingerprint: str) -> None:
-        """Refuse other data than the run was prepared with: its rows would stand for other tags.
-
-        Raises:
-            OtherData: pictures, tags or their order have changed.
-        """
-        if self.prepared("fingerprint") not in (None, fingerprint):
-            raise self._of_other_data(source)
-
-    def check_view(self, source: str, name: str) -> None:
-        """As `check_data`, before anything is prepared: by the name of the folder in which the view would lie.
-
-        Of other data it is another one; `check_data` notices, too, which pictures cannot be read.
-
-        Raises:
-            OtherData: see `check_data`.
-        """
-        before = self.prepared("view")
-        if before is not None and Path(before).name != name:
-            raise self._of_other_data(source)
-
     def without_checkpoint(self, checkpoint_minutes: float) -> RunError:
         """Why the run cannot be asked yet: its launcher is at work, or was ended before anything was saved.
 
@@ -164,15 +148,6 @@ class RunDirectory:
             f"hybrid train --resume {shlex.quote(str(self.path))}"
         )
 
-    def _of_other_data(self, source: str) -> OtherData:
-        return OtherData(
-            f"the data ({source}) are not those that {self.path} learned: pictures or tags were added, removed or "
-            "edited since, or are prepared in another way. Its rows would stand for other tags, so nothing was "
-            "done. Put the data back as they were (place, names, sizes and times of change count: cp -a and rsync -t "
-            "keep them), or learn them in a fresh run: "
-            f"hybrid train --data {shlex.quote(source)}"
-        )
-
     def config(self) -> RunConfig:
         """The run's resolved settings."""
         return read_config(self.path)
@@ -180,6 +155,10 @@ class RunDirectory:
     def launched_config(self) -> RunConfig:
         """The settings of the launch that this process belongs to, which a resume may have been given anew."""
         return launched_config(self.path)
+
+    def keep_source(self, source: str) -> None:
+        """The data that the run learned are at another place now."""
+        keep_source(self.path, source)
 
     def keep_settings(self) -> None:
         """This launch has made a step: its settings are the run's from here on, before anything is saved."""

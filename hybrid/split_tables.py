@@ -72,7 +72,7 @@ def measure_splits(
         if name != "valid":
             tested.append((items, features_ID))
     items_I, features_ID = (np.concatenate(parts) for parts in zip(*tested, strict=True))
-    return tables, ImageIndex(items_I, features_ID, view.fingerprint, step)
+    return tables, ImageIndex(items_I, features_ID, view.content, step)
 
 
 def index_pictures(
@@ -88,7 +88,7 @@ def index_pictures(
         progress: told how many pictures are done, of how many.
     """
     items_I, features_ID = features.of_items(view, tested_items(view), dim, progress)
-    return ImageIndex(items_I, features_ID, view.fingerprint, step)
+    return ImageIndex(items_I, features_ID, view.content, step)
 
 
 def tested_items(view: View) -> NDArray[np.int64]:

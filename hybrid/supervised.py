@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from hybrid.data.prepare import any_view, prepare
+from hybrid.data.prepare import prepare
 from hybrid.data.view import checked_head_folder
+from hybrid.learned_data import prepare_learned
 from hybrid.rundir import RunDirectory
 from hybrid.supervision import Supervision
 from launch.config import TrunkConfig
@@ -31,12 +32,11 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
         run = RunDirectory(directory)
         config = run.launched_config()
         is_trained = bool(checkpoint_folders(run.checkpoints))
-        check_view = partial(run.check_view, config.data.source) if is_trained else any_view
-        view = prepare(
-            config.data, lambda text, done, total: supervision.progress("data", text, done, total), check_view
-        )
-        if is_trained:
-            run.check_data(config.data.source, view.fingerprint)
+        progress = partial(supervision.progress, "data")
+        view = prepare_learned(run, config.data, progress) if is_trained else prepare(config.data, progress)
+        if is_trained and run.config().data.source != config.data.source:
+            run.keep_source(config.data.source)
+            supervision.tell("note", text=f"{config.data.source} holds the data that the run learned")
         if not (is_trained and run.vocabulary.exists()):  # what its rows stand for is not written again
             view.save_vocabulary(run.vocabulary)
         if view.dropped:
@@ -49,6 +49,7 @@ def run_prepare(directory: Path, link: str, lifeline_fd: int) -> None:
             "num_train": len(view.train_items),
             "view": str(checked_head_folder(view)),
             "fingerprint": view.fingerprint,
+            "content": view.content,
         }
         write_whole(run.prepared_file, json.dumps(prepared, indent=1) + "\n")
 

@@ -14,12 +14,12 @@ from hybrid.augment import Augmentation, Augmenter
 from hybrid.checkpoint import open_checkpoint, save_checkpoint
 from hybrid.checkpoint_pace import CheckpointPace
 from hybrid.data.loader import batches
-from hybrid.data.prepare import prepare
 from hybrid.data.view import View
 from hybrid.device import choose_cuda_graphs, choose_device, describe
 from hybrid.features import FeatureMaker, resized
 from hybrid.head import WideHead
 from hybrid.last_save import save_at_last
+from hybrid.learned_data import prepare_learned
 from hybrid.metrics_log import MetricsLog
 from hybrid.order import epoch_order
 from hybrid.own_workers import WORKERS_START_S
@@ -85,8 +85,8 @@ class TrainingRun:
         self.run, self.supervision, self._cores = run, supervision, cores
         self._are_threads_fixed = are_threads_fixed
         self.config: RunConfig = run.launched_config()
-        self.view: View = prepare(self.config.data, partial(supervision.progress, "data"))
-        run.check_data(self.config.data.source, self.view.fingerprint)  # files may have come since the launcher read it
+        # Files may have come since the launcher read it.
+        self.view: View = prepare_learned(run, self.config.data, partial(supervision.progress, "data"))
         train = self.config.train
         torch.manual_seed(train.seed)
         router = Router(endpoint, head=self.config.head, matrix=matrix, membership=supervision, ring=ring)

@@ -16,6 +16,7 @@ JSON = click.option("--json", "json_output", is_flag=True)
 LINK = click.option("--link", required=True)
 SCORE = click.option("--score", required=True)  # defaults are the launcher's: it says them, too
 DEVICE = click.option("--device")
+DATA = click.option("--data")
 LIFELINE = click.option("--lifeline-fd", type=int, required=True)
 
 
@@ -54,8 +55,17 @@ def train(directory: Path, link: str, lifeline_fd: int, assignment_fd: int) -> N
 @click.option("--map-least", type=int, required=True)
 @click.option("--map-most", type=int, required=True)
 @DEVICE
+@DATA
 @JSON
-def evaluate(directory: Path, score: str, map_least: int, map_most: int, device: str | None, json_output: bool) -> None:
+def evaluate(
+    directory: Path,
+    score: str,
+    map_least: int,
+    map_most: int,
+    device: str | None,
+    data: str | None,
+    json_output: bool,
+) -> None:
     """Measure a run's last checkpoint on its test items."""
     _quiet()
     from hybrid.loaded import load
@@ -65,7 +75,7 @@ def evaluate(directory: Path, score: str, map_least: int, map_most: int, device:
     error = None
     with _progress() as progress:
         try:
-            tables = load(directory, device).evaluate(score, (map_least, map_most), progress)
+            tables = load(directory, device, data).evaluate(score, (map_least, map_most), progress)
         except NotStored as e:  # what was measured is shown all the same
             error, tables = e, e.tables
     _show(lambda: [metrics_table(table, title=name) for name, table in tables.items()], _flat(tables), json_output)
@@ -111,6 +121,7 @@ def annotate(
 @click.option("--variants", is_flag=True)
 @click.option("--html", type=click.Path(path_type=Path))
 @click.option("--png", type=click.Path(path_type=Path))
+@DATA
 @JSON
 def search(
     directory: Path,
@@ -119,6 +130,7 @@ def search(
     variants: bool,
     html: Path | None,
     png: Path | None,
+    data: str | None,
     json_output: bool,
 ) -> None:
     """Find held-out pictures by words."""
@@ -126,7 +138,7 @@ def search(
     from hybrid.loaded import load
     from hybrid.tables import search_table
 
-    run = load(directory)
+    run = load(directory, data=data)
     with _progress() as progress:
         result = run.search(" ".join(words), k, progress, variants=variants)
     if html is not None or png is not None:

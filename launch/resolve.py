@@ -12,7 +12,7 @@ from typing import Any
 
 from launch.card_defaults import card_defaults
 from launch.config import RunConfig
-from launch.run_settings import CONFIG_FILE
+from launch.run_settings import CONFIG_FILE, moved_to, without_folder
 from launch.runs import latest_checkpoint
 from workers.accelerator import torch_build
 from workers.errors import ConfigError, RunError
@@ -29,6 +29,7 @@ CHANGEABLE_ON_RESUME = frozenset(
         "transport",
         "data.cache_dir",
         "data.loader_processes",
+        "data.source",
         "trunk.cuda_graphs",
         "trunk.device",
         "trunk.precision",
@@ -38,7 +39,8 @@ CHANGEABLE_ON_RESUME = frozenset(
         "train.minutes",
     }
 )
-"""Settings that do not change what is learned from a step; a resumed run keeps the others."""
+"""Settings that do not change what is learned from a step; a resumed run keeps the others. Data may lie at another
+place; whether they are the same is found out when they are prepared."""
 
 _OF_ONE_LAUNCH = frozenset({"profile_steps"})
 """Settings that a resumed run does not inherit: tracing again, unasked, would replace the trace that was asked for."""
@@ -86,8 +88,8 @@ def resolve_resumed(
     Tracing (`profile_steps`) was asked of one launch only: it has to be given again.
 
     Raises:
-        ConfigError: a given setting differs from the run's own and cannot change any more; without a checkpoint as
-            `resolve`.
+        ConfigError: a given setting differs from the run's own and cannot change any more; or the folder of the data is
+            not there; without a checkpoint as `resolve`.
         RunError: the run has no configuration.
     """
     if not (directory / CONFIG_FILE).is_file():
@@ -104,6 +106,8 @@ def resolve_resumed(
                 f"{key} = {value!r}, but the run to resume has {values[key]!r}, which is part of what it has learned. "
                 f"Leave it out, or start a fresh run. Resuming may change: {', '.join(sorted(CHANGEABLE_ON_RESUME))}."
             )
+    source = moved_to(before, after.data.source).data.source
+    _check_folder(after, without_folder(directory, source) if source == before.data.source else "")
     return after
 
 
@@ -217,10 +221,13 @@ def _compose_fresh(own: list[Flat], given: list[Flat]) -> RunConfig:
     left = {key for key, (wanted, _) in _OF_ONE_SOURCE.items() if wanted == before != kind}
     config = _compose([*({key: value for key, value in layer.items() if key not in left} for layer in own), *given])
     _check_applies(config, set().union(*given[1:]))
-    path = config.data.source.partition(":")[2]
-    if kind == "folder" and not Path(path).is_dir():  # found out now, before a run directory is made for it
-        raise ConfigError(f"data.source = {config.data.source!r}, but there is no such folder.")
+    _check_folder(config)  # found out now, before a run directory is made for it
     return config
+
+
+def _check_folder(config: RunConfig, advice: str = "") -> None:
+    if _kind_of(config) == "folder" and not Path(config.data.source.removeprefix("folder:")).is_dir():
+        raise ConfigError(advice or f"data.source = {config.data.source!r}, but there is no such folder.")
 
 
 def _compose(layers: Iterable[Flat]) -> RunConfig:

@@ -4,6 +4,7 @@
     hybrid train --resume
       launcher           writes the proposed settings beside it
       prepare, trunk     read what is proposed
+      prepare            has config.toml say where the data are now, once they are found to be those that it learned
       trunk              has it replace config.toml, by one rename, after its first step and before anything is saved
       launcher           removes what is still only proposed when all have ended
 
@@ -11,14 +12,16 @@ Killed at any moment, a run so has the settings that it learned with; what a kil
 since the next resume writes its own first. The lock of the run directory keeps two launchers apart.
 """
 
+import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import tomli_w
 
 from launch.config import RunConfig
 from workers.disk import write_whole
-from workers.errors import RunError
+from workers.errors import ConfigError, RunError
 from workers.settings import from_plain, to_plain
 
 CONFIG_FILE = "config.toml"
@@ -67,6 +70,35 @@ def keep_proposed(directory: Path) -> None:
         return
     except OSError as e:
         raise RunError(f"cannot write {directory / CONFIG_FILE}: {e.strerror or e}.") from e
+
+
+def moved_to(config: RunConfig, source: str | None) -> RunConfig:
+    """The settings, with the data at another place if one is given.
+
+    Raises:
+        ConfigError: data of another kind.
+    """
+    if source is None:
+        return config
+    own = config.data.source
+    if source != own and not (own.startswith("folder:") and source.startswith("folder:")):
+        only = "these are fetched, and cannot be elsewhere" if own == "emoji" else "it can only be another folder:PATH"
+        raise ConfigError(f"data.source = {source!r}, but the run learned {own!r}: {only}. Leave it out.")
+    return replace(config, data=replace(config.data, source=source))
+
+
+def keep_source(directory: Path, source: str) -> None:
+    """The data that the run learned are at another place: no other setting changes, so no step is waited for."""
+    write_config(directory, moved_to(read_config(directory), source))
+
+
+def without_folder(directory: Path, source: str) -> str:
+    """What to say where a run's folder of pictures is not there."""
+    return (
+        f"data.source = {source!r}, but there is no such folder. If it was moved, --data folder:PATH says where it is: "
+        "once with evaluate and search, for good with "
+        f"hybrid train --resume {shlex.quote(str(directory))} --data folder:PATH"
+    )
 
 
 def drop_proposed(directory: Path) -> bool:

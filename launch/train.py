@@ -32,7 +32,7 @@ FAILED_STATUS = 1
 _LAST_WORDS_S = 2.0
 _NOT_KEPT = """
 
-Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was."""
+Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was{}."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
     view = choose_view(console)
     snapshot = Snapshot(run=shown_path(directory), source=config.data.source)
     with RunLock(directory), logging_to(directory / "log" / "launcher.log"):
-        are_new = resume and replace(read_config(directory), profile_steps=0) != config
+        before = read_config(directory)
         if resume:
             propose_config(directory, config)
         status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
-        remark = _NOT_KEPT if drop_proposed(directory) and are_new else ""
+        remark = _not_kept(before, read_config(directory), config) if drop_proposed(directory) else ""
         if told:
             told += remark
             _log.error("%s", told.strip())  # here, too: whoever reads the output may take nothing
@@ -76,6 +76,13 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
         _leave(status, conclude)
     conclude()
     return status
+
+
+def _not_kept(before: RunConfig, after: RunConfig, given: RunConfig) -> str:
+    """What to say of the settings of a resume that made no step: the place of the data may be kept all the same."""
+    if replace(after, profile_steps=0) == given:
+        return ""
+    return _NOT_KEPT.format("" if after == before else ", but for the place of the data")
 
 
 def _supervise(supervisor: Supervisor) -> tuple[int, str]:

@@ -21,10 +21,12 @@ Examples:
   hybrid train --data folder:photos/ --hold-out 0.1 --epochs 20
   hybrid train --config my.toml --set train.weight_decay=0.1
   hybrid train --resume last
+  hybrid train --resume last --data folder:moved/photos/
 
 Settings come from the defaults, then --config, then named options, then --set; the last one wins. All of them are
-written to config.toml in the run directory, by a resume with its first step; --config reads it again. Ctrl-C finishes
-the step, saves and exits; a second Ctrl-C ends everything at once. SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop a run as
+written to config.toml in the run directory, by a resume with its first step; --config reads it again. With --resume,
+--data says where a folder was moved or copied to; it has to hold the same as far as training sees. Ctrl-C finishes the
+step, saves and exits; a second Ctrl-C ends everything at once. SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop a run as
 the first one does.
 
 The exit status is 0 for a run that finished, or that was stopped and saved; 130 for one that was stopped before it had

@@ -10,6 +10,7 @@ import click
 from launch.config import MAP_BOUNDS
 from launch.deep_verb import run_deep_verb
 from launch.device_argument import DEVICE
+from launch.folder_argument import MOVED_DATA
 from launch.resolve import read_toml
 from launch.run_argument import TRAINED_RUN
 from launch.run_settings import CONFIG_FILE
@@ -68,12 +69,21 @@ class _SheetFile(click.Path):
     help="mAP counts tags with at most so many images.",
 )
 @_DEVICE
+@MOVED_DATA
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
-def evaluate(directory: Path, score: str, map_least: int, map_most: int, device: str | None, json_output: bool) -> None:
+def evaluate(
+    directory: Path,
+    score: str,
+    map_least: int,
+    map_most: int,
+    device: str | None,
+    data: str | None,
+    json_output: bool,
+) -> None:
     """Measure a run's last checkpoint on the held-out images, beside popularity."""
     if map_least > map_most:
         raise click.UsageError(f"--map-least {map_least} is more than --map-most {map_most}: no tag would count.")
-    options = {"--score": score, "--map-least": map_least, "--map-most": map_most, "--device": device}
+    options = {"--score": score, "--map-least": map_least, "--map-most": map_most, "--device": device, "--data": data}
     _ask("evaluate", directory, [], options, json_output=json_output)
 
 
@@ -103,6 +113,7 @@ def annotate(
 @click.option("--variants", is_flag=True, help="Show all of an emoji's skin tones and genders, not the best alone.")
 @click.option("--html", type=_SheetFile(".html", ".htm"), help="Write a contact sheet as a self-contained page.")
 @click.option("--png", type=_SheetFile(".png"), help="Write a contact sheet as a picture.")
+@MOVED_DATA
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def search(
     directory: Path,
@@ -111,12 +122,13 @@ def search(
     variants: bool,
     html: str | None,
     png: str | None,
+    data: str | None,
     json_output: bool,
 ) -> None:
     """Find held-out images by words: an exact tag, else the mean of known tags between commas and known words."""
     if not " ".join(words).strip():
         raise click.UsageError("WORDS are empty: give one at least.")
-    options = {"--k": k, "--variants": variants, "--html": html, "--png": png}
+    options = {"--k": k, "--variants": variants, "--html": html, "--png": png, "--data": data}
     _ask("search", directory, words, options, json_output=json_output)
 
 

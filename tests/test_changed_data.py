@@ -86,8 +86,10 @@ def test_pictures_that_are_there_are_found_as_before_and_what_is_gone_or_new_is_
     (of_training, *_) = sorted({f"{i:02}.png" for i in range(1, 60)} - set(held_out))
     gone, renamed, kept = held_out[0], held_out[1], set(held_out[2:])
     remove(run, gone, of_training)
-    (photos_of(run) / renamed).rename(photos_of(run) / "renamed.png")
-    add(run, "new.png", tags=None)  # which would have been left out, too
+    for suffix in (".png", ".txt"):
+        (photos_of(run) / renamed).with_suffix(suffix).rename(photos_of(run) / f"renamed{suffix}")
+    add(run, "new.png")
+    add(run, "untagged.png", tags=None)  # which will be left out
     prepared = sorted((run.path.parent / "cache").glob("*/*"))
     settings = {path: path.read_bytes() for path in (run.prepared_file, *run.index.iterdir())}
 
@@ -102,8 +104,8 @@ def test_pictures_that_are_there_are_found_as_before_and_what_is_gone_or_new_is_
     assert after.remark == remark_of(run.config().data.source, "3 pictures are gone, 2 pictures are new")
     assert sorted((run.path.parent / "cache").glob("*/*")) == prepared, "nothing was prepared of the other data"
     assert {path: path.read_bytes() for path in settings} == settings
-    with pytest.raises(OtherData, match="are not those that"):
-        loaded.evaluate()
+    with pytest.raises(OtherData, match=r"not those that .*: 3 pictures are gone, 2 pictures are new"):
+        hybrid.load(run.path).evaluate()
 
 
 def test_data_that_are_as_they_were_again_are_searched_whole(run):
@@ -131,7 +133,13 @@ def test_edited_tags_are_neither_gone_nor_new(run):
     (photos_of(run) / searched(run)[0]).with_suffix(".txt").write_text("blue")
     after = hybrid.load(run.path).search("red", ALL)
     assert after.hits == before.hits
-    assert "learned them: pictures or tags were edited, or are prepared in another way. " in after.remark
+    assert after.remark == (
+        f"the data ({run.config().data.source}) were moved, copied or edited since the run learned them; held-out "
+        f"pictures were searched by what they were then. To see whether they are the same: hybrid evaluate {run.path}"
+    )
+    with pytest.raises(OtherData):
+        hybrid.load(run.path).evaluate()  # which prepares them
+    assert "learned them: 1 picture is tagged in another way. " in hybrid.load(run.path).search("red").remark
 
 
 def test_of_a_choice_of_pictures_only_those_that_are_gone_are_counted(run):

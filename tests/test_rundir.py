@@ -92,30 +92,11 @@ def test_results_merge_by_split(tmp_path):
     assert run.results() == {"test": {"P@5": 0.6}}
 
 
-def test_the_advice_on_other_data_can_be_pasted_into_a_shell(tmp_path):
-    run = RunDirectory(tmp_path)
-    run.check_data("folder:my photos", "b")  # not prepared yet
-    run.prepared_file.write_text('{"fingerprint": "a"}')
-    run.check_data("folder:my photos", "a")
-    with pytest.raises(RunError, match=r"hybrid train --data 'folder:my photos'$"):
-        run.check_data("folder:my photos", "b")
-
-
-def test_other_data_are_told_by_the_name_of_their_view(tmp_path):
-    run = RunDirectory(tmp_path)
-    for content in (None, '{"fingerprint": "a"}', '{"view": "/elsewhere/views/v"}'):
-        if content is not None:
-            run.prepared_file.write_text(content)
-        run.check_view("folder:x", "v")
-    with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --data folder:x$"):
-        run.check_view("folder:x", "w")
-
-
 @pytest.mark.parametrize("content", ['{"fingerprint": "a', "", "[]", "\xff"])
 def test_a_damaged_record_of_the_data_is_not_taken_for_none(tmp_path, content):
     run = RunDirectory(tmp_path)
     run.prepared_file.write_bytes(content.encode("latin-1"))
-    for use in (lambda: run.check_data("folder:x", "b"), lambda: run.check_view("folder:x", "v"), run.num_train):
+    for use in (lambda: run.prepared("content"), run.num_train):
         with pytest.raises(RunError, match=r"prepared\.json is damaged .*remove it.*hybrid train --resume"):
             use()
     assert run.prepared_file.read_bytes() == content.encode("latin-1")

@@ -19,7 +19,7 @@ def test_paths_are_printed_as_they_are(capsys):
 def test_a_run_is_asked_on_the_device_that_was_named(monkeypatch, verb):
     asked = []
 
-    def load(directory, device):
+    def load(directory, device, data=None):
         asked.append((str(directory), device))
         raise DataError("far enough")
 

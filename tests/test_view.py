@@ -141,9 +141,9 @@ def test_data_that_are_not_wanted_are_refused_before_any_are_read(tmp_path: Path
     view = prepared(tmp_path)
     config = DataConfig(source=view.source, cache_dir=str(tmp_path / "cache"), image_size=12)
 
-    def refuse_others(name: str) -> None:
-        if name != view.folder.name:
-            raise LookupError(name)
+    def refuse_others(folder: Path) -> None:
+        if folder != view.folder:
+            raise LookupError(folder)
 
     assert prepare(config, silent, refuse_others).folder == view.folder
     (tmp_path / "photos" / "a006.png").write_bytes(b"changed")

@@ -46,5 +46,5 @@ def make_untrained_run(root: Path) -> RunDirectory:
     save_checkpoint(directory.checkpoints, step=1, progress={}, device=cpu, **parts)
     matrix.close()
     found = FeatureMaker(trunk, 16, cpu, torch.float32).of_items(view, view.test_items, 8)
-    ImageIndex(*found, view.fingerprint, step=1).save(directory.index)
+    ImageIndex(*found, view.content, step=1).save(directory.index)
     return directory

@@ -12,7 +12,7 @@ import numpy as np
 from hybrid.data.collection import Collection, left_out
 from hybrid.data.ragged import Ragged
 from hybrid.data.splits import choose_items, split_by_hash
-from hybrid.data.view import FORMAT_VERSION, VOCABULARY_FILE
+from hybrid.data.view import FACTS_FILE, FORMAT_VERSION, VOCABULARY_FILE, note_content
 from hybrid.data.vocabulary import TagVocabulary
 from workers.errors import DataError
 
@@ -75,7 +75,7 @@ def build_view(
     tag_rule: TagRule,
     facts: dict[str, Any],
 ) -> None:
-    """Write a view into an existing folder; `facts` holds `fingerprint`, `source` and `skipped`."""
+    """Write a view into an existing folder beside its final one; `facts` has `fingerprint`, `source` and `skipped`."""
     items = pictures.numbers
     raw_tags_of = collection.tags_of.take(items)
     group = np.array(collection.groups, dtype=np.int32)[items] if collection.groups is not None else None
@@ -119,6 +119,7 @@ def build_view(
     _write_skipped(folder, skipped)
     dropped = {name: count for name, count in (tags_dropped | dropped).items() if count}
     _write_facts(folder, collection, pictures, {**facts, "dropped": dropped, "extra_test": list(splits.extra)})
+    note_content(folder)
 
 
 def split_items(
@@ -216,7 +217,7 @@ def _write_facts(folder: Path, collection: Collection, pictures: PictureSource, 
         "images_folder": pictures.images_folder,
         "size": pictures.size,
     }
-    (folder / "view.json").write_text(json.dumps(plain, indent=1), encoding="ascii")
+    (folder / FACTS_FILE).write_text(json.dumps(plain, indent=1), encoding="ascii")
 
 
 def _write_items(folder: Path, collection: Collection, items: np.ndarray, are_files: bool) -> None:

@@ -49,7 +49,7 @@ def silent(text: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
 
 
-def any_view(name: str) -> None:
+def any_view(folder: Path) -> None:
     """A check that takes all data."""
 
 
@@ -65,7 +65,7 @@ def stored_size(image_size: int) -> int:
 
 
 def prepare(
-    config: DataConfig, progress: ProgressCallback = silent, check_view: Callable[[str], None] = any_view
+    config: DataConfig, progress: ProgressCallback = silent, check_view: Callable[[Path], None] = any_view
 ) -> View:
     """The data set as a view, prepared in the cache if it is not there yet.
 
@@ -74,8 +74,8 @@ def prepare(
     Args:
         config: which data, how they are split, where the cache is.
         progress: called with a text, how much is done, out of how much.
-        check_view: called with the name of the view's folder, which is another one for other data, once files are
-            listed and before any is read; may refuse them by an error of its own.
+        check_view: called with the view's folder, which is another one where files lie at another place or were written
+            at another time, once they are listed and before any is read; may refuse them by an error of its own.
 
     Raises:
         ConfigError: a setting does not fit the source.
@@ -95,9 +95,9 @@ def prepare(
         config.hold_out_design,
         source.split_rule.test_fraction,
     )
-    check_view(fingerprint)
-    build_once(source.folder, source.build, progress)
     destination = cache / "views" / fingerprint
+    check_view(destination)
+    build_once(source.folder, source.build, progress)
     if not destination.is_dir():
         _make_view(destination, config, source, size, fingerprint, progress)
     view = View(destination)

@@ -2,7 +2,7 @@
 
 # Shapes: B items, S side in pixels, C channels.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from workers.errors import DataError
 
 IMAGES_FILE = "images.npy"
 """The array of a decoded set: uint8 `[R, S, S, C]`."""
+_ITEMS_PER_PART = 256
 
 
 Empty = Callable[[tuple[int, ...]], np.ndarray]
@@ -86,6 +87,12 @@ class EncodedImages:
             except BadImage as e:
                 bad[int(item)] = str(e)
         return images[:num_good], bad
+
+
+def in_parts(images: ImageStore) -> Iterator[np.ndarray]:
+    """All pictures of a decoded set in order, some at a time: uint8 `[B, S, S, C]`."""
+    for start in range(0, len(images), _ITEMS_PER_PART):
+        yield images.read(np.arange(start, min(start + _ITEMS_PER_PART, len(images))))[0]
 
 
 def open_decoded(folder: Path, view_folder: Path, rows: np.ndarray) -> DecodedImages:

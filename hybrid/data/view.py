@@ -2,6 +2,7 @@
 
 # Shapes: I items, N tags, B items of a batch.
 
+import hashlib
 import io
 import json
 import logging
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hybrid.data.content import content_of
 from hybrid.data.images import BadImage
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.ragged import Ragged
-from hybrid.data.store import EncodedImages, ImageStore, open_decoded
+from hybrid.data.store import EncodedImages, ImageStore, in_parts, open_decoded
 from hybrid.data.vocabulary import TagVocabulary, is_whole_vocabulary
 from workers.disk import write_whole
 from workers.errors import DataError
@@ -24,6 +26,7 @@ from workers.matrix_data import ARRAYS
 
 FORMAT_VERSION = 2
 VOCABULARY_FILE = "vocabulary.tsv"
+FACTS_FILE = "view.json"
 _GREY = 200
 logger = logging.getLogger(__name__)
 
@@ -35,11 +38,13 @@ class View:
     marginal come from the training split only.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, pictures_root: Path | None = None) -> None:
+        """Open what lies in `folder`; pictures are read in `pictures_root`, None: where they were when it was made."""
+        self.folder, self._root = folder, pictures_root
         self._facts = _read_facts(folder)
         self.fingerprint: str = self._facts["fingerprint"]
-        """Equal fingerprints mean equal items, tags, splits and stored pictures."""
+        """Of what it was made from: place, names, sizes and times of change of the files. What has another one may hold
+        the same, see `content`."""
         self.source: str = self._facts["source"]
         self.dropped: dict[str, int] = self._facts["dropped"]
         """What was left out, by reason."""
@@ -86,14 +91,43 @@ class View:
             DataError: the cache was damaged.
             RunError: the file cannot be written.
         """
+        write_whole(path, self._vocabulary_text())
+
+    def _vocabulary_text(self) -> bytes:
         source = self.folder / VOCABULARY_FILE
         try:
-            content = source.read_bytes()
+            text = source.read_bytes()
         except OSError as e:
             raise _damaged(source, e) from e
-        if not is_whole_vocabulary(content, len(self.marginal)):
+        if not is_whole_vocabulary(text, len(self.marginal)):
             raise _damaged(source, f"no vocabulary of {len(self.marginal):,} tags")
-        write_whole(path, content)
+        return text
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of what training sees: names and order of the items, tags, splits, vocabulary, and pictures.
+
+        Of pictures of a folder it knows the pixels as they are stored. Of those that are too many to be stored it knows
+        the size in bytes of each file, so that one which was edited and kept its size looks the same; of drawings, the
+        text. It is computed here for a view that an earlier version made: by files as they are now, if none is stored.
+        """
+        return str(self._facts.get("content") or self._digest())
+
+    def _digest(self) -> str:
+        has_pixels = self.images.is_decoded and self._facts["pictures"] == "photo"
+        about = {
+            "pictures": "pixels" if has_pixels else self._facts["pictures"],
+            "shape": [self.images.size, self.images.channels],
+            "names": self.names,
+            "vocabulary": hashlib.blake2b(self._vocabulary_text()).hexdigest(),
+        }
+        arrays = {name: self._load(name) for name in ("item_offsets", "item_tags", "num_unseen_tags")}
+        arrays |= {"train": self.train_items, "valid": self.valid_items, "test": self.test_items}
+        arrays |= {f"extra-{name}": items for name, items in self.extra_test.items()}
+        if has_pixels:
+            return content_of(about, arrays, (part.data for part in in_parts(self.images)))
+        traces = (self.pictures.trace(number) for number in self._numbers.tolist())
+        return content_of(about, arrays, (b"%d %b" % (len(trace), trace) for trace in traces))
 
     @property
     def tags_of(self) -> Ragged:
@@ -151,7 +185,7 @@ class View:
             raise _damaged(path, e) from e
 
     def _open_pictures(self) -> Pictures:
-        root = self.folder / self._facts["pictures_root"]
+        root = self._root or self.folder / self._facts["pictures_root"]
         if self._facts["pictures"] == "vector":
             try:
                 return VectorPictures(root)
@@ -168,6 +202,12 @@ class View:
             return EncodedImages(self.pictures, self._numbers, self._facts["size"])
         images_folder = Path(os.path.normpath(self.folder / self._facts["images_folder"]))
         return open_decoded(images_folder, self.folder, self._load("image_rows"))
+
+
+def note_content(folder: Path) -> None:
+    """Have a view that was just built say its content: later, pictures that are not stored may be others."""
+    view = View(folder)
+    (folder / FACTS_FILE).write_text(json.dumps({**view._facts, "content": view.content}, indent=1), encoding="ascii")
 
 
 def _damaged(path: Path, why: object) -> DataError:
@@ -190,7 +230,7 @@ def checked_head_folder(view: View) -> Path:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((folder / "view.json").read_text(encoding="ascii"))
+        facts = json.loads((folder / FACTS_FILE).read_text(encoding="ascii"))
     except (OSError, ValueError) as e:
         raise DataError(f"{folder} holds no prepared data ({e}). Remove {folder}: it is made again.") from e
     if facts.get("format") != FORMAT_VERSION:
