@@ -3,13 +3,16 @@
 import sys
 
 from hybrid.neighbouring_packages import check_neighbour
-from hybrid.verbs import verbs
-from workers.errors import ConfigError, HybridError
-from workers.json_text import escape_unprintable
+from workers.quiet_interrupt import end_quietly_when_interrupted
 
 
 def main() -> None:
     """Run a verb; a known error is one message and exit status 1 (2: a setting that cannot be), others a traceback."""
+    end_quietly_when_interrupted()
+    from hybrid.verbs import verbs  # late, as what follows: it takes a moment, in which Ctrl-C may come
+    from workers.errors import ConfigError, HybridError
+    from workers.json_text import escape_unprintable
+
     escape_unprintable()
     check_neighbour("launch")
     try:

@@ -26,8 +26,8 @@ from launch.supervisor import Supervisor
 from launch.views import choose_console, choose_view
 from workers.errors import ConfigError, HybridError
 from workers.json_text import to_json
+from workers.quiet_interrupt import INTERRUPTED_STATUS
 
-INTERRUPTED_STATUS = 130
 FAILED_STATUS = 1
 _LAST_WORDS_S = 2.0
 _NOT_KEPT = """
