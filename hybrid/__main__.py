@@ -1,5 +1,6 @@
 """The verbs of the deep side, as the launcher starts them: `python -m hybrid VERB`."""
 
+import contextlib
 import sys
 
 from hybrid.neighbouring_packages import check_neighbour
@@ -18,7 +19,8 @@ def main() -> None:
     try:
         verbs(prog_name="hybrid")
     except HybridError as e:
-        print(f"Error: {e}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a log on a full disk: the status is told all the same
+            print(f"Error: {e}", file=sys.stderr, flush=True)
         sys.exit(2 if isinstance(e, ConfigError) else 1)
 
 
