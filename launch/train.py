@@ -18,7 +18,7 @@ from launch.child import WRONG_SETTING_STATUS
 from launch.config import RunConfig
 from launch.interruption import Interrupted
 from launch.logs import logging_to
-from launch.report import evaluate_command, print_report, resume_command, shown_path, way_on
+from launch.report import evaluate_command, print_report, resume_command, shown_path, spent_remark, way_on
 from launch.run_settings import drop_proposed, propose_config, read_config
 from launch.runs import RunLock, latest_checkpoint
 from launch.snapshot import Snapshot
@@ -30,9 +30,9 @@ from workers.quiet_interrupt import INTERRUPTED_STATUS
 
 FAILED_STATUS = 1
 _LAST_WORDS_S = 2.0
-_NOT_KEPT = """
-
-Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was."""
+_NOT_KEPT = (
+    "Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was."
+)
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +53,11 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
         if resume:
             propose_config(directory, config)
         status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
-        remark = _NOT_KEPT if drop_proposed(directory) and are_new else ""
+        remarks = [_NOT_KEPT] if drop_proposed(directory) and are_new else []
+        if resume and snapshot.state == "finished" and not snapshot.step:
+            remarks.append(spent_remark(directory, config.train, read_config(directory).train))
         if told:
-            told += remark
+            told = "\n\n".join([told, *remarks])
             _log.error("%s", told.strip())  # here, too: whoever reads the output may take nothing
 
     def conclude() -> None:
@@ -63,11 +65,10 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
             if json_output:
                 results = {"metrics": snapshot.metrics, "outputs": snapshot.outputs}
                 click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
-                if remark and not told:
-                    click.echo(remark.strip(), err=True)
             elif not told:
                 _report(console, snapshot, directory, config)
-                click.echo(remark, nl=bool(remark))
+            for remark in () if told else remarks:  # last, where the eye is
+                click.echo(remark if json_output else f"\n{remark}", err=json_output)
         finally:
             if told:
                 print(told, file=sys.stderr, flush=True)
