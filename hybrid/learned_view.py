@@ -2,7 +2,6 @@
 
 # Shapes: I images of an index.
 
-import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ class LearnedView:
     gone: Collection[str] = frozenset()
     """Names of pictures that are not there any more."""
     remark: str = ""
-    """What has changed, and what to do, in one line; empty if nothing has."""
+    """What has changed, in one line; empty if nothing has."""
 
     def there(self, index: ImageIndex) -> ImageIndex:
         """The part of an index of this view whose pictures are still there.
@@ -70,8 +69,8 @@ def learned_view(run: RunDirectory, config: DataConfig, refusal: OtherData) -> L
         if fingerprint in (None, view.fingerprint):
             return _compared(view, config, cache)
     raise RunError(
-        f"{refusal} Pictures that are still there could be searched with what was prepared of them when they were "
-        f"learned, but it is not in the cache any more: {before}."
+        "pictures that are still there could be searched with what was prepared of them when they were learned, but it "
+        f"is not in the cache any more ({before}), and {refusal}"
     ) from refusal
 
 
@@ -88,8 +87,7 @@ def _compared(view: View, config: DataConfig, cache: Path) -> LearnedView:
     what = ", ".join(filter(None, changes)) or "pictures or tags were edited, or are prepared in another way"
     remark = (
         f"the data ({config.source}) have changed since the run learned them: {what}. Held-out pictures that are still "
-        "there were searched by what they were then. To learn the data as they are: "
-        f"hybrid train --data {shlex.quote(config.source)}"
+        "there were searched by what they were then."
     )
     return LearnedView(view, gone, remark)
 

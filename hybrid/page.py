@@ -7,6 +7,7 @@ from html import escape
 from hybrid.page_style import STYLE
 from hybrid.search import Hit, SearchResult, TaggedPictures
 
+LEARN_ANEW = "To learn the data as they are, with the settings of this run:"
 PNG_SIZE = 128
 """Pixels of the pictures in a page; they are shown at about 100."""
 
@@ -45,6 +46,8 @@ def query_section(result: SearchResult, pictures: TaggedPictures) -> str:
     """A query on top, the pictures found beneath it."""
     cards = "\n".join(card(hit, pictures) for hit in result.hits)
     remark = f'<p class="found">{escape(result.remark)}</p>\n' if result.remark else ""
+    if result.remedy:
+        remark += f'<p class="found">{LEARN_ANEW} <code>{escape(result.remedy)}</code></p>\n'
     return (
         f'<section class="query">\n<h2 dir="auto">{escape(result.query.text)}</h2>\n'
         f'<p class="found">{escape(found(result))}</p>\n{remark}<ol class="cards">\n{cards}\n</ol>\n</section>'

@@ -91,6 +91,11 @@ class RunDirectory:
         """What the launcher must know of the data, JSON."""
         return self.path / PREPARED_FILE
 
+    @property
+    def fresh_run_command(self) -> str:
+        """The command that learns the data as they are, with all settings of this run."""
+        return f"hybrid train --config {shlex.quote(str(self.config_file))}"
+
     def check_data(self, source: str, fingerprint: str) -> None:
         """Refuse other data than the run was prepared with: its rows would stand for other tags.
 
@@ -169,8 +174,7 @@ class RunDirectory:
             f"the data ({source}) are not those that {self.path} learned: pictures or tags were added, removed or "
             "edited since, or are prepared in another way. Its rows would stand for other tags, so nothing was "
             "done. Put the data back as they were (place, names, sizes and times of change count: cp -a and rsync -t "
-            "keep them), or learn them in a fresh run: "
-            f"hybrid train --data {shlex.quote(source)}"
+            f"keep them), or learn them in a fresh run, with the settings of this one: {self.fresh_run_command}"
         )
 
     def config(self) -> RunConfig:

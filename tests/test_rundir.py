@@ -93,11 +93,12 @@ def test_results_merge_by_split(tmp_path):
 
 
 def test_the_advice_on_other_data_can_be_pasted_into_a_shell(tmp_path):
-    run = RunDirectory(tmp_path)
+    (tmp_path / "my run").mkdir()
+    run = RunDirectory(tmp_path / "my run")
     run.check_data("folder:my photos", "b")  # not prepared yet
     run.prepared_file.write_text('{"fingerprint": "a"}')
     run.check_data("folder:my photos", "a")
-    with pytest.raises(RunError, match=r"hybrid train --data 'folder:my photos'$"):
+    with pytest.raises(RunError, match=r"hybrid train --config '.*/my run/config\.toml'$"):
         run.check_data("folder:my photos", "b")
 
 
@@ -107,7 +108,7 @@ def test_other_data_are_told_by_the_name_of_their_view(tmp_path):
         if content is not None:
             run.prepared_file.write_text(content)
         run.check_view("folder:x", "v")
-    with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --data folder:x$"):
+    with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --config .*/config\.toml$"):
         run.check_view("folder:x", "w")
 
 
