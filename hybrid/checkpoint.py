@@ -10,6 +10,8 @@
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from workers.disk import sync
 from workers.errors import HybridError, MatrixMismatch, RunError, TrunkDiverged
 from workers.matrix import TagMatrix
 from workers.matrix_io import open_rows, save_matrix
+from workers.refused_write import refused_write
 from workers.unreadable import unreadable
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ TRUNK, OPTIMIZER, RANDOM, MATRIX, STATE = (
     "matrix",
     "state.json",
 )
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _CPU_GENERATOR, _CUDA_GENERATOR = "torch", "torch.cuda"
 
 
@@ -89,7 +93,8 @@ def save_checkpoint(
             state = {"format": FORMAT, "step": step, "progress": dict(progress), "optimizer": plain, "files": seals}
             _write_synced(fresh / STATE, json.dumps(state, indent=1).encode())
     except (OSError, SafetensorError, MemoryError) as e:
-        raise RunError(f"cannot write a checkpoint of step {step} in {folder}: {e}") from e
+        why = _refusal_to_write(e, folder, _bytes_of(trunk, optimizer, matrix))
+        raise RunError(f"cannot write a checkpoint of step {step} in {folder}: {why}.") from e
     up_to_it = [path for path in checkpoint_folders(folder) if step_of(path) <= step]
     for old in up_to_it[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
@@ -266,6 +271,21 @@ def _check_seal(path: Path, expected: Mapping[str, Any] | None) -> None:
         raise RunError(f"{path} is damaged: it has {found['bytes']} bytes, expected {expected.get('bytes')}. {_ADVICE}")
     if found != expected:
         raise RunError(f"{path} is damaged: it was changed since it was saved, its SHA-256 differs. {_ADVICE}")
+
+
+def _bytes_of(trunk: nn.Module, optimizer: torch.optim.Optimizer, matrix: TagMatrix) -> int:
+    """Of what a checkpoint holds, but for headers."""
+    tensors = [*trunk.state_dict().values(), *split_optimizer(optimizer)[0].values()]
+    return sum(array.nbytes for array in (*tensors, matrix.rows_NS, matrix.tag_state_N4, matrix.counts_N))
+
+
+def _refusal_to_write(error: Exception, folder: Path, wanted_bytes: int) -> str:
+    """What the system said, also where the library that writes tensors passes it on as words: `... (os error 28)`."""
+    number = _OS_ERROR.search(str(error)) if isinstance(error, SafetensorError) else None
+    if number is not None:
+        code = int(number[1])
+        error = OSError(code, os.strerror(code))
+    return refused_write(error, folder, wanted_bytes) if isinstance(error, OSError) else str(error)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

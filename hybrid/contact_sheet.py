@@ -18,8 +18,8 @@ from hybrid.page import found, header, legend, page, query_section
 from hybrid.search import Hit, SearchResult, TaggedPictures
 from workers.disk import write_whole
 
-COLUMNS, TILE, GAP, CAPTION = 5, 160, 24, 62
-"""Pictures in a row; pixels of a picture's side, between pictures, and of a caption's height."""
+COLUMNS, TILE, GAP, CAPTION, REMARK = 5, 160, 24, 62, 48
+"""Pictures in a row; pixels of a picture's side, between pictures, of a caption's height, and of a remark's."""
 PAPER, INK, SOFT, LINE, TRUE = "#fbfaf7", "#1f1e1b", "#6a665e", "#e5e1d8", "#15724c"
 BOX = "\u25a1"
 DEFAULT_FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -43,16 +43,17 @@ def write_png_sheet(path: Path, result: SearchResult, pictures: TaggedPictures) 
 def draw_sheet(result: SearchResult, pictures: TaggedPictures) -> Image.Image:
     """The contact sheet as an RGB picture."""
     num_rows = -(-len(result.hits) // COLUMNS)
-    top, pitch = 4 * GAP, TILE + CAPTION + GAP
+    top, pitch = 4 * GAP + (REMARK if result.remark else 0), TILE + CAPTION + GAP
     sheet = Image.new("RGB", (COLUMNS * (TILE + GAP) + GAP, top + num_rows * pitch + 2 * GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     widest = sheet.width - 2 * GAP
     _text(draw, (GAP, GAP), result.query.text, 26, INK, widest)
     _text(draw, (GAP, GAP + 38), found(result), 13, SOFT, widest)
+    _text(draw, (GAP, GAP + 60), result.remark, 12, SOFT, widest, lines=3)
     for place, hit in enumerate(result.hits):
         row, column = divmod(place, COLUMNS)
         _draw_hit(sheet, draw, (GAP + column * (TILE + GAP), top + GAP // 2 + row * pitch), hit, pictures)
-    captions = [result.query.text, *(text for hit in result.hits for text in (hit.title, *hit.tags))]
+    captions = [result.query.text, result.remark, *(text for hit in result.hits for text in (hit.title, *hit.tags))]
     if any(font_file(word) is None for text in captions for word in text.split()):
         note = f"{BOX}: no installed font has this letter; an HTML sheet (--html) shows all."
         _text(draw, (GAP, sheet.height - GAP - 8), note, 12, SOFT, widest)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hybrid.whole_folder import where_whole, whole_folder
 from workers.disk import sync
 from workers.errors import RunError
+from workers.refused_write import refused_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class ImageIndex:
         Raises:
             RunError: it cannot be written; an index that was there before still is.
         """
+        wanted = self.items_I.nbytes + self.features_ID.nbytes
         try:
             with whole_folder(folder) as fresh:
                 np.save(fresh / "items.npy", np.asarray(self.items_I, np.int64))
@@ -43,7 +45,7 @@ class ImageIndex:
                 for written in fresh.iterdir():
                     sync(written)
         except OSError as e:
-            raise RunError(f"cannot write the index of images {folder}: {e.strerror or e}.") from e
+            raise RunError(f"cannot write the index of images {folder}: {refused_write(e, folder, wanted)}.") from e
 
     @classmethod
     def load(cls, folder: Path) -> "ImageIndex":

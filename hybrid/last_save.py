@@ -36,7 +36,7 @@ def save_at_last(save: Callable[[], None], serve: Callable[[], None], supervisio
                 raise
             if not is_told:
                 every = f"tried again every {_PAUSE_S:g} s for {_LIMIT_S / 60:g} minutes"
-                supervision.tell("note", text=f"{e}. It is the last one, and is {every}: make room until then.")
+                supervision.tell("note", text=f"{e} It is the last one, and is {every}.")
             is_told = True
         next_s = time.monotonic() + _PAUSE_S
         while time.monotonic() < next_s and supervision.is_told_to_stop == was_asked:

@@ -1,6 +1,5 @@
 """The data of a run, prepared where they are now if they are those that it learned."""
 
-import shlex
 from pathlib import Path
 
 from hybrid.cached_view import cached_view, folder_of, listing_of
@@ -86,7 +85,7 @@ def _other_data(run: RunDirectory, source: str, changes: str, *, is_by_place: bo
         )
     return OtherData(
         f"the data ({source}) are not those that {run.path} learned: {changes}. Its rows would stand for other tags, "
-        f"so nothing was done. Put the data back {as_they_were}, or learn them in a fresh run: "
-        f"hybrid train --data {shlex.quote(source)}",
+        f"so nothing was done. Put the data back {as_they_were}, or learn them in a fresh run, with "
+        f"the settings of this one: {run.fresh_run_command(source)}",
         changes,
     )

@@ -25,7 +25,10 @@ class LearnedView:
     gone: Collection[str] = frozenset()
     """Names of pictures that are not there any more."""
     remark: str = ""
-    """What has changed, and what to do, in one line; empty if nothing has."""
+    """What has changed, in one line; empty if nothing has."""
+    purpose: str = ""
+    remedy: str = ""
+    """What to do then: a command, and what it is for."""
 
     def there(self, index: ImageIndex) -> ImageIndex:
         """The part of an index of this view whose pictures are still there.
@@ -59,27 +62,32 @@ def learned_view(run: RunDirectory, config: DataConfig, refusal: OtherData) -> L
     """
     view = cached_view(run, config)
     if view is None:
+        before = run.prepared("view") or run.prepared("fingerprint")
         raise RunError(
-            f"{refusal} Pictures that are still there could be searched with what was prepared of them when they were "
-            f"learned, but it is not in the cache any more: {run.prepared('view') or run.prepared('fingerprint')}."
+            "pictures that are still there could be searched with what was prepared of them when they were learned, "
+            f"but it is not in the cache any more ({before}), and {refusal}"
         ) from refusal
     listing = listing_of(config)
     if listing is None:
-        return LearnedView(view, remark=_remark(run, config.source, refusal.changes or UNCOUNTED))
+        return _remarked(LearnedView(view), run, config.source, refusal.changes or UNCOUNTED)
     changes = changes_by_name(view, listing, is_choice=bool(config.max_items)) or refusal.changes
-    return LearnedView(view, gone_from(view, listing), _remark(run, config.source, changes))
+    return _remarked(LearnedView(view, gone_from(view, listing)), run, config.source, changes)
 
 
-def _remark(run: RunDirectory, source: str, changes: str) -> str:
+def _remarked(learned: LearnedView, run: RunDirectory, source: str, changes: str) -> LearnedView:
     """Without `changes` nothing is known but that files are not where they were, or were written since."""
-    given = "" if source == run.config().data.source else f" --data {shlex.quote(source)}"
     if changes:
-        return (
-            f"the data ({source}) have changed since the run learned them: {changes}. Held-out pictures that are still "
-            f"there were searched by what they were then. To learn the data as they are: "
-            f"hybrid train --data {shlex.quote(source)}"
+        return replace(
+            learned,
+            remark=f"the data ({source}) have changed since the run learned them: {changes}. Held-out pictures that "
+            "are still there were searched by what they were then.",
+            purpose="To learn the data as they are, with the settings of this run",
+            remedy=run.fresh_run_command(source),
         )
-    return (
-        f"the data ({source}) were moved, copied or edited since the run learned them; held-out pictures were searched "
-        f"by what they were then. To see whether they are the same: hybrid evaluate {shlex.quote(str(run.path))}{given}"
+    return replace(
+        learned,
+        remark=f"the data ({source}) were moved, copied or edited since the run learned them; held-out pictures were "
+        "searched by what they were then.",
+        purpose="To see whether they are the same",
+        remedy=f"hybrid evaluate {shlex.quote(str(run.path))}{run.data_option(source)}",
     )

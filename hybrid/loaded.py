@@ -183,7 +183,8 @@ class LoadedRun(LoadedModel):
         if progress is not None and "index" not in self.__dict__:
             self.__dict__["index"] = self._ready_index(progress)
         result = search(text, k, pictures=self.learned.view, index=self.index, rows=self.rows, with_variants=variants)
-        return replace(result, remark=self.learned.remark)
+        learned = self.learned
+        return replace(result, remark=learned.remark, purpose=learned.purpose, remedy=learned.remedy)
 
     def annotate(self, image: str | Path, k: int = 10, score: str = "probability") -> list[ScoredTag]:
         """The k best tags of one image file.

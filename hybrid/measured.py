@@ -12,6 +12,7 @@ from hybrid.temperature import save_temperature
 from launch.runs import checkpoint_folders, step_of
 from workers.errors import RunError
 from workers.file_lock import await_lock
+from workers.refused_write import refused_write
 
 _LIMIT_S, _PAUSE_S = 60.0, 0.05
 """Writing takes a second; whoever holds the lock for so long hangs."""
@@ -86,7 +87,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         file = path.open("a")
     except OSError as e:
-        raise RunError(f"cannot write {path}: {e.strerror or e}.") from e
+        raise RunError(f"cannot write {path}: {refused_write(e, path)}.") from e
     with file:
         try:
             is_ours = await_lock(file.fileno(), limit_s=_LIMIT_S, pause_s=_PAUSE_S)

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from workers.disk import write_whole
 from workers.errors import RunError
 from workers.json_text import to_json
+from workers.refused_write import refused_write
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class MetricsLog:
             self._leaves_out = False
         except OSError as e:
             if not self._leaves_out:
-                reason = f"cannot write {self._path}, or the events beside it: {e.strerror or e}"
+                reason = f"cannot write {self._path}, or the events beside it: {refused_write(e, self._path)}"
                 self._tell(f"{reason}. Training goes on; its numbers are left out until there is room.")
             self._leaves_out = True
 

@@ -45,6 +45,8 @@ def query_section(result: SearchResult, pictures: TaggedPictures) -> str:
     """A query on top, the pictures found beneath it."""
     cards = "\n".join(card(hit, pictures) for hit in result.hits)
     remark = f'<p class="found">{escape(result.remark)}</p>\n' if result.remark else ""
+    if result.remedy:
+        remark += f'<p class="found">{escape(result.purpose)}: <code>{escape(result.remedy)}</code></p>\n'
     return (
         f'<section class="query">\n<h2 dir="auto">{escape(result.query.text)}</h2>\n'
         f'<p class="found">{escape(found(result))}</p>\n{remark}<ol class="cards">\n{cards}\n</ol>\n</section>'

@@ -96,6 +96,14 @@ class RunDirectory:
         """What the launcher must know of the data, JSON."""
         return self.path / PREPARED_FILE
 
+    def fresh_run_command(self, source: str) -> str:
+        """The command that learns data as they are, with all other settings of this run."""
+        return f"hybrid train --config {shlex.quote(str(self.config_file))}{self.data_option(source)}"
+
+    def data_option(self, source: str) -> str:
+        """What a command must say of data that may not be where the run's settings have them."""
+        return "" if source == self.config().data.source else f" --data {shlex.quote(source)}"
+
     def without_checkpoint(self, checkpoint_minutes: float) -> RunError:
         """Why the run cannot be asked yet: its launcher is at work, or was ended before anything was saved.
 

@@ -79,7 +79,10 @@ class SearchResult:
     """Images passed over as variants of hits."""
     hits: tuple[Hit, ...]
     remark: str = ""
-    """What of the data could not be searched, and what to do, in one line; empty if there is nothing to say."""
+    """What of the data could not be searched, in one line; empty if there is nothing to say."""
+    purpose: str = ""
+    remedy: str = ""
+    """What to do then: a command, and what it is for; empty without a remark."""
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -93,6 +96,7 @@ class SearchResult:
             "true_images": self.num_true,
             "variants": self.num_variants,
             "remark": self.remark,
+            "remedy": self.remedy,
             "hits": [hit.plain() for hit in self.hits],
         }
 

@@ -289,7 +289,7 @@ class TrainingRun:
         except RunError as e:
             self.pace.failed()
             minutes = self.config.train.checkpoint_minutes
-            self._note(f"{e}. Training goes on, and tries again in {minutes:g} minutes: make room until then.")
+            self._note(f"{e} Training goes on, and tries again in {minutes:g} minutes.")
 
     def _should_not_wait(self) -> bool:
         """Whether to give up waiting for workers; says that we wait."""

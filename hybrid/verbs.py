@@ -148,8 +148,9 @@ def search(
             write_html_sheet(html, result, run.learned.view, directory.name)
         if png is not None:
             write_png_sheet(png, result, run.learned.view)
+    remedy = [f"{result.purpose}:\n\n  {result.remedy}\n"] if result.remedy else []
     _show(
-        lambda: [search_table(result), *(f"Written: {path}" for path in (html, png) if path)],
+        lambda: [search_table(result), *remedy, *(f"Written: {path}" for path in (html, png) if path)],
         result.plain(),
         json_output,
     )

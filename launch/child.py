@@ -12,6 +12,7 @@ from pathlib import Path
 from launch.runs import as_run_error
 from workers.environment import OUTPUT_IN_UTF8
 from workers.errors import ConfigError, HybridError, RunError
+from workers.refused_write import free_bytes, size_text
 
 TRUNK_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hybrid")
 """Starts a verb of the deep side, which the launcher itself never imports. `-P`: what happens to lie in the working
@@ -32,6 +33,8 @@ _ERROR = "Error: "
 _TRACEBACK = "Traceback (most recent call last)"
 WRONG_SETTING_STATUS = 2
 """Exit status of a process that refuses a setting, as of `hybrid` itself."""
+_LITTLE_BYTES = 64 << 10
+"""Less room than the last words of a process may need."""
 _TERMINATE_S = 5.0
 _REAP_S = 10.0
 
@@ -108,7 +111,7 @@ class Child:
             return tail.removeprefix(_ERROR)
         said = f"\n\n{'It said' if code > 0 else 'The end of its log'}:\n\n{tail}\n" if tail else ""
         reason = exit_reason(code, is_ours=self._is_killed)
-        return f"{self.log.stem} {reason}.{said}\nThe whole log: {self.log}"
+        return f"{self.log.stem} {reason}.{said}\nThe whole log: {self.log}{_remark_if_full(self.log)}"
 
     def error(self, code: int) -> HybridError:
         """`failure` as an error of the launcher's own: a ConfigError where it said that it refuses a setting."""
@@ -118,6 +121,17 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+def _remark_if_full(log: Path) -> str:
+    """Where there is no room, that may be why a process ended, and the log may lack what it said of it."""
+    free = free_bytes(log)
+    if free is None or free >= _LITTLE_BYTES:
+        return ""
+    return (
+        f"\nThe disk of {log.parent} is full ({size_text(free)} free), which may be why, and the log may lack what was "
+        "said of it: make room there."
+    )
 
 
 def _is_plain_error(code: int, tail: str) -> bool:

@@ -1,6 +1,8 @@
 """Where the launcher's own log goes."""
 
+import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ def logging_to(file: Path) -> Iterator[None]:
     """
     with as_run_error(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+        handler = _LaxHandler(file, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
     before = root.level
@@ -30,4 +32,13 @@ def logging_to(file: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _LaxHandler(logging.FileHandler):
+    """A disk that takes no more costs lines of the log: neither the run, nor what it has to say elsewhere."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from launch.config import TrainConfig
 from launch.figures import score
 from launch.runs import latest_checkpoint
 from launch.snapshot import Snapshot
@@ -104,6 +105,23 @@ def way_on(directory: Path, *, is_broken: bool = False) -> str:
     else:
         intent = f"{'Once that is fixed, to' if is_broken else 'To'} go on from {checkpoint.name}"
     return f"{intent}:\n\n  {resume_command(directory)}"
+
+
+def spent_remark(directory: Path, given: TrainConfig, own: TrainConfig) -> str:
+    """What to tell whose resume found the budget spent, with a command that goes on.
+
+    Args:
+        directory: of the run.
+        given: the settings of the resume.
+        own: those with which the run learned.
+    """
+    kind = "minutes" if given.epochs is None else "epochs"
+    budget = getattr(given, kind)
+    larger = 2 * max(budget, getattr(own, kind) or 0)
+    return (
+        f"The budget of {budget:g} {kind} was spent before this resume, so nothing more was learned. To train the run "
+        f"further, give it a larger one, for all of its training:\n\n  {resume_command(directory)} --{kind} {larger:g}"
+    )
 
 
 def this_command() -> str:

@@ -22,6 +22,7 @@ import tomli_w
 from launch.config import RunConfig
 from workers.disk import write_whole
 from workers.errors import ConfigError, RunError
+from workers.refused_write import refused_write
 from workers.settings import from_plain, to_plain
 
 CONFIG_FILE = "config.toml"
@@ -69,7 +70,7 @@ def keep_proposed(directory: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as e:
-        raise RunError(f"cannot write {directory / CONFIG_FILE}: {e.strerror or e}.") from e
+        raise RunError(f"cannot write {directory / CONFIG_FILE}: {refused_write(e, directory)}.") from e
 
 
 def moved_to(config: RunConfig, source: str | None) -> RunConfig:

@@ -18,6 +18,7 @@ from launch.run_settings import CONFIG_FILE, write_config
 from workers.disk import make_folder
 from workers.errors import RunError
 from workers.file_lock import try_lock
+from workers.refused_write import refused_write
 from workers.settings import nearest
 
 RUNS_FOLDER = "runs"
@@ -72,7 +73,7 @@ def as_run_error(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"cannot write {place}: {error.strerror or error}.") from error
+        raise RunError(f"cannot write {place}: {refused_write(error, place)}.") from error
 
 
 def create_run(config: RunConfig, directory: Path | None, now: float | None = None) -> Path:

@@ -18,7 +18,7 @@ from launch.child import WRONG_SETTING_STATUS
 from launch.config import RunConfig
 from launch.interruption import Interrupted
 from launch.logs import logging_to
-from launch.report import evaluate_command, print_report, resume_command, shown_path, way_on
+from launch.report import evaluate_command, print_report, resume_command, shown_path, spent_remark, way_on
 from launch.run_settings import drop_proposed, propose_config, read_config
 from launch.runs import RunLock, latest_checkpoint
 from launch.snapshot import Snapshot
@@ -26,13 +26,13 @@ from launch.supervisor import Supervisor
 from launch.views import choose_console, choose_view
 from workers.errors import ConfigError, HybridError
 from workers.json_text import to_json
+from workers.quiet_interrupt import INTERRUPTED_STATUS
 
-INTERRUPTED_STATUS = 130
 FAILED_STATUS = 1
 _LAST_WORDS_S = 2.0
-_NOT_KEPT = """
-
-Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was{}."""
+_NOT_KEPT = (
+    "Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was{}."
+)
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +53,12 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
         if resume:
             propose_config(directory, config)
         status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
-        remark = _not_kept(before, read_config(directory), config) if drop_proposed(directory) else ""
+        after = read_config(directory)
+        remarks = [_not_kept(before, after, config)] if drop_proposed(directory) else []
+        if resume and snapshot.state == "finished" and not snapshot.step:
+            remarks.append(spent_remark(directory, config.train, after.train))
         if told:
-            told += remark
+            told = "\n\n".join([told, *filter(None, remarks)])
             _log.error("%s", told.strip())  # here, too: whoever reads the output may take nothing
 
     def conclude() -> None:
@@ -63,11 +66,10 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
             if json_output:
                 results = {"metrics": snapshot.metrics, "outputs": snapshot.outputs}
                 click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
-                if remark and not told:
-                    click.echo(remark.strip(), err=True)
             elif not told:
                 _report(console, snapshot, directory, config)
-                click.echo(remark, nl=bool(remark))
+            for remark in () if told else filter(None, remarks):  # last, where the eye is
+                click.echo(remark if json_output else f"\n{remark}", err=json_output)
         finally:
             if told:
                 print(told, file=sys.stderr, flush=True)

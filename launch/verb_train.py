@@ -83,9 +83,9 @@ def train(
     check_trunk(settings)
     if run_dir is not None:
         check_path("--run-dir", str(run_dir))
-    directory = directory or create_run(settings, run_dir)
 
     inherit_cache_root(settings.data.cache_dir)
     from launch.train import train as run_training  # late: it loads numpy and numba, which --help must not
 
+    directory = directory or create_run(settings, run_dir)  # later still: Ctrl-C while they load leaves no directory
     context.exit(run_training(directory, settings, resume=resume is not None, json_output=json_output))

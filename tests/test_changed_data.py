@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import re
+import shlex
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image
 from untrained_run import make_untrained_run
 
 import hybrid
+from hybrid import contact_sheet
 from hybrid.data.prepare import prepare
 from hybrid.data.store import EncodedImages
 from hybrid.image_index import ImageIndex
@@ -22,6 +25,7 @@ from hybrid.learned_view import learned_view
 from hybrid.rundir import OtherData, RunDirectory
 from hybrid.verbs import verbs
 from launch.config import DataConfig
+from launch.resolve import resolve
 from workers.errors import RunError
 from workers.settings import to_plain
 
@@ -73,12 +77,13 @@ def add(run, *names, tags="red"):
 def remark_of(source, what):
     return (
         f"the data ({source}) have changed since the run learned them: {what}. Held-out pictures that are still there "
-        f"were searched by what they were then. To learn the data as they are: hybrid train --data {source}"
+        "were searched by what they were then."
     )
 
 
 def test_data_that_have_not_changed_need_no_remark(run):
-    assert hybrid.load(run.path).search("red").remark == ""
+    result = hybrid.load(run.path).search("red")
+    assert (result.remark, result.remedy) == ("", "")
 
 
 def test_pictures_that_are_there_are_found_as_before_and_what_is_gone_or_new_is_counted(run):
@@ -102,6 +107,7 @@ def test_pictures_that_are_there_are_found_as_before_and_what_is_gone_or_new_is_
     }
     assert after.num_images == len(kept)
     assert after.remark == remark_of(run.config().data.source, "3 pictures are gone, 2 pictures are new")
+    assert after.remedy == f"hybrid train --config {run.config_file}"
     assert sorted((run.path.parent / "cache").glob("*/*")) == prepared, "nothing was prepared of the other data"
     assert {path: path.read_bytes() for path in settings} == settings
     with pytest.raises(OtherData, match=r"not those that .*: 3 pictures are gone, 2 pictures are new"):
@@ -135,8 +141,9 @@ def test_edited_tags_are_neither_gone_nor_new(run):
     assert after.hits == before.hits
     assert after.remark == (
         f"the data ({run.config().data.source}) were moved, copied or edited since the run learned them; held-out "
-        f"pictures were searched by what they were then. To see whether they are the same: hybrid evaluate {run.path}"
+        "pictures were searched by what they were then."
     )
+    assert (after.purpose, after.remedy) == ("To see whether they are the same", f"hybrid evaluate {run.path}")
     with pytest.raises(OtherData):
         hybrid.load(run.path).evaluate()  # which prepares them
     assert "learned them: 1 picture is tagged in another way. " in hybrid.load(run.path).search("red").remark
@@ -186,8 +193,11 @@ def test_what_was_prepared_may_lie_in_another_cache(run):
 def test_without_what_was_prepared_the_error_says_what_can_be_done(run):
     add(run, "new.png")
     shutil.rmtree(run.path.parent / "cache")
-    told = r"Put the data back as they were \(.*\), or .*hybrid train --data folder:.* not in the cache any more: "
-    with pytest.raises(RunError, match=f"{told}.*{json.loads(run.prepared_file.read_text())['fingerprint']}"):
+    place = json.loads(run.prepared_file.read_text())["fingerprint"]
+    told = (
+        rf"not in the cache any more \(.*{place}.*\), and the data .* Put the data back as they were .* train --config"
+    )
+    with pytest.raises(RunError, match=f"{told} {run.config_file}$"):
         hybrid.load(run.path).search("red")
 
 
@@ -217,7 +227,20 @@ def test_a_stopped_run_makes_its_index_of_what_it_learned_and_keeps_it_if_the_pi
     assert kept.items_I.tolist() == whole.items_I.tolist() and kept.fingerprint == whole.fingerprint
 
 
+def test_the_command_that_learns_them_anew_keeps_the_settings_of_the_run(run):
+    config = run.config()
+    config = replace(config, train=replace(config.train, lr=0.123))
+    run.config_file.write_text(tomli_w.dumps(to_plain(config)))
+    add(run, "new.png")
+    command = shlex.split(hybrid.load(run.path).search("red").remedy)
+    assert command[:3] == ["hybrid", "train", "--config"]
+    assert resolve(Path(command[3])) == config
+
+
 def test_sheets_show_what_is_there_and_the_remark(run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(contact_sheet, "_text", lambda draw, at, text, *rest, **named: drawn.append(text))
+    monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr("hybrid.verbs._quiet", lambda: None)  # logging belongs to all tests of this process
     held_out = searched(run)
     remove(run, held_out[0])
@@ -227,9 +250,13 @@ def test_sheets_show_what_is_there_and_the_remark(run, tmp_path, monkeypatch):
     told = CliRunner().invoke(verbs.commands["search"], arguments)
     assert told.exit_code == 0, told.output
     assert " ".join(told.stdout.split()).count("1 picture is gone.") == 1
+    assert f"  hybrid train --config {run.config_file}" in told.stdout.splitlines(), "unbroken, to be copied"
+    (remark,) = [text for text in drawn if "1 picture is gone." in text]
+    assert remark == hybrid.load(run.path).search("red").remark
     html = page.read_text()
     tiles = re.findall(r"base64,([^\"]+)", html)
     assert len(tiles) == len(held_out) - 1 and held_out[0] not in html and "1 picture is gone." in html
+    assert f"<code>hybrid train --config {run.config_file}</code>" in html
     for tile in tiles:
         Image.open(io.BytesIO(base64.b64decode(tile))).load()
     Image.open(sheet).load()

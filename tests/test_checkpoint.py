@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from full_disk import full_disk
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 import launch.runs
@@ -277,6 +279,25 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, training, monkeypatch):
     with pytest.raises(RunError, match="No space left"):
         training.save(tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+
+
+@pytest.mark.parametrize("place", ["hybrid.checkpoint.save_matrix", "safetensors.torch.save_file"])
+def test_a_full_disk_says_how_much_a_checkpoint_takes_and_how_much_is_free(tmp_path, training, monkeypatch, place):
+    step_1 = training.save(tmp_path, 1)
+    written = sum(np.load(path).nbytes for path in step_1.glob("matrix/*.npy"))
+    written += sum(t.nbytes for file in (TRUNK, OPTIMIZER) for t in load_file(step_1 / file).values())
+    words = "Error while serializing: I/O error: No space left on device (os error 28)"
+    error = OSError(28, "No space left on device") if "hybrid" in place else SafetensorError(words)
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(place, fail)
+    monkeypatch.setattr("workers.refused_write.size_text", str)
+    with pytest.raises(RunError) as caught:
+        training.save(tmp_path, 2)
+    told = re.search(r": No space left on device \((\d+) wanted, \d+ free\): make room there\.$", str(caught.value))
+    assert int(told[1]) == written
 
 
 @pytest.mark.parametrize("room_bytes", [0, 300, 1000, 4000])

@@ -65,6 +65,15 @@ def test_a_process_that_was_killed_said_nothing_of_it(ended):
     assert ended("").failure(-15).startswith("trunk was killed by SIGTERM.\nThe whole log: ")
 
 
+@pytest.mark.parametrize("free", [4096, 1 << 30, None])
+def test_a_process_whose_log_has_no_room_may_have_ended_for_want_of_it(ended, monkeypatch, free):
+    monkeypatch.setattr(launch.child, "free_bytes", lambda path: free)
+    told = ended("").failure(1)
+    assert told.startswith("trunk ended with exit status 1.\nThe whole log: ")
+    assert ("is full (4.1 kB free)" in told and told.endswith(": make room there.")) is (free == 4096)
+    assert ended("Error: no such tag.\n").failure(1) == "no such tag.", "what was said needs no guess"
+
+
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_a_sigkill_that_was_not_ours_may_be_the_kernels(ended, is_ours):
     child = ended("")

@@ -92,7 +92,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_tried_again_later(monke
     run.config = SimpleNamespace(train=SimpleNamespace(checkpoint_minutes=5.0))
 
     def fail(run):
-        raise RunError("cannot write a checkpoint of step 3: No space left on device")
+        raise RunError("cannot write a checkpoint of step 3: No space left on device.")
 
     monkeypatch.setattr(TrainingRun, "save", fail)
     run._save_if_possible()
@@ -114,7 +114,7 @@ class Disk:
     def save(self):
         self.attempts_s.append(self.now_s)
         if len(self.attempts_s) < self.room_at:
-            raise RunError("cannot write a checkpoint of step 3: No space left on device")
+            raise RunError("cannot write a checkpoint of step 3: No space left on device.")
 
 
 @pytest.mark.parametrize("was_stopped", [False, True])

@@ -85,7 +85,7 @@ def test_packages_import_only_downward(package):
 def test_the_deep_side_takes_settings_and_where_runs_lie_alone_from_the_launcher():
     deep = set(names_of("hybrid")) - {"hybrid.console"}  # which is the command `hybrid`, and loads nothing deep
     from_launch = {i for n in deep for i in imports(n) if i.split(".")[0] == "launch"}
-    assert imports("hybrid.console") == {"hybrid.neighbouring_packages", "launch.cli"}
+    assert imports("hybrid.console") == {"hybrid.neighbouring_packages", "workers.quiet_interrupt", "launch.cli"}
     assert from_launch <= {"launch.config", "launch.run_settings", "launch.runs"}
 
 

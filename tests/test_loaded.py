@@ -246,7 +246,7 @@ def test_a_run_refuses_other_data_than_it_learned(run):
         (run.path.parent / "photos" / "more.png").write_bytes((run.path.parent / "photos" / "00.png").read_bytes())
         (run.path.parent / "photos" / "more.txt").write_text("red")
         before = run.results_file.read_bytes() if run.results_file.exists() else None
-        with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --data folder:"):
+        with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --config "):
             hybrid.load(run.path).evaluate()
         assert "1 picture is new" in hybrid.load(run.path).search("red").remark
         assert before == (run.results_file.read_bytes() if run.results_file.exists() else None)
@@ -265,7 +265,7 @@ def test_a_run_refuses_other_data_before_it_prepares_them(run):
         shutil.copy(run.path.parent / "photos" / "00.png", more)
         more.with_suffix(".txt").write_text("red")
         before = sorted((run.path.parent / "cache").glob("*/*"))
-        with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --data folder:"):
+        with pytest.raises(RunError, match=r"not those that .* learned.*hybrid train --config "):
             hybrid.load(run.path).evaluate()
         assert sorted((run.path.parent / "cache").glob("*/*")) == before
     finally:

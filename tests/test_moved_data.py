@@ -143,7 +143,10 @@ def test_a_copy_elsewhere_is_the_runs_if_it_holds_the_same(run, change):
         assert str(prepare_learned(run, at(run, "my copy")).folder) != learned
         return
     CHANGES[change](copy)
-    told = rf"not those that .* learned: {change}\. .* \(in any place\), or .*: hybrid train --data 'folder:.*/my copy'$"
+    told = (
+        rf"not those that .* learned: {change}\. .* \(in any place\), or .*: "
+        r"hybrid train --config .*/config\.toml --data 'folder:.*/my copy'$"
+    )
     with pytest.raises(OtherData, match=told):
         prepare_learned(run, at(run, "my copy"))
     with pytest.raises(OtherData, match=change):
@@ -248,7 +251,7 @@ def test_a_moved_folder_is_searched_with_what_was_learned_and_shown_where_it_is(
     loaded = hybrid.load(run.path, data=source(run, "moved"))
     after = loaded.search("red", ALL)
     assert after.hits == before.hits and sorted(place(run, "cache").glob("*/*")) == cached
-    assert after.remark.endswith(f"hybrid evaluate {run.path} --data {source(run, 'moved')}")
+    assert after.remedy == f"hybrid evaluate {run.path} --data {source(run, 'moved')}"
     with Image.open(io.BytesIO(loaded.learned.view.png(after.hits[0].item, 20))) as shown:
         assert shown.size == (20, 16), "the file itself, not what was stored of it"
     hybrid.load(run.path, data=source(run, "moved")).evaluate()

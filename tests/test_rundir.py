@@ -15,6 +15,7 @@ from hybrid.rundir import RunDirectory, open_run
 from launch.config import DataConfig, RunConfig, TrainConfig
 from launch.run_argument import RUN
 from launch.run_record import RunRecord, write_record
+from launch.run_settings import write_config
 from workers.disk import write_whole
 from workers.errors import ConfigError, RunError
 from workers.settings import to_plain
@@ -90,6 +91,15 @@ def test_results_merge_by_split(tmp_path):
             run.results()
     run.write_results({"test": {"P@5": 0.6}})  # as `hybrid evaluate` does, which the error advises
     assert run.results() == {"test": {"P@5": 0.6}}
+
+
+def test_the_advice_on_other_data_can_be_pasted_into_a_shell(tmp_path):
+    (tmp_path / "my run").mkdir()
+    run = RunDirectory(tmp_path / "my run")
+    write_config(run.path, RunConfig(data=DataConfig(source="folder:/my photos")))
+    before = f"hybrid train --config '{tmp_path}/my run/config.toml'"
+    assert run.fresh_run_command("folder:/my photos") == before
+    assert run.fresh_run_command("folder:/elsewhere/my photos") == f"{before} --data 'folder:/elsewhere/my photos'"
 
 
 @pytest.mark.parametrize("content", ['{"fingerprint": "a', "", "[]", "\xff"])

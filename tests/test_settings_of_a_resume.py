@@ -78,9 +78,20 @@ def test_a_resume_that_has_nothing_to_learn_says_that_its_settings_are_not_kept(
     settings, files = (run / "config.toml").read_bytes(), files_of(run)
     result = run_launcher(tmp_path, *GIVEN, steps=0)
     assert result.returncode == 0 and NOT_KEPT in result.stdout
+    *_, remark, command = result.stdout.strip().split("\n\n")
+    assert remark.startswith("The budget of 9 minutes was spent before this resume") and "more was learned" in remark
+    assert command.endswith(f"hybrid train --resume runs/{run.name} --minutes 18"), "where the eye is, to be copied"
     assert_kept(run, settings, files)
     for_programs = run_launcher(tmp_path, *GIVEN, "--json", steps=0)
     assert json.loads(for_programs.stdout)["state"] == "finished" and NOT_KEPT in for_programs.stderr
+    assert for_programs.stderr.endswith(f"{command}\n")
+    with_less = run_launcher(tmp_path, *RESUME, "--minutes", "1", steps=0)
+    assert with_less.stdout.endswith(" --minutes 6\n"), "more than the run had, not only more than was given"
+
+
+def test_a_fresh_run_that_ends_at_once_is_not_told_of_an_earlier_one(tmp_path):
+    result = run_launcher(tmp_path, "train", "--workers", "1", "--dim", "8", steps=0)
+    assert result.returncode == 0 and "was spent before" not in result.stdout
 
 
 def test_a_launcher_killed_before_the_first_step_leaves_settings_that_the_next_resume_goes_by(tmp_path, run):

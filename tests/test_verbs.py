@@ -3,6 +3,7 @@
 import pytest
 
 import hybrid.__main__
+import hybrid.verbs
 from hybrid.verbs import _show
 from workers.errors import ConfigError, DataError
 
@@ -27,7 +28,7 @@ def test_a_run_is_asked_on_the_device_that_was_named(monkeypatch, verb):
     monkeypatch.setattr("hybrid.loaded.load", load)
     for options, device in ((["--device", "cuda:1"], "cuda:1"), ([], None)):
         with pytest.raises(DataError, match="far enough"):
-            hybrid.__main__.verbs([*verb, "--score", "lift", *options], standalone_mode=False)
+            hybrid.verbs.verbs([*verb, "--score", "lift", *options], standalone_mode=False)
         assert asked.pop() == ("run", device)
 
 
@@ -36,7 +37,8 @@ def test_a_setting_that_cannot_be_has_the_status_that_it_has_in_the_launcher(mon
     def fail(**options):
         raise error("no such thing")
 
-    monkeypatch.setattr(hybrid.__main__, "verbs", fail)
+    monkeypatch.setattr(hybrid.verbs, "verbs", fail)
+    monkeypatch.setattr(hybrid.__main__, "end_quietly_when_interrupted", lambda: None)  # Ctrl-C here is pytest's
     with pytest.raises(SystemExit) as caught:
         hybrid.__main__.main()
     assert caught.value.code == status

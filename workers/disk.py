@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 from workers.errors import RunError
+from workers.refused_write import refused_write
 
 ASSUMED_BYTES_PER_S = 300e6
 """Of a disk, with checksums: a guess for what was not timed yet."""
@@ -31,7 +32,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as e:
-        raise RunError(f"cannot write {path}: {e.strerror or e}.") from e
+        raise RunError(f"cannot write {path}: {refused_write(e, path, len(data))}.") from e
 
 
 def make_folder(parent: Path, prefix: str) -> Path:

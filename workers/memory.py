@@ -27,6 +27,7 @@ from workers.cores import available_cores
 from workers.errors import MatrixMismatch
 from workers.host_memory import available_bytes
 from workers.memory_units import HUGE_PAGE_BYTES, LINE_BYTES
+from workers.refused_write import refused_write, size_text
 
 HEADER_BYTES = 4096
 POISON_BYTE = 0xFF  # NaN as a float, -1 as an integer: a value that was never written is seen
@@ -127,7 +128,7 @@ class SharedArrays:
             return cls(descriptor, buffer, header, huge_pages)
         except OSError as e:
             descriptor.close()
-            raise MemoryError(f"cannot allocate {num_bytes / 2**30:.2f} GiB of shared memory: {e}") from e
+            raise MemoryError(f"cannot allocate {size_text(num_bytes)} of shared memory: {refused_write(e)}") from e
         except BaseException:  # Ctrl-C: many gigabytes take seconds
             descriptor.close()
             raise
