@@ -158,16 +158,17 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
             features_BD: `[B, D]`, any float type, any device.
             tags: the true tags of each example: a list of id lists, a CSR pair (ids, offsets) as a tuple of two
                 arrays, a flat array or tensor with one tag for each example, or a class of `hybrid.tag_batch`.
-            pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1. Give `topk` the
-                same ones.
-            example_weights: `[B]` floats of at least 0, or a mask: a factor of each example's loss, for rows and trunk.
+            pos_weights: `[N]` numbers from 0 to 1e6, weight of each tag's positive terms in the loss; None means 1.
+                Give `topk` the same ones.
+            example_weights: `[B]` floats from 0 to 1e6, or a mask: a factor of each example's loss, for rows and trunk.
                 The mean is that of all B products; from an example of weight 0, whose features must be finite all the
                 same, nothing learns. Row-wise Adagrad takes a factor that a tag always has out again. None means 1.
 
         Raises:
-            DataError: features are no float tensor, a tag id is out of range, or all are not equally many.
+            DataError: features are no float tensor, a tag id or a weight is out of range, or they are not as many as
+                they should be.
             ChunkError: features are not finite, or not `[B, dim]`.
-            ConfigError: `pos_weights` is not `[N]`; `step` was set to no whole number; there are no workers; this
+            ConfigError: `step` was set to no whole number; there are no workers; this
                 process is a fork of the one that made the head, or has become one of several that train together.
             WorkerLost: no worker answered in time, or the head was closed.
         """

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hybrid.chunking import ChunkRules, DrawnChunks, check_items, read_batch
 from hybrid.head_result import HeadResult
 from hybrid.head_workers import HeadWorkers
-from hybrid.loss_weights import checked_example_weights, checked_weights
+from hybrid.loss_weights import checked_example_weights, read_tag_weights
 from hybrid.own_workers import WORKERS_START_S, check_alone
 from hybrid.row_rate import RowRate
 from hybrid.sole_use import in_turn
@@ -120,7 +120,7 @@ class HeadTickets(HeadWorkers, RowRate):
             num_negatives=self.num_negatives,
             row_lr=self.row_lr,
             update=update,
-            pos_weights=checked_weights(pos_weights, self.num_tags),
+            pos_weights=read_tag_weights(pos_weights, self.num_tags),
         )
         return rules.draw(batch, first_chunk, checked_example_weights(example_weights, len(batch)))
 
