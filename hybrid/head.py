@@ -22,6 +22,7 @@ from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_dra
 from hybrid.head_queries import HeadQueries
 from hybrid.head_tickets import HeadTickets
 from hybrid.loss_of_workers import mean_loss
+from hybrid.open_head import check_open, while_open
 from hybrid.own_workers import OwnWorkers, close_in_owner
 from hybrid.ranking import check_float_tensor
 from hybrid.sole_use import SoleUse, in_turn
@@ -170,7 +171,8 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
             ChunkError: features are not finite, or not `[B, dim]`.
             ConfigError: `step` was set to no whole number; there are no workers; this
                 process is a fork of the one that made the head, or has become one of several that train together.
-            WorkerLost: no worker answered in time, or the head was closed.
+            WorkerLost: no worker answered in time.
+            HeadClosed: the head was closed.
         """
         self.check_serves()
         check_float_tensor(features_BD)
@@ -190,11 +192,13 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         self.step += update
         return mean_loss(features_BD, result, teaches=update)
 
+    @while_open
     def save(self, folder: str | Path) -> None:
         """Write everything to a folder (made if missing), in place of an earlier save at once; see `WideHead.load`.
 
         Raises:
             RunError: it cannot be written; an earlier save is as it was.
+            HeadClosed: the head was closed, maybe meanwhile.
         """
         with self._saves:  # not `sole_use`: steps go on meanwhile
             save_head(Path(folder), self.matrix, self.config, Draws.of(self))
@@ -265,6 +269,7 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         self.matrix.close()
 
     def __enter__(self) -> "WideHead":
+        check_open(self)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -119,7 +119,7 @@ class Pipeline:
         Raises:
             ConfigError: `microbatches` is not above 0, or see `accumulate`.
             DataError: inputs are no tensors, or none, or not equally many; or as `accumulate`.
-            ChunkError, WorkerLost: as `accumulate`.
+            ChunkError, HeadClosed, WorkerLost: as `accumulate`.
         """
         check(whole_number("microbatches", microbatches) >= 1, "microbatches", microbatches, "at least 1")
         parts = cut_batch(inputs, tags, self.head.num_tags, microbatches, example_weights)
@@ -147,13 +147,13 @@ class Pipeline:
         Raises:
             ConfigError: there are no examples, `loss_scale` is no positive number, the head is in evaluation mode or
                 has no workers, grad mode is off, or the trunk's passes cannot be recorded as CUDA graphs.
-            DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
+            DataError, ChunkError, ConfigError, HeadClosed, WorkerLost: as `WideHead.submit` and `collect`.
         """
+        self.head.check_serves()  # before the trunk computes, and its BatchNorm learns
         check(any(len(part) for part in microbatches), "examples of all micro-batches", 0, "at least 1")
         check(0 < loss_scale < math.inf, "loss_scale", loss_scale, "above 0 and finite")
         check(self.head.training, "head.training", self.head.training, "True: call head.train()")
         check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
-        self.head.check_serves()  # before the trunk computes, and its BatchNorm learns
         tickets: list[Ticket] = []
         with self.head.sole_use:
             try:
