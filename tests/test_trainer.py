@@ -15,9 +15,10 @@ from torch import nn
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
+from hybrid.optimizer_step import make_optimizer
 from hybrid.reporter import Reporter
 from hybrid.thread_tuner import ThreadTuner
-from hybrid.trainer import Progress, Trainer, make_optimizer
+from hybrid.trainer import Progress, Trainer
 from hybrid.training_run import TrainingRun
 from hybrid.trunks import build_trunk
 from hybrid.upload import Upload
