@@ -25,6 +25,7 @@ from hybrid.trunk_inputs import Inputs, moved
 from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
 from workers.errors import DataError
+from workers.settings import check
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class Trainer:
         cores: int | None = None,
         cuda_graphs: bool = False,
     ) -> None:
+        check(isinstance(config, TrainConfig), "config", config, "a TrainConfig")
         head.check_serves()
         self.progress = progress or Progress()
         self.budget = Budget(

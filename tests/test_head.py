@@ -333,6 +333,7 @@ def test_a_number_that_cannot_be_is_refused_where_it_is_set_and_the_former_stays
         ({"wrkers": 3}, ConfigError, "no setting 'wrkers'; did you mean 'workers'.* Known: .*workers, .*tag_counts, "),
         ({"xyz": 3}, ConfigError, r"no setting 'xyz'\. Known: "),
         ({"row_lr": -1.0}, ConfigError, "head.row_lr"),
+        ({"config": {"negatives": 64}}, ConfigError, r"config = \{'negatives': 64\}, but it must be a HeadConfig"),
         ({"negatives": "64"}, ConfigError, "'head.negatives' = '64' is of type str, expected int"),
         ({"negatives": 64.0}, ConfigError, "is of type float, expected int"),
         ({"objective": None}, ConfigError, "'head.objective' = None is of type NoneType, expected str"),

@@ -215,6 +215,11 @@ def test_tags_must_be_as_many_as_inputs(head, num_tags):
         make_trainer(head).step(make_batch(10)[0], make_batch(num_tags)[1])
 
 
+def test_a_configuration_of_another_kind_is_refused(head):
+    with pytest.raises(ConfigError, match=r"config = \{'epochs': 1\}, but it must be a TrainConfig"):
+        Trainer(nn.Linear(2, 2), head, {"epochs": 1}, num_items=1, device="cpu")
+
+
 def test_an_epoch_without_items_is_refused_before_the_head_is_touched(head):
     with pytest.raises(ConfigError, match="num_items = 0, but it must be at least 1"):
         make_trainer(head, num_items=0, auto_negatives=True, min_negatives=2, max_negatives=3)
