@@ -203,8 +203,10 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
 
         Raises:
             RunError: it cannot be written; an earlier save is as it was.
+            ConfigError: this process is a fork of the one that made the head.
             HeadClosed: the head was closed, maybe meanwhile.
         """
+        self.sole_use.check_process()  # or `_saves` may be held by a thread that a fork does not have
         with self._saves:  # not `sole_use`: steps go on meanwhile
             save_head(Path(folder), self.matrix, self.config, Draws.of(self))
 

@@ -52,12 +52,18 @@ def test_numbers_of_numpy_make_a_head(head):
             WideHead(**{"num_tags": N, "dim": D, "workers": 1, **wrong})
 
 
-@pytest.mark.parametrize("call", ["forward", "scale", "topk"])
-def test_a_fork_is_told_that_the_head_is_not_its_own(head, call):
+@pytest.mark.parametrize("call", ["forward", "scale", "topk", "save"])
+def test_a_fork_is_told_that_the_head_is_not_its_own(head, call, tmp_path):
+    calls = {
+        "forward": lambda: head(features(), TAGS),
+        "scale": lambda: head.scale(2),
+        "topk": lambda: head.topk(features(), 3),
+        "save": lambda: head.save(tmp_path),
+    }
+
     def refused():
         try:
-            calls = {"forward": lambda: head(features(), TAGS), "scale": lambda: head.scale(2)}
-            calls.get(call, lambda: head.topk(features(), 3))()
+            calls[call]()
         except ConfigError as e:
             return 0 if f"belongs to process {os.getppid()}" in str(e) else 2
         return 3
