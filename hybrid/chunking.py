@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hybrid.loss_weights import check_weights
 from hybrid.tag_batch import ItemNumbers, TagBatch, read_tags
 from workers.chunk import Chunk
 from workers.counters import POSITIVES, stream_key
@@ -50,7 +51,11 @@ class ChunkRules:
     def draw(
         self, batch: TagBatch | ItemNumbers, first_chunk: int, weights_B: npt.NDArray[np.float32] | None = None
     ) -> "DrawnChunks":
-        """Chunks of consecutive examples, numbered from `first_chunk`; the number seeds what a chunk draws."""
+        """Chunks of consecutive examples, numbered from `first_chunk`; the number seeds what a chunk draws.
+
+        Raises:
+            DataError: the weight of a positive is not between 0 and `MAX_FACTOR`.
+        """
         starts = range(0, len(batch), self.size)
         parts = (batch.slice(start, min(start + self.size, len(batch))) for start in starts)
         drawn = [self._draw(part, first_chunk + i) for i, part in enumerate(parts)]
@@ -69,7 +74,6 @@ class ChunkRules:
             features_BD=features_BD,
             pos_ids=pos_ids,
             pos_offsets=pos_offsets,
-            pos_weights=None if self.pos_weights is None else self.pos_weights[pos_ids],
             num_negatives=self.num_negatives,
             row_lr=self.row_lr,
             update=self.update,
@@ -79,12 +83,18 @@ class ChunkRules:
     def _draw(self, part: TagBatch | ItemNumbers, number: int) -> "Drawn":
         """Positives, with the truth by which workers mask accidental hits: item numbers where they say it all."""
         key = stream_key(self.seed, self.step, number, POSITIVES)
+        others: dict[str, Any]
         if isinstance(part, ItemNumbers):
-            offsets, tags = self.matrix.item_offsets, self.matrix.item_tags
-            drawn = draw_positives(offsets, tags, part.items_B, self.num_positives, key)
-            return *drawn, {"items_B": part.items_B, "true_ids": None, "true_offsets": None}
-        drawn = draw_positives(part.offsets, part.ids, np.arange(len(part)), self.num_positives, key)
-        return *drawn, {"items_B": None, "true_ids": part.ids, "true_offsets": part.offsets.astype(np.int32)}
+            offsets, tags, items_B = self.matrix.item_offsets, self.matrix.item_tags, part.items_B
+            others = {"items_B": items_B, "true_ids": None, "true_offsets": None}
+        else:
+            offsets, tags, items_B = part.offsets, part.ids, np.arange(len(part))
+            others = {"items_B": None, "true_ids": tags, "true_offsets": offsets.astype(np.int32)}
+        pos_ids, pos_offsets = draw_positives(offsets, tags, items_B, self.num_positives, key)
+        others["pos_weights"] = None if self.pos_weights is None else self.pos_weights[pos_ids]
+        if others["pos_weights"] is not None:
+            check_weights("pos_weights", others["pos_weights"], "tag", pos_ids)
+        return pos_ids, pos_offsets, others
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from hybrid.chunking import read_batch
 from hybrid.head_folder import DEFAULT_POSITIVES, Draws, matrix_folder, read_draws, restored_matrix, save_head
 from hybrid.head_queries import HeadQueries
 from hybrid.head_tickets import HeadTickets
-from hybrid.loss_of_workers import mean_loss
+from hybrid.loss_of_workers import REDUCTIONS, loss_of_workers
+from hybrid.open_head import check_open, while_open
 from hybrid.own_workers import OwnWorkers, close_in_owner
 from hybrid.ranking import check_float_tensor
 from hybrid.sole_use import SoleUse, in_turn
@@ -31,7 +32,7 @@ from workers.config import DEFAULT_TRANSPORT, HeadConfig, changed
 from workers.matrix import TagMatrix
 from workers.matrix_io import open_rows
 from workers.router import Router
-from workers.settings import check, whole_number
+from workers.settings import check, check_choice, whole_number
 
 
 class WideHead(HeadQueries, HeadTickets, nn.Module):
@@ -151,27 +152,34 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         tags: Any,
         pos_weights: npt.NDArray[np.float32] | None = None,
         example_weights: Any = None,
+        reduction: str = "mean",
     ) -> Tensor:
-        """Mean loss of the examples, as a scalar tensor whose backward pass gives the workers' feature gradient.
+        """The loss, by default the examples' mean, a scalar; its backward pass gives the workers' feature gradient.
 
         Args:
             features_BD: `[B, D]`, any float type, any device.
             tags: the true tags of each example: a list of id lists, a CSR pair (ids, offsets) as a tuple of two
                 arrays, a flat array or tensor with one tag for each example, or a class of `hybrid.tag_batch`.
-            pos_weights: `[N]` float32, weight of each tag's positive terms in the loss; None means 1. Give `topk` the
-                same ones.
-            example_weights: `[B]` floats of at least 0, or a mask: a factor of each example's loss, for rows and trunk.
+            pos_weights: `[N]` numbers from 0 to 1e6, weight of each tag's positive terms in the loss; None means 1.
+                Give `topk` the same ones.
+            example_weights: `[B]` floats from 0 to 1e6, or a mask: a factor of each example's loss, for rows and trunk.
                 The mean is that of all B products; from an example of weight 0, whose features must be finite all the
                 same, nothing learns. Row-wise Adagrad takes a factor that a tag always has out again. None means 1.
+            reduction: `mean`, or `none` for the loss of each example, `[B]`, times its weight. What you make of those
+                reaches the trunk, exactly; rows have learned from them as they are, all alike, when the call returns:
+                what rows shall heed, too, belongs in `example_weights`.
 
         Raises:
-            DataError: features are no float tensor, a tag id is out of range, or all are not equally many.
+            DataError: features are no float tensor, a tag id or a weight is out of range, or they are not as many as
+                they should be.
             ChunkError: features are not finite, or not `[B, dim]`.
-            ConfigError: `pos_weights` is not `[N]`; `step` was set to no whole number; there are no workers; this
+            ConfigError: `reduction` is neither of these; `step` was set to no whole number; there are no workers; this
                 process is a fork of the one that made the head, or has become one of several that train together.
-            WorkerLost: no worker answered in time, or the head was closed.
+            WorkerLost: no worker answered in time.
+            HeadClosed: the head was closed.
         """
         self.check_serves()
+        check_choice("reduction", reduction, REDUCTIONS)
         check_float_tensor(features_BD)
         update = self.training and torch.is_grad_enabled()
         batch = read_batch(tags, features_BD.shape, self.num_tags, self.dim)  # while the device still computes
@@ -187,14 +195,18 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         )
         result = self.collect(ticket)
         self.step += update
-        return mean_loss(features_BD, result, teaches=update)
+        return loss_of_workers(features_BD, result, reduction, teaches=update)
 
+    @while_open
     def save(self, folder: str | Path) -> None:
         """Write everything to a folder (made if missing), in place of an earlier save at once; see `WideHead.load`.
 
         Raises:
             RunError: it cannot be written; an earlier save is as it was.
+            ConfigError: this process is a fork of the one that made the head.
+            HeadClosed: the head was closed, maybe meanwhile.
         """
+        self.sole_use.check_process()  # or `_saves` may be held by a thread that a fork does not have
         with self._saves:  # not `sole_use`: steps go on meanwhile
             save_head(Path(folder), self.matrix, self.config, Draws.of(self))
 
@@ -264,6 +276,7 @@ class WideHead(HeadQueries, HeadTickets, nn.Module):
         self.matrix.close()
 
     def __enter__(self) -> "WideHead":
+        check_open(self)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hybrid.loss_weights import checked_weights
+from hybrid.loss_weights import checked_tag_weights
+from hybrid.open_head import while_open
 from hybrid.ranking import Ranker, check_float_tensor
 from hybrid.score_bias import score_bias_N
 from hybrid.sole_use import SoleUse
@@ -27,8 +28,10 @@ class HeadQueries:
     matrix: TagMatrix
     config: HeadConfig
     sole_use: SoleUse
+    is_closed: bool
 
     @uncompiled
+    @while_open
     def topk(
         self,
         features_BD: Tensor,
@@ -54,16 +57,18 @@ class HeadQueries:
             ranked (those that `tag_counts` says were never seen cannot), -1 and -inf.
 
         Raises:
-            ConfigError: `k` or `score` is none of these, `pos_weights` is not `[N]`, or this process is a fork of the
-                one that made the head: torch's threads may not be there, and would be waited for.
+            ConfigError: `k` or `score` is none of these, or this process is a fork of the one that made the head:
+                torch's threads may not be there, and would be waited for.
             MatrixMismatch: features are not `[B, D]`.
-            DataError: features are no float tensor, or not finite.
+            DataError: features are no float tensor, or not finite; or see `score_bias_N`.
+            HeadClosed: the head was closed.
         """
         self.sole_use.check_process()
         check_float_tensor(features_BD)
         ranker = Ranker(self.matrix, self.score_bias_N(score, pos_weights), features_BD.device)
         return ranker.topk(features_BD.detach(), k)
 
+    @while_open
     def score_bias_N(
         self, score: str = "probability", pos_weights: npt.NDArray[np.float32] | None = None
     ) -> npt.NDArray[np.float32]:
@@ -76,7 +81,9 @@ class HeadQueries:
             pos_weights: as of `topk`.
 
         Raises:
-            ConfigError: `score` is none of these, or `pos_weights` is not `[N]`.
+            ConfigError: `score` is none of these.
+            DataError: `pos_weights` are not `[N]`, or not between 0 and 1e6.
+            HeadClosed: the head was closed.
 
         Example:
             >>> from hybrid import WideHead
@@ -87,13 +94,15 @@ class HeadQueries:
             >>> bool((scores.topk(5).indices == ids).all())
             True
         """
-        return score_bias_N(self.matrix, self.config, score, checked_weights(pos_weights, self.matrix.num_tags))
+        return score_bias_N(self.matrix, self.config, score, checked_tag_weights(pos_weights, self.matrix.num_tags))
 
+    @while_open
     def rows(self, ids: Integers | Sequence[int]) -> Tensor:
         """A copy of the rows of some tags, float32 `[len(ids), D]`, in host memory.
 
         Raises:
             DataError: an id is out of range, or no integer.
+            HeadClosed: the head was closed.
         """
         wanted = integers(ids, "ids")
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.matrix.num_tags):

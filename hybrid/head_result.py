@@ -15,7 +15,7 @@ class HeadResult:
     """The replies to consecutive chunks, put together in the order of the examples."""
 
     loss_B: npt.NDArray[np.float32]
-    """Loss of each example."""
+    """Loss of each example, times its weight."""
     feature_grad_BD: npt.NDArray[np.float32]
     """Gradient of each example's own loss by its features."""
     chunk_s: tuple[float, ...] = ()

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from hybrid.chunking import ChunkRules, DrawnChunks, check_items, read_batch
 from hybrid.head_result import HeadResult
 from hybrid.head_workers import HeadWorkers
-from hybrid.loss_weights import checked_example_weights, checked_weights
+from hybrid.loss_weights import checked_example_weights, read_tag_weights
+from hybrid.open_head import check_open
 from hybrid.own_workers import WORKERS_START_S, check_alone
 from hybrid.row_rate import RowRate
 from hybrid.sole_use import in_turn
@@ -39,7 +40,6 @@ class HeadTickets(HeadWorkers, RowRate):
     positives: int
     seed: int
     step: int
-    _was_ready = False
     _has_warned_of_unseen = False
     _num_negatives: int
 
@@ -77,7 +77,7 @@ class HeadTickets(HeadWorkers, RowRate):
             first_chunk: number of the first chunk within this step; it seeds the draws, so micro-batches differ.
 
         Raises:
-            DataError, ChunkError, ConfigError: as `forward`; nothing was sent.
+            DataError, ChunkError, ConfigError, HeadClosed: as `forward`; nothing was sent.
             WorkerLost: as `forward`; nothing is in flight.
         """
         drawn = self.draw(
@@ -104,7 +104,7 @@ class HeadTickets(HeadWorkers, RowRate):
         """The part of `submit` that needs no features, of which the shape is known: while a device computes them.
 
         Raises:
-            DataError, ChunkError, ConfigError, WorkerLost: as `submit`.
+            DataError, ChunkError, ConfigError, HeadClosed, WorkerLost: as `submit`.
         """
         batch = read_batch(tags, shape, self.num_tags, self.dim)
         self.check_serves()
@@ -120,7 +120,7 @@ class HeadTickets(HeadWorkers, RowRate):
             num_negatives=self.num_negatives,
             row_lr=self.row_lr,
             update=update,
-            pos_weights=checked_weights(pos_weights, self.num_tags),
+            pos_weights=read_tag_weights(pos_weights, self.num_tags),
         )
         return rules.draw(batch, first_chunk, checked_example_weights(example_weights, len(batch)))
 
@@ -129,7 +129,7 @@ class HeadTickets(HeadWorkers, RowRate):
         """The other part of `submit`.
 
         Raises:
-            ChunkError, ConfigError, WorkerLost: as `submit`.
+            ChunkError, ConfigError, HeadClosed, WorkerLost: as `submit`.
         """
         self.check_serves()
         if self._own is not None:
@@ -144,7 +144,11 @@ class HeadTickets(HeadWorkers, RowRate):
             ChunkError: a worker refused a chunk.
             ConfigError: this process is a fork of the one that made the head.
             WorkerLost: replies are missing after `timeout_s` and the time that the chunks' arithmetic may take.
+            HeadClosed: the head was closed; what its workers had is lost.
         """
+        check_open(self)
+        if self._router is None and ticket.is_done and ticket.error is None:  # answered before its workers left
+            return HeadResult.of(ticket, self.dim)
         try:
             if self._own is not None and not self._was_ready:
                 self._wait_ready()

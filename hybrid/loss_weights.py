@@ -10,19 +10,37 @@ import torch
 
 from workers.config import MAX_FACTOR
 from workers.errors import DataError
-from workers.settings import check
 
 
-def checked_weights(pos_weights: npt.ArrayLike | None, num_tags: int) -> npt.NDArray[np.float32] | None:
-    """Weights of tags' positive terms as float32 `[N]`, or None for 1.
+def read_tag_weights(pos_weights: Any, num_tags: int) -> npt.NDArray[np.float32] | None:
+    """Weights of tags' positive terms as float32 `[N]`, or None for 1; from any device.
+
+    How large they are is for whoever uses some of them to check: there may be millions, of which a batch needs few.
 
     Raises:
-        ConfigError: another shape.
+        DataError: they are not `[N]`, or no numbers.
     """
     if pos_weights is None:
         return None
-    weights_N = np.asarray(pos_weights, np.float32)
-    check(weights_N.shape == (num_tags,), "shape of pos_weights", weights_N.shape, f"({num_tags},)")
+    array = _array(pos_weights, "pos_weights", num_tags)
+    if array.shape != (num_tags,) or array.dtype.kind not in "fiub":
+        raise DataError(
+            f"pos_weights are {array.dtype} of shape {array.shape}; expected numbers of shape ({num_tags},), a factor "
+            "for the positive terms of each tag."
+        )
+    with np.errstate(over="ignore"):  # infinity, which `check_weights` refuses
+        return array.astype(np.float32, copy=False)
+
+
+def checked_tag_weights(pos_weights: Any, num_tags: int) -> npt.NDArray[np.float32] | None:
+    """What `read_tag_weights` gives, with all of them checked.
+
+    Raises:
+        DataError: as `read_tag_weights` and `check_weights`.
+    """
+    weights_N = read_tag_weights(pos_weights, num_tags)
+    if weights_N is not None:
+        check_weights("pos_weights", weights_N, "tag", range(num_tags))
     return weights_N
 
 
@@ -30,24 +48,43 @@ def checked_example_weights(weights: Any, num_examples: int) -> npt.NDArray[np.f
     """Factors of the examples' losses as float32 `[B]`, or None for 1; from any device.
 
     Raises:
-        DataError: they are not `[B]`, no floats (numbers of items, say), or not between 0 and `MAX_FACTOR`.
+        DataError: they are not `[B]`, or no floats (numbers of items, say), or see `check_weights`.
     """
     if weights is None:
         return None
-    try:
-        array = np.asarray(_on_host(weights) if isinstance(weights, torch.Tensor) else weights)
-    except (TypeError, ValueError, RuntimeError) as e:  # lists of lists, sparse or nested tensors
-        raise DataError(f"example_weights cannot be read as floats of shape ({num_examples},): {e}.") from e
+    array = _array(weights, "example_weights", num_examples)
     if array.shape != (num_examples,) or array.dtype.kind not in "fb":
         raise DataError(
             f"example_weights are {array.dtype} of shape {array.shape}; expected floats of shape ({num_examples},), a "
             "factor for the loss of each example, or a mask of truth values: .bool() makes one of 0 and 1."
         )
-    if len(wrong := np.flatnonzero(~((array >= 0) & (array <= MAX_FACTOR)))):
-        raise DataError(
-            f"example_weights has {array[wrong[0]]} for example {wrong[0]}; expected numbers from 0 to {MAX_FACTOR:g}."
-        )
+    check_weights("example_weights", array, "example", range(num_examples))
     return array.astype(np.float32)  # a copy: a chunk may be sent again
+
+
+def check_weights(name: str, weights: npt.NDArray[Any], of: str, numbers: Any) -> None:
+    """Refuse what workers would.
+
+    Args:
+        name: of the weights.
+        weights: flat.
+        of: what each belongs to, a tag or an example.
+        numbers: of these.
+
+    Raises:
+        DataError: one is not between 0 and `MAX_FACTOR`.
+    """
+    wrong = np.flatnonzero(~((weights >= 0) & (weights <= MAX_FACTOR)))
+    if len(wrong):
+        i = wrong[0]
+        raise DataError(f"{name} has {weights[i]} for {of} {numbers[i]}; expected numbers from 0 to {MAX_FACTOR:g}.")
+
+
+def _array(weights: Any, name: str, number: int) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(_on_host(weights) if isinstance(weights, torch.Tensor) else weights)
+    except (TypeError, ValueError, RuntimeError) as e:  # lists of lists, sparse or nested tensors
+        raise DataError(f"{name} cannot be read as floats of shape ({number},): {e}.") from e
 
 
 def _on_host(weights: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch.optim import optimizer as torch_optimizer
 from hybrid.grad_totals import GradTotals
 from hybrid.graph_place import Form, Place
 from hybrid.recording import NoRoom, Recorder, recording
+from launch.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -149,3 +150,14 @@ def _is_recordable(optimizer: torch.optim.AdamW, totals: GradTotals) -> bool:
         return False
     known = set(map(id, totals.parameters))
     return all(id(p) in known or p.grad is None for p in _parameters_of(optimizer))
+
+
+def make_optimizer(trunk: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) that does not decay biases, norms and other one-dimensional parameters."""
+    parameters = [p for p in trunk.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    filled = [g for g in groups if g["params"]] or groups[:1]  # of a frozen trunk nothing is left
+    return torch.optim.AdamW(filled, lr=config.lr, fused=True)

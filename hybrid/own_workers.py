@@ -24,7 +24,7 @@ _JOIN_LIMIT_S = 120.0
 
 
 class OwnWorkers:
-    """A matrix, and workers on it, now, later, or never: whatever fails, and after `close`, nothing is left.
+    """A matrix, and workers on it, now and then, or never: whatever fails, and after `close`, nothing is left.
 
     Args:
         make_matrix: called once it is clear that a head may be made here; what it gives is closed with the workers.
@@ -40,7 +40,7 @@ class OwnWorkers:
     """
 
     pool: WorkerPool | None = None
-    """None until there are workers."""
+    """None while there are no workers."""
 
     def __init__(
         self,
@@ -56,9 +56,8 @@ class OwnWorkers:
         if self.num_workers:
             check_alone()
         self._config, self._transport, self._log_dir = config, transport, log_dir
-        self._undo = contextlib.ExitStack()
+        self._serving = contextlib.ExitStack()
         self.matrix = make_matrix()
-        self._undo.callback(self.matrix.close)
 
     def start(self) -> Router | None:
         """The router of `serve`, if there shall be workers; from here on anybody may read the matrix.
@@ -72,7 +71,7 @@ class OwnWorkers:
         return router
 
     def serve(self, num_workers: int) -> Router:
-        """Start the first workers; a router that all have joined, which is closed with them.
+        """Start workers where there are none; a router that all have joined, which is closed with them.
 
         Raises:
             ConfigError: the number is out of bounds, or this process is one of several that train together.
@@ -90,13 +89,21 @@ class OwnWorkers:
             router = Router(endpoint, head=self._config, matrix=self.matrix, membership=pool, ring=ring)
             undo.callback(router.close)
             router.wait_joined(num_workers, _JOIN_LIMIT_S)
-            self._undo.enter_context(undo.pop_all())
+            self._serving = undo.pop_all()
         self.pool = pool
         return router
 
+    def rest(self) -> None:
+        """End the workers, with the router and all that they share but the matrix, until somebody calls `serve`."""
+        self.pool = None
+        self._serving.close()
+
     def close(self) -> None:
         """End the workers and give everything back; safe to call twice."""
-        self._undo.close()
+        try:
+            self.rest()
+        finally:
+            self.matrix.close()
 
 
 def close_in_owner(stack: contextlib.ExitStack, owner_pid: int) -> None:

@@ -92,6 +92,15 @@ class Pipeline:
         self.passes = GraphedPasses(trunk, precision, tell) if cuda_graphs else TrunkPasses(trunk, precision)
         self.chunk_s: tuple[float, ...] = ()
         """Seconds that workers computed on each chunk of the latest step."""
+        self._losses: list[npt.NDArray[np.float32]] = []
+
+    @property
+    def loss_B(self) -> Tensor:
+        """Loss of each example of the latest step that was done, float32 on the CPU, as the batch has them.
+
+        Each is times its weight, if examples have weights; the mean of all is what `backward` and `accumulate` return.
+        """
+        return torch.from_numpy(np.concatenate(self._losses)) if self._losses else torch.empty(0)
 
     def backward(
         self,
@@ -119,7 +128,7 @@ class Pipeline:
         Raises:
             ConfigError: `microbatches` is not above 0, or see `accumulate`.
             DataError: inputs are no tensors, or none, or not equally many; or as `accumulate`.
-            ChunkError, WorkerLost: as `accumulate`.
+            ChunkError, HeadClosed, WorkerLost: as `accumulate`.
         """
         check(whole_number("microbatches", microbatches) >= 1, "microbatches", microbatches, "at least 1")
         parts = cut_batch(inputs, tags, self.head.num_tags, microbatches, example_weights)
@@ -147,13 +156,13 @@ class Pipeline:
         Raises:
             ConfigError: there are no examples, `loss_scale` is no positive number, the head is in evaluation mode or
                 has no workers, grad mode is off, or the trunk's passes cannot be recorded as CUDA graphs.
-            DataError, ChunkError, ConfigError, WorkerLost: as `WideHead.submit` and `collect`.
+            DataError, ChunkError, ConfigError, HeadClosed, WorkerLost: as `WideHead.submit` and `collect`.
         """
+        self.head.check_serves()  # before the trunk computes, and its BatchNorm learns
         check(any(len(part) for part in microbatches), "examples of all micro-batches", 0, "at least 1")
         check(0 < loss_scale < math.inf, "loss_scale", loss_scale, "above 0 and finite")
         check(self.head.training, "head.training", self.head.training, "True: call head.train()")
         check(torch.is_grad_enabled(), "grad mode", False, "on: rows would learn, and the trunk would not")
-        self.head.check_serves()  # before the trunk computes, and its BatchNorm learns
         tickets: list[Ticket] = []
         with self.head.sole_use:
             try:
@@ -185,10 +194,11 @@ class Pipeline:
                 to_ship = ship  # the next forward pass is queued on the device before this copy is waited for
         parts = enumerate(zip(features, tickets, ranges, strict=True))
         divisor = num_examples / loss_scale
-        loss_sum = sum(self._backward(f, t, divisor, number, chunks) for number, (f, t, chunks) in parts)
+        losses = [self._backward(f, t, divisor, number, chunks) for number, (f, t, chunks) in parts]
         upstream.backward()
         self.head.step += 1
-        return loss_sum / num_examples
+        self._losses = losses
+        return sum(float(loss_B.sum()) for loss_B in losses) / num_examples
 
     def _forward(self, inputs: Inputs, number: int) -> Tensor:
         with self._phase("forward", number):
@@ -221,7 +231,9 @@ class Pipeline:
 
         return ship
 
-    def _backward(self, features_BD: Tensor, ticket: Ticket, divisor: float, number: int, chunks: range) -> float:
+    def _backward(
+        self, features_BD: Tensor, ticket: Ticket, divisor: float, number: int, chunks: range
+    ) -> npt.NDArray[np.float32]:
         with self.timer.phase("wait", microbatch=number):
             result = self.head.collect(ticket)
             if self.timer.trace is not None:
@@ -230,7 +242,7 @@ class Pipeline:
         with self._phase("backward", number):
             grad_BD = torch.from_numpy(result.feature_grad_BD).div_(divisor)
             self.passes.backward(features_BD, grad_BD, number)
-        return float(result.loss_B.sum())
+        return result.loss_B
 
     @contextmanager
     def _phase(self, name: str, number: int) -> Iterator[None]:

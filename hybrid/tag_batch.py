@@ -1,6 +1,6 @@
 """The true tags of a batch of examples, in the forms that users have them."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,10 @@ from workers.errors import DataError
 
 Integers = npt.NDArray[np.integer] | torch.Tensor
 _MAX_ID = np.iinfo(np.int64).max
+_FROM_MATRIX = (
+    " A tensor with a column for every tag, 1 where it is true, becomes lists by [row.nonzero().flatten() for row in "
+    "tags]; one with as many ids in each row by tags.tolist()."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,10 @@ class TagBatch:
         """Read tags in any accepted form.
 
         Args:
-            tags: a list of id lists, one for each example; a CSR pair (ids, offsets): a tuple of two arrays; a flat
-                array or tensor of integers: one tag for each example; or a class of this file. A tuple of two lists is
-                the tags of two examples. A DataLoader makes lists of tuples: collate to a `TagBatch` in its workers.
+            tags: a list of id lists, or sets, one for each example; a CSR pair (ids, offsets): a tuple of two arrays; a
+                flat array or tensor of integers: one tag for each example; or a class of this file. A tuple of two
+                lists is the tags of two examples. A DataLoader makes lists of tuples: collate to a `TagBatch` in its
+                workers.
             num_tags: N.
             num_examples: B, if it is known: tells the tags of two examples from a pair that became a list.
 
@@ -81,13 +86,14 @@ class TagBatch:
         if isinstance(tags, Sequence):
             return cls._from_lists(tags, num_tags, num_examples)
         raise DataError(
-            f"tags are a {type(tags).__name__}; expected a list of id lists, a pair of arrays (ids, offsets), or a "
-            "flat array with one id for each example."
+            f"tags are a {type(tags).__name__}{_form_of(tags)}; expected a list of id lists, a pair of arrays (ids, "
+            f"offsets), or a flat array with one id for each example.{_FROM_MATRIX if _is_matrix(tags) else ''}"
         )
 
     @classmethod
     def _from_lists(cls, tags: Sequence[Any], num_tags: int, num_examples: int | None) -> "TagBatch":
-        lists = [integers(ids, f"example {b}") for b, ids in enumerate(_from_card(tags))]
+        listed = (list(ids) if isinstance(ids, Set) else ids for ids in _from_card(tags))
+        lists = [integers(ids, f"example {b}") for b, ids in enumerate(listed)]
         are_arrays = len(tags) == 2 and all(hasattr(part, "dtype") for part in tags)
         if are_arrays and _are_csr(*lists) and num_examples in (None, len(lists[1]) - 1):
             raise DataError(
@@ -156,6 +162,14 @@ def read_tags(tags: object, num_tags: int, num_examples: int, what: str = "featu
             "ones: give it a collate_fn that keeps a list for each example, or makes a hybrid.TagBatch."
         )
     raise DataError(f"tags are given for {len(batch)} examples, {what} for {num_examples}.{advice}")
+
+
+def _is_matrix(tags: Any) -> bool:
+    return isinstance(tags, np.ndarray | torch.Tensor) and tags.ndim == 2
+
+
+def _form_of(tags: Any) -> str:
+    return f" of {tags.dtype} {list(tags.shape)}" if isinstance(tags, np.ndarray | torch.Tensor) else ""
 
 
 def _from_card(tags: Sequence[Any]) -> Sequence[Any]:

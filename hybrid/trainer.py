@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hybrid.cuda_graphs import GraphedPasses
 from hybrid.device import choose_precision, trunk_device
@@ -16,7 +16,7 @@ from hybrid.device_spans import DeviceSpans
 from hybrid.head import WideHead
 from hybrid.micro_batch import MicroBatch, as_batch, cut_batch
 from hybrid.negatives_tuner import NegativesTuner
-from hybrid.optimizer_step import OptimizerStep
+from hybrid.optimizer_step import OptimizerStep, make_optimizer
 from hybrid.phases import PhaseTimer
 from hybrid.pipeline import Pipeline
 from hybrid.schedule import Budget, warmup_cosine
@@ -25,6 +25,7 @@ from hybrid.trunk_inputs import Inputs, moved
 from hybrid.trunk_trace import TrunkTrace
 from launch.config import TrainConfig
 from workers.errors import DataError
+from workers.settings import check
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class StepReport:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by phase since the last report: load, augment, forward, ship, wait, backward, optimizer, what
     the caller does between steps by its own names, and `other`. They add up to the time that went by."""
+    loss_B: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
+    """Loss of each example, as `Pipeline.loss_B` has them; `loss` is their mean."""
 
 
 class Trainer:
@@ -124,6 +127,7 @@ class Trainer:
         cores: int | None = None,
         cuda_graphs: bool = False,
     ) -> None:
+        check(isinstance(config, TrainConfig), "config", config, "a TrainConfig")
         head.check_serves()
         self.progress = progress or Progress()
         self.budget = Budget(
@@ -264,6 +268,7 @@ class Trainer:
             sum(-(-len(part) // self.head.config.chunk_size) for part in parts),
             wait_s=(seconds if device_s is None else device_s).get("wait", 0.0),
             seconds=seconds,
+            loss_B=self.pipeline.loss_B,
         )
 
     def _make_tuner(self, tell: Callable[[str], None], cores: int | None) -> NegativesTuner:
@@ -286,14 +291,3 @@ class Trainer:
         self.progress.num_examples += num_examples
         self.progress.num_examples_of_epoch += num_examples
         self.progress.used_s = self.budget.used_s
-
-
-def make_optimizer(trunk: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) that does not decay biases, norms and other one-dimensional parameters."""
-    parameters = [p for p in trunk.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    filled = [g for g in groups if g["params"]] or groups[:1]  # of a frozen trunk nothing is left
-    return torch.optim.AdamW(filled, lr=config.lr, fused=True)

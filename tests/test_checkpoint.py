@@ -31,7 +31,7 @@ from hybrid.checkpoint import (
     open_checkpoint,
     save_checkpoint,
 )
-from hybrid.trainer import make_optimizer
+from hybrid.optimizer_step import make_optimizer
 from launch.config import TrainConfig
 from workers.config import HeadConfig
 from workers.errors import RunError, TrunkDiverged, UnreadableFile

@@ -160,11 +160,13 @@ def test_weights_of_1_change_no_bit(config):
     assert outcomes[0] == outcomes[1]
 
 
-def test_weights_that_overflow_are_refused_and_reach_no_row(config):
-    matrix, weights = make_matrix(config), np.full(5, 3e38, np.float32)
+@pytest.mark.parametrize("name", ["pos_weights", "example_weights"])
+def test_weights_that_overflow_are_refused_and_reach_no_row(config, name):
+    matrix, features = make_matrix(config), 1e34 * random_features()
+    weights = np.full(5 if name == "example_weights" else 11, 1e6, np.float32)
     before = matrix.rows_NS.copy(), matrix.tag_state_N4.copy()
     with pytest.raises(ChunkError, match="not finite"):
-        WideEngine(matrix, config).apply(make_chunk(random_features(), POSITIVES, TRUTH, example_weights=weights))
+        WideEngine(matrix, config).apply(make_chunk(features, POSITIVES, TRUTH, **{name: weights}))
     assert np.array_equal(matrix.rows_NS, before[0]) and np.array_equal(matrix.tag_state_N4, before[1])
 
 

@@ -11,8 +11,8 @@ from torch import nn
 from hybrid import WideHead
 from hybrid.cuda_graphs import GraphedPasses
 from hybrid.graph_place import WARM_UPS
-from hybrid.optimizer_step import OptimizerStep
-from hybrid.trainer import Trainer, make_optimizer
+from hybrid.optimizer_step import OptimizerStep, make_optimizer
+from hybrid.trainer import Trainer
 from hybrid.trunk_passes import TrunkPasses
 from launch.config import TrainConfig
 from tests.simulated_card import simulated_card  # noqa: F401  -- a fixture

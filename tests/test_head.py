@@ -19,7 +19,7 @@ from hybrid import ItemNumbers, TagBatch, WideHead
 from hybrid.chunk_numbers import ChunkNumbers
 from workers.config import TRANSPORTS, HeadConfig
 from workers.endpoint import make_endpoint, remove_endpoint
-from workers.errors import ChunkError, ConfigError, DataError, MatrixMismatch, WorkerLost
+from workers.errors import ChunkError, ConfigError, DataError, HeadClosed, MatrixMismatch
 from workers.fresh_rows import fill_rows
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
@@ -242,9 +242,29 @@ def test_positive_weights_multiply_the_positive_terms(head):
     plain, none, double = (first_loss(head, features, tags, np.full(N, c)).item() for c in (1.0, 0.0, 2.0))
     assert plain == first_loss(head, features, tags).item()
     assert double - plain == pytest.approx(plain - none, rel=1e-4)
-    with pytest.raises(ConfigError, match="pos_weights"):
-        head(features, tags, np.ones(N - 1))
+    many = first_loss(head, features, tags, torch.full((N,), 1e6, dtype=torch.bfloat16, requires_grad=True)).item()
+    assert many == pytest.approx(1e6 * (plain - none), rel=0.01)  # what bfloat16 makes of 1e6 is below it
     head.train()
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        (np.ones(N - 1), r"pos_weights are float64 of shape \(39,\); expected numbers of shape \(40,\)"),
+        ("balanced", "pos_weights are <U8"),
+        ([[1.0], [1.0, 2.0]], r"pos_weights cannot be read as floats of shape \(40,\)"),
+        (np.where(np.arange(N) == 9, -1.0, 1.0), r"pos_weights has -1\.0 for tag 9; expected numbers from 0 to 1e\+06"),
+        (np.where(np.arange(N) == 39, np.nan, 1.0), "pos_weights has nan for tag 39"),
+        (np.where(np.arange(N) == 39, 1.1e6, 1.0), r"pos_weights has 1100000\.0 for tag 39"),
+        (np.where(np.arange(N) == 39, 1e39, 1.0), "pos_weights has inf for tag 39"),
+    ],
+    ids=["short", "text", "ragged", "negative", "nan", "large", "beyond float32"],
+)
+def test_tag_weights_that_are_none_are_refused_before_anything_is_sent(head, weights, told):
+    tags = [[t] for t in (9, 1, 2, 3, 39)]  # two chunks
+    with changes_nothing(head), pytest.raises(DataError, match=told):
+        head(make_features(), tags, weights)
+    assert head.router.num_in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -313,6 +333,7 @@ def test_a_number_that_cannot_be_is_refused_where_it_is_set_and_the_former_stays
         ({"wrkers": 3}, ConfigError, "no setting 'wrkers'; did you mean 'workers'.* Known: .*workers, .*tag_counts, "),
         ({"xyz": 3}, ConfigError, r"no setting 'xyz'\. Known: "),
         ({"row_lr": -1.0}, ConfigError, "head.row_lr"),
+        ({"config": {"negatives": 64}}, ConfigError, r"config = \{'negatives': 64\}, but it must be a HeadConfig"),
         ({"negatives": "64"}, ConfigError, "'head.negatives' = '64' is of type str, expected int"),
         ({"negatives": 64.0}, ConfigError, "is of type float, expected int"),
         ({"objective": None}, ConfigError, "'head.objective' = None is of type NoneType, expected str"),
@@ -454,8 +475,10 @@ def test_topk_takes_off_the_weights_that_the_rows_learned_with(objective):
         assert not torch.equal(head.topk(make_features(1), N)[0], ids)
         lifts = [head.topk(make_features(1), N, score="lift", pos_weights=w)[0] for w in (None, weights_N)]
         assert torch.equal(*lifts)
-        with pytest.raises(ConfigError, match="pos_weights"):
+        with pytest.raises(DataError, match=r"pos_weights are float32 of shape \(39,\)"):
             head.topk(make_features(1), 3, pos_weights=weights_N[1:])
+        with pytest.raises(DataError, match=r"pos_weights has -1\.0 for tag 7"):
+            head.score_bias_N(pos_weights=np.where(np.arange(N) == 7, -1.0, weights_N))
 
 
 def test_topk_of_lift_and_probability_differ_and_other_scores_are_refused(head):
@@ -506,9 +529,9 @@ def test_scaling_between_steps_loses_nothing_and_close_ends_everything():
         head.close()
     assert wait_for_exit(pids) == []
     assert not directory.exists()
-    with pytest.raises(WorkerLost, match="closed"):
+    with pytest.raises(HeadClosed):
         head(make_features(), TAGS)
-    with pytest.raises(ConfigError, match="this head was closed"):
+    with pytest.raises(HeadClosed):
         head.scale(2)
 
 

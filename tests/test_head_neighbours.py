@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import hybrid.own_workers
-from hybrid import Pipeline, TagBatch, WideHead
-from workers.errors import ConfigError, DataError
+from hybrid import Pipeline, TagBatch, TrainConfig, Trainer, WideHead
+from workers.errors import ConfigError, DataError, HeadClosed
 from workers.matrix import TagMatrix
 
 N, D = 40, 8
@@ -52,12 +52,18 @@ def test_numbers_of_numpy_make_a_head(head):
             WideHead(**{"num_tags": N, "dim": D, "workers": 1, **wrong})
 
 
-@pytest.mark.parametrize("call", ["forward", "scale", "topk"])
-def test_a_fork_is_told_that_the_head_is_not_its_own(head, call):
+@pytest.mark.parametrize("call", ["forward", "scale", "topk", "save"])
+def test_a_fork_is_told_that_the_head_is_not_its_own(head, call, tmp_path):
+    calls = {
+        "forward": lambda: head(features(), TAGS),
+        "scale": lambda: head.scale(2),
+        "topk": lambda: head.topk(features(), 3),
+        "save": lambda: head.save(tmp_path),
+    }
+
     def refused():
         try:
-            calls = {"forward": lambda: head(features(), TAGS), "scale": lambda: head.scale(2)}
-            calls.get(call, lambda: head.topk(features(), 3))()
+            calls[call]()
         except ConfigError as e:
             return 0 if f"belongs to process {os.getppid()}" in str(e) else 2
         return 3
@@ -97,7 +103,47 @@ def test_a_head_is_closed_after_the_call_of_another_thread():
         calls[0].result(timeout=120)
         head.close()
         for call in calls:
-            assert (error := call.exception(timeout=60)) is None or "was closed" in str(error)
+            assert (error := call.exception(timeout=60)) is None or isinstance(error, HeadClosed)
+
+
+def test_a_closed_head_says_so_whatever_it_is_asked(tmp_path):
+    trunk, numbers = nn.Linear(D, D), features().numpy()
+    head = WideHead(N, D, workers=1)
+    ticket, drawn = head.submit(numbers, TAGS, update=True), head.draw(numbers.shape, TAGS, update=True)
+    pipeline = Pipeline(trunk, head)
+    head.close()
+    calls = {
+        "forward": lambda: head(features(), TAGS),
+        "submit": lambda: head.submit(numbers, TAGS, update=True),
+        "draw": lambda: head.draw(numbers.shape, TAGS, update=True),
+        "ship": lambda: head.ship(drawn, numbers),
+        "collect": lambda: head.collect(ticket),
+        "backward": lambda: pipeline.backward(features(), TAGS),
+        "Trainer": lambda: Trainer(trunk, head, TrainConfig(epochs=1), num_items=4, device="cpu"),
+        "topk": lambda: head.topk(features(), k=3),
+        "score_bias_N": head.score_bias_N,
+        "rows": lambda: head.rows([0]),
+        "save": lambda: head.save(tmp_path / "head"),
+        "scale": lambda: head.scale(2),
+        "with": head.__enter__,
+    }
+    for name, call in calls.items():
+        with pytest.raises(HeadClosed, match=r"this head was closed.*WideHead\.load"):
+            call()
+            pytest.fail(f"{name} took a closed head")
+    assert not (tmp_path / "head" / "matrix").exists()
+
+
+def test_a_query_that_reads_while_another_thread_closes_the_head_says_so(monkeypatch):
+    head = WideHead(N, D, workers=0)
+
+    def closed_meanwhile(*_):
+        head.close()
+        return head.matrix.bias_N
+
+    monkeypatch.setattr("hybrid.head_queries.score_bias_N", closed_meanwhile)
+    with pytest.raises(HeadClosed, match="this head was closed"):
+        head.topk(features(), k=3)
 
 
 def test_a_compiled_model_with_the_head_in_it_computes_the_same(head):

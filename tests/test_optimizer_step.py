@@ -10,9 +10,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from hybrid.grad_totals import GradTotals
 from hybrid.graph_place import WARM_UPS
-from hybrid.optimizer_step import OptimizerStep
+from hybrid.optimizer_step import OptimizerStep, make_optimizer
 from hybrid.recording import Recorder
-from hybrid.trainer import make_optimizer
 from launch.config import TrainConfig
 from tests.simulated_card import simulated_card  # noqa: F401  -- a fixture
 from workers.errors import ConfigError

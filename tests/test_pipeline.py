@@ -105,6 +105,27 @@ def test_rows_that_learn_meanwhile_are_those_of_micro_batches_in_order():
         assert torch.equal(got, expected)
 
 
+def test_one_micro_batch_that_is_given_twice_counts_as_two_of_its_kind():
+    """In one step and in two, where a graph made its inputs, too: each time it has draws of its own."""
+    outcomes = []
+    for is_one_object in (True, False):
+        torch.manual_seed(0)
+        (part,), trunk, maker = make_parts([4]), plain_trunk(), nn.Parameter(torch.ones(3, 1, 1))
+        with make_head() as head:
+            losses = []
+            for _ in range(2):
+                parts = [MicroBatch(part.inputs * maker, part.tags) for _ in range(2)]
+                if is_one_object:
+                    losses.append(through_pipeline(trunk, head, [parts[0]] * 2)[0])
+                else:
+                    losses.append(one_after_the_other(trunk, head, parts))
+            grads = [maker.grad, *(p.grad for p in trunk.parameters())]
+            outcomes.append((losses, head.matrix.rows_ND.tobytes(), grads))
+    (losses, rows, grads), (expected_losses, expected_rows, expected_grads) = outcomes
+    assert losses == expected_losses and rows == expected_rows
+    torch.testing.assert_close(grads, expected_grads)
+
+
 def test_cuts_along_chunks_do_not_matter_without_batch_norm(still_head):
     trunk, grads, losses = plain_trunk(), [], []
     for sizes in ([12], [6, 6], [3, 6, 3], [3, 3, 3, 3]):

@@ -12,7 +12,7 @@ from worker_system import wait_for_exit
 
 import hybrid.own_workers
 from hybrid import Pipeline, TrainConfig, Trainer, WideHead
-from workers.errors import ConfigError, WorkerLost
+from workers.errors import ConfigError, HeadClosed, WorkerLost
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +77,12 @@ def test_what_needs_workers_is_refused_before_anything_moves(loaded):
 
 def test_once_scaled_it_goes_on_as_the_head_did_and_close_ends_its_workers(trained):
     with WideHead.load(trained[0], workers=0) as head:
-        for bad in (0, -1, 1000):
-            with pytest.raises(ConfigError, match=f"workers = {bad}, but it must be between 1 and "):
+        for bad in (-1, 1000):
+            with pytest.raises(ConfigError, match=f"workers = {bad}, but it must be between 0 and "):
                 head.scale(bad)
         with pytest.raises(ConfigError, match="whole number"):
             head.scale(1.5)
+        head.scale(0)
         assert repr(head).endswith("workers=0)")  # and nothing is left of these attempts
         head.scale(2)
         assert head(make_features(seed=9), TAGS).item() == pytest.approx(trained[3], rel=1e-6)
@@ -91,9 +92,33 @@ def test_once_scaled_it_goes_on_as_the_head_did_and_close_ends_its_workers(train
         pids = [worker.pid for worker in head._own.pool.workers]
         directory = Path(head.router.endpoint.removeprefix("ipc://")).parent
         assert directory.is_dir()
-        with pytest.raises(ConfigError, match="between 1 and"):
-            head.scale(0)
     assert wait_for_exit(pids) == [] and not directory.exists()
+
+
+def test_one_that_has_learned_goes_on_without_workers_and_with_new_ones(tmp_path):
+    with make_head() as head:
+        first = head(make_features(), TAGS).item()
+        ticket = head.submit(make_features().numpy(), TAGS, update=False)
+        with pytest.raises(ConfigError, match="workers = 0, but 2 chunks are in flight: collect"):
+            head.scale(0)
+        answered = head.submit(make_features().numpy(), TAGS, update=False)
+        head.collect(ticket)
+        head.router.collect(ticket := answered, 60)
+        pids, directory = [w.pid for w in head._own.pool.workers], Path(head.router.endpoint.removeprefix("ipc://"))
+        before = parameters_of(head)
+        head.scale(0)
+        assert wait_for_exit(pids) == [] and not directory.parent.exists() and repr(head).endswith("workers=0)")
+        assert np.isfinite(head.collect(ticket).loss_B).all(), "what was answered before may be collected"
+        assert head.topk(make_features(), k=3)[0].shape == (5, 3) and parameters_of(head) == before
+        with pytest.raises(ConfigError, match=r"or scaled to 0.*head\.scale\(1\)"):
+            head(make_features(), TAGS)
+        head.save(tmp_path)
+        head.scale(1)
+        losses = [head(make_features(), TAGS).item() for _ in range(20)]
+        assert head.step == 21 and np.mean(losses[-5:]) < first
+        assert parameters_of(head) != before
+    with WideHead.load(tmp_path, workers=0) as saved:
+        assert parameters_of(saved) == before
 
 
 def test_workers_that_do_not_join_leave_a_head_that_answers_and_can_be_scaled_again(loaded, monkeypatch):
@@ -109,10 +134,9 @@ def test_workers_that_do_not_join_leave_a_head_that_answers_and_can_be_scaled_ag
 def test_a_closed_one_says_so(loaded):
     loaded.close()
     loaded.close()
-    with pytest.raises(WorkerLost, match="closed"):
-        loaded(make_features(), TAGS)
-    with pytest.raises(ConfigError, match="closed"):
-        loaded.scale(1)
+    for call in (lambda: loaded(make_features(), TAGS), lambda: loaded.scale(1), lambda: loaded.scale(0)):
+        with pytest.raises(HeadClosed):
+            call()
 
 
 def test_its_settings_are_checked_though_no_worker_uses_them(trained):

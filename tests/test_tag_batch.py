@@ -1,5 +1,7 @@
 """The forms in which users have tags."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,21 @@ def test_lists_become_sorted_distinct_ids(lists):
     assert as_lists(batch) == [sorted(set(ids)) for ids in lists]
     assert len(batch) == len(lists)
     assert batch.ids.dtype == np.int32 and batch.offsets.dtype == np.int64
+
+
+@given(LISTS)
+def test_sets_are_the_same_as_lists(lists):
+    assert as_lists(TagBatch.of([set(ids) for ids in lists], N)) == as_lists(TagBatch.of(lists, N))
+
+
+def test_a_matrix_of_truth_values_is_the_same_as_lists_by_the_words_of_its_refusal():
+    tags = torch.zeros(3, N)
+    for b, ids in enumerate(lists := [[1, 2], [], [3, N - 1]]):
+        tags[b, ids] = 1
+    with pytest.raises(DataError) as caught:
+        TagBatch.of(tags, N)
+    (words,) = re.findall(r"becomes lists by (\[.*?\]);", str(caught.value))
+    assert as_lists(TagBatch.of(eval(words, {"tags": tags}), N)) == lists
 
 
 @given(LISTS, st.sampled_from([np.int32, np.int64, np.uint8]))
@@ -167,8 +184,8 @@ def test_what_cannot_be_numbers_of_items_is_refused(items):
             "example 0 is one number; expected a list of tag ids for each example. If each has a single",
         ),
         ([np.array([2**63 + 5], np.uint64)], f"example 0 has id {2**63 + 5}, which no tag has"),
-        (np.ones((2, N)), "tags are a ndarray"),
-        (torch.ones(2, N), "tags are a Tensor"),
+        (np.ones((2, N)), "tags are a ndarray of float64 [2, 20]; expected a list of id lists"),
+        (torch.ones(2, N), "becomes lists by [row.nonzero().flatten() for row in tags]; one with as many ids in each"),
         ({0: [1]}, "tags are a dict"),
         (None, "tags are a NoneType"),
         ((np.array([1, 2]), np.array([0, 1])), "tag offsets"),

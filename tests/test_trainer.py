@@ -15,9 +15,10 @@ from torch import nn
 from hybrid.augment import Augmentation, Augmenter
 from hybrid.head import WideHead
 from hybrid.negatives_tuner import NegativesTuner
+from hybrid.optimizer_step import make_optimizer
 from hybrid.reporter import Reporter
 from hybrid.thread_tuner import ThreadTuner
-from hybrid.trainer import Progress, Trainer, make_optimizer
+from hybrid.trainer import Progress, Trainer
 from hybrid.training_run import TrainingRun
 from hybrid.trunks import build_trunk
 from hybrid.upload import Upload
@@ -212,6 +213,11 @@ def test_images_are_prepared_once_and_modules_are_in_training_mode(head):
 def test_tags_must_be_as_many_as_inputs(head, num_tags):
     with pytest.raises(DataError, match=f"tags are given for {num_tags} examples, inputs for 10"):
         make_trainer(head).step(make_batch(10)[0], make_batch(num_tags)[1])
+
+
+def test_a_configuration_of_another_kind_is_refused(head):
+    with pytest.raises(ConfigError, match=r"config = \{'epochs': 1\}, but it must be a TrainConfig"):
+        Trainer(nn.Linear(2, 2), head, {"epochs": 1}, num_items=1, device="cpu")
 
 
 def test_an_epoch_without_items_is_refused_before_the_head_is_touched(head):

@@ -19,8 +19,9 @@ class Reference:
     """What a step must give."""
 
     loss: float
+    loss_B: torch.Tensor
     feature_grad_BD: torch.Tensor
-    """Of the mean loss."""
+    """Of the mean loss, or of what the caller makes of the losses."""
     rows_ND: torch.Tensor
     bias_N: torch.Tensor
 
@@ -31,23 +32,32 @@ def reference_step(
     tags: list[list[int]],
     lr: float,
     example_weights: list[float] | None = None,
+    loss_grads: list[float] | None = None,
 ) -> Reference:
-    """One call of a head with shared negatives and SGD rows, chunk after chunk, as one worker would do it."""
+    """One call of a head with SGD rows, chunk after chunk, as one worker would do it.
+
+    Rows move after each chunk, with private negatives after each example. `loss_grads` are what the caller's graph
+    hands down to the loss of each example; None: what a mean does. Rows do not see them.
+    """
     rows = torch.tensor(head.matrix.rows_ND, dtype=torch.float64)
     bias = torch.tensor(head.matrix.bias_N, dtype=torch.float64)
     features = features_BD.detach().double().requires_grad_(True)
-    size, num_examples, loss_sum = head.config.chunk_size, len(tags), 0.0
-    for number, start in enumerate(range(0, num_examples, size)):
+    size, B = head.config.chunk_size, len(tags)
+    weights_B = torch.tensor(example_weights or [1.0] * B, dtype=torch.float64)
+    handed_B = torch.tensor(loss_grads or [1 / B] * B, dtype=torch.float64)
+    loss_B, grad_BD = torch.zeros(B, dtype=torch.float64), torch.zeros_like(features)
+    for number, start in enumerate(range(0, B, size)):
         true_tags = [sorted(set(ids)) for ids in tags[start : start + size]]
-        rows, bias = rows.detach().requires_grad_(True), bias.detach().requires_grad_(True)
-        losses = _chunk_losses(head, number, features[start : start + size], true_tags, rows, bias)
-        weights = torch.tensor(example_weights or [1.0] * num_examples, dtype=torch.float64)[start : start + size]
-        loss = (torch.stack(losses) * weights).sum()
-        loss.backward()  # features gather the sum over chunks; rows are fresh in each
-        loss_sum += loss.item()
-        rows, bias = rows - lr * rows.grad, bias - lr * bias.grad
-    assert features.grad is not None
-    return Reference(loss_sum / num_examples, features.grad / num_examples, rows.detach(), bias.detach())
+        places = list(range(start, start + len(true_tags)))
+        for moved_together in [[place] for place in places] if head.config.private_negatives else [places]:
+            rows, bias = rows.detach().requires_grad_(True), bias.detach().requires_grad_(True)
+            losses = _chunk_losses(head, number, features[start : start + size], true_tags, rows, bias)
+            part = torch.stack([losses[place - start] for place in moved_together]) * weights_B[moved_together]
+            grad_BD += torch.autograd.grad(part @ handed_B[moved_together], features, retain_graph=True)[0]
+            part.sum().backward(inputs=[rows, bias])
+            loss_B[moved_together] = part.detach()
+            rows, bias = rows - lr * rows.grad, bias - lr * bias.grad
+    return Reference(loss_B.mean().item(), loss_B, grad_BD, rows.detach(), bias.detach())
 
 
 def _chunk_losses(
@@ -62,7 +72,8 @@ def _chunk_losses(
     ids = np.array([t for tags in true_tags for t in tags], np.int32)
     key = stream_key(head.seed, head.step, number, POSITIVES)
     pos_ids, pos_offsets = draw_positives(offsets, ids, np.arange(len(true_tags)), head.positives, key)
-    negatives = np.empty(head.num_negatives, np.int32)
+    K, is_private = head.num_negatives, head.config.private_negatives
+    negatives = np.empty(K * len(true_tags) if is_private else K, np.int32)
     key = stream_key(head.seed, head.step, number, NEGATIVES)
     draw_ids(head.matrix.sampler_groups_G4, head.matrix.sampler_members, key, negatives)
     log_q = torch.tensor(head.matrix.log_q_N, dtype=torch.float64)
@@ -70,7 +81,8 @@ def _chunk_losses(
     for b, tags in enumerate(true_tags):
         scores = rows @ features[b] + bias
         positives = pos_ids[pos_offsets[b] : pos_offsets[b + 1]].tolist()
-        kept = [k for k in negatives.tolist() if k not in tags]
+        drawn = negatives[b * K : (b + 1) * K] if is_private else negatives
+        kept = [k for k in drawn.tolist() if k not in tags]
         losses.append(_loss(head, scores, positives, kept, log_q))
     return losses
 

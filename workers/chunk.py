@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from workers.config import MAX_DRAWS, MAX_ROW_LR
+from workers.config import MAX_DRAWS, MAX_FACTOR, MAX_ROW_LR
 from workers.errors import ChunkError
 
 NO_F4, NO_I4, NO_I8 = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, np.int64)
@@ -119,8 +119,8 @@ def _check_features(features_BD: np.ndarray, dim: int) -> int:
 
 def _check_weights(name: str, weights: np.ndarray, number: int) -> None:
     _check_array(name, weights, np.float32, (number,))
-    valid = bool(((weights >= 0) & (weights < np.inf)).all())
-    _require(valid, name, "a negative or non-finite weight", "finite and at least 0")
+    wrong = weights[~((weights >= 0) & (weights <= MAX_FACTOR))]
+    _require(not len(wrong), name, wrong[0] if len(wrong) else None, f"weights between 0 and {MAX_FACTOR:g}")
 
 
 def _check_truth(chunk: Chunk, B: int, num_tags: int, num_items: int) -> None:

@@ -92,6 +92,7 @@ def changed(config: HeadConfig, settings: Mapping[str, Any], arguments: Iterable
         >>> changed(HeadConfig(), {"negatives": 64}).negatives
         64
     """
+    check(isinstance(config, HeadConfig), "config", config, "a HeadConfig, whose fields may also be given by name")
     for name in settings:
         if name not in HeadConfig.__dataclass_fields__:
             known = [*arguments, *HeadConfig.__dataclass_fields__]

@@ -25,6 +25,10 @@ class WorkerLost(HybridError):
     """Workers died, or went silent, more often than the pool replaces them."""
 
 
+class HeadClosed(HybridError):
+    """A wide head is asked something after its `close`."""
+
+
 class MatrixMismatch(HybridError):
     """A shared matrix, a checkpoint or a peer does not have the arrays, shapes or types that were expected."""
 

@@ -7,7 +7,10 @@ Legend: B examples, D dim.
 
 import numpy as np
 
+from workers.config import MAX_FACTOR
 from workers.jit import inlined_kernel, kernel
+
+_MOST = np.float32(MAX_FACTOR)
 
 
 @kernel
@@ -35,10 +38,10 @@ def is_sound(pos_ids, pos_offsets, true_ids, true_offsets, items_B, num_tags, nu
 
 @inlined_kernel
 def are_weights(weights):
-    """Whether all are finite and none is below 0."""
+    """Whether none is below 0, above `MAX_FACTOR`, or NaN."""
     wrong = np.int64(0)
     for i in range(len(weights)):
-        wrong += not (weights[i] >= 0 and weights[i] < np.inf)
+        wrong += not (weights[i] >= 0 and weights[i] <= _MOST)
     return wrong == 0
 
 
