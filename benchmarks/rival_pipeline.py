@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from benchmarks.rival_head import RivalHead
 from hybrid.micro_batch import MicroBatch
 from hybrid.phases import PhaseTimer
@@ -19,6 +21,8 @@ class RivalPipeline:
 
     spans = None
     """As of a `Pipeline` that books no phases of a device."""
+    loss_B = torch.empty(0)
+    """A rival gives the sum of its losses alone."""
 
     def __init__(self, passes: TrunkPasses, head: RivalHead, *, timer: PhaseTimer) -> None:
         self.passes, self.head, self.timer = passes, head, timer
