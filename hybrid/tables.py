@@ -45,7 +45,7 @@ def search_table(result: SearchResult) -> RenderableType:
     table = Table()
     table.add_column("", justify="right", style="dim")
     table.add_column("true")
-    table.add_column("score", justify="right")
+    table.add_column("score", justify="right", no_wrap=True)
     for name in ("picture", "name", "some of its tags"):
         table.add_column(name, overflow="fold")
     for place, hit in enumerate(result.hits, start=1):

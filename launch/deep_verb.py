@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from launch.child import TRUNK_COMMAND
 from workers.environment import child_environment
-from workers.quiet_interrupt import hold_interrupts_back
+from workers.quiet_interrupt import interrupts_held_back
 
 
 def run_deep_verb(verb: str, arguments: Sequence[str], options: Mapping[str, object]) -> NoReturn:
@@ -24,6 +24,7 @@ def run_deep_verb(verb: str, arguments: Sequence[str], options: Mapping[str, obj
             command.append(flag)
         elif value is not None and value is not False:
             command += [flag, str(value)]
-    sys.stdout.flush()
-    hold_interrupts_back()
-    os.execve(command[0], [*command, "--", *arguments], child_environment())
+    if sys.stdout is not None:  # as it is where a shell closed it
+        sys.stdout.flush()
+    with interrupts_held_back():
+        os.execve(command[0], [*command, "--", *arguments], child_environment())

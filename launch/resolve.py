@@ -168,8 +168,13 @@ def read_toml(file: Path) -> Flat:
     """
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # as TOML is; some editors begin with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}.") from error
+    except IsADirectoryError as error:
+        hint = f" Its settings are in {file / CONFIG_FILE}." if (file / CONFIG_FILE).is_file() else ""
+        raise ConfigError(f"{file} is a folder, expected a TOML file.{hint}") from error
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is no text in UTF-8, as TOML is: {error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not TOML: {error}.") from error
     tables = {key.rpartition(".")[0] for key in known_settings()}
@@ -284,6 +289,8 @@ def _check_key(key: str, where: str) -> Any:
     known = known_settings()
     if key in known:
         return known[key]
+    if inner := [name for name in known if name.startswith(f"{key}.")]:
+        raise ConfigError(f"{where}: {key!r} is a table of settings, and cannot be one. In it: {', '.join(inner)}.")
     by_last_name = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     hint = f"; did you mean {by_last_name[0]!r}?" if by_last_name else nearest(key, known)
     table = key.rpartition(".")[0]

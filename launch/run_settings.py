@@ -116,5 +116,7 @@ def drop_proposed(directory: Path) -> bool:
 def _read(file: Path) -> RunConfig:
     try:
         return from_plain(RunConfig, tomllib.loads(file.read_text(encoding="utf-8-sig")))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except OSError as e:
+        raise RunError(f"{file} cannot be read: {e.strerror or e}.") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise RunError(f"{file} cannot be read: {e}") from e

@@ -97,8 +97,9 @@ def create_run(config: RunConfig, directory: Path | None, now: float | None = No
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = make_folder(target.parent, ".new-")
     except OSError as error:
+        why = "something else has this name" if isinstance(error, FileExistsError) else refused_write(error, target)
         raise RunError(
-            f"cannot make a run directory in {target.parent}: {error}. Choose another with --run-dir."
+            f"cannot make a run directory in {target.parent}: {why}. Choose another place with --run-dir."
         ) from error
     try:
         (fresh / "log").mkdir()

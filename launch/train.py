@@ -76,7 +76,12 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
 
     if view.is_stuck:
         _leave(status, conclude)
-    conclude()
+    try:
+        conclude()
+        if sys.stdout is not None:  # as it is where a shell closed it
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has left: how the run ended is told all the same
+        _leave(status, lambda: None)
     return status
 
 

@@ -143,7 +143,7 @@ def test_wrong_sets_are_explained(text, told):
         ("[trian]\nlr = 1\n", r"my\.toml: unknown setting 'trian\.lr'; did you mean 'train\.lr'"),
         ("[train]\nbatchsize = 1\n", r"did you mean 'train\.batch_size'"),
         ("[nothing]\n", "unknown setting 'nothing'"),
-        ("train = 3\n", "unknown setting 'train'"),
+        ("train = 3\n", r"my\.toml: 'train' is a table of settings, and cannot be one\. In it: train\.batch_size, "),
         ("lr = \n", r"my\.toml is not TOML"),
         ("[train]\nlr = 'high'\n", r"'train\.lr' = 'high' is of type str, expected float"),
         ("[trunk]\ndevice = 0\n", r"'trunk\.device' = 0 is of type int, expected str"),
@@ -157,8 +157,22 @@ def test_wrong_files_are_explained(tmp_path, text, told):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"absent\.toml cannot be read"):
+    with pytest.raises(ConfigError, match=r"absent\.toml cannot be read: No such file or directory\.$"):
         read_toml(tmp_path / "absent.toml")
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_and_if_it_is_a_run_its_settings(tmp_path):
+    with pytest.raises(ConfigError, match=r"is a folder, expected a TOML file\.$"):
+        read_toml(tmp_path)
+    (tmp_path / "config.toml").touch()
+    with pytest.raises(ConfigError, match=rf"file\. Its settings are in {tmp_path / 'config.toml'}\.$"):
+        read_toml(tmp_path)
+
+
+def test_a_file_that_is_no_text_is_called_so(tmp_path):
+    (tmp_path / "my.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"my\.toml is no text in UTF-8"):
+        read_toml(tmp_path / "my.toml")
 
 
 def test_an_empty_known_table_is_allowed(tmp_path, monkeypatch):

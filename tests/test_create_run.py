@@ -43,6 +43,15 @@ def test_what_is_there_and_is_no_run_is_not_offered_for_a_resume(tmp_path, kind)
     assert names_in(tmp_path) == ["mine"]
 
 
+def test_a_file_in_the_place_of_the_folder_of_runs_is_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").touch()
+    with pytest.raises(
+        RunError, match=rf"^cannot make .* in {tmp_path}/runs: something else has this name\. .*--run-dir"
+    ):
+        create_run(RunConfig(), None)
+
+
 def test_a_name_that_is_too_long_is_called_so(tmp_path):
     with pytest.raises(RunError, match=r"^cannot make a run directory at .*xx: File name too long\. .*--run-dir"):
         create_run(RunConfig(), tmp_path / ("x" * 300))

@@ -10,7 +10,7 @@ from scripted_trunk import ROOT, launcher_environment
 
 import launch.deep_verb
 from launch.deep_verb import run_deep_verb
-from workers.quiet_interrupt import INTERRUPTED_STATUS, end_quietly_when_interrupted, hold_interrupts_back
+from workers.quiet_interrupt import INTERRUPTED_STATUS, end_quietly_when_interrupted, interrupts_held_back
 
 SIGINT_AT_IMPORT = """
 import signal, sys
@@ -73,12 +73,17 @@ def test_a_verb_of_the_deep_side_starts_with_interrupts_held_back(monkeypatch):
 
     held = []
     monkeypatch.setattr(launch.deep_verb.os, "execve", see)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    try:
-        run_deep_verb("search", [], {})
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    run_deep_verb("search", [], {})
     assert signal.SIGINT in held[0]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []), "where the other cannot start"
+
+
+def test_a_verb_of_the_deep_side_starts_where_a_shell_closed_the_output(monkeypatch):
+    monkeypatch.setattr(launch.deep_verb.os, "execve", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr("sys.stdout", None)
+    started = []
+    run_deep_verb("search", [], {})
+    assert started
 
 
 def test_a_second_ctrl_c_does_not_wait_for_what_the_first_began():
@@ -94,10 +99,10 @@ def test_a_handler_of_somebody_else_stays():
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     seen = []
     try:
-        hold_interrupts_back()
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # other threads would take it at once
-        assert not seen
-        end_quietly_when_interrupted()
-        assert seen == [signal.SIGINT]
+        with interrupts_held_back():
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # other threads would take it at once
+            assert not seen
+            end_quietly_when_interrupted()
+            assert seen == [signal.SIGINT]
     finally:
         signal.signal(signal.SIGINT, before)

@@ -366,6 +366,16 @@ def test_a_launcher_killed_outright_leaves_nothing_behind(tmp_path, started):
     assert "died while it was training" in run_launcher(tmp_path, "status", "last").stdout
 
 
+@pytest.mark.parametrize(("end", "status"), [("finish", 0), ("crash", 1)])
+def test_the_exit_status_is_the_runs_also_where_the_reader_of_its_output_has_left(tmp_path, started, end, status):
+    launcher = started(*TRAIN, steps=1, end=end)
+    launcher.stdout.close()
+    launcher.stdout = None
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == status
+    assert "BrokenPipe" not in errors
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("colour", ["", "1"])
 def test_a_run_outlives_the_reader_of_its_output(tmp_path, started, monkeypatch, colour):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED_STATUS = 130
@@ -19,9 +21,14 @@ def end_quietly_when_interrupted() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def hold_interrupts_back() -> None:
-    """For a program that is about to replace this one: until it is ready for a SIGINT, that waits."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """While a program is about to replace this one a SIGINT waits: until that one is ready for it, or cannot start."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
