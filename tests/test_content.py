@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from tiny_data import write_packages, write_photos
 
+from hybrid.data.content import content_of
 from hybrid.data.prepare import prepare
 from hybrid.data.view import View
 from hybrid.data_changes import changes_between
@@ -149,3 +150,7 @@ def test_of_drawings_the_text_counts_however_they_are_rendered(tmp_path):
     np.lib.format.open_memmap(images, mode="r+")[:] ^= 1
     assert same._digest() == view.content
     assert view_of_emoji("three", {"1f431": '<path d="M0 0h8v8H0z"/>'}).content != view.content
+
+
+def test_bytes_of_one_picture_are_not_those_of_the_next():
+    assert len({content_of({}, {}, traces) for traces in ([b"12", b"3"], [b"1", b"23"], [b"123"], [b"123", b""])}) == 4

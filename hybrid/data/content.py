@@ -21,5 +21,6 @@ def content_of(about: Any, arrays: Mapping[str, np.ndarray], pictures: Iterable[
         digest.update(f"\0{name} {array.dtype.str} {array.shape}\0".encode())
         digest.update(np.ascontiguousarray(array).data)
     for picture in pictures:
+        digest.update(b"\0%d\0" % memoryview(picture).nbytes)
         digest.update(picture)
     return digest.hexdigest()

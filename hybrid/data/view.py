@@ -126,8 +126,7 @@ class View:
         arrays |= {f"extra-{name}": items for name, items in self.extra_test.items()}
         if has_pixels:
             return content_of(about, arrays, (part.data for part in in_parts(self.images)))
-        traces = (self.pictures.trace(number) for number in self._numbers.tolist())
-        return content_of(about, arrays, (b"%d %b" % (len(trace), trace) for trace in traces))
+        return content_of(about, arrays, (self.pictures.trace(number) for number in self._numbers.tolist()))
 
     @property
     def tags_of(self) -> Ragged:
