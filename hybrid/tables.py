@@ -1,6 +1,7 @@
 """Results as tables for a terminal."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -46,11 +47,13 @@ def search_table(result: SearchResult) -> RenderableType:
     table.add_column("", justify="right", style="dim")
     table.add_column("true")
     table.add_column("score", justify="right", no_wrap=True)
-    for name in ("picture", "name", "some of its tags"):
+    have_titles = any(hit.title not in (hit.name, PurePath(hit.name).stem) for hit in result.hits)
+    for name in ("picture", "name", "some of its tags") if have_titles else ("picture", "some of its tags"):
         table.add_column(name, overflow="fold")
     for place, hit in enumerate(result.hits, start=1):
-        cells = (hit.title, "" if hit.name == hit.title else hit.name, ", ".join(hit.tags))
-        table.add_row(str(place), "✓" if hit.is_true else "", f"{hit.score:.2f}", *map(Text, cells))
+        names = (hit.title, "" if hit.name == hit.title else hit.name) if have_titles else (hit.name,)
+        cells = map(Text, (*names, ", ".join(hit.tags)))
+        table.add_row(str(place), "✓" if hit.is_true else "", f"{hit.score:.2f}", *cells)
     return Group(summary, table, *remark)
 
 

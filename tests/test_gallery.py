@@ -1,6 +1,7 @@
 """Galleries and contact sheets as files that stand alone."""
 
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -232,6 +233,20 @@ def test_sheets_into_a_missing_folder_are_a_typed_error(tmp_path, album, index, 
     result = search("water", 2, pictures=album, index=index, rows=rows)
     with pytest.raises(RunError, match=r"no/sheet\.png"):
         write_png_sheet(tmp_path / "no" / "sheet.png", result, album)
+
+
+@pytest.mark.parametrize(("title", "are_shown"), [("038", False), ("a red cat", True)])
+def test_names_of_files_have_a_column_of_their_own_only_beside_titles(album, index, rows, title, are_shown):
+    """A narrow terminal has no room for `038` beside `cats/038.png`."""
+    from rich.console import Console
+
+    result = search("water", 3, pictures=album, index=index, rows=rows)
+    hits = tuple(replace(hit, name="cats/038.png", title=title) for hit in result.hits)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(search_table(replace(result, hits=hits)))
+    text = console.file.getvalue()
+    assert "cats/038.png" in text and ("┃ name" in text) is are_shown
+    assert (title in text.replace("cats/038.png", "")) is are_shown
 
 
 def test_terminal_tables_show_markup_as_text(album, index, rows, measured):
