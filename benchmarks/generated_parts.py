@@ -10,6 +10,7 @@ from benchmarks.card_parts import BARE_ROW, CARD_PARTS
 from benchmarks.gates import HIGHER, NOT_MEASURED, OK, SHORT
 from benchmarks.markdown import markdown_table
 from benchmarks.page import MEASURES
+from benchmarks.pipeline_parts import PIPELINE_PARTS
 from benchmarks.record import RESULTS, machine_of, read_record
 from benchmarks.rival_forms import missed_forms, naming_missed_forms, other_forms
 from benchmarks.rival_parts import gpu_only_by_hand_part, gpu_only_part, rivals_part, verdicts_part
@@ -251,20 +252,6 @@ def _starts(records: Records) -> str:
     )
 
 
-def pipeline_scaling_part(records: Records) -> str:
-    """What a second worker gains."""
-    results = {result["name"]: result for result in records["pipeline_scaling"]["results"]}
-    ratio, one, two = (results[f"pipeline_scaling{n}"] for n in ("", "_1_worker", "_2_workers"))
-    if None in (ratio["value"], one["value"], two["value"]):
-        return f"A second worker beside that trunk was not measured: {ratio['reason']}."
-    return (
-        f"Beside it, where one worker needs {one['samples']['worker_ms']:.0f} ms for each of two micro-batches, "
-        f"a second one raises steps a second {ratio['value']:.2f}x, from {one['value']:.0f} ms a step to "
-        f"{two['value']:.0f}, {machine_of(records['pipeline_scaling'])} "
-        "([its table](../benchmarks/results/pipeline_scaling.md))."
-    )
-
-
 def _range(values: list[float], form: str) -> str:
     low, high = format(min(values), form), format(max(values), form)
     return low if low == high else f"{low} to {high}"
@@ -276,7 +263,6 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "verdicts": verdicts_part,
     "tally": tally_part,
     "start": start_part,
-    "pipeline_scaling": pipeline_scaling_part,
     "gates": gates_part,
     "slow_memory": slow_memory_part,
     "run_quality": quality_part,
@@ -285,5 +271,6 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "gpu_only": gpu_only_part,
     "gpu_only_by_hand": gpu_only_by_hand_part,
     **CARD_PARTS,
+    **PIPELINE_PARTS,
 }
 """Name -> what makes it; each stands in one of the documents of `benchmarks.report`."""

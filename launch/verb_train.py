@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from launch.resolve import check_device, check_path, check_trunk, resolve, resolve_resumed
+from launch.installation import check_device, check_trunk
+from launch.resolve import check_path, resolve, resolve_resumed
 from launch.run_argument import RUN
 from launch.runs import create_run
 from launch.train_options import given_settings, train_options

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from scripted_trunk import ROOT, launcher_command, launcher_environment, run_launcher
 
-import launch.resolve
+import launch.installation
 from launch.cli import main
 from launch.config import RunConfig, TrunkConfig
 from launch.run_record import RunRecord, write_record
@@ -150,14 +150,14 @@ def test_a_path_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, mo
 @pytest.mark.parametrize("card", ["cuda", "cuda:1"])
 def test_a_card_that_the_installed_torch_cannot_use_is_refused_before_anything_is_made(tmp_path, monkeypatch, card):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch.resolve, "torch_build", lambda: "cpu")
+    monkeypatch.setattr(launch.installation, "torch_build", lambda: "cpu")
     result = invoke("train", "--device", card)
     assert result.exit_code == 2 and f"trunk.device = {card!r}, but" in result.output
     assert "was built for the CPU alone. Use --device cpu" in result.output
     assert list(tmp_path.iterdir()) == []
-    launch.resolve.check_device(RunConfig())
-    monkeypatch.setattr(launch.resolve, "torch_build", lambda: "cu130")
-    launch.resolve.check_device(RunConfig(trunk=TrunkConfig(device=card)))  # torch itself will tell
+    launch.installation.check_device(RunConfig())
+    monkeypatch.setattr(launch.installation, "torch_build", lambda: "cu130")
+    launch.installation.check_device(RunConfig(trunk=TrunkConfig(device=card)))  # torch itself will tell
 
 
 @pytest.mark.parametrize("factory", ["nowhere_to_be_found:make", "nowhere.deep.inside:make", ".x:make"])
@@ -174,7 +174,7 @@ def test_a_trunk_whose_module_may_be_there_is_left_to_its_own_process(tmp_path, 
     (tmp_path / "parts").mkdir()
     for path in ("mine.py", "parts/__init__.py"):
         (tmp_path / path).write_text("raise SystemExit('imported')")
-    launch.resolve.check_trunk(RunConfig(trunk=TrunkConfig(factory=factory)))
+    launch.installation.check_trunk(RunConfig(trunk=TrunkConfig(factory=factory)))
     assert not {"mine", "parts"} & set(sys.modules)
 
 
