@@ -5,14 +5,13 @@ it is looked at: Python integers, so that no overflow can make a lie come true.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgpack
 import numpy as np
 
 from workers.errors import ProtocolError
-from workers.protocol import ALIGNMENT_BYTES, MAX_FRAME_BYTES, UNPACK_LIMITS, ArrayField, MessageKind, align
+from workers.protocol import ALIGNMENT_BYTES, MAX_FRAME_BYTES, ArrayField, MessageKind, align
 
 Frame = bytes | bytearray | memoryview
 
@@ -28,10 +27,7 @@ class Room:
 
     def __init__(self, memory_P: np.ndarray) -> None:
         self._memory_P, self._end = memory_P, 0
-        self._made: dict[int, tuple[np.ndarray, int]] = {}
-        """By id: an array of this room, kept so that no other has its id, and its offset."""
-        self.layouts: dict[tuple[object, ...], bytes] = {}
-        """Names and ids of such arrays -> their layout: what was made once may be sent often."""
+        self._made: dict[int, int] = {}
 
     def make(self, shape: tuple[int, ...], dtype: type) -> np.ndarray | None:
         """An array in the next free place, for `put` to find there; None if it does not fit."""
@@ -40,167 +36,99 @@ class Room:
         if end > len(self._memory_P):
             return None
         array = np.ndarray(shape, dtype, self._memory_P, offset)
-        self._made[id(array)], self._end = (array, offset), end
+        self._made[id(array)], self._end = offset, end
         return array
 
     def put(self, array: np.ndarray) -> int | None:
         """The offset of an array of `make`, or of a copy of any other; None if that does not fit."""
-        made = self._made.get(id(array))
-        if made is not None:
-            return made[1]
-        copy = self.make(array.shape, array.dtype.type)
-        if copy is None:
-            return None
-        np.copyto(copy, array)
-        return self._made[id(copy)][1]
-
-    def holds(self, arrays: Iterable[np.ndarray]) -> bool:
-        """Whether all of these were made here."""
-        return all(id(array) in self._made for array in arrays)
+        offset = self._made.get(id(array))
+        if offset is None and (copy := self.make(array.shape, array.dtype.type)) is not None:
+            np.copyto(copy, array)
+            offset = self._made[id(copy)]
+        return offset
 
 
 class Part:
-    """One part of a berth while messages that were put there are read: the arrays of the last of them are kept.
-
-    Replies differ in what their arrays hold alone, and so do chunks whose examples have equally many tags.
+    """One part of a berth while messages that were put there are read. Mostly they are alike: views of it are kept.
 
     Args:
         memory_P: uint8, the other side's to write.
     """
 
     def __init__(self, memory_P: np.ndarray) -> None:
-        self._memory_P = memory_P
-        self._kept: tuple[MessageKind | None, bytes, dict[str, np.ndarray]] = None, b"", {}
+        self._memory_P, self._num_bytes = memory_P, len(memory_P)
+        self._views: dict[str, tuple[list[Any], np.ndarray, int]] = {}
 
-    def kept(self, kind: MessageKind, layout: bytes) -> dict[str, np.ndarray] | None:
-        """The arrays of the last message, if this one is of its kind and has its layout to the byte."""
-        last_kind, last_layout, arrays = self._kept
-        return arrays if layout == last_layout and kind is last_kind else None
-
-    def keep(self, kind: MessageKind, layout: bytes, arrays: dict[str, np.ndarray]) -> None:
-        """Remember a message all of whose arrays lie here, and were found to be right."""
-        self._kept = kind, layout, arrays
-
-    def view(self, name: str, spec: ArrayField, offset: int, shape: list[int], end: int) -> tuple[np.ndarray, int]:
+    def view(self, name: str, spec: ArrayField, entry: list[Any], end: int) -> tuple[np.ndarray, int]:
         """An array that a header lists, and where it ends.
 
         Args:
             name: of the array.
             spec: of the array.
-            offset: where it lies.
-            shape: whole numbers, as many as the array has dimensions.
+            entry: `[which, offset, *shape]`, whole numbers, as many as the array has dimensions.
             end: of the array before it.
 
         Raises:
             ProtocolError: it lies elsewhere.
         """
+        kept, offset = self._views.get(name), entry[1]
+        if kept is not None and kept[0] == entry and offset >= end:
+            return kept[1:]
+        num_bytes = math.prod(entry[2:], start=spec.itemsize)
         if offset < end or offset & _MISALIGNED:
             raise ProtocolError(f"{name}: offset {offset}, expected a multiple of {ALIGNMENT_BYTES} from {end} on.")
-        stop = offset + math.prod(shape, start=spec.itemsize)
-        if stop > len(self._memory_P):
-            raise ProtocolError(f"{name}: bytes {offset} to {stop} of a part of {len(self._memory_P)}.")
-        return np.ndarray(shape, spec.numpy, self._memory_P, offset), stop
+        if offset + num_bytes > self._num_bytes:
+            raise ProtocolError(f"{name}: bytes {offset} to {offset + num_bytes} of a part of {self._num_bytes}.")
+        view = np.ndarray(entry[2:], spec.numpy, self._memory_P, offset)
+        self._views[name] = entry, view, offset + num_bytes
+        return view, offset + num_bytes
 
 
-def lay_out(kind: MessageKind, arrays: Mapping[str, np.ndarray], room: Room | None) -> tuple[bytes, list[Frame]]:
-    """The layout of a message's arrays, and those that follow as frames.
-
-    Args:
-        kind: of the message.
-        arrays: contiguous, as its schema says.
-        room: takes copies of as many as fit, but for those that were made there; None takes none.
-    """
-    key = (*arrays, *map(id, arrays.values()))
-    if room is not None and (kept := room.layouts.get(key)) is not None:
-        return kept, []
-    listed: list[tuple[int | None, ...]] = []
-    frames: list[Frame] = []
-    for name, place in kind.array_places.items():
-        array = arrays.get(name)
-        if array is None:
-            continue
-        offset = None if room is None else room.put(array)
-        listed.append((place, offset, *array.shape))
-        if offset is None:
-            frames.append(array.data)
-    layout = msgpack.packb(listed)
-    if room is not None and room.holds(arrays.values()):
-        room.layouts[key] = layout
-    return layout, frames
-
-
-def view_arrays(kind: MessageKind, layout: object, frames: Sequence[Frame], part: Part | None) -> dict[str, np.ndarray]:
-    """The arrays of a layout, as views of shared memory, or of their frames where these are aligned.
+def view_arrays(kind: MessageKind, listed: object, frames: Sequence[Frame], part: Part | None) -> dict[str, np.ndarray]:
+    """The arrays that a header lists, as views of shared memory, or of their frames where these are aligned.
 
     Args:
         kind: of the message.
-        layout: msgpack of `[which, offset, *shape]` of each, as received.
+        listed: `[which, offset, *shape]` of each, as received.
         frames: of the arrays that have no offset, in their order.
         part: of the message's berth, that which the other side wrote; None if it has no berth.
 
     Raises:
         ProtocolError: names the array, or `arrays`.
     """
-    if type(layout) is not bytes:
-        raise ProtocolError(f"arrays: got a {type(layout).__name__}, expected the bytes of a layout.")
-    whole = None if frames else part  # all arrays must lie there
-    if whole is not None and (kept := whole.kept(kind, layout)) is not None:
-        return kept
+    if type(listed) is not list:
+        raise ProtocolError(f"arrays: got a {type(listed).__name__}, expected a list of [which, offset, *shape].")
     arrays: dict[str, np.ndarray] = {}
     known, last, num_framed, end = kind.array_list, -1, 0, 0
-    for entry in _listed(layout):
+    for entry in listed:
         if type(entry) is not list or len(entry) < 2:
             raise ProtocolError(f"arrays: entry {str(entry)[:40]!r}, expected [which, offset, *shape].")
-        which, offset, *shape = entry
+        which, offset = entry[0], entry[1]
         if type(which) is not int or not last < which < len(known):
             raise ProtocolError(
                 f"arrays: {str(which)[:40]!r} after {last}, expected one of {len(known)}, each once and rising."
             )
         last = which
         name, spec = known[which]
-        if len(shape) != spec.ndim:
-            raise ProtocolError(f"{name}: shape {str(shape)[:40]} has not {spec.ndim} dimensions.")
-        for n in shape:
+        if len(entry) != 2 + spec.ndim:
+            raise ProtocolError(f"{name}: shape {str(entry[2:])[:40]} has not {spec.ndim} dimensions.")
+        for n in entry[2:]:
             if type(n) is not int or not 0 <= n <= MAX_FRAME_BYTES:
-                raise ProtocolError(f"{name}: shape {str(shape)[:40]}, expected lengths of 0 to {MAX_FRAME_BYTES}.")
+                raise ProtocolError(f"{name}: shape {str(entry[2:])[:40]}, expected lengths of 0 to {MAX_FRAME_BYTES}.")
         if offset is None:
             if num_framed == len(frames):
                 raise ProtocolError(f"arrays: more are named as frames than the {len(frames)} received.")
-            arrays[name] = _view_frame(name, spec, shape, memoryview(frames[num_framed]))
+            arrays[name] = _view_frame(name, spec, entry[2:], memoryview(frames[num_framed]))
             num_framed += 1
             continue
         if type(offset) is not int:
             raise ProtocolError(f"{name}: offset {str(offset)[:40]!r}, expected a whole number or null.")
         if part is None:
             raise ProtocolError(f"{name}: offset {offset}, but the message names no berth.")
-        arrays[name], end = part.view(name, spec, offset, shape, end)
+        arrays[name], end = part.view(name, spec, entry, end)
     if num_framed != len(frames):
         raise ProtocolError(f"arrays: {num_framed} named as frames, {len(frames)} frames received.")
-    check_complete(kind, arrays)
-    if whole is not None:
-        whole.keep(kind, layout, arrays)
     return arrays
-
-
-def check_complete(kind: MessageKind, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse a message that lacks an array.
-
-    Raises:
-        ProtocolError: names it.
-    """
-    if not kind.required_arrays <= arrays.keys():
-        name = next(name for name in kind.arrays if name in kind.required_arrays and name not in arrays)
-        raise ProtocolError(f"{name}: missing array.")
-
-
-def _listed(layout: bytes) -> list[Any]:
-    try:
-        listed = msgpack.unpackb(layout, **UNPACK_LIMITS)
-    except (ValueError, msgpack.UnpackException, RecursionError) as e:
-        raise ProtocolError(f"arrays: not a msgpack array within the limits ({type(e).__name__}: {e}).") from e
-    if type(listed) is not list:
-        raise ProtocolError(f"arrays: got a {type(listed).__name__}, expected a list of [which, offset, *shape].")
-    return listed
 
 
 def _view_frame(name: str, spec: ArrayField, shape: list[int], data: memoryview) -> np.ndarray:

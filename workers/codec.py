@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgpack
+import numpy as np
 
-from workers.array_codec import Frame, Part, Room, check_complete, lay_out, view_arrays
+from workers.array_codec import Frame, Part, Room, view_arrays
 from workers.errors import ProtocolError
 from workers.protocol import (
     MAX_FRAME_BYTES,
@@ -14,15 +15,13 @@ from workers.protocol import (
     MAX_INT,
     MAX_TEXT,
     SCHEMA,
-    UNPACK_LIMITS,
     VERSION,
     Message,
     MessageKind,
 )
 
-_pack = msgpack.Packer().pack
-"""Made once, as that takes longer than to pack a header; a call is one piece to other threads."""
-_HEADER_LENGTH = 4  # version, kind, fields, layout of arrays
+_UNPACK_LIMITS = {"max_ext_len": 0, "max_bin_len": 0, "max_str_len": MAX_TEXT, "max_array_len": 64, "max_map_len": 64}
+_HEADER_LENGTH = 4  # version, kind, fields, arrays
 
 
 def check_outgoing(message: Message) -> None:
@@ -48,7 +47,7 @@ def check_outgoing(message: Message) -> None:
             raise ProtocolError(
                 f"{name}: strides {array.strides}, expected a C-contiguous array; use ascontiguousarray."
             )
-    check_complete(kind, message.arrays)
+    _check_complete(kind, message.arrays)
 
 
 def encode(message: Message) -> list[Frame]:
@@ -69,9 +68,17 @@ def encode_into(room: Room | None, message: Message) -> list[Frame]:
             except for those that were made there.
         message: its kind has a field `berth` if there is a room.
     """
-    kind, fields = SCHEMA[message.kind], message.fields
-    layout, frames = lay_out(kind, message.arrays, room)
-    return [_pack((VERSION, message.kind, [fields[name] for name in kind.fields], layout)), *frames]
+    kind, arrays, fields = SCHEMA[message.kind], message.arrays, message.fields
+    listed, frames = [], []
+    for name, place in kind.array_places.items():
+        array = arrays.get(name)
+        if array is None:
+            continue
+        offset = None if room is None else room.put(array)
+        listed.append((place, offset, *array.shape))
+        if offset is None:
+            frames.append(array.data)
+    return [msgpack.packb((VERSION, message.kind, [fields[name] for name in kind.fields], listed)), *frames]
 
 
 def decode(frames: Sequence[Frame], parts: Sequence[Part] | None = None) -> Message:
@@ -94,12 +101,13 @@ def decode(frames: Sequence[Frame], parts: Sequence[Part] | None = None) -> Mess
         )
     if len(header) != _HEADER_LENGTH:
         raise ProtocolError(f"header: {len(header)} entries, expected version, kind, fields and arrays.")
-    _, name, values, layout = header
+    _, name, values, listed = header
     kind = _kind(name)
     fields = _named(kind, values)
     if not _are_plain(kind, values):
         _check_values(kind, fields)
-    arrays = view_arrays(kind, layout, frames[1:], _part_of(fields.get("berth"), parts))
+    arrays = view_arrays(kind, listed, frames[1:], _part_of(fields.get("berth"), parts))
+    _check_complete(kind, arrays)
     return Message(name, fields, arrays)
 
 
@@ -119,7 +127,7 @@ def _unpack_header(frame: Frame) -> list[Any]:
     if view.nbytes > MAX_HEADER_BYTES:
         raise ProtocolError(f"header: {view.nbytes} bytes, expected at most {MAX_HEADER_BYTES}.")
     try:
-        header = msgpack.unpackb(view, **UNPACK_LIMITS)
+        header = msgpack.unpackb(view, **_UNPACK_LIMITS)
     except (ValueError, msgpack.UnpackException, RecursionError) as e:
         raise ProtocolError(f"header: not a msgpack array within the limits ({type(e).__name__}: {e}).") from e
     if type(header) is not list or not header:
@@ -177,6 +185,12 @@ def _check_value(name: str, value: Any, expected: type | tuple[type, ...]) -> No
         raise ProtocolError(f"{name}: got {value}, expected a finite number.")
     if got is str and len(value.encode(errors="surrogatepass")) > MAX_TEXT:
         raise ProtocolError(f"{name}: text of {len(value)} characters, expected at most {MAX_TEXT} bytes.")
+
+
+def _check_complete(kind: MessageKind, arrays: Mapping[str, np.ndarray]) -> None:
+    if not kind.required_arrays <= arrays.keys():
+        name = next(name for name in kind.arrays if name in kind.required_arrays and name not in arrays)
+        raise ProtocolError(f"{name}: missing array.")
 
 
 def _part_of(berth: int | None, parts: Sequence[Part] | None) -> Part | None:

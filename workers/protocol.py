@@ -16,16 +16,15 @@ A trunk refuses a worker of another matrix or ring, or whose first message it ca
 with flight_id null. A worker that is refused, or cannot read what it hears, before 2 ends. Nobody answers a REFUSED.
 
 Frames of a message: a header, then one raw little-endian C-order frame for each array that the header does not place
-in shared memory. A header is a msgpack array: version, kind, the kind's fields in the order of `SCHEMA`, and the layout
-of the message's arrays, a list in msgpack of its own:
+in shared memory. A header is a msgpack array: version, kind, the kind's fields in the order of `SCHEMA`, and a list of
+the message's arrays:
 
-    [5, "CHUNK", [7, 3, ...], <bytes>] | raw of true_ids | ...
-                                 <bytes> of [[0, 0, 32, 128], [1, 16384, 160], ..., [6, null, 9000], ...]
+    [3, "CHUNK", [7, 3, ...], [[0, 0, 32, 128], [1, 16384, 160], ..., [5, null, 9000], ...]] | raw of true_ids | ...
 
 Of an array it says which one of the kind's it is (they rise), where it lies, and its shape. It lies at a byte offset in
 the request part (4) or the reply part (5a) of the message's berth, or, if that is null, in a frame. Offsets rise, are
 multiples of 64, and arrays do not overlap. A message whose berth is null has frames alone: so over `--transport zmq`,
-and where no berth is free. Messages mostly are alike: what was checked once is known again by the bytes of its layout.
+and where no berth is free.
 
 Names and types of fields and arrays are not sent: a version stands for all of them.
 
@@ -43,19 +42,11 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 5
+VERSION = 4
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 1 << 30
 MAX_TEXT = 8192
 MAX_INT = 2**63 - 1
-UNPACK_LIMITS = {
-    "max_ext_len": 0,
-    "max_bin_len": MAX_HEADER_BYTES,
-    "max_str_len": MAX_TEXT,
-    "max_array_len": 64,
-    "max_map_len": 64,
-}
-"""For `msgpack.unpackb`."""
 ALIGNMENT_BYTES = 64
 """Of arrays in a berth: part of the protocol, and so the same whatever the cache lines of a machine are."""
 
