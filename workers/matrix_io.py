@@ -215,7 +215,7 @@ class SavedMatrix:
             meta = json.loads(path.read_text())
         except (OSError, ValueError) as e:
             why = isinstance(e, OSError) and unreadable(path, e)
-            raise why or MatrixMismatch(f"{path} cannot be read ({e}); was the matrix saved completely?") from e
+            raise why or MatrixMismatch(f"{path} cannot be read ({e}), as if saved in part only") from e
         version = meta.get("format_version") if isinstance(meta, dict) else None
         if version != FORMAT_VERSION:
             raise MatrixMismatch(f"{path} has format version {version!r}; this program reads {FORMAT_VERSION}")
