@@ -20,6 +20,7 @@ from workers.errors import ConfigError, MatrixMismatch, RunError
 from workers.extended_matrix import extend_matrix
 from workers.matrix import TagMatrix
 from workers.matrix_io import MEANING, load_matrix, open_rows, save_matrix
+from workers.refused_write import refused_write
 from workers.settings import from_plain
 
 DEFAULT_POSITIVES = 256
@@ -65,7 +66,7 @@ def save_head(folder: Path, matrix: TagMatrix, config: HeadConfig, draws: Draws)
             of_numpy = methodcaller("item")  # a `row_lr` that somebody computed
             write_whole(fresh / _DRAWS, json.dumps(asdict(draws), default=of_numpy) + "\n")
     except OSError as e:
-        raise RunError(f"cannot save the head in {folder}: {e}") from e
+        raise RunError(f"cannot save the head in {folder}: {refused_write(e, folder)}.") from e
 
 
 def matrix_folder(folder: Path) -> Path:

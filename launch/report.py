@@ -115,12 +115,13 @@ def spent_remark(directory: Path, given: TrainConfig, own: TrainConfig) -> str:
         given: the settings of the resume.
         own: those with which the run learned.
     """
-    kind = "minutes" if given.epochs is None else "epochs"
-    budget = getattr(given, kind)
-    larger = 2 * max(budget, getattr(own, kind) or 0)
+    kind, own_kind = ("minutes" if one.epochs is None else "epochs" for one in (given, own))
+    budget, own_budget = getattr(given, kind), getattr(own, own_kind)  # how much of another kind was used is not known
+    larger = 2 * (max(budget, own_budget) if kind == own_kind else own_budget)
     return (
-        f"The budget of {budget:g} {kind} was spent before this resume, so nothing more was learned. To train the run "
-        f"further, give it a larger one, for all of its training:\n\n  {resume_command(directory)} --{kind} {larger:g}"
+        f"The budget of {budget:g} {kind.removesuffix('s') if budget == 1 else kind} was spent before this resume, so "
+        "nothing more was learned. To train the run further, give it a larger one, for all of its training:\n\n"
+        f"  {resume_command(directory)} --{own_kind} {larger:g}"
     )
 
 

@@ -53,7 +53,7 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
         if resume:
             propose_config(directory, config)
         status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
-        after = read_config(directory)
+        after = read_config(directory) if resume else before
         remarks = [_not_kept(before, after, config)] if drop_proposed(directory) else []
         if resume and snapshot.state == "finished" and not snapshot.step:
             remarks.append(spent_remark(directory, config.train, after.train))

@@ -154,3 +154,12 @@ def test_of_drawings_the_text_counts_however_they_are_rendered(tmp_path):
 
 def test_bytes_of_one_picture_are_not_those_of_the_next():
     assert len({content_of({}, {}, traces) for traces in ([b"12", b"3"], [b"1", b"23"], [b"123"], [b"123", b""])}) == 4
+
+
+def test_a_view_of_an_earlier_version_says_its_content_once_it_was_prepared_again(photos):
+    view = view_of(photos)
+    file = view.folder / "view.json"
+    facts = json.loads(file.read_text())
+    said = facts.pop("content")
+    file.write_text(json.dumps(facts))
+    assert view_of(photos).content == said and json.loads(file.read_text())["content"] == said

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -58,3 +59,12 @@ def test_a_file_that_the_limit_of_the_shell_refuses_names_it(tmp_path):
 )
 def test_sizes_have_two_digits_where_they_are_small(num_bytes, text):
     assert size_text(num_bytes) == text
+
+
+def test_an_array_of_which_numpy_wrote_a_part_is_told_as_a_full_disk():
+    """It does not keep the system's number."""
+    error = OSError("1000000 requested and 261088 written")
+    told = refused_write(error, Path("/"), wanted_bytes=8_000_000)
+    assert "MB wanted" in told
+    assert "free" in told and told.endswith("make room there")
+    assert refused_write(OSError("5 requested"), Path("/")) == "5 requested"

@@ -1,9 +1,14 @@
 """Why the system did not take what was to be written, with what helps."""
 
 import errno
+import re
 import resource
 import shutil
 from pathlib import Path
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
+"""What NumPy says of an array of which a part alone was taken; it does not keep the system's reason."""
 
 
 def refused_write(error: OSError, place: Path | None = None, wanted_bytes: int | None = None) -> str:
@@ -19,13 +24,16 @@ def refused_write(error: OSError, place: Path | None = None, wanted_bytes: int |
         'Disk quota exceeded (15 MB wanted): remove what is not needed there, or have the quota raised'
     """
     sizes = [] if wanted_bytes is None else [f"{size_text(wanted_bytes)} wanted"]
-    if error.errno == errno.ENOSPC:
+    number = error.errno
+    if number is None and _CUT_SHORT.fullmatch(str(error)):
+        number = errno.ENOSPC if resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY else errno.EFBIG
+    if number == errno.ENOSPC:
         free = None if place is None else free_bytes(place)
         sizes += [] if free is None else [f"{size_text(free)} free"]
         advice = "make room there"
-    elif error.errno == errno.EDQUOT:
+    elif number == errno.EDQUOT:
         advice = "remove what is not needed there, or have the quota raised"
-    elif error.errno == errno.EFBIG:
+    elif number == errno.EFBIG:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         sizes += [] if most == resource.RLIM_INFINITY else [f"ulimit -f allows {size_text(most)}"]
         advice = "raise that limit" if most != resource.RLIM_INFINITY else "write to another file system"

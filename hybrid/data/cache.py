@@ -14,7 +14,7 @@ from typing import Any
 from workers.disk import sync
 from workers.errors import DataError, RunError
 from workers.file_lock import await_lock
-from workers.refused_write import refused_write
+from workers.refused_write import NO_ROOM, refused_write
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and out of how much (0: unknown)."""
@@ -47,7 +47,9 @@ def build_once(folder: Path, build: Callable[[Path], None], progress: ProgressCa
             if not folder.is_dir():
                 _build_and_rename(folder, build)
     except (OSError, RunError) as e:
-        why = refused_write(e, folder) if isinstance(e, OSError) and e.filename is None else str(e).removesuffix(".")
+        why = str(e).removesuffix(".")
+        if isinstance(e, OSError) and (e.filename is None or e.errno in NO_ROOM):
+            why = refused_write(e, folder)
         place = "Choose another place with --cache-dir or $HYBRID_CACHE."
         raise DataError(f"cannot write the cache of prepared data at {folder.parent}: {why}. {place}") from e
     return folder

@@ -1,5 +1,6 @@
 """From the settings of a data set to a view of it, doing only what was not done before."""
 
+import contextlib
 import itertools
 import logging
 import os
@@ -18,10 +19,10 @@ from hybrid.data.image_cache import decode_all, fits_decoded, probe_all, read_ba
 from hybrid.data.listing import scan
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.splits import choose_items
-from hybrid.data.view import FORMAT_VERSION, View
+from hybrid.data.view import FORMAT_VERSION, View, note_content
 from launch.config import DataConfig
 from workers.cache_root import cache_root
-from workers.errors import ConfigError, DataError
+from workers.errors import ConfigError, DataError, RunError
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ def prepare(
     build_once(source.folder, source.build, progress)
     if not destination.is_dir():
         _make_view(destination, config, source, size, fingerprint, progress)
+    with contextlib.suppress(RunError):  # of an earlier version, in a cache for reading alone: it is computed again
+        note_content(destination)
     view = View(destination)
     _log_dropped(view)
     return view

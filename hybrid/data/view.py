@@ -204,9 +204,14 @@ class View:
 
 
 def note_content(folder: Path) -> None:
-    """Have a view that was just built say its content: later, pictures that are not stored may be others."""
+    """Have a view say its content, unless it does: later, pictures that are not stored may be others.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     view = View(folder)
-    (folder / FACTS_FILE).write_text(json.dumps({**view._facts, "content": view.content}, indent=1), encoding="ascii")
+    if "content" not in view._facts:
+        write_whole(folder / FACTS_FILE, json.dumps({**view._facts, "content": view.content}, indent=1))
 
 
 def _damaged(path: Path, why: object) -> DataError:
