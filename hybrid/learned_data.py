@@ -77,14 +77,16 @@ def _differences(run: RunDirectory, learned: View | None, view: View) -> str:
 
 
 def _other_data(run: RunDirectory, source: str, changes: str, *, is_by_place: bool = False) -> OtherData:
-    as_they_were = "as they were (in any place)"
+    as_they_were, are_not = "as they were (in any place)", "are not"
     if is_by_place:
+        if changes == UNCOUNTED:  # they may well be the same
+            are_not, changes = "are not known to be", "they were moved, copied or edited since"
         as_they_were = (
             "as they were (the run is of an earlier version: place, names, sizes and times of change count; cp -a and "
             "rsync -t keep them)"
         )
     return OtherData(
-        f"the data ({source}) are not those that {run.path} learned: {changes}. Its rows would stand for other tags, "
+        f"the data ({source}) {are_not} those that {run.path} learned: {changes}. Its rows would stand for other tags, "
         f"so nothing was done. Put the data back {as_they_were}, or learn them in a fresh run, with "
         f"the settings of this one: {run.fresh_run_command(source)}",
         changes,
