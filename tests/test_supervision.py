@@ -17,6 +17,8 @@ def trunk(tmp_path):
     with small_matrix() as matrix, private_endpoint() as endpoint:
         router = Router(endpoint, head=HEAD, matrix=matrix, membership=supervision)
         supervision.serve(router)
+        supervision.tell("note", text="here")
+        assert launcher.receive(LIMIT_S)  # they have met: what the launcher sends from here on leaves at once
         yield launcher, supervision, router
         router.close()
     supervision.close()
