@@ -201,6 +201,13 @@ def test_a_pipeline_names_what_it_cannot_cut(head):
         Pipeline(nn.Linear(D, D), head, precision="bfloat16")
 
 
+def test_trunk_and_head_in_the_wrong_places_are_told_apart(head):
+    with pytest.raises(ConfigError, match=r"head = 'Linear', .* a WideHead; .* Pipeline\(trunk, head\)"):
+        Pipeline(head, nn.Linear(D, D))
+    with pytest.raises(ConfigError, match=r"trunk = 'method', .* an nn\.Module"):
+        Pipeline(nn.Linear(D, D).forward, head)
+
+
 @pytest.mark.parametrize("name", ["workers.py", "workers/__init__.py", "workers/mine.py"])
 def test_a_module_of_the_same_name_in_the_way_is_named(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
