@@ -58,7 +58,7 @@ class Pipeline:
         tell: takes remarks for people; they are logged if nobody else wants them.
 
     Raises:
-        ConfigError: trunk and head are swapped, or are none; precision is no dtype; or see `GraphedPasses`.
+        ConfigError: the trunk is none, or the head; precision is no dtype; or see `GraphedPasses`.
 
     Example:
         >>> trunk = nn.Linear(6, 8)
@@ -85,9 +85,8 @@ class Pipeline:
         cuda_graphs: bool = False,
         tell: Callable[[str], None] = logger.warning,
     ) -> None:
-        check(isinstance(trunk, nn.Module), "trunk", type(trunk).__name__, "an nn.Module")
-        rule = "a WideHead; the trunk comes first: Pipeline(trunk, head)"
-        check(isinstance(head, WideHead), "head", type(head).__name__, rule)
+        is_trunk = isinstance(trunk, nn.Module) and not isinstance(trunk, WideHead)
+        check(is_trunk, "trunk", type(trunk).__name__, "an nn.Module that makes features: Pipeline(trunk, head)")
         rule = "a torch.dtype, or None for that of the caller's autocast"
         check(precision is None or isinstance(precision, torch.dtype), "precision", precision, rule)
         self.trunk, self.head, self.timer, self.spans = trunk, head, timer or PhaseTimer(), spans
