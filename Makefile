@@ -73,7 +73,7 @@ setup-peers: .venv-peers/.installed ## create .venv-peers with the rivals of ben
 	$(PEERS_PIP) --no-deps torchbiggraph
 	@touch $@
 
-bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU cores, four minutes: ARGS=
+bench-peers: setup setup-peers ## compare the wide engine with its rivals on CPU cores, seven minutes: ARGS=
 	$(BIN)/python -m benchmarks.suite peers $(ARGS)
 
 bench-gpu-only: setup ## compare with the whole matrix on the trunk's device, at most 90 minutes: ARGS="--continue"
