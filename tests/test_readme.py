@@ -46,8 +46,9 @@ def test_the_drop_in_example_learns_ranks_and_saves(tmp_path, monkeypatch):
         assert again.num_tags == 1000
 
 
-def test_it_says_how_long_a_trainer_trains_by_default():
-    said = re.search(r"`TrainConfig\(\)` without\s+either trains for seven and a half minutes", README.read_text())
+def test_the_page_of_own_loops_says_how_long_a_trainer_trains_by_default():
+    page = (README.parent / "docs" / "own-loop.md").read_text()
+    said = re.search(r"`TrainConfig\(\)` without\s+either trains for seven and a half minutes", page)
     assert said and TrainConfig().minutes == 7.5 and TrainConfig().epochs is None
 
 
