@@ -4,7 +4,11 @@
 
 import numpy as np
 
-from hybrid.data.listing import Listing, without_suffix
+from hybrid.data.folder import with_tags
+from hybrid.data.images import BadImage
+from hybrid.data.listing import Listing
+from hybrid.data.pictures import PhotoPictures
+from hybrid.data.skipped import as_field, read_skipped
 from hybrid.data.view import View
 
 _ITEMS_PER_READ = 256
@@ -18,12 +22,23 @@ def gone_from(view: View, listing: Listing) -> frozenset[str]:
 
 
 def new_in(listing: Listing, view: View) -> list[str]:
-    """Names of pictures that may have tags, and were not there when the view was made."""
-    with view.skipped_path.open(encoding="utf-8") as file:
-        skipped = {line.split("\t")[1] for line in file}
-    fresh = frozenset(listing.pictures).difference(view.names)
-    tagged = (name for name in fresh if listing.manifest or without_suffix(name) in listing.sidecars)
-    return [name for name in tagged if " ".join(name.split()) not in skipped]
+    """Names of pictures that were not there when the view was made, nor left out, and would not be now.
+
+    Of such pictures tags and headers are read alone: one that turns out to be broken further on counts.
+    """
+    skipped = {name for _, name, _ in read_skipped(view.skipped_path)}
+    fresh = [name for name in frozenset(listing.pictures).difference(view.names) if as_field(name) not in skipped]
+    tagged = with_tags(listing, sorted(fresh))
+    pictures = PhotoPictures(listing.root, tagged)
+    return [name for number, name in enumerate(tagged) if _can_be_read(pictures, number)]
+
+
+def _can_be_read(pictures: PhotoPictures, number: int) -> bool:
+    try:
+        pictures.probe(number)
+    except BadImage:
+        return False
+    return True
 
 
 def changes_by_name(view: View, listing: Listing, *, is_choice: bool) -> str:

@@ -24,7 +24,7 @@ def warmup_cosine(fraction: float, warmup_fraction: float) -> float:
 class Budget:
     """How much of a run's epochs or minutes is used; goes on where a resumed run was.
 
-    The clock runs from the first call of `start`.
+    The clock runs from `start` to `stop`.
 
     Raises:
         ConfigError: `num_items` is no whole number, or below 1.
@@ -43,12 +43,16 @@ class Budget:
         if self._start_s is None:
             self._start_s = time.monotonic()
 
+    def stop(self) -> None:
+        """Stop the clock, which `start` lets go on: what comes after a training costs no budget."""
+        self._earlier_s, self._start_s = self.used_s, None
+
     @property
     def used_s(self) -> float:
         """Seconds of training so far, earlier parts of a resumed run included."""
         return self._earlier_s + (0.0 if self._start_s is None else time.monotonic() - self._start_s)
 
-    def fraction(self, num_examples: int) -> float:
+    def fraction(self, num_examples: float) -> float:
         """Share of the budget used after so many training examples; 1 or more when it is spent."""
         if self.total_examples is not None:
             return num_examples / self.total_examples

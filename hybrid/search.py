@@ -127,10 +127,10 @@ def search(
     is_true_I = has_all_tags_I(pictures, index.items_I, query.tag_ids)
     order = best(scores_I, k if with_variants else len(scores_I))
     chosen = order.tolist() if with_variants else _first_of_variants(pictures, index.items_I, order, k)
-    num_variants = int(np.flatnonzero(order == chosen[-1])[0]) + 1 - len(chosen) if chosen else 0
+    num_seen = int(np.flatnonzero(order == chosen[-1])[0]) + 1 if len(chosen) == k else len(order)
     words = title_words(pictures, index.items_I)
     hits = [_hit(pictures, query, int(index.items_I[i]), float(scores_I[i]), bool(is_true_I[i]), words) for i in chosen]
-    return SearchResult(query, tags, len(index.items_I), int(is_true_I.sum()), num_variants, tuple(hits))
+    return SearchResult(query, tags, len(index.items_I), int(is_true_I.sum()), num_seen - len(chosen), tuple(hits))
 
 
 def best(scores_I: NDArray, k: int) -> NDArray[np.int64]:

@@ -29,6 +29,8 @@ from workers.settings import check
 
 logger = logging.getLogger(__name__)
 
+_END = object()  # of batches: None is what a collate function may give for one that it could not make
+
 
 @dataclass(slots=True)
 class Progress:
@@ -162,7 +164,8 @@ class Trainer:
     ) -> None:
         """Train until the budget is spent, or `should_stop` says so after a step.
 
-        Afterwards `head.row_lr` is what it was before; `step` leaves it where the schedule is.
+        Afterwards `head.row_lr` is what it was before, and the clock of the budget stands still; `step` leaves the rate
+        where the schedule is, and the clock running.
 
         Args:
             batches: (inputs, tags) or (inputs, tags, example_weights), see `step`. A DataLoader, a list, all that can
@@ -179,8 +182,8 @@ class Trainer:
             source, first_step = iter(batches), self.progress.step
             while self.fraction < 1 and not should_stop():
                 with self.timer.phase("load"):
-                    batch = next(source, None)
-                if batch is not None:
+                    batch = next(source, _END)
+                if batch is not _END:
                     on_step(self.step(*as_batch(batch)))
                 elif isinstance(batches, Iterator):
                     return
@@ -188,6 +191,7 @@ class Trainer:
                     self._end_round(first_step)
                     source, first_step = iter(batches), self.progress.step
         finally:
+            self.budget.stop()
             self.head.row_lr_factor = 1.0  # the schedule ends near 0: a loop after it would teach no row
 
     def _end_round(self, first_step: int) -> None:
@@ -237,14 +241,13 @@ class Trainer:
         if self.tuner is not None:
             self.tuner.begin_step()
         fraction = self.fraction
-        factor = warmup_cosine(fraction, self.config.warmup_fraction)
-        self._set_learning_rates(factor)
         self.trunk.train()
         self.head.train()
         with self.timer.phase("optimizer"):
             self.optimizer.zero_grad(set_to_none=True)
         parts = self._cut(inputs, tags, example_weights)
         size = sum(map(len, parts))
+        factor = self._set_learning_rates(size)
         loss = self.pipeline.accumulate(parts)
         with self.timer.phase("optimizer"):
             self.optimizer_step(self.pipeline.passes.totals)
@@ -281,10 +284,14 @@ class Trainer:
             inputs = self.prepare(moved(inputs, self.device))
         return cut_batch(inputs, tags, self.head.num_tags, self.config.microbatches, example_weights)
 
-    def _set_learning_rates(self, factor: float) -> None:
+    def _set_learning_rates(self, num_examples: int) -> float:
+        """Those of the middle of a step of so many examples: at its start a budget of one step has a rate of 0."""
+        middle = self.budget.fraction(self.progress.num_examples + num_examples / 2)
+        factor = warmup_cosine(middle, self.config.warmup_fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor
         self.head.row_lr_factor = factor
+        return factor
 
     def _advance(self, num_examples: int) -> None:
         self.progress.step += 1

@@ -183,9 +183,8 @@ class TrainingRun:
                 trainer.fit(self._followed(epoch), self._after_step, self._should_stop)
             if not self._should_stop() and trainer.fraction < 1:
                 if trainer.progress.num_examples_of_epoch == 0:
-                    raise DataError(
-                        "no training picture can be read any more; the log names them. Is the folder there?"
-                    )
+                    raise DataError("no training picture can be read now; the log names them. Is the folder there?")
+                trainer.budget.start()  # from one epoch to the next it is training, too
                 trainer.progress.epoch += 1
                 trainer.progress.num_examples_of_epoch, trainer.progress.last_item = 0, None
 

@@ -110,7 +110,7 @@ class Upstream:
             return tensor
         leaf = tensor.detach().requires_grad_()
         self._cut.append((tensor, leaf))
-        return leaf
+        return leaf.clone()  # a trunk may begin in place, which autograd does not let it do to a leaf
 
 
 def _named(inputs: Any) -> list[tuple[str, Any]]:

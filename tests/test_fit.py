@@ -33,7 +33,8 @@ def test_rates_of_trunk_and_rows_follow_one_schedule(head):
     trainer = make_trainer(head)  # 80 examples: 8 steps, 2 of them warm-up
     reports = []
     trainer.fit((make_batch(seed=i) for i in itertools.count()), reports.append)
-    factors = [0, 0.5] + [0.5 * (1 + math.cos(math.pi * (f - 0.25) / 0.75)) for f in np.arange(2, 8) / 8]
+    middles = (np.arange(8) + 0.5) / 8
+    factors = [*middles[:2] / 0.25, *(0.5 * (1 + np.cos(np.pi * (middles[2:] - 0.25) / 0.75)))]
     assert [report.fraction for report in reports] == [i / 8 for i in range(8)]
     np.testing.assert_allclose([report.lr for report in reports], 0.01 * np.array(factors))
     np.testing.assert_allclose([report.row_lr for report in reports], 0.02 * np.array(factors))
@@ -49,6 +50,35 @@ def test_a_budget_in_minutes_ends_by_the_clock(head, monkeypatch):
     assert 2 <= len(reports) <= 12
     assert trainer.fraction >= 1 and reports[-1].fraction < 1
     assert trainer.progress.used_s <= 60 + 5 * 6
+
+
+def test_between_two_fits_no_budget_is_used(head, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(hybrid.schedule, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def learn_for_a_while(report):
+        now[0] += 20
+
+    trainer = make_trainer(head, minutes=1.0)
+    trainer.fit(iter([make_batch()]), learn_for_a_while)
+    now[0] += 1000  # somebody evaluates, or waits for room on a disk
+    assert trainer.budget.used_s == 20
+    trainer.fit(iter(5 * [make_batch()]), learn_for_a_while)
+    assert trainer.progress.step == 3 and trainer.budget.used_s == 60
+
+
+def test_a_budget_of_one_step_learns(head):
+    trainer = make_trainer(head, num_items=10, epochs=1.0)
+    before = [p.detach().clone() for p in trainer.trunk.parameters()]
+    rows = head.rows(range(N)).clone()
+    trainer.fit([make_batch()])
+    assert trainer.progress.step == 1 and not torch.equal(head.rows(range(N)), rows)
+    assert all(not torch.equal(p, old) for p, old in zip(trainer.trunk.parameters(), before, strict=True))
+
+
+def test_a_batch_that_a_collate_function_could_not_make_is_no_end_of_the_data(head):
+    with pytest.raises(DataError, match="a batch is a NoneType; expected"):
+        make_trainer(head).fit(iter([make_batch(), None, make_batch()]))
 
 
 class Batches(torch.utils.data.Dataset):
@@ -123,14 +153,16 @@ def test_the_schedule_starts_from_the_rate_that_was_set_on_the_head_or_saved_wit
     head.row_lr = 4 * ROW_LR
     if is_loaded:
         make_trainer(head).step(*make_batch())
-        assert head.row_lr == 0.0, "the first step of a warm-up"
+        assert head.row_lr == ROW_LR, "a quarter of the peak, in the first step of a warm-up"
         head.save(tmp_path)
     with WideHead.load(tmp_path, workers=1) if is_loaded else contextlib.nullcontext(head) as tuned:
         trainer, reports = make_trainer(tuned, num_items=40), []
         for _ in range(2):
             trainer.fit(iter(4 * [make_batch()]), reports.append)
             assert tuned.row_lr == 4 * ROW_LR
-        assert len(reports) == 8 and max(report.row_lr for report in reports) == 4 * ROW_LR
+        middles = (np.arange(8) + 0.5) / 8
+        factors = [*middles[:2] / 0.25, *(0.5 * (1 + np.cos(np.pi * (middles[2:] - 0.25) / 0.75)))]
+        np.testing.assert_allclose([report.row_lr for report in reports], 4 * ROW_LR * np.array(factors))
         assert tuned.config.row_lr == ROW_LR
     head.row_lr = ROW_LR
 
@@ -141,13 +173,13 @@ def test_a_rate_that_is_set_between_steps_is_the_new_peak(head):
     head.row_lr = 3 * ROW_LR
     assert head.row_lr == 3 * ROW_LR
     report = trainer.step(*make_batch())
-    assert report.row_lr == pytest.approx(3 * ROW_LR * 0.5 * (1 + math.cos(math.pi / 8)))
+    assert report.row_lr == pytest.approx(3 * ROW_LR * 0.5 * (1 + math.cos(math.pi * 1.5 / 8)))
     head.row_lr = ROW_LR
 
 
 def test_rows_learn_at_their_own_rate_again_after_an_error(head):
     def fail(report):
-        assert head.row_lr == 0.0, "the first step of a warm-up"
+        assert head.row_lr == 0.25 * ROW_LR, "the first step of a warm-up"
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

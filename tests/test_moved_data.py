@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -156,6 +157,38 @@ def test_a_copy_elsewhere_is_the_runs_if_it_holds_the_same(run, change):
 def test_untagged_pictures_beside_make_no_other_data(run):
     shutil.copy(place(run, "photos") / "00.png", place(run, "photos") / "untagged.png")
     assert hybrid.load(run.path).evaluate()
+
+
+@pytest.mark.parametrize(
+    ("picture", "name", "tags"),
+    [
+        (None, "new.txt", ""),
+        (None, "new.json", '{"camera": "none"}'),
+        (None, "new.json", "{"),
+        (b"no picture", "new.txt", "red"),
+    ],
+    ids=["no tag", "other facts", "unreadable tags", "broken"],
+)
+def test_new_pictures_that_training_would_leave_out_make_no_other_data(run, picture, name, tags):
+    photos = place(run, "photos")
+    (photos / "new.png").write_bytes(picture or (photos / "00.png").read_bytes())
+    (photos / name).write_text(tags)
+    assert prepare_learned(run, run.config().data)
+    (photos / "tagged.png").write_bytes((photos / "00.png").read_bytes())
+    (photos / "tagged.txt").write_text("red")
+    with pytest.raises(OtherData, match="1 picture is new"):
+        prepare_learned(run, run.config().data)
+
+
+def test_a_picture_that_was_left_out_is_known_again_whatever_its_name(run, monkeypatch):
+    photos, odd = place(run, "photos"), os.fsdecode(b"odd-\xff  name")
+    whole = (photos / "00.png").read_bytes()
+    (photos / f"{odd}.png").write_bytes(whole[: len(whole) // 2])  # its header is sound
+    (photos / f"{odd}.txt").write_text("red")
+    run.prepared_file.unlink()
+    prepared(run, monkeypatch)
+    copy_without_times(run)
+    assert prepare_learned(run, at(run, "copy"))
 
 
 def test_pictures_that_are_gone_or_new_are_noticed_before_any_is_prepared(run):

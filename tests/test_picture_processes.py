@@ -40,6 +40,27 @@ def test_a_full_shared_memory_is_named_and_not_the_cache(tmp_path: Path, monkeyp
         build_once(tmp_path / "thing", lambda target: list(run_in_processes(str, [1])), silent)
 
 
+def test_processes_that_cannot_be_forked_are_named_and_those_that_were_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork, forked = os.fork, []
+
+    def fork_once() -> int:
+        if forked:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if pid := fork():
+            forked.append(pid)
+        return pid
+
+    monkeypatch.setattr("hybrid.data.pool.num_processes", lambda: 3)
+    monkeypatch.setattr("os.fork", fork_once)
+    with pytest.raises(DataError, match=r"^cannot start processes.*temporarily unavailable.*3 processes"):
+        build_once(tmp_path / "thing", lambda target: list(run_in_processes(str, [1])), silent)
+    for process in multiprocessing.active_children():
+        process.join(LIMIT_S)
+    assert len(forked) == 1 and forked[0] not in {process.pid for process in multiprocessing.active_children()}
+
+
 def test_a_killed_process_is_an_error_not_a_hang() -> None:
     with pytest.raises(DataError, match="killed"):
         list(run_in_processes(lambda task: os.kill(os.getpid(), signal.SIGKILL), range(3)))

@@ -53,6 +53,20 @@ def test_minutes_count_time_from_the_first_start(clock):
     assert budget.used_s == 30.0 and budget.fraction(10**9) == 0.25
 
 
+def test_a_clock_that_was_stopped_goes_on_where_it_stood(clock):
+    budget = Budget(epochs=None, minutes=2.0, num_items=100, used_s=10.0)
+    budget.stop()
+    budget.start()
+    clock[0] += 30
+    for _ in range(2):
+        budget.stop()
+        clock[0] += 1000
+        assert budget.used_s == 40.0
+    budget.start()
+    clock[0] += 20
+    assert budget.used_s == 60.0 and budget.fraction(0) == 0.5
+
+
 @pytest.mark.parametrize("num_items", [0, -3, 2.5, None])
 def test_an_epoch_without_items_is_refused_by_name(num_items):
     for limits in ({"epochs": 1.0, "minutes": None}, {"epochs": None, "minutes": 1.0}):

@@ -132,6 +132,12 @@ def test_only_the_best_of_variants_is_shown_unless_all_are_wanted(album, index, 
     assert [hit.item for hit in best_three.hits] == list(first.values())[:3]
 
 
+def test_where_there_are_fewer_concepts_than_were_asked_for_all_others_are_variants(album, index, rows, monkeypatch):
+    monkeypatch.setattr(Album, "describe", lambda album, item: {"concept": str(item % 5)})
+    result = search("water", 48, pictures=album, index=index, rows=rows)
+    assert len(result.hits) == 5 and result.num_variants == len(index.items_I) - 5
+
+
 def test_variants_left_out_are_those_between_the_hits_and_are_counted(album, index, rows, monkeypatch):
     ranked = search("water", 6, pictures=album, index=index, rows=rows).hits
     same = {ranked[0].item, ranked[1].item, ranked[3].item, ranked[5].item}

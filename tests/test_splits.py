@@ -44,6 +44,14 @@ def test_no_part_of_a_few_items_is_empty(num_keys: int) -> None:
     assert all(len(part) for part in split_by_hash(KEYS[:num_keys], 0.01, 0.01))
 
 
+def test_training_is_never_empty_whatever_the_names() -> None:
+    for start in range(300):
+        for num_keys in (1, 2, 3, 4):
+            train, valid, test = split_by_hash(KEYS[start : start + num_keys], 0.2, 0.04)
+            assert len(train) and (num_keys < 3 or (len(valid) and len(test)))
+    assert len(split_by_hash(["held out"] * 5, 0.999, 0.0005)[0]) == 5
+
+
 @pytest.mark.parametrize("num_keys", [0, 1, 2])
 def test_too_few_to_divide(num_keys: int) -> None:
     assert sum(map(len, split_by_hash(KEYS[:num_keys], 0.1, 0.05))) == num_keys

@@ -172,6 +172,18 @@ def test_what_made_the_inputs_learns_whether_they_are_cut_or_not(still_head, mic
         assert other.grad.abs().max() > 1e-4
 
 
+def test_a_trunk_that_begins_in_place_learns_as_one_that_does_not(still_head):
+    torch.manual_seed(0)
+    embedding, linear = nn.Embedding(30, D), nn.Linear(D, D)
+    words, got = make_words()[0][:, 0], []
+    for in_place in (False, True):
+        embedding.zero_grad()
+        still_head.step = 3
+        Pipeline(nn.Sequential(nn.ReLU(in_place), linear), still_head).backward(embedding(words), TAGS)
+        got.append(embedding.weight.grad.clone())
+    assert torch.equal(*got) and got[0].abs().max() > 1e-4
+
+
 def test_an_array_becomes_a_tensor_on_the_same_memory():
     array = np.zeros((3, 2), np.float32)
     inputs = as_inputs(array)

@@ -81,6 +81,23 @@ def test_bad_pictures_are_counted_named_and_explained(tmp_path: Path, caplog: py
     assert all(name in caplog.text for name in found)
 
 
+@pytest.mark.parametrize(
+    "purged",
+    ["collections/*/raw_tags.txt", "collections/*/collection.json", "images/*/bad.json", "views/*/skipped.tsv"],
+)
+def test_what_was_purged_from_the_cache_is_named_with_the_folder_to_remove(tmp_path: Path, purged: str) -> None:
+    view = prepared(tmp_path)
+    (file,) = (tmp_path / "cache").glob(purged)
+    file.unlink()
+    if not purged.startswith("views"):
+        shutil.rmtree(view.folder)
+    config = DataConfig(source=view.source, cache_dir=str(tmp_path / "cache"), image_size=12)
+    with pytest.raises(DataError, match=rf"prepared data are damaged.*{file.name}.*Remove {file.parent}: it is made"):
+        prepare(config)
+    shutil.rmtree(file.parent)
+    assert prepare(config).content == view.content
+
+
 def test_preparing_again_gives_the_same_view_without_work(tmp_path: Path) -> None:
     view = prepared(tmp_path)
     said: list[str] = []

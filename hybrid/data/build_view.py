@@ -11,6 +11,7 @@ import numpy as np
 
 from hybrid.data.collection import Collection, left_out
 from hybrid.data.ragged import Ragged
+from hybrid.data.skipped import write_skipped
 from hybrid.data.splits import choose_items, split_by_hash
 from hybrid.data.view import FACTS_FILE, FORMAT_VERSION, VOCABULARY_FILE, note_content
 from hybrid.data.vocabulary import TagVocabulary
@@ -116,7 +117,7 @@ def build_view(
         np.save(folder / f"{name}.npy", array)
     vocabulary.save(folder / VOCABULARY_FILE)
     _write_items(folder, collection, items, pictures.kind == "photo")
-    _write_skipped(folder, skipped)
+    write_skipped(folder, skipped)
     dropped = {name: count for name, count in (tags_dropped | dropped).items() if count}
     _write_facts(folder, collection, pictures, {**facts, "dropped": dropped, "extra_test": list(splits.extra)})
     note_content(folder)
@@ -225,17 +226,3 @@ def _write_items(folder: Path, collection: Collection, items: np.ndarray, are_fi
         file.writelines(json.dumps([collection.names[i], collection.details[i]]) + "\n" for i in items)
     if are_files:
         (folder / "picture_names.json").write_text(json.dumps([collection.names[i] for i in items]), encoding="ascii")
-
-
-def _write_skipped(folder: Path, skipped: dict[str, dict[str, str]]) -> None:
-    lines = (
-        f"{reason}\t{_one_line(name)}\t{_one_line(found)}\n"
-        for reason, names in skipped.items()
-        for name, found in names.items()
-    )
-    with (folder / "skipped.tsv").open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(lines)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

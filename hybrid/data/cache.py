@@ -28,6 +28,12 @@ def key_of(*parts: Any) -> str:
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+def damaged(path: Path, why: object) -> DataError:
+    """What is wrong with a file of a folder that was built once, or with the folder itself, and what to do."""
+    folder = path if path.is_dir() else path.parent
+    return DataError(f"prepared data are damaged: {path}: {why}. Remove {folder}: it is made again.")
+
+
 def build_once(folder: Path, build: Callable[[Path], None], progress: ProgressCallback) -> Path:
     """Return `folder`, building it first if it is not there.
 

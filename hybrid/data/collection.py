@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid.data.cache import damaged
 from hybrid.data.ragged import Ragged
 
 
@@ -47,7 +48,18 @@ class Collection:
 
     @classmethod
     def open(cls, folder: Path) -> "Collection":
-        """Read what `save` wrote; big arrays are memory-mapped."""
+        """Read what `save` wrote; big arrays are memory-mapped.
+
+        Raises:
+            DataError: a file of it is gone or damaged.
+        """
+        try:
+            return cls._read(folder)
+        except (OSError, ValueError, EOFError, LookupError, TypeError) as e:
+            raise damaged(folder, e) from e
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Collection":
         with (folder / "items.jsonl").open(encoding="ascii") as file:
             names, split_keys, details = _columns([json.loads(line) for line in file])
         text = (folder / "raw_tags.txt").read_bytes().decode("utf-8")

@@ -1,5 +1,6 @@
 """The user's own pictures in a folder, with tags in files beside them or in a manifest."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def build_folder(target: Path, listing: Listing, progress: ProgressCallback) -> 
                 progress("reading tags", done, len(listing.images))
             _read_sidecars(listing, name, found)
     collect(found, listing.root, progress).save(target)
+
+
+def with_tags(listing: Listing, names: list[str]) -> list[str]:
+    """Those of some pictures of a folder that have tags which can be read now."""
+    found = Findings()
+    for name in names if listing.manifest is None else ():
+        with contextlib.suppress(DataError):  # `build_folder` would say it
+            _read_sidecars(listing, name, found)
+    if listing.manifest is not None and names:
+        with contextlib.suppress(DataError):
+            _read_manifest(listing.manifest, found)
+    return [name for name in names if found.tags.get(name) and name not in found.skipped[BAD_TAGS]]
 
 
 class Findings:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid.data.cache import ProgressCallback
+from hybrid.data.cache import ProgressCallback, damaged
 from hybrid.data.images import BadImage, NotReadNow, not_read_now
 from hybrid.data.pictures import Pictures
 from hybrid.data.pool import run_in_processes
@@ -51,8 +51,16 @@ def probe_all(pictures: Pictures, numbers: np.ndarray, size: int, folder: Path, 
 
 
 def read_bad(folder: Path) -> dict[int, str]:
-    """Row -> why it could not be decoded."""
-    return {int(row): why for row, why in json.loads((folder / "bad.json").read_text(encoding="ascii")).items()}
+    """Row -> why it could not be decoded.
+
+    Raises:
+        DataError: that is not there any more, or damaged.
+    """
+    path = folder / "bad.json"
+    try:
+        return {int(row): why for row, why in json.loads(path.read_text(encoding="ascii")).items()}
+    except (OSError, ValueError, AttributeError) as e:
+        raise damaged(path, e) from e
 
 
 def _visit(

@@ -10,6 +10,7 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
+from hybrid.data.cache import damaged
 from hybrid.data.images import (
     BadImage,
     decode_square,
@@ -71,13 +72,20 @@ class PhotoPictures:
 
 
 class VectorPictures:
-    """SVG drawings kept one after another in a file, as RGBA."""
+    """SVG drawings kept one after another in a file, as RGBA.
+
+    Raises:
+        DataError: the file is gone or damaged.
+    """
 
     channels = 4
 
     def __init__(self, folder: Path) -> None:
-        self.texts = np.memmap(folder / "svgs.bin", dtype=np.uint8, mode="r")
-        self.offsets = np.load(folder / "svg_offsets.npy", allow_pickle=False)
+        try:
+            self.texts = np.memmap(folder / "svgs.bin", dtype=np.uint8, mode="r")
+            self.offsets = np.load(folder / "svg_offsets.npy", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as e:
+            raise damaged(folder, e) from e
 
     def square(self, number: int, size: int) -> np.ndarray:
         with Image.open(io.BytesIO(self.png(number, size)), formats=["PNG"]) as image:

@@ -27,8 +27,9 @@ def num_processes() -> int:
 
 def not_started(error: OSError) -> str:
     """Why processes for pictures cannot be had."""
-    place = "They need a few small files in /dev/shm: is it there, may you write to it, is it full?"
-    return f"cannot start processes that prepare pictures: {error}. {place}"
+    needs = "a few small files in /dev/shm (is it there, may you write to it, is it full?)"
+    limits = f"memory, and up to {num_processes()} processes (ulimit -u, or the limit of the container)"
+    return f"cannot start processes that prepare pictures: {error}. They need {needs}, {limits}."
 
 
 def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
@@ -53,7 +54,7 @@ def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator
         try:
             while True:
                 while len(running) < _TASKS_AHEAD * workers and (task := next(queue, pool)) is not pool:
-                    running.add(pool.submit(_work, task))
+                    running.add(_submit(pool, task))
                 if not running:
                     return
                 done, running = wait(running, timeout=_TASK_LIMIT_S, return_when=FIRST_COMPLETED)
@@ -70,6 +71,19 @@ def run_in_processes(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator
             ) from e
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, task: Any) -> Future[Any]:
+    """Give it a task; the first one starts the processes.
+
+    Raises:
+        DataError: they cannot be started.
+    """
+    try:
+        return pool.submit(_work, task)
+    except OSError as e:
+        _kill(pool)  # those that were started would wait for tasks for ever
+        raise DataError(not_started(e)) from e
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

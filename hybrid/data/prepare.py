@@ -18,6 +18,7 @@ from hybrid.data.collection import Collection, left_out
 from hybrid.data.image_cache import decode_all, fits_decoded, probe_all, read_bad
 from hybrid.data.listing import scan
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
+from hybrid.data.skipped import read_skipped
 from hybrid.data.splits import choose_items
 from hybrid.data.view import FORMAT_VERSION, View, note_content
 from launch.config import DataConfig
@@ -194,9 +195,8 @@ def _log_dropped(view: View) -> None:
     """Count and name what was left out, each time the data are opened: it belongs into every run's log."""
     for reason, count in view.dropped.items():
         logger.info("left out: %s: %s", reason, f"{count:,}")  # said when they are made; no news to who opens them
-    with view.skipped_path.open(encoding="utf-8") as file:
-        for line in itertools.islice(file, _MAX_NAMED):
-            reason, name, found = line.rstrip("\n").split("\t")
-            logger.info("skipped %s: %s: %s", name, reason, found)
-        if file.readline():
-            logger.info("the names of all skipped items are in %s", view.skipped_path)
+    skipped = read_skipped(view.skipped_path)
+    for reason, name, found in itertools.islice(skipped, _MAX_NAMED):
+        logger.info("skipped %s: %s: %s", name, reason, found)
+    if next(skipped, None):
+        logger.info("the names of all skipped items are in %s", view.skipped_path)

@@ -19,13 +19,16 @@ def split_by_hash(
     """Item numbers (int64) of training, validation and test; equal keys stay together.
 
     The test takes the low end of the hash and validation the high end, so a larger test set contains the smaller one
-    while validation stays where it is. With three keys or more, neither is left empty.
+    while validation stays where it is. With three keys or more, neither is left empty; training never is.
     """
     fraction_of = {key: hash_fraction(key) for key in set(keys)}
-    if len(fraction_of) >= 3:
-        lowest, *_, highest = sorted(fraction_of, key=lambda key: fraction_of[key])
+    ordered = sorted(fraction_of, key=lambda key: fraction_of[key])
+    if len(ordered) >= 3:
+        lowest, highest = ordered[0], ordered[-1]
         fraction_of[lowest] = min(fraction_of[lowest], np.nextafter(test_fraction, 0))
         fraction_of[highest] = max(fraction_of[highest], 1 - valid_fraction)
+    if ordered and not any(test_fraction <= fraction < 1 - valid_fraction for fraction in fraction_of.values()):
+        fraction_of[ordered[len(ordered) // 2]] = test_fraction  # of three or more, one that is neither of those
     fractions = np.array([fraction_of[key] for key in keys], dtype=np.float64)
     is_test = fractions < test_fraction
     is_valid = ~is_test & (fractions >= 1 - valid_fraction)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid.data.skipped import read_skipped
 from hybrid.data.view import View
 
 _NAMED_PER_REASON = 3
@@ -46,12 +47,10 @@ def _skipped(view: View) -> dict[str, Any]:
     """The first items that were left out for each reason, with what was found, and where all are listed."""
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    with view.skipped_path.open(encoding="utf-8") as file:
-        for line in file:
-            reason, name, found = line.rstrip("\n").split("\t")
-            counts[reason] += 1
-            if counts[reason] <= _NAMED_PER_REASON:
-                first[name] = f"{reason}: {found}"
+    for reason, name, found in read_skipped(view.skipped_path):
+        counts[reason] += 1
+        if counts[reason] <= _NAMED_PER_REASON:
+            first[name] = f"{reason}: {found}"
     return {"left out, the first": first, "left out, all": str(view.skipped_path)} if first else {}
 
 

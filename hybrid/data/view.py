@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hybrid.data.cache import damaged
 from hybrid.data.content import content_of
 from hybrid.data.images import BadImage
 from hybrid.data.pictures import PhotoPictures, Pictures, VectorPictures
 from hybrid.data.ragged import Ragged
+from hybrid.data.skipped import SKIPPED_FILE
 from hybrid.data.store import EncodedImages, ImageStore, in_parts, open_decoded
 from hybrid.data.vocabulary import TagVocabulary, is_whole_vocabulary
 from workers.disk import write_whole
@@ -98,9 +100,9 @@ class View:
         try:
             text = source.read_bytes()
         except OSError as e:
-            raise _damaged(source, e) from e
+            raise damaged(source, e) from e
         if not is_whole_vocabulary(text, len(self.marginal)):
-            raise _damaged(source, f"no vocabulary of {len(self.marginal):,} tags")
+            raise damaged(source, f"no vocabulary of {len(self.marginal):,} tags")
         return text
 
     @cached_property
@@ -140,8 +142,8 @@ class View:
 
     @property
     def skipped_path(self) -> Path:
-        """Names of the items that were left out: lines of reason, name, what was found, tab-separated."""
-        return self.folder / "skipped.tsv"
+        """Names of the items that were left out, see `hybrid.data.skipped`."""
+        return self.folder / SKIPPED_FILE
 
     def describe(self, item: int) -> dict[str, str]:
         """What is known of an item, for people: `name` and `title`; of emoji also character, design, code, concept."""
@@ -171,9 +173,9 @@ class View:
             with path.open(encoding="ascii") as file:
                 items = [json.loads(line) for line in file]
         except (OSError, ValueError) as e:
-            raise _damaged(path, e) from e
+            raise damaged(path, e) from e
         if len(items) != len(self):
-            raise _damaged(path, f"{len(items):,} items, expected {len(self):,}")
+            raise damaged(path, f"{len(items):,} items, expected {len(self):,}")
         return items
 
     def _load(self, name: str) -> np.ndarray:
@@ -181,20 +183,17 @@ class View:
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as e:
-            raise _damaged(path, e) from e
+            raise damaged(path, e) from e
 
     def _open_pictures(self) -> Pictures:
         root = self._root or self.folder / self._facts["pictures_root"]
         if self._facts["pictures"] == "vector":
-            try:
-                return VectorPictures(root)
-            except (OSError, ValueError, EOFError) as e:
-                raise _damaged(root, e) from e
+            return VectorPictures(root)
         path = self.folder / "picture_names.json"
         try:
             return PhotoPictures(root, json.loads(path.read_text(encoding="ascii")))
         except (OSError, ValueError) as e:
-            raise _damaged(path, e) from e
+            raise damaged(path, e) from e
 
     def _open_images(self) -> ImageStore:
         if self._facts["images_folder"] is None:
@@ -212,10 +211,6 @@ def note_content(folder: Path) -> None:
     view = View(folder)
     if "content" not in view._facts:
         write_whole(folder / FACTS_FILE, json.dumps({**view._facts, "content": view.content}, indent=1))
-
-
-def _damaged(path: Path, why: object) -> DataError:
-    return DataError(f"prepared data are damaged: {path}: {why}. Remove {path.parent}: it is made again.")
 
 
 def checked_head_folder(view: View) -> Path:
