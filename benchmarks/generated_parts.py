@@ -13,7 +13,7 @@ from benchmarks.page import MEASURES
 from benchmarks.pipeline_parts import PIPELINE_PARTS
 from benchmarks.record import RESULTS, machine_of, read_record
 from benchmarks.rival_forms import missed_forms, naming_missed_forms, other_forms
-from benchmarks.rival_parts import gpu_only_by_hand_part, gpu_only_part, rivals_part, verdicts_part
+from benchmarks.rival_parts import gpu_only_by_hand_part, gpu_only_part, rates_part, rivals_part, verdicts_part
 from benchmarks.verdict_table import shown, tally, verdicts_markdown
 from benchmarks.verdicts import newest_verdicts
 from workers.errors import DataError
@@ -270,6 +270,7 @@ PARTS: dict[str, Callable[[Records], str]] = {
     "head": head_part,
     "gpu_only": gpu_only_part,
     "gpu_only_by_hand": gpu_only_by_hand_part,
+    "row_lr": rates_part,
     **CARD_PARTS,
     **PIPELINE_PARTS,
 }

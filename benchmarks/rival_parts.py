@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks import gpu_only_report
+from benchmarks.curve_settings import DRAWS, RIVAL_NAMES, STRONGER_NAMES
 from benchmarks.markdown import markdown_table
 from benchmarks.record import machine_of
 from benchmarks.rival_verdicts import JUDGED, LEVEL, SUITE, Verdict, elsewhere_of, verdicts
+from benchmarks.tuned_rates import SEARCH_NAME, best_rates
 
 Records = Mapping[str, Mapping[str, Any]]
 _BY_HAND = "gpu_only_by_hand"
@@ -75,3 +77,27 @@ def gpu_only_by_hand_part(records: Records) -> str:
     if _BY_HAND not in elsewhere_of(SUITE, records):
         parts.append("Its data or conditions are not those of the comparison above, so no verdict counts it.")
     return "\n\n".join(parts)
+
+
+def rates_part(records: Records) -> str:
+    """Which rates, and draws of those that may choose them, the search would now choose otherwise than was trained."""
+    trained, found = set(), []
+    for name in (SUITE, _BY_HAND):
+        for settings in (result["settings"] for result in records[name]["results"]):
+            searched = best_rates(records[SEARCH_NAME], settings["device"], settings["max_items"])
+            kind, max_tags = settings["kind"], settings["max_tags"]
+            used = settings["row_lr"], (settings["positives"], settings["negatives"])
+            trained.add((kind, max_tags))
+            if (best := searched.get((kind, max_tags), used)) != used:
+                size = f"{max_tags:,} tags" if max_tags else "all tags"
+                who = (RIVAL_NAMES | STRONGER_NAMES).get(kind, kind)
+                change = f"- {who} at {size}: {_choice(kind, *best)}, trained with {_choice(kind, *used)}"
+                found += [change] if change not in found else []
+    if not found:
+        return f"All {len(trained)} were trained with what this search chose."
+    others = f"Of {len(trained)} it chose otherwise for {len(found)}, which have not been trained so:"
+    return "\n\n".join([others, "\n".join(found)])
+
+
+def _choice(kind: str, row_lr: float, draws: tuple[int, int]) -> str:
+    return f"{row_lr:g}" + (f" with {draws[0]} + {draws[1]:,} draws" if kind in DRAWS else "")

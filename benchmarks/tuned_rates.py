@@ -54,11 +54,12 @@ def searched_rates(paths: Iterable[Path], *, device: str, max_items: int) -> dic
     """
     rates: dict[tuple[str, int], tuple[float, Draws]] = {}
     for path in paths:
-        rates |= _best_rates(read_record(path), device, max_items)
+        rates |= best_rates(read_record(path), device, max_items)
     return rates
 
 
-def _best_rates(record: Mapping[str, Any], device: str, max_items: int) -> dict[tuple[str, int], tuple[float, Draws]]:
+def best_rates(record: Mapping[str, Any], device: str, max_items: int) -> dict[tuple[str, int], tuple[float, Draws]]:
+    """The same of one search that was read."""
     trials: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for result in record["results"]:
         key = result["settings"]["kind"], result["settings"]["max_tags"]

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import gpu_only_report, rival_verdicts, row_lr_search
 from benchmarks.curve_settings import DEFAULT_DRAWS, DRAWS, KINDS, ROW_LR, CurveSettings
 from benchmarks.finished_curves import FinishedCurves
+from benchmarks.generated_parts import PARTS
 from benchmarks.gpu_only_plan import LIMIT_MINUTES, default_workers, minutes, plan, plan_text
 from benchmarks.record import RESULTS, Record, read_record
 from benchmarks.tuned_rates import search_files, searched_rates, tuned_rate
@@ -315,3 +316,20 @@ def test_the_page_begins_with_who_is_ahead_and_marks_rates_that_nobody_searched(
     assert text.index("**behind**") < text.index("## 999 tags")
     assert "| hybrid, 1 worker | 0.03 |" in text and "| dense BCE in chunks | 0.03* |" in text
     assert "behind / level |" in text and "level / level |" in text and "*: not searched at this size" in text
+
+
+def test_trainings_with_other_rates_or_draws_than_the_search_chose_are_named():
+    def result(kind, row_lr, draws=DEFAULT_DRAWS, p5=0.5):
+        trial = CurveSettings(kind=kind, seconds=1.0, max_tags=10, row_lr=row_lr, positives=draws[0], device="cpu")
+        return result_of(replace(trial, negatives=draws[1]), p5)
+
+    few = DRAWS["sampled"][1]
+    search = {"results": [result("dense", 0.03), result("dense", 0.1, p5=0.6), result("sampled", 0.03, few)]}
+    made = {"results": [result("dense", 0.1), result("sampled", 0.03, few), result("softmax", 0.3)]}
+    records = {"row_lr_search": search, "gpu_only": made, "gpu_only_by_hand": {"results": []}}
+    assert PARTS["row_lr"](records) == "All 3 were trained with what this search chose."
+    made["results"] += [result("dense", 0.03), result("sampled", 0.1)]
+    assert PARTS["row_lr"](records).splitlines()[2:] == [
+        "- dense BCE in chunks at 10 tags: 0.1, trained with 0.03",
+        "- torch sampled at 10 tags: 0.03 with 64 + 1,024 draws, trained with 0.1 with 256 + 4,096 draws",
+    ]

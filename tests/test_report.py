@@ -30,7 +30,7 @@ UNMEASURED = (
     r"CC-BY(?:-SA)?-4\.0",
     r"Unicode-3\.0",
     r"--minutes \d+\.\d+",
-    r"7-10 GiB(?: \w+)? \(ELMO, arXiv\s2510\.11168\)",
+    r"7-10 GiB(?: \w+)? \(ELMO,\sarXiv\s2510\.11168\)",
 )
 """Where documents may hold such a number without a result: versions, licences, a command, what a paper says."""
 ONE_LOOK = re.compile(r"\bone(?:\s\w+)?\s+run\b(?:(?!\n\n).)*\n\n```\n.*?```", re.DOTALL)
