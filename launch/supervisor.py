@@ -195,13 +195,14 @@ class Supervisor:
         poller.register(self._control.socket, zmq.POLLIN)
         poller.register(process.link.socket, zmq.POLLIN)
         self.snapshot.hear()
-        code = None
         try:
-            while code is None:
-                poller.poll(_TICK_MS)
-                code = process.child.exit_code()  # before the messages are read, so that its last ones are
+            while (code := process.child.exit_code()) is None:
                 self._serve()
                 self._obey_stop(process, can_finish=can_finish)
+                poller.poll(_TICK_MS)
+            for message in process.link.receive_rest():  # many, if we were stopped (Ctrl-Z) while it ended
+                self._take(message)
+            self._serve()
             if code != 0:
                 raise process.child.error(code)
         finally:
