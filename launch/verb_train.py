@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from launch.installation import check_device, check_trunk
-from launch.resolve import check_path, resolve, resolve_resumed
+from launch.paths import check_path
+from launch.resolve import resolve, resolve_resumed
 from launch.run_argument import RUN
 from launch.runs import create_run
 from launch.train_options import given_settings, train_options
