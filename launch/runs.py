@@ -14,7 +14,7 @@ from typing import Self
 
 from launch.config import RunConfig
 from launch.paths import is_file, is_folder
-from launch.run_record import RUN_FILE, read_record
+from launch.run_record import LIVE_STATES, RUN_FILE, RunRecord, read_record
 from launch.run_settings import CONFIG_FILE, write_config
 from workers.disk import make_folder
 from workers.errors import RunError
@@ -128,6 +128,19 @@ def is_alive(directory: Path) -> bool:
         return not _try_lock(fd, fcntl.LOCK_SH, directory)
     finally:
         os.close(fd)
+
+
+def look_at_run(directory: Path) -> tuple[RunRecord, bool]:
+    """What a run says of itself, with whether a launcher holds it.
+
+    A run that begins or ends between two looks has not died: the lock is looked at before the record is read, and once
+    more if the record speaks of a launcher at work.
+
+    Raises:
+        RunError: the record cannot be read, or see `is_alive`.
+    """
+    was_held, record = is_alive(directory), read_record(directory)
+    return record, was_held or (record.state in LIVE_STATES and is_alive(directory))
 
 
 def find_run(name: str, folder: Path | None = None, *, is_trained: bool = False) -> Path:
