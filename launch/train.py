@@ -46,22 +46,34 @@ _NOT_KEPT = (
 _log = logging.getLogger(__name__)
 
 
-def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool) -> int:
+def train(
+    directory: Path, config: RunConfig, *, resume: Callable[[], RunConfig] | None = None, json_output: bool
+) -> int:
     """Run it; prints what happened and returns the exit status.
 
     Where its output takes nothing, the process ends here, with that status.
 
+    Args:
+        directory: of the run.
+        config: the settings.
+        resume: gives those of a run that goes on, once it is ours: until then a launcher that held it may have changed
+            the run's own. None: the run is fresh.
+        json_output: whether standard output is kept for one JSON object.
+
     Raises:
         RunError: another launcher holds the run directory, or its file system has no locks.
+        ConfigError: the settings do not go with the run's own any more.
     """
     console = choose_console(json_output=json_output)
     view = choose_view(console)
-    snapshot = Snapshot(run=shown_path(directory), source=config.data.source)
     with RunLock(directory), logging_to(directory / "log" / "launcher.log"):
         before = read_config(directory)
-        if resume:
+        if resume is not None:
+            config = resume()
             propose_config(directory, config)
-        status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
+        snapshot = Snapshot(run=shown_path(directory), source=config.data.source)
+        supervisor = Supervisor(directory, config, resume=resume is not None, view=view, snapshot=snapshot)
+        status, told = _supervise(supervisor)
         if told:
             _log.error("%s", told.strip())  # here, too: whoever reads the output may take nothing
         remarks = _remarks(directory, before, config, snapshot) if resume else []

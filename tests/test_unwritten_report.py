@@ -64,7 +64,7 @@ def test_why_a_resume_ended_is_told_where_its_settings_have_gone(tmp_path, monke
 
     monkeypatch.setattr(launch.train, "Supervisor", Lost)
     directory = create_run(RunConfig(), tmp_path / "run")
-    assert train(directory, RunConfig(), resume=True, json_output=False) == FAILED_STATUS
+    assert train(directory, RunConfig(), resume=RunConfig, json_output=False) == FAILED_STATUS
     said = capsys.readouterr().err
     assert said.startswith("\nError: the trunk was lost.") and "config.toml cannot be read: No such file" in said
     assert "the trunk was lost." in (directory / "log" / "launcher.log").read_text()
