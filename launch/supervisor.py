@@ -67,8 +67,7 @@ class Supervisor:
         self._signals = StopSignals()
         self._start_up = StartUp()
         self._placement: Placement | None = None
-        self._is_stop_sent = False
-        self._is_silence_told = False
+        self._is_stop_sent = self._is_silence_told = False
         self._link: Link | None = None
         self._waiting: TrunkProcess | None = None
         self._pool: WorkerPool | None = None
@@ -211,6 +210,7 @@ class Supervisor:
 
     def _serve(self) -> None:
         assert self._control is not None, "opened first of all"
+        self._recorder.check()
         self._control.serve()
         for message in self._link.receive() if self._link is not None else ():
             self._is_silence_told = False

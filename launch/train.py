@@ -19,6 +19,7 @@ from launch.child import WRONG_SETTING_STATUS
 from launch.config import RunConfig
 from launch.interruption import Interrupted
 from launch.logs import logging_to
+from launch.recorder import AnothersRun
 from launch.report import (
     evaluate_command,
     print_report,
@@ -137,6 +138,8 @@ def _supervise(supervisor: Supervisor) -> tuple[int, str]:
         supervisor.run()
     except Interrupted as interruption:
         return INTERRUPTED_STATUS, f"\n{interruption}.{_notes(interruption)}\n\n{way_on(supervisor.directory)}"
+    except AnothersRun as error:  # where there is no way on
+        return FAILED_STATUS, f"\nError: {error}{_notes(error)}"
     except HybridError as error:
         way = way_on(supervisor.directory, is_broken=not supervisor.snapshot.step)
         status = WRONG_SETTING_STATUS if isinstance(error, ConfigError) else FAILED_STATUS

@@ -21,7 +21,7 @@ from launch.config import RunConfig, TrunkConfig
 from launch.interruption import StoppedBeforeStart
 from launch.placement import Placement
 from launch.plain import describe_at_length
-from launch.run_record import read_record
+from launch.run_record import RunRecord, read_record, write_record
 from launch.runs import create_run, is_alive
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
@@ -625,6 +625,24 @@ def test_a_trunk_that_saved_and_ended_while_its_launcher_was_stopped_was_not_sil
     monkeypatch.setattr(supervisor, "_obey_stop", obey_and_be_stopped)
     supervisor.run()
     assert read_record(supervisor.directory).state == "stopped"
+
+
+def test_a_run_whose_directory_was_made_anew_for_another_ends_and_writes_no_more_there(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, steps=200)
+    another = RunRecord(pid=456, control="ipc://another", started=1.0, state="preparing")
+    take = supervisor._take
+
+    def take_and_make_anew(message):
+        take(message)
+        if message["kind"] == "step":
+            write_record(supervisor.directory, another)
+
+    monkeypatch.setattr(supervisor, "_take", take_and_make_anew)
+    status, told = _supervise(supervisor)
+    assert status == FAILED_STATUS and told.startswith(f"\nError: {supervisor.directory} is another run's now")
+    assert read_record(supervisor.directory) == another and "--resume" not in told
+    assert not (supervisor.directory / "checkpoints").exists()
+    assert_nothing_is_left_but_this(tmp_path)
 
 
 def test_a_wish_to_stop_that_comes_when_all_is_done_does_not_make_a_run_stopped(tmp_path, monkeypatch):
