@@ -7,6 +7,7 @@ The socket lies in a private directory (mode 0700), so only the run's owner reac
 looks at its processes and waits for nobody; the client waits a bounded time.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +26,8 @@ Handler = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 _MAX_REQUEST_BYTES = 64 << 10
 _MAX_REQUESTS_AT_ONCE = 16
-_REPLY_LIMIT_S = 10.0
+REPLY_LIMIT_S = 10.0
+_LOOK_S = 0.5
 
 
 class ControlServer:
@@ -87,11 +89,24 @@ def _refusal(reason: str) -> bytes:
     return packed
 
 
-def ask(endpoint: str, op: str, timeout_s: float = _REPLY_LIMIT_S, **fields: Any) -> dict[str, Any]:
+def ask(
+    endpoint: str,
+    op: str,
+    timeout_s: float = REPLY_LIMIT_S,
+    is_there: Callable[[], bool] = lambda: True,
+    **fields: Any,
+) -> dict[str, Any]:
     """One request to a launcher.
 
+    Args:
+        endpoint: of its control socket.
+        op: what is asked.
+        timeout_s: how long to wait for the answer.
+        is_there: asked now and then, while no answer comes: whether this launcher is still the one to wait for.
+        **fields: of the request.
+
     Raises:
-        NoAnswer: the launcher did not answer in time.
+        NoAnswer: the launcher did not answer in time, or is not there any more.
         RunError: it refused.
     """
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
@@ -99,11 +114,21 @@ def ask(endpoint: str, op: str, timeout_s: float = _REPLY_LIMIT_S, **fields: Any
         socket.setsockopt(zmq.LINGER, 0)
         socket.connect(endpoint)
         socket.send(msgpack.packb({"op": op, **fields}))
-        if not socket.poll(int(timeout_s * 1000)):
-            raise NoAnswer(f"the launcher did not answer {op!r} within {timeout_s:g} s at {endpoint}.")
+        if not _has_reply(socket, timeout_s, is_there):
+            raise NoAnswer(f"the launcher did not answer {op!r} within {timeout_s:.3g} s at {endpoint}.")
         reply = msgpack.unpackb(socket.recv())
     finally:
         socket.close(0)
     if not isinstance(reply, dict) or not reply.get("ok"):
         raise RunError(str(reply.get("error", reply)) if isinstance(reply, dict) else f"not an answer: {reply!r}")
     return {name: value for name, value in reply.items() if name != "ok"}
+
+
+def _has_reply(socket: "zmq.Socket[bytes]", timeout_s: float, is_there: Callable[[], bool]) -> bool:
+    give_up_s = time.monotonic() + timeout_s
+    while (left_s := give_up_s - time.monotonic()) > 0:
+        if socket.poll(int(1000 * min(left_s, _LOOK_S)) + 1):
+            return True
+        if not is_there():
+            return False
+    return False

@@ -1,11 +1,10 @@
 """Where a run's folder of pictures is now, on the command line."""
 
-from pathlib import Path
 from typing import Final
 
 import click
 
-from launch.resolve import check_path
+from launch.paths import absolute_path, is_there
 
 
 class FolderArgument(click.ParamType):
@@ -18,14 +17,13 @@ class FolderArgument(click.ParamType):
         return self.name
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The same with an absolute path; a usage error if there is no such folder."""
+        """The same with an absolute path; a usage error, or a ConfigError, if there is no such folder."""
         kind, colon, path = value.partition(":")
         if (kind, colon) != ("folder", ":") or not path:
             self.fail(f"{value!r} is not {self.name}.", param, ctx)
-        folder = Path(path).expanduser().resolve()
-        if not folder.is_dir():
+        folder = absolute_path("--data", path)
+        if not is_there("--data", folder):
             self.fail(f"{value!r}: there is no such folder.", param, ctx)
-        check_path("--data", str(folder))
         return f"folder:{folder}"
 
 

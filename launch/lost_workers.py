@@ -8,6 +8,13 @@ from workers.errors import RunError, WorkerLost
 from workers.link import Link
 from workers.pool import WorkerPool
 
+_PLACES = {
+    "filled": "another takes its place",
+    "waiting": "the next one in its place comes later",
+    "given up": "it was about to leave, and is not replaced",
+}
+"""What to say of a lost worker's place, see `WorkerPool.place_of`."""
+
 
 class LostWorkers:
     """Tells the trunk which workers died; once replacing them is hopeless, has it save what it learned and end.
@@ -43,7 +50,7 @@ class LostWorkers:
             return
         for name in lost:
             self._snapshot.workers_lost += 1
-            self._note(f"{name} was lost; another takes its place")
+            self._note(f"{name} was lost; {_PLACES[self._pool.place_of(name)]}")
             if link is not None:
                 link.send("lost", worker=name)
 

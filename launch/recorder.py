@@ -13,12 +13,19 @@ from launch.runs import latest_checkpoint
 from launch.snapshot import Snapshot
 from workers.errors import HybridError, RunError
 
+_CHECK_S = 1.0
+
+
+class AnothersRun(RunError):
+    """The directory of a run was made anew for another one, while this one went on."""
+
 
 class Recorder:
     """Writes the state of a run into its directory, and into what is shown, whenever it changes.
 
     A launch that goes on with a run from a checkpoint, and ends without a step, leaves its record as it was, see
-    `_left_alone`.
+    `_left_alone`. The lock of a directory goes with it when it is removed, so one that is made anew in its place is
+    known by its record, which another launcher has written; nothing is written there.
 
     Args:
         directory: of the run.
@@ -32,15 +39,33 @@ class Recorder:
         self._before = _record_before(directory) if resume else None
         self._record = RunRecord(pid=os.getpid(), control=control, started=time.time(), state="preparing")
         write_record(directory, self._record)
+        self._checked_s = time.monotonic()
+
+    def check(self) -> None:
+        """See now and then that the directory is still this run's; call it often.
+
+        Raises:
+            AnothersRun: it is not.
+        """
+        now_s = time.monotonic()
+        if now_s - self._checked_s >= _CHECK_S:
+            self._checked_s = now_s
+            self._check_record()
 
     def enter(self, state: str, reason: str = "") -> None:
-        """The run is in this state from here on."""
+        """The run is in this state from here on.
+
+        Raises:
+            RunError: the record cannot be written.
+            AnothersRun: see `check`.
+        """
         self._snapshot.state = state
         self._record = record = replace(self._record, state=state, reason=reason)
         if state not in LIVE_STATES:
             self._snapshot.show("", "")  # what went on last goes on no more
             if self._before is not None and not self._snapshot.step:
                 record = _left_alone(self._before, record)
+        self._check_record()
         write_record(self._directory, record)
 
     @contextlib.contextmanager
@@ -64,7 +89,20 @@ class Recorder:
         try:
             self.enter(state, reason)
         except RunError as second:
-            error.add_note(str(second))
+            if not isinstance(error, AnothersRun):
+                error.add_note(str(second))
+
+    def _check_record(self) -> None:
+        try:
+            found = read_record(self._directory)
+        except RunError:  # it has gone, or cannot be read: whoever writes next is told why
+            return
+        if found.control != self._record.control:
+            raise AnothersRun(
+                f"{self._directory} is another run's now (process {found.pid}): it was removed or moved away, and made "
+                "anew, while this run went on. Nothing more is written there, and what this run has learned is lost. "
+                "Stop a run before you remove its directory, or give the next one another --run-dir."
+            )
 
 
 def _record_before(directory: Path) -> RunRecord | None:

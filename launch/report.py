@@ -74,7 +74,7 @@ def next_commands(outputs: Mapping[str, Any], directory: Path, source: str) -> l
     tag = outputs.get("example_tag") or _FALLBACK_TAGS.get(source)
     if not tag:
         evaluate = [evaluate_command(directory)] if outputs.get("gallery") else []  # else nothing is held out
-        return [*evaluate, f"{this_command()} status {run}"]
+        return [*evaluate, status_command(directory)]
     image = outputs.get("example_image")
     second = (
         f"annotate {run} {shlex.quote(shown_path(Path(image)))}" if image else f"neighbours {run} {shlex.quote(tag)}"
@@ -90,6 +90,11 @@ def resume_command(directory: Path) -> str:
 def evaluate_command(directory: Path) -> str:
     """The command that measures a run, as it can be pasted."""
     return f"{this_command()} evaluate {shlex.quote(shown_path(directory))}"
+
+
+def status_command(directory: Path) -> str:
+    """The command that tells how a run ended, as it can be pasted."""
+    return f"{this_command()} status {shlex.quote(shown_path(directory))}"
 
 
 def way_on(directory: Path, *, is_broken: bool = False) -> str:
@@ -140,7 +145,7 @@ def shown_path(path: Path) -> str:
     """A path as short as it can be pasted: relative under the working directory, else as it is."""
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # the working directory may have gone
         return str(path)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from launch.card_defaults import card_defaults
 from launch.config import RunConfig
+from launch.paths import absolute_path, is_file, is_there
 from launch.run_settings import CONFIG_FILE, moved_to, without_folder
 from launch.runs import latest_checkpoint
 from workers.errors import ConfigError, RunError
@@ -88,7 +89,7 @@ def resolve_resumed(
             not there; without a checkpoint as `resolve`.
         RunError: the run has no configuration.
     """
-    if not (directory / CONFIG_FILE).is_file():
+    if not is_file(directory / CONFIG_FILE):
         raise RunError(f"{directory} has no {CONFIG_FILE}: there is nothing to go on with.")
     own = {key: value for key, value in read_toml(directory / CONFIG_FILE).items() if key not in _OF_ONE_LAUNCH}
     given = _given(file, named, sets)
@@ -107,20 +108,6 @@ def resolve_resumed(
     return after
 
 
-def check_path(name: str, path: str) -> None:
-    """Refuse a path that the files of a run cannot hold, before a run directory is made.
-
-    Raises:
-        ConfigError: it is not UTF-8.
-    """
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"{name} = {path!r}, but it must be UTF-8, as all files of a run are. Give the folder another name."
-        ) from error
-
-
 def read_toml(file: Path) -> Flat:
     """A TOML file's settings as dotted keys, each known.
 
@@ -130,7 +117,7 @@ def read_toml(file: Path) -> Flat:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # as TOML is; some editors begin with a mark
     except IsADirectoryError as error:
-        hint = f" Its settings are in {file / CONFIG_FILE}." if (file / CONFIG_FILE).is_file() else ""
+        hint = f" Its settings are in {file / CONFIG_FILE}." if is_file(file / CONFIG_FILE) else ""
         raise ConfigError(f"{file} is a folder, expected a TOML file.{hint}") from error
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror or error}.") from error
@@ -192,7 +179,7 @@ def _compose_fresh(own: list[Flat], given: list[Flat]) -> RunConfig:
 
 
 def _check_folder(config: RunConfig, advice: str = "") -> None:
-    if _kind_of(config) == "folder" and not Path(config.data.source.removeprefix("folder:")).is_dir():
+    if _kind_of(config) == "folder" and not is_there("data.source", Path(config.data.source.removeprefix("folder:"))):
         raise ConfigError(advice or f"data.source = {config.data.source!r}, but there is no such folder.")
 
 
@@ -224,14 +211,11 @@ def _check_applies(config: RunConfig, asked: Set[str]) -> None:
 
 
 def _make_absolute(flat: Flat) -> None:
-    """Paths must mean the same to every process, and to a later `--resume` from elsewhere."""
     source, cache = flat.get("data.source"), flat.get("data.cache_dir")
     if isinstance(source, str) and source.startswith("folder:") and source != "folder:":
-        flat["data.source"] = f"folder:{Path(source.removeprefix('folder:')).expanduser().resolve()}"
-        check_path("data.source", flat["data.source"])
+        flat["data.source"] = f"folder:{absolute_path('data.source', source.removeprefix('folder:'))}"
     if isinstance(cache, str) and cache:
-        flat["data.cache_dir"] = str(Path(cache).expanduser().resolve())
-        check_path("data.cache_dir", flat["data.cache_dir"])
+        flat["data.cache_dir"] = str(absolute_path("data.cache_dir", cache))
 
 
 def _nest(flat: Flat) -> dict[str, Any]:

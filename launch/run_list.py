@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.figures import count
-from launch.run_record import last_state, read_record
-from launch.runs import is_alive, latest_checkpoint, started_runs, step_of
+from launch.run_record import last_state
+from launch.runs import latest_checkpoint, look_at_run, started_runs, step_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,6 @@ def describe_runs(runs: list[ListedRun]) -> str:
 
 
 def _listed(directory: Path) -> ListedRun:
-    record, checkpoint = read_record(directory), latest_checkpoint(directory)
-    state = record.state if is_alive(directory) else last_state(record)
+    (record, is_held), checkpoint = look_at_run(directory), latest_checkpoint(directory)
+    state = record.state if is_held else last_state(record)
     return ListedRun(str(directory), state, record.started, None if checkpoint is None else step_of(checkpoint))

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from launch.config import RunConfig
-from launch.run_record import RUN_FILE, read_record
+from launch.paths import is_file, is_folder
+from launch.run_record import LIVE_STATES, RUN_FILE, RunRecord, read_record
 from launch.run_settings import CONFIG_FILE, write_config
 from workers.disk import make_folder
 from workers.errors import RunError
@@ -109,7 +110,7 @@ def create_run(config: RunConfig, directory: Path | None, now: float | None = No
                 return place
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    way_on = f", or go on with it: --resume {target}." if (target / CONFIG_FILE).is_file() else "."
+    way_on = f", or go on with it: --resume {target}." if is_file(target / CONFIG_FILE) else "."
     raise RunError(f"{target} exists. Choose another --run-dir{way_on}")
 
 
@@ -129,6 +130,19 @@ def is_alive(directory: Path) -> bool:
         os.close(fd)
 
 
+def look_at_run(directory: Path) -> tuple[RunRecord, bool]:
+    """What a run says of itself, with whether a launcher holds it.
+
+    A run that begins or ends between two looks has not died: the lock is looked at before the record is read, and once
+    more if the record speaks of a launcher at work.
+
+    Raises:
+        RunError: the record cannot be read, or see `is_alive`.
+    """
+    was_held, record = is_alive(directory), read_record(directory)
+    return record, was_held or (record.state in LIVE_STATES and is_alive(directory))
+
+
 def find_run(name: str, folder: Path | None = None, *, is_trained: bool = False) -> Path:
     """The absolute directory of a run given as a path, as a name under `runs/`, or as `last`.
 
@@ -145,7 +159,7 @@ def find_run(name: str, folder: Path | None = None, *, is_trained: bool = False)
         started = started_runs(folder)
         return next((run for run in started if is_trained and latest_checkpoint(run)), started[0])
     for path in (Path(name), folder / name):
-        if (path / RUN_FILE).is_file() or (path / CONFIG_FILE).is_file():
+        if is_file(path / RUN_FILE) or is_file(path / CONFIG_FILE):
             return path.absolute()
     known = [path.name for path in _runs(folder)]
     hint = nearest(Path(name).name, known) or "; `last` means the newest under runs/"
@@ -184,8 +198,8 @@ def checkpoint_folders(checkpoints: Path) -> list[Path]:
 
     One that is being written has another name, as has a copy that somebody made.
     """
-    found = [path for path in checkpoints.glob("step-*") if _CHECKPOINT.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=step_of)
+    found = checkpoints.glob("step-*") if is_folder(checkpoints) else ()  # a glob raises in one that is closed to us
+    return sorted((path for path in found if _CHECKPOINT.fullmatch(path.name) and is_folder(path)), key=step_of)
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
@@ -212,11 +226,11 @@ def _take_name(fresh: Path, place: Path) -> bool:
 
 
 def _has_matrix(checkpoint: Path) -> bool:
-    return (checkpoint / "matrix").is_dir()
+    return is_folder(checkpoint / "matrix")
 
 
 def _runs(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[!.]*/") if (path / RUN_FILE).is_file())
+    return sorted(path for path in folder.glob("[!.]*/") if is_file(path / RUN_FILE))
 
 
 def _pid_of(directory: Path) -> str:

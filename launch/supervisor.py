@@ -67,8 +67,7 @@ class Supervisor:
         self._signals = StopSignals()
         self._start_up = StartUp()
         self._placement: Placement | None = None
-        self._is_stop_sent = False
-        self._is_silence_told = False
+        self._is_stop_sent = self._is_silence_told = False
         self._link: Link | None = None
         self._waiting: TrunkProcess | None = None
         self._pool: WorkerPool | None = None
@@ -195,13 +194,14 @@ class Supervisor:
         poller.register(self._control.socket, zmq.POLLIN)
         poller.register(process.link.socket, zmq.POLLIN)
         self.snapshot.hear()
-        code = None
         try:
-            while code is None:
-                poller.poll(_TICK_MS)
-                code = process.child.exit_code()  # before the messages are read, so that its last ones are
+            while (code := process.child.exit_code()) is None:
                 self._serve()
                 self._obey_stop(process, can_finish=can_finish)
+                poller.poll(_TICK_MS)
+            for message in process.link.receive_rest():  # many, if we were stopped (Ctrl-Z) while it ended
+                self._take(message)
+            self._serve()
             if code != 0:
                 raise process.child.error(code)
         finally:
@@ -210,6 +210,7 @@ class Supervisor:
 
     def _serve(self) -> None:
         assert self._control is not None, "opened first of all"
+        self._recorder.check()
         self._control.serve()
         for message in self._link.receive() if self._link is not None else ():
             self._is_silence_told = False

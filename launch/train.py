@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +19,16 @@ from launch.child import WRONG_SETTING_STATUS
 from launch.config import RunConfig
 from launch.interruption import Interrupted
 from launch.logs import logging_to
-from launch.report import evaluate_command, print_report, resume_command, shown_path, spent_remark, way_on
+from launch.recorder import AnothersRun
+from launch.report import (
+    evaluate_command,
+    print_report,
+    resume_command,
+    shown_path,
+    spent_remark,
+    status_command,
+    way_on,
+)
 from launch.run_settings import drop_proposed, propose_config, read_config
 from launch.runs import RunLock, latest_checkpoint
 from launch.snapshot import Snapshot
@@ -37,29 +47,40 @@ _NOT_KEPT = (
 _log = logging.getLogger(__name__)
 
 
-def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool) -> int:
+def train(
+    directory: Path, config: RunConfig, *, resume: Callable[[], RunConfig] | None = None, json_output: bool
+) -> int:
     """Run it; prints what happened and returns the exit status.
 
-    Where the reader of its output takes nothing, the process ends here, with that status.
+    Where its output takes nothing, the process ends here, with that status.
+
+    Args:
+        directory: of the run.
+        config: the settings.
+        resume: gives those of a run that goes on, once it is ours: until then a launcher that held it may have changed
+            the run's own. None: the run is fresh.
+        json_output: whether standard output is kept for one JSON object.
 
     Raises:
         RunError: another launcher holds the run directory, or its file system has no locks.
+        ConfigError: the settings do not go with the run's own any more.
     """
     console = choose_console(json_output=json_output)
     view = choose_view(console)
-    snapshot = Snapshot(run=shown_path(directory), source=config.data.source)
     with RunLock(directory), logging_to(directory / "log" / "launcher.log"):
         before = read_config(directory)
-        if resume:
+        if resume is not None:
+            config = resume()
             propose_config(directory, config)
-        status, told = _supervise(Supervisor(directory, config, resume=resume, view=view, snapshot=snapshot))
-        after = read_config(directory) if resume else before
-        remarks = [_not_kept(before, after, config)] if drop_proposed(directory) else []
-        if resume and snapshot.state == "finished" and not snapshot.step:
-            remarks.append(spent_remark(directory, config.train, after.train))
+        snapshot = Snapshot(run=shown_path(directory), source=config.data.source)
+        supervisor = Supervisor(directory, config, resume=resume is not None, view=view, snapshot=snapshot)
+        status, told = _supervise(supervisor)
         if told:
-            told = "\n\n".join([told, *filter(None, remarks)])
             _log.error("%s", told.strip())  # here, too: whoever reads the output may take nothing
+        remarks = _remarks(directory, before, config, snapshot) if resume else []
+        if told and remarks:
+            _log.error("%s", "\n\n".join(remarks))
+            told = "\n\n".join([told, *remarks])
 
     def conclude() -> None:
         try:
@@ -68,7 +89,7 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
                 click.echo(to_json({"run": str(directory), "state": snapshot.state, **results}))
             elif not told:
                 _report(console, snapshot, directory, config)
-            for remark in () if told else filter(None, remarks):  # last, where the eye is
+            for remark in () if told else remarks:  # last, where the eye is
                 click.echo(remark if json_output else f"\n{remark}", err=json_output)
         finally:
             if told:
@@ -80,9 +101,28 @@ def train(directory: Path, config: RunConfig, *, resume: bool, json_output: bool
         conclude()
         if sys.stdout is not None:  # as it is where a shell closed it
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read has left: how the run ended is told all the same
-        _leave(status, lambda: None)
+    except OSError as error:  # the reader has left, the terminal is closed, a disk is full: the run ended as it did
+        _leave(status, partial(_tell_unwritten, error, directory))
     return status
+
+
+def _remarks(directory: Path, before: RunConfig, given: RunConfig, snapshot: Snapshot) -> list[str]:
+    """What to say of the settings of a resume that has ended.
+
+    Args:
+        directory: of the run, which may have gone.
+        before: the run's own when it began.
+        given: those of the resume.
+        snapshot: of its end.
+    """
+    try:
+        after = read_config(directory)
+    except HybridError as error:
+        return [f"Which settings the run has now is not known: {error}"]
+    not_kept = _not_kept(before, after, given) if drop_proposed(directory) else ""
+    is_spent = snapshot.state == "finished" and not snapshot.step
+    spent = spent_remark(directory, given.train, after.train) if is_spent else ""
+    return [remark for remark in (not_kept, spent) if remark]
 
 
 def _not_kept(before: RunConfig, after: RunConfig, given: RunConfig) -> str:
@@ -98,6 +138,8 @@ def _supervise(supervisor: Supervisor) -> tuple[int, str]:
         supervisor.run()
     except Interrupted as interruption:
         return INTERRUPTED_STATUS, f"\n{interruption}.{_notes(interruption)}\n\n{way_on(supervisor.directory)}"
+    except AnothersRun as error:  # where there is no way on
+        return FAILED_STATUS, f"\nError: {error}{_notes(error)}"
     except HybridError as error:
         way = way_on(supervisor.directory, is_broken=not supervisor.snapshot.step)
         status = WRONG_SETTING_STATUS if isinstance(error, ConfigError) else FAILED_STATUS
@@ -126,6 +168,13 @@ def _leave(status: int, conclude: Callable[[], None]) -> NoReturn:
         os._exit(status)
 
 
+def _tell_unwritten(error: OSError, directory: Path) -> None:
+    """Where the report is, if it was not its reader who left."""
+    if not isinstance(error, BrokenPipeError):
+        why = f"The report of the run cannot be written: {error.strerror or error}. To see how it ended:"
+        print(f"\n{why}\n\n  {status_command(directory)}", file=sys.stderr, flush=True)
+
+
 def _notes(error: Exception) -> str:
     """What went wrong besides, after the error itself."""
     return "".join(f"\nAlso: {note}" for note in getattr(error, "__notes__", ()))
@@ -137,5 +186,9 @@ def _report(console: Console, snapshot: Snapshot, directory: Path, config: RunCo
         click.echo(f"\n{what}. To go on:\n\n  {resume_command(directory)}")
         if latest_checkpoint(directory) is not None:
             click.echo(f"\nTo measure what it has learned so far:\n\n  {evaluate_command(directory)}")
+    if snapshot.state == "finished" and not snapshot.outputs:  # ours was stopped (Ctrl-Z) for too long while it ended
+        click.echo(
+            f"\nWhat the trunk said at its end did not arrive. To see its measures:\n\n  {status_command(directory)}"
+        )
     if snapshot.metrics or snapshot.state == "finished":
         print_report(console, snapshot, directory, config.data.source)

@@ -1,12 +1,14 @@
 """The verb `train`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from launch.installation import check_device, check_trunk
-from launch.resolve import check_path, resolve, resolve_resumed
+from launch.paths import check_path
+from launch.resolve import resolve, resolve_resumed
 from launch.run_argument import RUN
 from launch.runs import create_run
 from launch.train_options import given_settings, train_options
@@ -76,10 +78,8 @@ def train(
         named["head.private_negatives"] = True
     if resume is not None and run_dir is not None:
         raise click.UsageError("--resume goes on in the directory of its run: leave out --run-dir.")
-    if resume is not None:
-        directory, settings = resume, resolve_resumed(resume, file, named, sets)
-    else:
-        directory, settings = None, resolve(file, named, sets)
+    again = None if resume is None else partial(resolve_resumed, resume, file, named, sets)
+    settings = again() if again else resolve(file, named, sets)
     check_device(settings)
     check_trunk(settings)
     if run_dir is not None:
@@ -88,5 +88,5 @@ def train(
     inherit_cache_root(settings.data.cache_dir)
     from launch.train import train as run_training  # late: it loads numpy and numba, which --help must not
 
-    directory = directory or create_run(settings, run_dir)  # later still: Ctrl-C while they load leaves no directory
-    context.exit(run_training(directory, settings, resume=resume is not None, json_output=json_output))
+    directory = resume or create_run(settings, run_dir)  # later still: Ctrl-C while they load leaves no directory
+    context.exit(run_training(directory, settings, resume=again, json_output=json_output))

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from launch.run_argument import RUN
-from launch.run_record import last_state, read_record
-from launch.runs import is_alive
+from launch.run_record import LIVE_STATES, RunRecord, last_state, read_record
+from launch.runs import is_alive, look_at_run
 from workers.config import MAX_WORKERS
 from workers.errors import RunError
 from workers.json_text import escape_unprintable, to_json
@@ -33,9 +33,8 @@ def status(directory: Path | None, json_output: bool) -> None:
         click.echo(to_json({"runs": [asdict(one) for one in runs]}) if json_output else describe_runs(runs))
         return
 
-    answer = _answer(directory, "status")
+    answer, record = _answer(directory, "status")
     found = answer["status"] if answer else None
-    record = read_record(directory)  # after the question: a run that has ended since has recorded how
     state = found["state"] if found else last_state(record)
     if json_output:
         known = {"run": str(directory), "pid": record.pid, "started": record.started, "alive": found is not None}
@@ -55,7 +54,7 @@ def status(directory: Path | None, json_output: bool) -> None:
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def scale(directory: Path, workers: int, json_output: bool) -> None:
     """Change the number of workers of a run that goes on; no step is lost."""
-    answer = _ask(directory, "scale", workers=workers)
+    answer, _ = _ask(directory, "scale", workers=workers)
     if answer is None:
         raise _not_running(directory)
     same = answer["before"] == answer["workers"]
@@ -73,41 +72,62 @@ def scale(directory: Path, workers: int, json_output: bool) -> None:
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 def stop(directory: Path, no_wait: bool, timeout_s: float, json_output: bool) -> None:
     """Let a run finish its step, save and exit; the exit status is 1 if it failed or died instead."""
-    answer = _ask(directory, "stop")
+    answer, asked = _ask(directory, "stop")
     if no_wait and answer is not None:
         _show("stopping: the run finishes its step and saves", {"state": "stopping"}, json_output)
         return
-    deadline = time.monotonic() + timeout_s
-    while is_alive(directory):
-        if time.monotonic() > deadline:
-            raise RunError(f"{directory} still runs {timeout_s:g} s after it was asked to stop.")
-        time.sleep(_POLL_S)  # the other process's lock can only be polled
-    state = last_state(read_record(directory))
-    _show(f"{directory}: {state}", {"state": state}, json_output)
+    record, is_held = _after(asked, directory, timeout_s)
+    state = record.state if is_held else last_state(record)
+    what = f"has ended, and another launcher (process {record.pid}) goes on with it" if is_held else state
+    _show(f"{directory}: {what}", {"state": state}, json_output)
     if state in ("failed", "died"):
         raise click.exceptions.Exit(1)
 
 
-def _ask(directory: Path, op: str, **fields: Any) -> dict[str, Any] | None:
-    """Ask the launcher of a run that must be alive; None if it ended before it could answer."""
+def _after(asked: RunRecord, directory: Path, timeout_s: float) -> tuple[RunRecord, bool]:
+    """The record once a launcher that was asked to stop has ended, with whether another holds the run by then."""
+    give_up_s = time.monotonic() + timeout_s
+    while True:
+        record, is_held = look_at_run(directory)
+        is_anothers = record.control != asked.control and record.state in LIVE_STATES
+        if is_anothers or not is_held:
+            return record, is_held
+        if time.monotonic() > give_up_s:
+            raise RunError(f"{directory} still runs {timeout_s:g} s after it was asked to stop.")
+        time.sleep(_POLL_S)  # the other process's lock can only be polled
+
+
+def _ask(directory: Path, op: str, **fields: Any) -> tuple[dict[str, Any] | None, RunRecord]:
+    """Ask the launcher of a run that must be alive; as `_answer`."""
     if not is_alive(directory):
         raise _not_running(directory)
     return _answer(directory, op, **fields)
 
 
-def _answer(directory: Path, op: str, **fields: Any) -> dict[str, Any] | None:
-    """What the launcher of a run answers; None if there is none, or none any more."""
-    from launch.control import NoAnswer, ask
+def _answer(directory: Path, op: str, **fields: Any) -> tuple[dict[str, Any] | None, RunRecord]:
+    """What the launcher of a run answers, with its record; None if there is none, or none any more.
 
-    control = read_record(directory).control
-    if not is_alive(directory):
-        return None
-    try:
-        return ask(control, op, **fields)
-    except NoAnswer:
-        if is_alive(directory):
-            raise
-        return None
+    One that has just begun holds the run a moment before the record is its own: until then it names one that has ended,
+    at whose socket nobody answers.
+    """
+    from launch.control import REPLY_LIMIT_S, NoAnswer, ask
+
+    give_up_s = time.monotonic() + REPLY_LIMIT_S
+    while True:
+        record, is_held = look_at_run(directory)
+        if not is_held:
+            return None, record
+
+        def is_there(control: str = record.control) -> bool:
+            now, is_held = look_at_run(directory)
+            return is_held and now.control == control
+
+        try:
+            left_s = max(0.0, give_up_s - time.monotonic())
+            return ask(record.control, op, timeout_s=left_s, is_there=is_there, **fields), record
+        except NoAnswer:
+            if is_there():
+                raise
 
 
 def _not_running(directory: Path) -> RunError:

@@ -131,7 +131,7 @@ def _prepare(options: argparse.Namespace, script: dict[str, Any]) -> None:
 def _train(options: argparse.Namespace, script: dict[str, Any]) -> None:
     """Send steps: `steps` of them, or until told to stop. `end` is finish, crash, kill (by SIGKILL), hang, forsaken:
     then it has all steps when it hears that no worker comes any more; or broken or refuse: then it ends before it is
-    told what to do.
+    told what to do. `notes` is how many it sends before its measures.
 
     With `router`, workers are served by the real router. What the launcher says is kept in heard.jsonl.
     """
@@ -225,6 +225,8 @@ class _Trunk:
         if self.is_stopping:  # then nothing is measured
             self.link.close()
             return
+        for number in range(self.script.get("notes", 0)):
+            self.link.send("note", text=f"note {number}")
         self.link.send("trained")
         popularity = {"P@5": 0.399, "mAP": 0.011, "distinct tags": 5}
         table = {"P@5": 0.713, "mAP": 0.187, "mAP bounds": [2, 50], "distinct tags": 1234, "items": 1467}

@@ -11,7 +11,7 @@ import pytest
 from hybrid.data.cache import build_once
 from hybrid.data.prepare import silent
 from workers.cache_root import cache_root
-from workers.errors import DataError
+from workers.errors import ConfigError, DataError
 
 LIMIT_S = 30
 fork = multiprocessing.get_context("fork")
@@ -109,3 +109,6 @@ def test_place_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_root() == tmp_path / ".cache" / "hybrid"
     monkeypatch.setenv("HYBRID_CACHE", "~/c")
     assert cache_root() == tmp_path / "c"
+    monkeypatch.setenv("HYBRID_CACHE", "~nobody-is-called-so/c")
+    with pytest.raises(ConfigError, match=r"~nobody-is-called-so is nobody's home here\. Set HYBRID_CACHE to the path"):
+        cache_root()

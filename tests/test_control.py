@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgpack
 import pytest
@@ -15,12 +17,15 @@ import zmq
 from click.testing import CliRunner
 from scripted_trunk import ROOT, wait_until
 
+import launch.run_record
 from launch.cli import main
 from launch.config import RunConfig
 from launch.control import ControlServer, NoAnswer, ask
 from launch.run_argument import TRAINED_RUN
+from launch.run_list import _listed
 from launch.run_record import RunRecord, read_record, write_record
 from launch.runs import RunLock, create_run, find_run, is_alive, latest_checkpoint, step_of
+from launch.verbs_running import _answer
 from workers.errors import RunError
 
 
@@ -96,6 +101,13 @@ def test_nobody_there_is_noticed_within_the_limit(tmp_path):
         ask(f"ipc://{tmp_path}/nobody", "status", timeout_s=0.05)
 
 
+def test_a_launcher_that_has_gone_is_not_waited_for(tmp_path):
+    looks = []
+    with pytest.raises(NoAnswer):
+        ask(f"ipc://{tmp_path}/nobody", "status", timeout_s=600.0, is_there=lambda: bool(looks.append(1)))
+    assert len(looks) == 1
+
+
 def test_a_record_is_read_as_written(tmp_path):
     write_record(tmp_path, record())
     assert read_record(tmp_path) == record()
@@ -160,6 +172,26 @@ def test_status_without_a_run_lists_all_of_them_the_newest_first(tmp_path, monke
     assert lines[0].endswith("nothing saved") and lines[2].endswith("saved at step 1,234")
     listed = json.loads(CliRunner().invoke(main, ["status", "--json"]).output)["runs"]
     assert [(Path(one["run"]).name, one["saved_step"]) for one in listed] == [("b", None), ("c", None), ("a", 1234)]
+
+
+def test_a_run_that_ends_or_begins_while_it_is_looked_at_has_not_died(tmp_path, monkeypatch):
+    directory = create_run(RunConfig(), tmp_path / "run")
+    write_record(directory, record())
+    locks, parse = [RunLock(directory)], launch.run_record._record
+
+    def parse_and_change(path, values):
+        """The lock is let go of after the first look at the record, and taken again after the second."""
+        found = parse(path, values)
+        if locks:
+            locks.pop().__exit__(None, None, None)
+        else:
+            locks.append(RunLock(directory))
+        return found
+
+    monkeypatch.setattr(launch.run_record, "_record", parse_and_change)
+    assert _listed(directory).state == "training" and not is_alive(directory)
+    assert _listed(directory).state == "training" and is_alive(directory)
+    locks.pop().__exit__(None, None, None)
 
 
 def test_status_without_any_run_says_how_to_start_one(tmp_path, monkeypatch):
@@ -240,9 +272,61 @@ def test_stop_fails_where_the_run_did_not_end_in_order(tmp_path, monkeypatch, re
     """The run is alive when it is asked, and is not when it is looked at next."""
     monkeypatch.chdir(tmp_path)
     write_record(create_run(RunConfig(), tmp_path / "runs" / "old"), record(state=recorded))
-    monkeypatch.setattr("launch.verbs_running._ask", lambda directory, op: {})
+    monkeypatch.setattr("launch.verbs_running._ask", lambda directory, op: ({}, record()))
     result = CliRunner().invoke(main, ["stop", "last", "--json"])
     assert (json.loads(result.output), result.exit_code) == ({"state": told}, status)
+
+
+@pytest.mark.parametrize("left", ["stopped", "training"])
+def test_a_launcher_that_has_only_just_taken_a_run_is_asked_once_the_record_is_its_own(
+    tmp_path, monkeypatch, server, left
+):
+    """Until then the record names a launcher before it, that has stopped or died."""
+    directory = create_run(RunConfig(), tmp_path / "run")
+    write_record(directory, record(state=left))
+    endpoints = []
+
+    def ask_and_record(endpoint, op, **fields):
+        endpoints.append(endpoint)
+        write_record(directory, record(state="preparing", control=server.endpoint))
+        return ask(endpoint, op, **fields)
+
+    monkeypatch.setattr("launch.control.ask", ask_and_record)
+    with RunLock(directory):
+        answer, asked = _answer(directory, "scale", workers=3)
+    assert answer == {"workers": 3} and asked.control == server.endpoint
+    assert endpoints == ["ipc:///nowhere", server.endpoint]
+
+
+def stop_while(monkeypatch, directory, *records):
+    """What `hybrid stop` of a live run says, which has these records one after the other, then none but the last."""
+    later = list(records)
+
+    def sleep(seconds):
+        if later:
+            write_record(directory, later.pop(0))
+        else:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr("launch.verbs_running.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    monkeypatch.setattr("launch.verbs_running._ask", lambda directory, op: ({}, record()))
+    write_record(directory, record())
+    lock = RunLock(directory)
+    result = CliRunner().invoke(main, ["stop", str(directory)])
+    if is_alive(directory):
+        lock.__exit__(None, None, None)
+    assert result.exit_code == 0, result.output
+    return result.output.strip(), later
+
+
+def test_stop_waits_for_the_launcher_that_was_asked_and_for_no_other(tmp_path, monkeypatch):
+    directory = create_run(RunConfig(), tmp_path / "run")
+    never, stopped = record(state="failed"), record(state="stopped")
+    another = record(pid=456, control="ipc:///another", state="preparing")
+    goes_on = f"{directory}: has ended, and another launcher (process 456) goes on with it"
+    assert stop_while(monkeypatch, directory, stopped, another, never) == (goes_on, [never])
+    left_by_a_resume_without_a_step = record(control="ipc:///before", state="stopped")
+    assert stop_while(monkeypatch, directory, left_by_a_resume_without_a_step) == (f"{directory}: stopped", [])
 
 
 @pytest.mark.parametrize(

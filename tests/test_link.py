@@ -138,6 +138,18 @@ def test_what_is_sent_before_close_arrives(tmp_path):
     launcher.close(0.0)
 
 
+def test_all_that_a_peer_said_before_it_ended_is_received_however_many_wait(pair):
+    launcher, trunk = pair
+    for number in range(600):
+        trunk.send("note", text=str(number))
+    trunk.send("done", outputs={})
+    trunk.close()
+    *notes, last = launcher.receive_rest()
+    assert [message["text"] for message in notes] == [str(number) for number in range(600)]
+    assert last["kind"] == "done"
+    assert launcher.receive_rest() == []
+
+
 @pytest.mark.parametrize(
     ("message", "named"),
     [

@@ -54,7 +54,7 @@ def _poll_until_lost(pool: WorkerPool, num_lost: int) -> list[str]:
 def test_killed_worker_is_named_and_replaced(pool: WorkerPool) -> None:
     assert _names(pool) == ["worker-0-1"] and pool.poll() == []
     pool.kill("worker-0-1")
-    assert _poll_until_lost(pool, 1) == ["worker-0-1"]
+    assert _poll_until_lost(pool, 1) == ["worker-0-1"] and pool.place_of("worker-0-1") == "filled"
     assert _names(pool) == ["worker-0-2"] and pool.poll() == []
 
 
@@ -143,7 +143,7 @@ def test_leaving_worker_that_dies_is_named_but_not_replaced(pool: WorkerPool, ma
     _be_ready(matrix)
     assert pool.scale(1) == ["worker-1-1"]
     pool.kill("worker-1-1")
-    assert _poll_until_lost(pool, 1) == ["worker-1-1"]
+    assert _poll_until_lost(pool, 1) == ["worker-1-1"] and pool.place_of("worker-1-1") == "given up"
     assert _names(pool) == ["worker-0-1"]
 
 
@@ -240,7 +240,7 @@ def test_a_place_whose_workers_die_at_once_is_not_filled_again_and_again(
         for death in range(1, 7):
             matrix.worker_stats_WS[1, SERVED] += 1  # by somebody else
             assert _poll_until_lost(pool, 1) == [f"worker-0-{death}"]
-        assert pool.poll() == [] and pool.workers == []
+        assert pool.poll() == [] and pool.workers == [] and pool.place_of("worker-0-6") == "waiting"
         pool.scale(1)
         assert _names(pool) == ["worker-0-7"], "whoever asks for workers gets them at once"
     finally:

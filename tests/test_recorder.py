@@ -9,7 +9,7 @@ import pytest
 from full_disk import full_disk
 
 from launch.interruption import Interrupted, StoppedBeforeStart
-from launch.recorder import Recorder
+from launch.recorder import AnothersRun, Recorder
 from launch.run_record import RunRecord, read_record, write_record
 from launch.snapshot import Snapshot
 from launch.train import _supervise
@@ -100,6 +100,22 @@ def test_a_resume_that_has_made_a_step_is_a_launch_of_its_own(tmp_path):
     before, after = launch_again(tmp_path, "stopped", step={"step": 21}, error=RunError("the trunk ended"))
     assert (after.state, after.reason, after.control) == ("failed", "the trunk ended.", "ipc://now")
     assert after.started > before.started
+
+
+def test_a_directory_that_was_made_anew_for_another_run_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("launch.recorder._CHECK_S", 0.0)
+    recorder = Recorder(tmp_path, Snapshot(run="run", source="emoji"), "ipc://ours")
+    recorder.check()
+    (tmp_path / "run.json").unlink()
+    recorder.check()  # it may have been moved away: where the trunk saves next, it is told
+    another = RunRecord(pid=456, control="ipc://another", started=2.0, state="preparing")
+    write_record(tmp_path, another)
+    with pytest.raises(AnothersRun, match=r"another run's now \(process 456\)") as raised, recorder.until_the_end(bool):
+        recorder.check()
+    with pytest.raises(ValueError, match="no") as other, recorder.until_the_end(bool):
+        raise ValueError("no")
+    assert read_record(tmp_path) == another
+    assert not hasattr(raised.value, "__notes__") and other.value.__notes__ == [str(raised.value)]
 
 
 def test_a_record_of_an_earlier_version_has_no_reason(tmp_path):

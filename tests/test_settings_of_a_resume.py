@@ -4,11 +4,17 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 from scripted_trunk import only_run, processes_of, run_launcher, start_launcher, wait_until
 
-from launch.run_settings import launched_config, read_config
+import launch.train
+from launch.cli import main
+from launch.run_settings import launched_config, read_config, write_config
+from launch.runs import RunLock
+from workers.errors import RunError
 
 NOT_KEPT = "Nothing that was learned with the settings of this resume is kept, so the run's config.toml stays as it was"
 RESUME = ("train", "--resume", "last")
@@ -107,6 +113,28 @@ def test_a_launcher_killed_before_the_first_step_leaves_settings_that_the_next_r
     assert result.returncode == 0, result.stderr
     assert launched_config(run) == read_config(run)
     assert (read_config(run).workers, read_config(run).train.minutes) == (1, 3.0)
+
+
+def test_a_resume_goes_by_the_settings_that_the_run_has_when_it_is_its_own(run, monkeypatch):
+    """Another resume may hold the run while this one loads what it needs, and end just then."""
+    begun_with = []
+
+    class OneAfterAnother(RunLock):
+        def __init__(self, directory):
+            own = read_config(directory)
+            write_config(directory, replace(own, train=replace(own.train, minutes=5.0)))
+            super().__init__(directory)
+
+    def begin(directory, config, **how):
+        begun_with.append((config.train.minutes, config.workers, launched_config(directory)))
+        raise RunError("far enough")
+
+    monkeypatch.setattr(launch.train, "RunLock", OneAfterAnother)
+    monkeypatch.setattr(launch.train, "Supervisor", begin)
+    result = CliRunner().invoke(main, ["train", "--resume", str(run), "--workers", "2"])
+    assert result.output.endswith("Error: far enough\n")
+    ((minutes, workers, proposed),) = begun_with
+    assert (minutes, workers) == (5.0, 2) == (proposed.train.minutes, proposed.workers)
 
 
 @pytest.mark.parametrize("end", ["finish", "crash", "kill"])

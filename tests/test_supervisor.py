@@ -21,7 +21,7 @@ from launch.config import RunConfig, TrunkConfig
 from launch.interruption import StoppedBeforeStart
 from launch.placement import Placement
 from launch.plain import describe_at_length
-from launch.run_record import read_record
+from launch.run_record import RunRecord, read_record, write_record
 from launch.runs import create_run, is_alive
 from launch.snapshot import Snapshot
 from launch.supervisor import Supervisor
@@ -593,6 +593,56 @@ def test_a_trunk_that_falls_silent_is_told_once_and_its_figures_are_called_old(t
     ]
     assert all(answer["silent_s"] >= 1.0 for answer in answers)
     assert "; heard last 0:12 ago\n" in describe_at_length({**answers[0], "silent_s": 12.0})
+
+
+def test_a_launcher_that_was_stopped_while_its_trunk_ended_hears_all_that_it_said(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, steps=1, notes=400)
+    assign = launch.deep_process.TrunkProcess.assign
+
+    def assign_and_be_stopped(trunk, assignment):
+        assign(trunk, assignment)
+        assert trunk.child._process.wait(60.0) == 0
+
+    monkeypatch.setattr(launch.deep_process.TrunkProcess, "assign", assign_and_be_stopped)
+    supervisor.run()
+    assert supervisor.snapshot.notes[-1] == "note 399"
+    assert supervisor.snapshot.metrics and supervisor.snapshot.outputs
+
+
+def test_a_trunk_that_saved_and_ended_while_its_launcher_was_stopped_was_not_silent(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch)
+    obey = supervisor._obey_stop
+
+    def obey_and_be_stopped(process, *, can_finish):
+        supervisor._signals.asked |= bool(supervisor.snapshot.step)
+        obey(process, can_finish=can_finish)
+        if supervisor._is_stop_sent and process.child.exit_code() is None:
+            process.child._process.wait(60.0)
+            while process.link.receive(0.1):
+                pass
+            supervisor.snapshot.heard_s -= 2 * launch.supervisor._SILENCE_S
+
+    monkeypatch.setattr(supervisor, "_obey_stop", obey_and_be_stopped)
+    supervisor.run()
+    assert read_record(supervisor.directory).state == "stopped"
+
+
+def test_a_run_whose_directory_was_made_anew_for_another_ends_and_writes_no_more_there(tmp_path, monkeypatch):
+    supervisor = make_supervisor(tmp_path, monkeypatch, steps=200)
+    another = RunRecord(pid=456, control="ipc://another", started=1.0, state="preparing")
+    take = supervisor._take
+
+    def take_and_make_anew(message):
+        take(message)
+        if message["kind"] == "step":
+            write_record(supervisor.directory, another)
+
+    monkeypatch.setattr(supervisor, "_take", take_and_make_anew)
+    status, told = _supervise(supervisor)
+    assert status == FAILED_STATUS and told.startswith(f"\nError: {supervisor.directory} is another run's now")
+    assert read_record(supervisor.directory) == another and "--resume" not in told
+    assert not (supervisor.directory / "checkpoints").exists()
+    assert_nothing_is_left_but_this(tmp_path)
 
 
 def test_a_wish_to_stop_that_comes_when_all_is_done_does_not_make_a_run_stopped(tmp_path, monkeypatch):

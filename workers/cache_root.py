@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from workers.errors import ConfigError
+
 VARIABLE = "HYBRID_CACHE"
 """Of the environment; names that folder for every process that inherits it."""
 
@@ -11,9 +13,16 @@ def cache_root(given: str = "") -> Path:
     """An absolute path: what is given, else $HYBRID_CACHE, else ~/.cache/hybrid; a leading `~` is the user's home.
 
     Raises:
-        RuntimeError: the home is wanted, and the user has none.
+        ConfigError: a home is wanted, and there is none.
     """
-    return Path(given or os.environ.get(VARIABLE) or "~/.cache/hybrid").expanduser().absolute()
+    path = given or os.environ.get(VARIABLE) or "~/.cache/hybrid"
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the cache is to be {path!r}, but {Path(path).parts[0]} is nobody's home here. Set {VARIABLE} to the "
+            "path of a folder that does not begin with ~."
+        ) from error
 
 
 def inherit_cache_root(given: str) -> None:

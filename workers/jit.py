@@ -21,6 +21,8 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
+from workers.errors import ConfigError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}  # not nnan, not ninf: kernels must see NaN and infinity
@@ -198,7 +200,7 @@ def cache_directory() -> Path | None:
             raise PermissionError(f"{directory} belongs to another user")
         directory.chmod(0o700)
         os.utime(directory)
-    except (OSError, RuntimeError) as e:
+    except (OSError, ConfigError) as e:
         _log.warning("compiled kernels are not cached, so every worker compiles them again: %s. Set HYBRID_CACHE.", e)
         return None
     if is_new:

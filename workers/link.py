@@ -72,8 +72,12 @@ _REPLACEABLE = frozenset({"step", "progress"})
 _MAX_MESSAGE_BYTES = 8 << 20
 _MAX_OUTBOX = 1024
 _QUEUE_MESSAGES = 256
+_ARRIVED_MESSAGES = 1 << 16
+"""More than the system holds of a peer: where ZeroMQ stops to take them, and the peer ends, the rest is lost."""
 _MAX_PER_RECEIVE = 256
 _LINGER_MS = 2000
+_ON_THE_WAY_MS = 50  # what a process that ended has left with the system is there sooner
+_REST_LIMIT_S = 5.0
 
 
 class Link:
@@ -101,7 +105,7 @@ class Link:
         for option, value in (
             (zmq.LINGER, _LINGER_MS),
             (zmq.SNDHWM, _QUEUE_MESSAGES),
-            (zmq.RCVHWM, _QUEUE_MESSAGES),
+            (zmq.RCVHWM, _ARRIVED_MESSAGES),
             (zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES),
         ):
             socket.setsockopt(option, value)
@@ -163,6 +167,14 @@ class Link:
                 messages.append(decode(frame))
             except ProtocolError as error:
                 logger.warning("Dropped: %s", error)
+        return messages
+
+    def receive_rest(self) -> list[Message]:
+        """Every valid message of a peer that has ended, oldest first: those too that the system still holds."""
+        messages: list[Message] = []
+        give_up_s = time.monotonic() + _REST_LIMIT_S
+        while time.monotonic() < give_up_s and self.socket.poll(_ON_THE_WAY_MS):
+            messages += self.receive()
         return messages
 
     def close(self, timeout_s: float = 2.0) -> None:

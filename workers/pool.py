@@ -122,6 +122,17 @@ class WorkerPool:
             self._fill_place(index)
         return lost
 
+    def place_of(self, name: str) -> str:
+        """What `poll` made of the place of a worker that it named.
+
+        Returns:
+            `filled`, `waiting` (for its next worker), or `given up` (the worker was leaving).
+        """
+        index = int(name.split("-")[1])
+        if index in self._empty_places:
+            return "waiting"
+        return "filled" if any(worker.index == index for worker in self._workers.values()) else "given up"
+
     def kill(self, name: str) -> None:
         """SIGKILL this worker; `poll` will name it. Names that are not there any more are ignored."""
         if name in self._workers:
@@ -188,7 +199,7 @@ class WorkerPool:
 
     def _spawn(self, index: int) -> None:
         self._incarnations[index] += 1
-        name = f"worker-{index}-{self._incarnations[index]}"
+        name = f"worker-{index}-{self._incarnations[index]}"  # which `place_of` reads
         # -P: a directory `workers` where the user happens to stand is not ours.
         command = [sys.executable, "-P", "-m", "workers", "--name", name, "--index", str(index)]
         command += ["--endpoint", self._endpoint, "--owner-pid", str(self._owner_pid)]
