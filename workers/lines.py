@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import zmq
 
 from workers.array_codec import Frame
+from workers.descriptors import allow_many_descriptors
 from workers.errors import ProtocolError
 from workers.protocol import MAX_FRAME_BYTES
 
@@ -26,6 +27,7 @@ class TrunkLine:
     """
 
     def __init__(self, endpoint: str) -> None:
+        allow_many_descriptors()
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         _set_limits(self._socket)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unreachable peer is an error, not a silent loss
