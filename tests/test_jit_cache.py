@@ -1,19 +1,18 @@
 """Compiled kernels: the disk cache is hit by a second process, and plain Python gives the same numbers."""
 
-import fcntl
+import errno
 import os
 import re
 import stat
 import subprocess
 import sys
-import threading
+import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from workers import jit
 from workers.jit import JIT_ENABLED, cache_directory, remove_unused
+from workers.kernel_files import warn_of_no_cache
 
 TESTS = Path(__file__).parent
 SERVE = """
@@ -130,40 +129,6 @@ print(chunks_applied(np.ones(3, np.int64)), is_among(np.arange(3, dtype=np.int32
     assert done.stderr.count("could not be cached") == 1, done.stderr
 
 
-def test_kernels_are_saved_in_turn(tmp_path):
-    """Numba reads a function's index, adds a kernel and writes it back: what another process adds meanwhile is lost."""
-    held = []
-
-    def save(*kernel):
-        with (tmp_path / "save.lock").open("a") as other, pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held.append(kernel)
-
-    compiled = SimpleNamespace(_cache=SimpleNamespace(save_overload=save))
-    jit._save_in_turn(compiled, tmp_path)
-    compiled._cache.save_overload("types", "code")
-    assert held == [("types", "code")]
-    with (tmp_path / "save.lock").open("a") as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free again
-
-
-def test_a_kernel_is_not_saved_where_somebody_keeps_the_lock_for_ever(tmp_path, monkeypatch, caplog):
-    saved = []
-    compiled = SimpleNamespace(_cache=SimpleNamespace(save_overload=lambda *kernel: saved.append(kernel)))
-    jit._save_in_turn(compiled, tmp_path)
-    monkeypatch.setattr(jit, "_LOCK_LIMIT_S", 0.0)
-    monkeypatch.setattr(jit, "_was_kept_for_long", threading.Event())
-    jit._warn_of_full_disk.cache_clear()
-    with (tmp_path / "save.lock").open("a") as stopped:
-        fcntl.flock(stopped, fcntl.LOCK_EX)
-        compiled._cache.save_overload("types", "code")
-        monkeypatch.setattr(jit, "_LOCK_LIMIT_S", 1e9)
-        compiled._cache.save_overload("other types", "code")  # waits no second time
-    assert saved == [] and "could not be cached" in caplog.text and "too long" in caplog.text
-    compiled._cache.save_overload("types", "code")
-    assert saved == [("types", "code")]
-
-
 def test_cache_belongs_to_us_alone():
     directory = cache_directory()
     assert directory is not None
@@ -214,3 +179,16 @@ assert cache_directory() is None
 assert random_bits(np.uint64(1234567), np.uint64(0)) == 6457827717110365317
 """
     run_python("-c", code, HYBRID_CACHE=str(tmp_path / "file"))
+
+
+def test_no_cache_where_no_file_can_be_made(tmp_path, monkeypatch, caplog):
+    """The directory is there, but the user's quota of files is used up."""
+
+    def refuse(**arguments):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setenv("HYBRID_CACHE", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    warn_of_no_cache.cache_clear()
+    assert cache_directory.__wrapped__() is None
+    assert "not cached" in caplog.text and "Disk quota exceeded" in caplog.text

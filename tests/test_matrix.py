@@ -249,6 +249,11 @@ def test_counts_of_any_type_make_the_same_sampler(dtype):
         ({"item_offsets": np.array([0, 1])}, "both or none"),
         ({"item_offsets": np.array([0, 3]), "item_tags": np.array([1, 2], np.int32)}, "item_offsets"),
         ({"item_offsets": np.array([0, 2, 1, 3]), "item_tags": np.array([1, 2, 3], np.int32)}, "item_offsets"),
+        ({"item_offsets": np.array([0, 3, 1, 2], np.uint64), "item_tags": np.array([1, 2], np.int32)}, "must rise"),
+        ({"item_offsets": np.array([0, 2.0]), "item_tags": np.array([1, 2], np.int32)}, "item_offsets: float64"),
+        ({"item_offsets": np.array([[0, 2]]), "item_tags": np.array([1, 2], np.int32)}, "item_offsets: int64 of shape"),
+        ({"item_offsets": np.zeros(0, int), "item_tags": np.zeros(0, int)}, "must rise"),
+        ({"item_offsets": np.array([0, 2]), "item_tags": np.array([1, 2.5])}, "item_tags: float64"),
         ({"item_offsets": np.array([0, 2]), "item_tags": np.array([1, 5], np.int32)}, "item_tags"),
         ({"item_offsets": np.array([0, 2]), "item_tags": np.array([-1, 2], np.int32)}, "item_tags"),
         ({"item_offsets": np.array([0, 2, 4]), "item_tags": np.array([1, 2, 3, 3], np.int32)}, "ascend"),
@@ -259,10 +264,17 @@ def test_data_that_do_not_fit(arguments, said):
         create(make_config(), **arguments)
 
 
+@pytest.mark.parametrize("dtype", [np.uint64, np.uint8, np.int32, np.int64])
+def test_true_tags_of_any_whole_type_are_taken(dtype):
+    matrix = create(make_config(), item_offsets=np.array([0, 2, 2, 3], dtype), item_tags=np.array([1, 4, 0], dtype))
+    assert matrix.item_offsets.tolist() == [0, 2, 2, 3] and matrix.item_tags.tolist() == [1, 4, 0]
+
+
 @pytest.mark.parametrize(
     ("num_tags", "dim", "row_dtype", "said"),
     [
         (0, 4, "float32", "at least one"),
+        (2**31, 4, "float32", "more than 2147483647"),
         (5, 0, "float32", "multiple of 4"),
         (5, 6, "float32", "multiple of 4"),
         (5, 12, "bfloat16", "multiple of 8"),

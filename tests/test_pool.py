@@ -17,6 +17,8 @@ from workers.errors import ConfigError, WorkerLost
 from workers.lifeline import TERMINATED_STATUS
 from workers.matrix import TagMatrix
 from workers.pool import WorkerPool
+from workers.pooled_worker import PooledWorker
+from workers.worker_log import WorkerLog
 from workers.worker_stats import SERVED, WARM_UP_NS
 
 
@@ -225,6 +227,21 @@ def test_crash_loop_ends_with_the_last_words(matrix: TagMatrix) -> None:
             _poll_until_lost(pool, 1000)
         with pytest.raises(WorkerLost):
             pool.poll()
+    finally:
+        pool.close()
+
+
+def test_there_is_hope_as_long_as_one_worker_is_ready(matrix: TagMatrix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves nothing while the trunk submits nothing (it saves, say), and others die as soon as they are started."""
+    monkeypatch.setattr(crash_loops, "_DEATHS", 0)
+    pool = WorkerPool(matrix, "carrier-pigeon://loft", 1)
+    try:
+        idle = subprocess.Popen(["sleep", str(LIMIT_S)])
+        pool._workers["worker-1-1"] = PooledWorker("worker-1-1", 1, idle, WorkerLog(None, 1), earlier_warm_up_ns=-1)
+        assert _poll_until_lost(pool, 4) == [f"worker-0-{death}" for death in range(1, 5)]
+        pool.workers[-1].earlier_warm_up_ns = int(matrix.worker_stats_WS[1, WARM_UP_NS])
+        with pytest.raises(WorkerLost, match="no other is ready"):  # this one is still starting, too
+            _poll_until_lost(pool, 1)
     finally:
         pool.close()
 

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import pickle
+import re
 from pathlib import Path
 
 import msgpack
@@ -14,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from worker_system import make_chunk, make_reply
 
 import workers
+from workers import protocol
 from workers.array_codec import Part, Room
 from workers.chunk_messages import chunk_message, chunk_of, error_of, refusal_message, reply_message, reply_of
 from workers.codec import check_outgoing, decode, encode, encode_into, flight_id_of
@@ -287,6 +289,18 @@ def test_header_bombs_are_refused() -> None:
     for bomb in (deep, wide, large, msgpack.packb(msgpack.ExtType(1, b"x")), *others):
         with pytest.raises(ProtocolError, match=r"^header: "):
             decode([bomb])
+
+
+def test_the_header_that_the_protocol_shows_is_one_of_this_version() -> None:
+    """Its features and positives lie in a berth, its true tags follow as a frame."""
+    pattern = r'\[(\d+), "CHUNK", \[7, 3, .*\[\[(\d), 0, 32, 128\], \[(\d), (\d+), 160\], .*\[(\d), null'
+    shown = re.search(pattern, str(protocol.__doc__))
+    assert shown is not None
+    places = SCHEMA["CHUNK"].array_places
+    after_features = protocol.align(32 * 128 * SCHEMA["CHUNK"].arrays["features_BD"].itemsize)
+    expected = VERSION, places["features_BD"], places["pos_ids"], after_features, places["true_ids"]
+    assert tuple(map(int, shown.groups())) == expected
+    assert list(SCHEMA["CHUNK"].fields)[:2] == ["flight_id", "berth"]
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

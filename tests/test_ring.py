@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from interrupted_socket import InterruptedSocket
 from test_router import Clock, Register, Stage
 from worker_system import (
     BATCH,
@@ -25,6 +26,7 @@ from workers.berths import Berths
 from workers.chunk_messages import chunk_message, reply_message
 from workers.codec import encode_into
 from workers.errors import ChunkError, ConfigError, MatrixMismatch
+from workers.peers import Peer
 from workers.pool import WorkerPool
 from workers.protocol import Message
 from workers.ring import Ring, make_ring
@@ -220,6 +222,65 @@ def test_chunks_beyond_the_berths_go_as_frames(stage: Stage) -> None:
     for _ in range(5):
         stage.answer_next(peer)
     assert len(stage.router.collect(ticket, LIMIT_S)) == 5 and stage.router.counters.chunks_in_frames == 3
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("call", [0, 1])
+def test_ctrl_c_while_a_chunk_is_sent_leaves_nothing_booked_that_is_not_sent(
+    stage: Stage, call: int, is_done: bool
+) -> None:
+    peer, line = stage.worker(), stage.router._line
+    waiting = stage.router._exchange.submit([make_chunk(0)])  # of a ticket that nobody gives up
+    socket = line._socket
+    line._socket = InterruptedSocket(socket, "send", call, is_done=is_done)
+    with pytest.raises(KeyboardInterrupt):
+        stage.router.service()
+    line._socket = socket
+    assert _all_free(stage) == (call == 0) and stage.router.workers()[0].in_flight == call
+    if call == 0 and is_done:
+        peer.socket.recv_multipart()  # what was spoilt; a worker refuses it
+    message = stage.hear(peer)
+    stage.answer(peer, message.fields["flight_id"], make_chunk(0))
+    assert len(stage.router.collect(waiting, LIMIT_S)) == 1
+    assert _all_free(stage) and peer.received() is None, "it was sent once"
+
+
+def test_ctrl_c_while_a_chunk_is_written_into_its_berth_leaves_that_free(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    stage.worker()
+    monkeypatch.setattr("workers.berths.encode_into", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stage.router.submit([make_chunk(0)])
+    assert _all_free(stage) and stage.router.num_in_flight == 0
+
+
+def test_ctrl_c_while_an_answer_is_counted_gives_a_berth_back_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either its worker still answers for it, or it is free."""
+    peer, answered = stage.worker(), Peer.answered
+
+    def interrupt_before(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt_after(*arguments: object) -> None:
+        answered(*arguments)
+        raise KeyboardInterrupt
+
+    for interrupt, is_free in ((interrupt_after, True), (interrupt_before, False)):
+        stage.router.submit([make_chunk(0)])
+        stage.answer(peer, _fields_of_next(stage, peer)["flight_id"], make_chunk(0))
+        with monkeypatch.context() as pressed, pytest.raises(KeyboardInterrupt):
+            pressed.setattr(Peer, "answered", interrupt)
+            stage.until(lambda: False)
+        assert _all_free(stage) == is_free
+    peer.say("BYE")
+    stage.until(lambda: stage.state(peer) is None)
+    assert _all_free(stage)
 
 
 def test_worker_without_a_ring_is_served_in_frames(stage: Stage) -> None:

@@ -156,6 +156,15 @@ def test_the_three_products_are_those_of_numpy(B, K, D):
     assert (beyond_BD[B] == 7).all() and (beyond_KD[K] == 7).all()
 
 
+@pytest.mark.parametrize("B", [16, 32, 64, 176])
+def test_what_tiles_of_twelve_rows_read_behind_the_scores_is_there(B):
+    """For the feature gradient a tile's rows are columns of scores: there are whole blocks of them, not whole tiles."""
+    X, K = whole_blocks(B), 12
+    last_read = (K - 1) * X + -(-B // 12) * 12
+    memory = shared_work(WorkSize(X, positives=0, copies=K, scores=K * X), 8, Scratch())
+    assert memory.scores_KX.size >= last_read > K * X
+
+
 @pytest.mark.skipif(not JIT_ENABLED, reason="there are no parts without compilation")
 @pytest.mark.skipif(JIT_ENABLED and tiles._PART_ROWS < TILE_ROWS, reason="here the other tests are of parts already")
 def test_tiles_in_parts_for_fewer_registers_are_the_same(tmp_path):

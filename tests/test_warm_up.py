@@ -41,6 +41,26 @@ def test_others_load_together_when_it_is_done(lock: Path) -> None:
     assert seen == [True]
 
 
+def test_on_nfs_nobody_goes_on_while_the_first_one_has_the_lock(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There flock is emulated by locks that need a file opened for reading to share, for writing to have it alone."""
+    really = fcntl.flock
+
+    def flock(fd: int, how: int) -> None:
+        if how & fcntl.LOCK_SH and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        really(fd, how)
+
+    warm_up.warm_up_in_turn(lambda: None)  # leaves its mark
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(warm_up, "_TURN_LIMIT_S", 0.01)
+    waits: list[float] = []
+    monkeypatch.setattr(warm_up.time, "sleep", waits.append)
+    with lock.open("a") as other:
+        really(other, fcntl.LOCK_EX)
+        warm_up.warm_up_in_turn(lambda: None)
+    assert waits
+
+
 def test_one_that_dies_lets_the_next_one_compile(lock: Path) -> None:
     child = os.fork()
     if child == 0:

@@ -62,6 +62,7 @@ class Trunk:
         message = chunk_message(flight_id, chunk)
         check_outgoing(message)
         frames, berth = self.berths.load(message)
+        self.berths.lend(berth)
         assert (berth is None) == (self.ring is None)
         return frames
 

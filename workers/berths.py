@@ -28,13 +28,13 @@ class Berths:
         """Put the arrays of a checked CHUNK into a free berth, the one used last, so that few pages are touched.
 
         Returns:
-            The frames to send, and the berth; None if none is free, and then all arrays are frames. A single frame
-            means that everything found room.
+            The frames to send, and the berth, which is free until `lend`; None if none is free, and then all arrays are
+            frames. A single frame means that everything found room.
         """
         if self._requests_RQ is None or not self._free:
             berth, frames = None, encode_into(None, message)
         else:
-            berth = self._free.pop()
+            berth = self._free[-1]
             lent = Message(message.kind, {**message.fields, "berth": berth}, message.arrays)
             frames = encode_into(Room(self._requests_RQ[berth]), lent)
         if len(frames) > 1 and not self._has_warned:
@@ -43,6 +43,11 @@ class Berths:
             _log.warning("sent arrays of a chunk as frames: %s. This is said once, and counted.", reason)
         return frames, berth
 
+    def lend(self, berth: int | None) -> None:
+        """The berth that was just loaded goes to a worker: until it comes back it is not free."""
+        if berth is not None:
+            self._free.pop()
+
     def give_back(self, berths: Iterable[int | None]) -> None:
         """Nobody writes into these any more; None stands for a chunk that had no berth."""
         self._free.extend(berth for berth in berths if berth is not None)
@@ -50,6 +55,11 @@ class Berths:
     def keep(self, worker: str, berths: Iterable[int | None]) -> None:
         """This worker is lost and may still write into these: nobody gets them before `bury`."""
         self._kept.setdefault(worker, []).extend(berth for berth in berths if berth is not None)
+
+    def take_back(self, berth: int | None) -> None:
+        """What was loaded goes to nobody, whether or not the berth was lent already."""
+        if berth not in self._free:
+            self.give_back([berth])
 
     def bury(self, worker: str) -> None:
         """This worker is dead: what was kept because of it is free."""

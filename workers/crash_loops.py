@@ -1,8 +1,8 @@
 """Workers that die without having served a chunk: when there is no hope, and how long a place waits for its next one.
 
-If no worker of the pool serves anything while one after the other dies, the pool gives up. If others work on, only the
-place that they die in is at fault: its successors start after longer and longer pauses, since what kills them (files
-of two versions, memory that is short) may be mended meanwhile.
+If no worker of the pool serves anything, or is ready to, while one after the other dies, the pool gives up. If others
+work on, or could, only the place that they die in is at fault: its successors start after longer and longer pauses,
+since what kills them (files of two versions, memory that is short) may be mended meanwhile.
 """
 
 from collections import Counter, deque
@@ -44,7 +44,10 @@ class CrashLoops:
         self._in_a_row[index] = 1 if has_served else self._in_a_row[index] + 1
 
     def num_hopeless(self, num_workers: int) -> int:
-        """How many died within the window, if they are too many for a pool of so many others; else 0."""
+        """How many died within the window, if they are too many for a pool of so many others; else 0.
+
+        Others that are ready serve nothing while they are asked nothing: there is hope as long as one of them lives.
+        """
         num_deaths = len(self._deaths_s)
         return num_deaths if num_deaths > _DEATHS + num_workers + 1 else 0
 

@@ -62,18 +62,25 @@ class Exchange:
             if load >= _MAX_IN_FLIGHT_PER_WORKER or not self._send(peer, flight_id, flight, now_s, counters):
                 heapq.heappop(least_loaded)  # full; or unreachable, then it falls silent and is dealt with as such
             else:
-                self._flights.depart(peer.name)
                 heapq.heapreplace(least_loaded, (_load(peer), peer))
 
     def _send(self, peer: Peer, flight_id: int, flight: Flight, now_s: float, counters: RouterCounters) -> bool:
-        message = flight.message
+        """Send the head of the backlog; whether the worker took it. Then it is booked, whatever interrupts us here."""
+        message, num_taken = flight.message, self._line.num_taken
         frames, berth = self._berths.load(message) if peer.has_ring else (encode_into(None, message), None)
-        if not self._line.send(peer.name, frames):
-            self._berths.give_back([berth])
-            return False
-        peer.sent(flight_id, berth, flight.longest_s, now_s)
-        counters.chunks_in_frames += peer.has_ring and len(frames) > 1
-        return True
+        try:
+            self._berths.lend(berth)
+            peer.sent(flight_id, berth, flight.longest_s, now_s)
+            self._line.send(peer.name, frames)
+        finally:
+            is_taken = self._line.num_taken > num_taken
+            if is_taken:
+                self._flights.depart(peer.name)
+            else:
+                peer.not_sent(flight_id)
+                self._berths.take_back(berth)
+        counters.chunks_in_frames += is_taken and peer.has_ring and len(frames) > 1
+        return is_taken
 
     def take_answer(self, peer: Peer, message: Message, now_s: float, counters: RouterCounters) -> None:
         """Count the REPLY or REFUSED of a flight, once; whatever it says, the chunk's berth comes back.
@@ -96,8 +103,11 @@ class Exchange:
             self._flights.land(flight_id, answer)
             staleness_chunks = answer.staleness_chunks if isinstance(answer, Reply) else 0
             counters.max_staleness_chunks = max(counters.max_staleness_chunks, staleness_chunks)
-        peer.answered(flight_id, answer, now_s)
-        self._berths.give_back([berth])
+        try:
+            peer.answered(flight_id, answer, now_s)
+        finally:  # Ctrl-C, too: a berth that nobody answers for any more is free
+            if flight_id not in peer.in_flight:
+                self._berths.give_back([berth])
 
     def leave(self, peer: Peer) -> int:
         """Put what a worker still had first in the backlog; returns how many chunks. Nothing more is heard of it."""

@@ -121,15 +121,16 @@ class Flights:
         """The flight at the head of the backlog, with its number."""
         while self._backlog:
             flight = self._flights.get(self._backlog[0])
-            if flight is not None:
+            if flight is not None and flight.worker is None:
                 return self._backlog[0], flight
-            self._backlog.popleft()  # given up
+            self._backlog.popleft()  # given up; or sent, but Ctrl-C came before this could be noted here
         return None
 
     def depart(self, worker: str) -> None:
         """The head of the backlog was sent to this worker."""
-        flight = self._flights[self._backlog.popleft()]
+        flight = self._flights[self._backlog[0]]
         flight.worker, flight.num_sends = worker, flight.num_sends + 1
+        self._backlog.popleft()
 
     def held_by(self, worker: str, flight_id: int) -> Flight | None:
         """The flight if this worker has it; an answer to anything else is late, or a lie."""

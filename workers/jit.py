@@ -5,13 +5,12 @@ file changes, but not when a function that it inlines from another file does; th
 holds a hash of all the sources beside this file.
 """
 
-import errno
 import functools
 import hashlib
-import logging
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -31,18 +30,11 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck":
 _config: Any = numba.config  # its names are made at run time
 JIT_ENABLED = not _config.DISABLE_JIT
 
-_LOCK_FILE = "save.lock"
-_LOCK_LIMIT_S = 10.0
-_LOCK_PAUSE_S = 0.01
-_was_kept_for_long = threading.Event()
-"""A process waits for that lock once, not for each of its many kernels."""
 UNUSED_DAYS = 30
 """Kernels of other sources that no process has used for so long are removed."""
 
 _silent = np.errstate(over="ignore", invalid="ignore")
 """As plain Python kernels do not warn either: unsigned numbers are meant to wrap, NaN and infinity are looked for."""
-
-_log = logging.getLogger(__name__)
 
 
 def kernel(function: F) -> F:
@@ -130,67 +122,23 @@ class ExactEntry:
 def _compile(function: F, fastmath: bool | set[str], **options: Any) -> F:
     if not JIT_ENABLED:
         return _silent(function)
-    directory = cache_directory()
-    previous = _config.CACHE_DIR
-    _config.CACHE_DIR = str(directory or "")  # Numba reads it while it decorates; other kernels keep theirs
-    try:
-        compiled: Any = numba.njit(function, cache=directory is not None, fastmath=fastmath, **OPTIONS, **options)
-        if directory is not None:
-            _save_in_turn(compiled, directory)
-        return cast(F, compiled)
-    finally:
-        _config.CACHE_DIR = previous
+    compiled: Any = numba.njit(function, fastmath=fastmath, **OPTIONS, **options)
+    if (directory := cache_directory()) is not None:
+        from workers.kernel_files import keep_on_disk  # here, as in `cache_directory`
 
-
-def _save_in_turn(compiled: Any, directory: Path) -> None:
-    """Numba reads a function's index of kernels, adds one and writes it back; two processes at once would lose one.
-
-    A kernel that cannot be kept on disk is used all the same.
-    """
-    save = compiled._cache.save_overload
-
-    def save_if_possible(*kernel: Any) -> None:
-        try:
-            with (directory / _LOCK_FILE).open("a") as lock:
-                _lock(lock.fileno())
-                save(*kernel)
-        except OSError as error:
-            _warn_of_full_disk(error.strerror or str(error))  # no file name: once, not for each kernel
-
-    compiled._cache.save_overload = save_if_possible
-
-
-def _lock(fd: int) -> None:
-    """Take the lock; where files cannot be locked, go on without it.
-
-    Raises:
-        OSError: somebody has kept it for too long, who may have been stopped in the middle.
-    """
-    from workers.file_lock import await_lock  # here, as in `cache_directory`
-
-    limit_s = 0.0 if _was_kept_for_long.is_set() else _LOCK_LIMIT_S
-    try:
-        is_ours = await_lock(fd, limit_s=limit_s, pause_s=_LOCK_PAUSE_S)
-    except OSError:
-        return
-    if not is_ours:
-        _was_kept_for_long.set()
-        raise OSError(errno.EWOULDBLOCK, "another process has been writing there for too long")
-
-
-@functools.cache
-def _warn_of_full_disk(why: str) -> None:
-    _log.warning("a compiled kernel could not be cached, the next worker compiles it again: %s", why)
+        keep_on_disk(compiled, directory)
+    return cast(F, compiled)
 
 
 @functools.cache
 def cache_directory() -> Path | None:
-    """Where compiled kernels of exactly these sources are kept; None if no such directory can be made.
+    """Where compiled kernels of exactly these sources are kept; None if no such directory can be made and written to.
 
     Its time of change says when it was last used. The first process of new sources removes the directories of others
     that were not used for `UNUSED_DAYS`.
     """
     from workers.cache_root import cache_root  # here: this module ends long chains of imports
+    from workers.kernel_files import warn_of_no_cache
 
     try:
         directory = cache_root() / "numba" / _source_hash()
@@ -200,8 +148,9 @@ def cache_directory() -> Path | None:
             raise PermissionError(f"{directory} belongs to another user")
         directory.chmod(0o700)
         os.utime(directory)
+        tempfile.TemporaryFile(dir=directory).close()  # as Numba tries it, which would go elsewhere
     except (OSError, ConfigError) as e:
-        _log.warning("compiled kernels are not cached, so every worker compiles them again: %s. Set HYBRID_CACHE.", e)
+        warn_of_no_cache(str(e))
         return None
     if is_new:
         remove_unused(directory.parent)

@@ -20,7 +20,7 @@ from workers.matrix_data import checked_counts_N, checked_marginal_N, checked_tr
 from workers.memory import ArraySpec, SharedArrays, check_fits
 from workers.row_fill import RowFill
 from workers.rows import dim_of, row_dtype_of, stored_form, unpack
-from workers.sampler import build_groups, sampling_probabilities
+from workers.sampler import MOST_TAGS, build_groups, sampling_probabilities
 from workers.tags import BIAS, BIAS_ACC, LOG_Q, ROW_ACC
 from workers.worker_stats import NUM_STATS
 
@@ -151,6 +151,8 @@ class TagMatrix:
         """A matrix whose sampler and true tags are set while rows, biases and accumulators hold nothing yet."""
         if num_tags < 1:
             raise DataError(f"a matrix of {num_tags} tags: at least one is needed")
+        if num_tags > MOST_TAGS:
+            raise DataError(f"a matrix of {num_tags} tags: more than {MOST_TAGS} are not supported")
         least = Sizes(num_tags, dim, config.row_dtype, num_groups=1, num_members=0, num_items=0, num_true=0)
         check_fits(matrix_spec(least))  # before arrays of all tags are made, which alone could be too large
         counts_N = checked_counts_N(counts, num_tags)

@@ -54,13 +54,11 @@ def checked_truth(offsets: np.ndarray | None, tags: np.ndarray | None, num_tags:
         if offsets is not None or tags is not None:
             raise DataError("item_offsets and item_tags belong together: give both or none")
         return np.zeros(1, np.int64), np.zeros(0, np.int32)
-    if (
-        offsets.ndim != 1
-        or not len(offsets)
-        or offsets[0] != 0
-        or offsets[-1] != len(tags)
-        or (np.diff(offsets) < 0).any()
-    ):
+    for name, array in (("item_offsets", offsets), ("item_tags", tags)):
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise DataError(f"{name}: {array.dtype} of shape {array.shape}; expected whole numbers in one dimension")
+    is_from_0_on = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(tags)
+    if not is_from_0_on or (offsets[1:] < offsets[:-1]).any():  # differences of unsigned ones would never be below 0
         raise DataError(f"item_offsets must rise from 0 to {len(tags)}, the length of item_tags")
     if len(tags):
         if tags.min() < 0 or tags.max() >= num_tags:

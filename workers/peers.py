@@ -86,6 +86,11 @@ class Peer:
         self.longest_s[flight_id] = longest_s
         self.in_flight[flight_id] = berth
 
+    def not_sent(self, flight_id: int) -> None:
+        """It was not given that chunk after all."""
+        self.in_flight.pop(flight_id, None)
+        self.longest_s.pop(flight_id, None)
+
     def answered(self, flight_id: int, answer: Reply | HybridError | None, now_s: float) -> None:
         """It answered a chunk; the answer is None if nobody needs it any more."""
         self.in_flight.pop(flight_id, None)

@@ -100,13 +100,14 @@ class WorkerPool:
     def poll(self) -> list[str]:
         """Reap and replace the dead; a place whose worker cannot be started now is tried again at the next call.
 
-        A place whose workers die again and again, while others serve, waits longer and longer for the next one.
+        A place whose workers die again and again, while others serve or could, waits longer and longer for the next.
 
         Returns:
             Names of workers that died: chunks that they held must be sent again.
 
         Raises:
-            WorkerLost: workers die again and again without having served anything; with the last words of the last one.
+            WorkerLost: workers die again and again, none has served anything meanwhile, and none that lives is ready;
+                with the last words of the last one.
         """
         if self._failure is not None:
             raise self._failure
@@ -259,11 +260,15 @@ class WorkerPool:
             self._empty_places[index] = 0.0
 
     def _check_hope(self, worker: PooledWorker, status: int, last_words: str) -> None:
-        """Replacing is hopeless if workers die one after the other and none of them has served a chunk meanwhile."""
+        """Replacing is hopeless if workers die one after the other, none has served a chunk meanwhile, and none could.
+
+        Those that are ready serve nothing while the trunk submits nothing: it saves, or validates.
+        """
         self._crash_loops.note_death(worker.index, self._matrix.worker_stats_WS[:, SERVED], time.monotonic())
-        if num_deaths := self._crash_loops.num_hopeless(len(self._workers)):
+        num_deaths = self._crash_loops.num_hopeless(len(self._workers))
+        if num_deaths and not any(other.is_ready(self._matrix) for other in self._workers.values()):
             self._failure = WorkerLost(
-                f"{num_deaths} workers died within {WINDOW_S:.0f} s and served nothing. "
+                f"{num_deaths} workers died within {WINDOW_S:.0f} s and served nothing, and no other is ready. "
                 f"The last, {worker.name}, ended with status {status} and said:\n{last_words or '(nothing)'}"
             )
             raise self._failure

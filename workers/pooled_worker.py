@@ -38,3 +38,7 @@ class PooledWorker:
     def is_starting(self, matrix: TagMatrix) -> bool:
         """Whether its kernels are not there yet, so that it was sent no chunk."""
         return int(matrix.worker_stats_WS[self.index, WARM_UP_NS]) == self.earlier_warm_up_ns
+
+    def is_ready(self, matrix: TagMatrix) -> bool:
+        """Whether it lives, stays, and has its kernels."""
+        return self.process.poll() is None and not self.is_leaving and not self.is_starting(matrix)

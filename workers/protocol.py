@@ -19,7 +19,7 @@ Frames of a message: a header, then one raw little-endian C-order frame for each
 in shared memory. A header is a msgpack array: version, kind, the kind's fields in the order of `SCHEMA`, and a list of
 the message's arrays:
 
-    [3, "CHUNK", [7, 3, ...], [[0, 0, 32, 128], [1, 16384, 160], ..., [5, null, 9000], ...]] | raw of true_ids | ...
+    [4, "CHUNK", [7, 3, ...], [[0, 0, 32, 128], [1, 16384, 160], ..., [6, null, 9000], ...]] | raw of true_ids | ...
 
 Of an array it says which one of the kind's it is (they rise), where it lies, and its shape. It lies at a byte offset in
 the request part (4) or the reply part (5a) of the message's berth, or, if that is null, in a frame. Offsets rise, are

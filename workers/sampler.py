@@ -26,7 +26,8 @@ THRESHOLD, ALIAS, FIRST, SIZE = range(4)
 """Columns of a group."""
 _COLUMNS, _LINE_GROUPS = 4, 4
 
-_MOST_TAGS = 2**31 - 1
+MOST_TAGS = 2**31 - 1
+"""Ids are int32."""
 _BLOCK = 64  # draws made together
 _TWO_32 = 4294967296.0
 _LOW_32 = np.uint64(0xFFFFFFFF)
@@ -55,14 +56,9 @@ def build_groups(counts_N: np.ndarray, q_N: np.ndarray) -> tuple[np.ndarray, np.
     """The groups, uint32 [G, 4], and their members, int32 [tags seen] or empty, from which `draw_ids` draws with q.
 
     Args:
-        counts_N: int, at least one above 0.
+        counts_N: int, at most `MOST_TAGS`, at least one above 0.
         q_N: float64, of `sampling_probabilities`: equal where counts are, 0 where they are 0.
-
-    Raises:
-        ValueError: there are too many tags.
     """
-    if len(counts_N) > _MOST_TAGS:
-        raise ValueError(f"{len(counts_N)} tags are more than the sampler's {_MOST_TAGS}")
     members = np.zeros(0, np.int32)
     if (counts_N[1:] > counts_N[:-1]).any():
         members = np.argsort(-counts_N, kind="stable")[: np.count_nonzero(counts_N)].astype(np.int32)

@@ -8,7 +8,7 @@ Each goes by tiles (`workers.tiles`), whose sums stay in registers. No BLAS is c
 depends on its shape alone, and equal chunks give equal bits on every machine.
 
 Copies of rows, scores and their gradients must be the front of memory for `whole_tiles(K)` rows: tiles read all of it,
-whatever it holds.
+whatever it holds. Of scores they also read behind the last row, less than a block of columns.
 
 `D`, the `words` of a stored row and the widths of `likes` are constants where these functions are inlined.
 

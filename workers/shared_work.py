@@ -71,7 +71,7 @@ def shared_work(size: WorkSize, dim: int, scratch: Scratch) -> SharedWork:
     slots = size.copies + size.positives
     return SharedWork(
         rows_KD=floats(size.copies, dim),
-        scores_KX=floats(size.scores),
+        scores_KX=floats(size.scores + BLOCK),  # tiles of the feature gradient read a little behind the last column
         packed=floats(size.columns * dim),
         stripe=floats(DEPTH * COLUMNS),
         bias_K=floats(size.copies),

@@ -32,7 +32,7 @@ def _turn() -> Iterator[None]:
         yield
         return
     try:
-        file = (directory / "warm-up.lock").open("a")
+        file = (directory / "warm-up.lock").open("a+")  # NFS grants shared locks only on files that may be read, too
     except OSError:  # a full disk, say: then all may compile at once
         yield
         return

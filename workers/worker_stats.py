@@ -15,7 +15,7 @@ NUM_STATS = 16
     WARM_UP_NS,
     COMPILED,
 ) = range(11)
-"""Columns of `worker_stats_WS`: chunks answered, examples, negatives drawn, summed staleness in chunks; nanoseconds of
-each phase (`workers.phase_clock`); of the latest worker in this place,
-nanoseconds until its kernels were compiled or loaded, and how many had to be compiled. By the former `workers.pool`
-sees that a worker has its kernels."""
+"""Columns of `worker_stats_WS`: chunks computed (refused ones do not count), examples, negatives drawn, summed
+staleness in chunks; nanoseconds of each phase (`workers.phase_clock`); of the latest worker in this place, nanoseconds
+until its kernels were compiled or loaded, and how many had to be compiled. By the former `workers.pool` sees that a
+worker has its kernels."""
