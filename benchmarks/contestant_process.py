@@ -26,7 +26,7 @@ RIVALS = "benchmarks.rivals"
 """The package of those that are not ours."""
 PREPARE_LIMIT_S = 300.0
 _ROUND_EXTRA_S = 60.0
-_EXIT_LIMIT_S = 5.0
+_EXIT_LIMIT_S, _KILL_LIMIT_S = 5.0, 60.0
 _LAST_WORDS_BYTES = 2000
 
 
@@ -139,7 +139,7 @@ class ProcessContestant:
             self.process.wait(_EXIT_LIMIT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(_EXIT_LIMIT_S)
+            self.process.wait(_KILL_LIMIT_S)
         self.process.stdout.close()
         self._log.close()
 

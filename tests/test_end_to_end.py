@@ -7,7 +7,7 @@ import signal
 
 import numpy as np
 import pytest
-from scripted_trunk import only_run, processes_of, wait_until
+from scripted_trunk import only_run, processes_of, signal_all, wait_until
 from shapes import hybrid, start_hybrid, train_options, write_shapes
 
 import hybrid as hybrid_package
@@ -49,8 +49,7 @@ def started(tmp_path, folder):
     for launcher in launchers:
         launcher.kill()
         launcher.communicate()
-    for pid in processes_of(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+    signal_all(tmp_path)
 
 
 def lines_of(run, kind):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scripted_trunk import wait_until
 from test_head import COUNTS, TAGS, N, make_features, make_head, parameters_of
 
 from hybrid import WideHead
@@ -114,8 +115,9 @@ def test_threads_that_save_into_one_folder_take_turns_while_steps_go_on(head, tm
     monkeypatch.setattr("hybrid.head_folder.save_matrix", save_slowly)
     with ThreadPoolExecutor(2) as threads:
         saves = [threads.submit(save) for _ in range(2)]
+        wait_until(lambda: entered, "one of them to save", LIMIT_S)
         head(make_features(), TAGS)
-        time.sleep(0.2)  # both would be in it by now
+        time.sleep(0.2)  # the other would be in it by now
         num_inside = len(entered)
         go_on.set()
         for done in saves:

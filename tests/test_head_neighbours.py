@@ -100,7 +100,7 @@ def test_a_thread_waits_until_another_has_done_its_step(head):
 def test_a_head_is_closed_after_the_call_of_another_thread():
     with WideHead(N, D, workers=1) as head, ThreadPoolExecutor(1) as threads:
         calls = [threads.submit(lambda: head(features(), TAGS).item()) for _ in range(50)]
-        calls[0].result(timeout=120)
+        calls[0].result(timeout=300)
         head.close()
         for call in calls:
             assert (error := call.exception(timeout=60)) is None or isinstance(error, HeadClosed)

@@ -14,8 +14,8 @@ def test_watcher_learns_that_the_owner_let_go() -> None:
     thread = watch_owner(fd, told.set, os.getppid())
     assert not told.is_set() and thread.is_alive()
     lifeline.close()
-    assert told.wait(20)
-    thread.join(20)
+    assert told.wait(60)
+    thread.join(60)
     lifeline.close()
     os.close(fd)
 
@@ -23,7 +23,7 @@ def test_watcher_learns_that_the_owner_let_go() -> None:
 def test_watcher_learns_of_another_parent_though_somebody_holds_the_pipe() -> None:
     lifeline, told = Lifeline(), threading.Event()
     watch_owner(lifeline.read_fd, told.set, os.getppid() + 1)
-    assert told.wait(20)
+    assert told.wait(60)
     lifeline.close()
 
 

@@ -428,5 +428,6 @@ def test_a_view_with_a_defect_is_logged_and_gives_the_terminal_back(training, ca
     view.start()
     view.update(training)
     view.stop(training)
-    assert not view.is_stuck and "has a defect" in caplog.text and "KeyError" in caplog.text
+    wait_until(lambda: not view.is_stuck, "the view to give up")
+    assert "has a defect" in caplog.text and "KeyError" in caplog.text
     assert terminal.getvalue().endswith("\x1b[?25h")

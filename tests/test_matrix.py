@@ -322,7 +322,7 @@ def test_rows_do_not_depend_on_the_number_of_threads(monkeypatch):
 def test_rows_are_drawn_by_as_many_threads_as_there_are_cores(monkeypatch):
     num_cores = 12
     monkeypatch.setattr("workers.fresh_rows.available_cores", lambda: num_cores)
-    all_at_work = threading.Barrier(num_cores, timeout=20)
+    all_at_work = threading.Barrier(num_cores, timeout=60)
     rows_ND = np.zeros((num_cores * _BLOCK_ROWS, 4), np.float32)
     fill_rows(rows_ND, 0.5, 7, lambda: all_at_work.wait() < 0)  # which is false, once all are there
     assert rows_ND.all(axis=1).mean() > 0.99

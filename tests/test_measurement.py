@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from scripted_trunk import ROOT
+from scripted_trunk import ROOT, wait_until
 from scripted_turns import turns_of
 from worker_system import wait_for_exit
 
 from benchmarks.contestant_process import ContestantLost, LocalContestant, ProcessContestant
 from benchmarks.gates import GATES, HIGHER, LOWER, gates_of
-from benchmarks.machine_load import machine_busy_s
+from benchmarks.machine_load import cpu_s, machine_busy_s
 from benchmarks.measurement import MIN_ROUNDS, NO_GATE, NOT_MEASURED, OK, SHORT, Floor, Measurement, judge
 from benchmarks.pipeline_rig import Waiting
 from benchmarks.pipeline_scaling import Stepping
@@ -145,15 +145,25 @@ def test_a_process_persists_over_rounds_and_its_chatter_does_not_spoil_lines(mon
     assert contestant.process.returncode == 0
 
 
-def test_what_a_contestants_processes_compute_is_its_share_of_the_cores():
-    """A rival that computes in processes of its own is held to its cores as ours is."""
-    shares = {}
-    for mode, threads in (("child computes", 1), ("child computes", 2), ("child waits", 1)):
-        with ProcessContestant(MODULE, {"mode": mode, "units": 1}, busy_threads=threads) as contestant:
-            contestant.begin(0.3)
-            shares[mode, threads] = contestant.end().cpu_share
-    assert shares["child computes", 1] > 0.3 and shares["child waits", 1] < 0.2
-    assert shares["child computes", 2] < 0.6
+@pytest.mark.parametrize(
+    ("mode", "threads", "child_s"), [("child computes", 1, 0.1), ("child computes", 2, 0.1), ("child waits", 1, 0.0)]
+)
+def test_what_a_contestants_processes_compute_is_its_share_of_the_cores(mode, threads, child_s):
+    """A rival that computes in processes of its own is held to its cores as ours is.
+
+    On a busy machine they get less than a core, so the share is held to what they got, by a look within the round and
+    by one around it.
+    """
+    with ProcessContestant(MODULE, {"mode": mode, "units": 1}, busy_threads=threads) as contestant:
+        itself, child = process_tree(contestant.process.pid)
+        before_s = cpu_s(itself) + cpu_s(child)
+        contestant.begin(0.3)
+        begun_s = cpu_s(child)
+        wait_until(lambda: cpu_s(child) >= begun_s + child_s, "the child to compute")
+        at_least_s = cpu_s(child) - begun_s
+        sample = contestant.end()
+        at_most_s = cpu_s(itself) + cpu_s(child) - before_s
+    assert at_least_s <= sample.cpu_share * sample.seconds * threads <= at_most_s
 
 
 def test_only_what_waits_by_nature_is_exempt_from_its_share_of_the_cores():
@@ -191,7 +201,7 @@ def test_a_killed_benchmark_leaves_no_contestant_behind():
     benchmark = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     pid = int(benchmark.stdout.readline())
     benchmark.kill()
-    benchmark.wait(20)
+    benchmark.wait(60)
     assert wait_for_exit([pid]) == []
     benchmark.stdout.close()
 
@@ -205,9 +215,9 @@ def test_a_contestant_that_cannot_be_prepared_leaves_no_process():
     before = set(process_tree(os.getpid()))
     with pytest.raises(ContestantLost, match="no such library here"):
         ProcessContestant(MODULE, {"mode": "refuse"})
-    assert set(process_tree(os.getpid())) == before
+    assert set(process_tree(os.getpid())) <= before
     with ProcessContestant(MODULE, {"mode": "count", "units": 1}) as contestant:
-        assert set(process_tree(os.getpid())) == before | {contestant.process.pid}, "one that is there is seen"
+        assert set(process_tree(os.getpid())) - before == {contestant.process.pid}, "one that is there is seen"
 
 
 def test_stolen_and_foreign_time_is_busy_and_waiting_is_not():

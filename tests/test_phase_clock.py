@@ -107,12 +107,12 @@ def test_shares_of_a_place_add_up_to_one_whatever_was_booked(now):
 
 def test_real_workers_book_their_whole_time():
     with worker_system(2) as system:
-        before_WS = system.matrix.worker_stats_WS.copy()
         start_ns = time.perf_counter_ns()
+        before_WS = system.matrix.worker_stats_WS.copy()
         for step in range(20):
             system.router.collect(system.router.submit([chunk_for(4 * step + i) for i in range(4)]), LIMIT_S)
-        elapsed_ns = time.perf_counter_ns() - start_ns
         after_WS = system.matrix.worker_stats_WS.copy()
+        elapsed_ns = time.perf_counter_ns() - start_ns
     booked_WS = (after_WS - before_WS)[:2]
     assert booked_WS[:, SERVED].sum() == 80
     for row_S in booked_WS:

@@ -17,18 +17,34 @@ from workers.matrix_io import open_rows
 NUM_IMAGES, EPOCHS, LIMIT_S = 90, 35, 300.0
 TRUNK_PROCESS, LAUNCHER = " -m hybrid train ", " -m launch train "
 """Parts of their command lines."""
+QUICK_PASSES, PAUSE_S = 10, 1.0
+DAWDLING = f"""
+import itertools, pathlib, time
+from hybrid.trunks import cnn_small
+
+def dawdling(dim, image_size):
+    trunk, passes = cnn_small(dim, image_size), itertools.count()
+    trunk.register_forward_pre_hook(lambda *_: dawdle(next(passes)))
+    return trunk
+
+def dawdle(number):
+    if number >= {QUICK_PASSES} and pathlib.Path("dawdle").exists():
+        time.sleep({PAUSE_S})
+"""
+"""Where there is a file `dawdle` its pauses add up to more than all waits, so that no run ends before it is ended."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     write_shapes(folder / "shapes", NUM_IMAGES)
+    (folder / "my_trunks.py").write_text(DAWDLING)
     return folder
 
 
 def options(folder, run_dir):
     """Of a run that repeats bit for bit, and saves several times a second."""
-    repeats = {"workers": 1, "trunk_threads": 1, "epochs": EPOCHS}
+    repeats = {"workers": 1, "trunk_threads": 1, "epochs": EPOCHS, "trunk": "my_trunks:dawdling"}
     return train_options(folder / "shapes", run_dir=run_dir, set="train.checkpoint_minutes=0.005", **repeats)
 
 
@@ -48,6 +64,7 @@ def step_of(folder, run):
 
 def end_early(folder, run, victim):
     """Start a run; some steps later stop it, or kill one of its processes; returns when nothing of it is left."""
+    (folder / "dawdle").touch()
     launcher = start_hybrid(folder, *options(folder, run))
     try:
         wait_until(lambda: (run / "run.json").is_file() and step_of(folder, run) >= 3, "some steps", LIMIT_S)
@@ -60,6 +77,7 @@ def end_early(folder, run, victim):
         launcher.communicate(timeout=LIMIT_S)
         wait_until(lambda: not processes_of(folder), "all its processes to be gone", LIMIT_S)
     finally:
+        (folder / "dawdle").unlink()
         launcher.kill()
         launcher.communicate()
 

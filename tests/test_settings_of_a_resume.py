@@ -1,14 +1,13 @@
 """A resume's settings become the run's with its first step, and however it ends before that, the run keeps its own."""
 
 import json
-import os
 import shutil
 import signal
 from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
-from scripted_trunk import only_run, processes_of, run_launcher, start_launcher, wait_until
+from scripted_trunk import LIMIT_S, only_run, processes_of, run_launcher, signal_all, start_launcher, wait_until
 
 import launch.train
 from launch.cli import main
@@ -35,8 +34,7 @@ def run(tmp_path, stopped):
     """A copy of that run in a folder of its own."""
     shutil.copytree(stopped, tmp_path, symlinks=True, dirs_exist_ok=True)
     yield only_run(tmp_path)
-    for pid in processes_of(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+    signal_all(tmp_path)
 
 
 def files_of(run):
@@ -75,7 +73,7 @@ def test_a_stop_before_the_first_step_leaves_the_settings(tmp_path, run):
     launcher = start_launcher(tmp_path, *GIVEN, prepare="hang")
     wait_until((run / "prepare_hangs").exists, "the preparation")
     launcher.send_signal(signal.SIGINT)
-    _, said = launcher.communicate(timeout=60)
+    _, said = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 130 and NOT_KEPT in said
     assert_kept(run, settings, files | {"prepare_hangs"})
 
@@ -106,7 +104,7 @@ def test_a_launcher_killed_before_the_first_step_leaves_settings_that_the_next_r
     wait_until((run / "prepare_hangs").exists, "the preparation")
     assert launched_config(run).workers == 2
     launcher.kill()
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=LIMIT_S)
     wait_until(lambda: not processes_of(tmp_path), "all processes to be gone")
     assert (run / "config.toml").read_bytes() == settings
     result = run_launcher(tmp_path, *RESUME, steps=2)
@@ -149,6 +147,6 @@ def test_a_launcher_killed_after_a_step_leaves_the_settings_of_the_step(tmp_path
     launcher = start_launcher(tmp_path, *GIVEN)
     wait_until(lambda: read_config(run).workers == 2, "a step")
     launcher.kill()
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=LIMIT_S)
     wait_until(lambda: not processes_of(tmp_path), "all processes to be gone")
     assert launched_config(run) == read_config(run) and read_config(run).train.minutes == 9.0

@@ -12,7 +12,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scripted_trunk import PROGRAM, only_run, processes_of, run_launcher, start_launcher, wait_until
+from scripted_trunk import (
+    LIMIT_S,
+    PROGRAM,
+    only_run,
+    processes_of,
+    run_launcher,
+    signal_all,
+    start_launcher,
+    wait_until,
+)
 
 import launch.child
 import launch.deep_process
@@ -30,7 +39,6 @@ from workers.cores import available_cores
 from workers.errors import ConfigError, RunError, WorkerLost
 
 TRAIN = ("train", "--workers", "1", "--dim", "8")
-FIRST_COMPILATION_S = 240.0
 UNNEEDED = "workers die as fast as they are replaced, but none is needed any more"
 
 
@@ -47,8 +55,7 @@ def started(tmp_path):
     for launcher in launchers:
         launcher.kill()
         launcher.communicate()
-    for pid in processes_of(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+    signal_all(tmp_path)
 
 
 def training_run(folder):
@@ -72,9 +79,9 @@ def heard(run):
 
 
 def assert_nothing_is_left(folder, run):
-    wait_until(lambda: not processes_of(folder), "all processes to be gone", limit_s=60.0)
+    wait_until(lambda: not processes_of(folder), "all processes to be gone")
     directory = read_record(run).control.removeprefix("ipc://").rpartition("/")[0]
-    wait_until(lambda: not Path(directory).exists(), "the private directory to be gone", limit_s=10.0)
+    wait_until(lambda: not Path(directory).exists(), "the private directory to be gone")
 
 
 def test_all_arrays_go_over_zeromq_if_wanted(tmp_path):
@@ -201,7 +208,7 @@ def slow_matrix(monkeypatch, on_serve):
     make, serve, may_go = launch.supervisor.make_matrix, Supervisor._serve, threading.Event()
 
     def make_late(*arguments):
-        assert may_go.wait(60.0), "nobody was served while the matrix was made"
+        assert may_go.wait(LIMIT_S), "nobody was served while the matrix was made"
         return make(*arguments)
 
     def serve_and_look(supervisor):
@@ -251,7 +258,7 @@ def test_one_signal_finishes_the_step_saves_and_exits_in_order(tmp_path, started
     launcher = started(*TRAIN)
     run = training_run(tmp_path)
     os.kill(launcher.pid, number)
-    output, errors = launcher.communicate(timeout=60)
+    output, errors = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 0, errors
     assert f"hybrid train --resume runs/{run.name}" in output and f"  hybrid evaluate runs/{run.name}\n" in output
     assert [message["kind"] for message in heard(run)] == ["stop"]
@@ -265,7 +272,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path, started):
     os.kill(launcher.pid, signal.SIGINT)
     wait_until(lambda: heard(run), "the trunk to hear the first")
     os.kill(launcher.pid, signal.SIGINT)
-    _, errors = launcher.communicate(timeout=60)
+    _, errors = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 130
     assert "interrupted twice" in errors and "interrupted twice" in (run / "log" / "launcher.log").read_text()
     assert read_record(run).state == "failed"  # nothing was saved
@@ -277,7 +284,7 @@ def test_ctrl_c_while_data_are_prepared_ends_the_run(tmp_path, started):
     run = wait_until(lambda: only_run(tmp_path), "the run directory")
     wait_until((run / "prepare_hangs").exists, "the preparation to hang")
     os.kill(launcher.pid, signal.SIGINT)
-    _, errors = launcher.communicate(timeout=60)
+    _, errors = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 130
     assert "stopped before the first step" in errors
     assert read_record(run).state == "stopped"
@@ -291,7 +298,7 @@ def test_stop_waits_until_the_run_has_saved_and_the_run_goes_on_from_there(tmp_p
     assert refused.returncode == 1
     assert "is alive" in refused.stderr
     assert json.loads(run_launcher(tmp_path, "stop", "last", "--json").stdout) == {"state": "stopped"}
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == 0
     (first,) = (run / "checkpoints").iterdir()
 
@@ -309,7 +316,7 @@ def test_a_resume_that_is_refused_leaves_state_start_and_settings_as_they_were(t
     launcher = started(*TRAIN)
     run = training_run(tmp_path)
     assert run_launcher(tmp_path, "stop", "last").returncode == 0
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=LIMIT_S)
     before, settings = read_record(run), (run / "config.toml").read_bytes()
 
     refused = run_launcher(tmp_path, "train", "--resume", "last", "--workers", "2", end="refuse", prepare="hang")
@@ -335,7 +342,7 @@ def test_scaling_and_the_loss_of_a_worker_leave_the_run_alone(tmp_path, started)
         return sorted(w["name"] for w in status().get("workers", []) if w["state"] in states)
 
     def wait_for(*expected, states=("ready", "starting")):
-        wait_until(lambda: names(*states) == list(expected), f"workers {expected}", FIRST_COMPILATION_S)
+        wait_until(lambda: names(*states) == list(expected), f"workers {expected}")
 
     wait_for("worker-0-1", states=("ready",))
     scaled = json.loads(run_launcher(tmp_path, "scale", "last", "3", "--json").stdout)
@@ -352,7 +359,7 @@ def test_scaling_and_the_loss_of_a_worker_leave_the_run_alone(tmp_path, started)
     assert status()["step"] > before
     assert status()["workers_lost"] == 1
     os.kill(launcher.pid, signal.SIGINT)
-    assert launcher.wait(60) == 0
+    assert launcher.wait(LIMIT_S) == 0
 
 
 def test_a_launcher_killed_outright_leaves_nothing_behind(tmp_path, started):
@@ -360,7 +367,7 @@ def test_a_launcher_killed_outright_leaves_nothing_behind(tmp_path, started):
     run = training_run(tmp_path)
     assert len(processes_of(tmp_path)) == 3
     os.kill(launcher.pid, signal.SIGKILL)
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=LIMIT_S)
     assert_nothing_is_left(tmp_path, run)
     assert not is_alive(run)
     assert "died while it was training" in run_launcher(tmp_path, "status", "last").stdout
@@ -371,7 +378,7 @@ def test_the_exit_status_is_the_runs_also_where_the_reader_of_its_output_has_lef
     launcher = started(*TRAIN, steps=1, end=end)
     launcher.stdout.close()
     launcher.stdout = None
-    _, errors = launcher.communicate(timeout=60)
+    _, errors = launcher.communicate(timeout=LIMIT_S)
     assert launcher.returncode == status
     assert "BrokenPipe" not in errors
 
@@ -387,7 +394,7 @@ def test_a_run_outlives_the_reader_of_its_output(tmp_path, started, monkeypatch,
     scaled = run_launcher(tmp_path, "scale", "last", str(available_cores() + 1))  # its remark finds the pipe closed
     assert scaled.returncode == 0 and f"more than the {available_cores()} cores here" in scaled.stdout
     os.kill(launcher.pid, signal.SIGTERM)
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=LIMIT_S)
     assert read_record(run).state == "stopped"
     assert_nothing_is_left(tmp_path, run)
 
@@ -414,11 +421,11 @@ def full_pipe():
     ],
 )
 def test_a_reader_that_takes_nothing_holds_nothing_up(tmp_path, started, full_pipe, streams, steps, state):
-    launcher = started(*TRAIN, steps=steps, **dict.fromkeys(streams, full_pipe))
+    launcher = started(*TRAIN, steps=steps, view_stop_s=0.1, **dict.fromkeys(streams, full_pipe))
     if state == "stopped":
         training_run(tmp_path)
         os.kill(launcher.pid, signal.SIGTERM)
-    assert launcher.wait(60) == 0
+    assert launcher.wait(LIMIT_S) == 0
     run = only_run(tmp_path)
     assert read_record(run).state == state
     assert_nothing_is_left(tmp_path, run)
@@ -655,4 +662,4 @@ def test_a_wish_to_stop_that_comes_when_all_is_done_does_not_make_a_run_stopped(
 
 
 def assert_nothing_is_left_but_this(folder):
-    wait_until(lambda: not set(processes_of(folder)) - {os.getpid()}, "all processes to be gone", limit_s=10.0)
+    wait_until(lambda: not set(processes_of(folder)) - {os.getpid()}, "all processes to be gone")

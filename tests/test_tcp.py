@@ -10,15 +10,18 @@ import pytest
 from worker_system import LIMIT_S, WorkerSystem, make_chunk, worker_system
 
 
-def _free_endpoint() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+@pytest.fixture
+def free_endpoint() -> Iterator[str]:
+    """A port that nobody else gets: it stays bound by a socket that lets another one share it, and does not listen."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as ZeroMQ does
+        holder.bind(("127.0.0.1", 0))
+        yield f"tcp://127.0.0.1:{holder.getsockname()[1]}"
 
 
 @pytest.fixture
-def over_tcp() -> Iterator[WorkerSystem]:
-    with worker_system(1, "zmq", _free_endpoint(), heartbeat_s=0.2, silence_s=3.0) as system:
+def over_tcp(free_endpoint: str) -> Iterator[WorkerSystem]:
+    with worker_system(1, "zmq", free_endpoint, heartbeat_s=0.2, silence_s=60.0) as system:
         yield system
 
 

@@ -1,11 +1,9 @@
 """A signal for every process of a run at once, as systemd, Slurm and a shutdown send it: the run saves all the same."""
 
-import contextlib
-import os
 import signal
 
 import pytest
-from scripted_trunk import processes_of
+from scripted_trunk import signal_all
 from shapes import LIMIT_S, start_hybrid, train_options, write_shapes
 from test_end_to_end import NUM_IMAGES, assert_nothing_is_left, last_state, wait_for_step
 
@@ -41,9 +39,7 @@ def test_a_signal_for_every_process_stops_the_run_in_order(tmp_path, number):
     launcher = start_hybrid(tmp_path, *train_options(tmp_path / "shapes", epochs=5000))
     try:
         run = wait_for_step(tmp_path, 2)
-        for pid in processes_of(tmp_path):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        signal_all(tmp_path, number)
         _, errors = launcher.communicate(timeout=LIMIT_S)
         assert launcher.returncode == 0, errors
         assert read_record(run).state == "stopped"
@@ -52,5 +48,4 @@ def test_a_signal_for_every_process_stops_the_run_in_order(tmp_path, number):
     finally:
         launcher.kill()
         launcher.communicate()
-        for pid in processes_of(tmp_path):
-            os.kill(pid, signal.SIGKILL)
+        signal_all(tmp_path)
